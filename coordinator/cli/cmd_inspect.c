@@ -1,0 +1,153 @@
+/* muster inspect: what a checkpoint is, for a person. */
+#include <ctype.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "commands.h"
+#include "muster/checkpoint.h"
+
+static const cli_operand operands[] = {
+    {.name = "CKPT", .help = "a checkpoint folder, or a run folder: its newest checkpoint"}, {0}};
+
+static const cli_option options[] = {{.name = "tensors", .help = "list all tensors with their shapes"},
+                                     {.name = "config", .help = "print only the config, as YAML"},
+                                     {0}};
+
+/* A text out of the file (UTF-8, but otherwise anything): control characters, also the two-byte ones that some terminals
+ * obey, are not printed as they are. */
+static void put_text(const char *text, const char *kept) {
+    for (; *text != '\0'; text++) {
+        const unsigned char byte = (unsigned char)*text, next = (unsigned char)text[1];
+        bool control = iscntrl(byte) && strchr(kept, *text) == NULL;
+        bool control_pair = byte == 0xc2 && next >= 0x80 && next < 0xa0;
+        putchar(control || control_pair ? '?' : *text);
+        if (control_pair) text++;
+    }
+}
+
+static void put_line(const char *key, const char *text) {
+    printf("%-14s ", key);
+    put_text(text[0] != '\0' ? text : "(not said)", "");
+    putchar('\n');
+}
+
+static void put_digest(const char *key, const mst_digest *digest) {
+    char hex[MST_DIGEST_HEX];
+    mst_digest_to_hex(digest, hex);
+    put_line(key, hex);
+}
+
+/* 1234567 as "1,234,567". */
+static const char *grouped(uint64_t number, char text[32]) {
+    char plain[24];
+    int length = snprintf(plain, sizeof plain, "%" PRIu64, number), at = 0;
+    for (int i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0) text[at++] = ',';
+        text[at++] = plain[i];
+    }
+    text[at] = '\0';
+    return text;
+}
+
+static void put_model(const mst_manifest *manifest) {
+    const mst_model_config *model = &manifest->meta.model;
+    uint64_t parameters = 0;
+    char number[32];
+    for (size_t i = 0; i < manifest->tensor_count; i++) parameters += manifest->tensors[i].count;
+    printf("%-14s %s, %zu layers, d_model %zu, %zu heads", "model", mst_family_name(model->family),
+           model->n_layers, model->d_model, model->n_heads);
+    if (model->n_kv_heads != model->n_heads) printf(" (%zu for keys and values)", model->n_kv_heads);
+    printf(", d_ff %zu, vocabulary %zu%s\n", model->d_ff, model->vocab_size,
+           model->tie_embeddings ? ", tied embeddings" : "");
+    printf("%-14s %s in %zu tensors\n", "parameters", grouped(parameters, number), manifest->tensor_count);
+}
+
+static void put_progress(const mst_checkpoint_meta *meta) {
+    char number[4][32];
+    printf("%-14s %s (%s updates)\n", "step", grouped(meta->step, number[0]), grouped(meta->updates, number[1]));
+    printf("%-14s %s tokens in %s samples\n", "trained on", grouped(meta->tokens, number[2]),
+           grouped(meta->samples, number[3]));
+}
+
+static void put_sizes(const mst_manifest *manifest) {
+    uint64_t bytes = manifest->digests.bytes + manifest->model.bytes;
+    for (size_t i = 0; i < manifest->shard_count; i++) bytes += manifest->shards[i].bytes;
+    char number[32];
+    printf("%-14s %.3f GiB (%s bytes): %zu shard file%s, model.h5, digests.bin\n", "size",
+           (double)bytes / (1 << 30), grouped(bytes, number), manifest->shard_count,
+           manifest->shard_count == 1 ? "" : "s");
+}
+
+static void put_tensors(const mst_manifest *manifest) {
+    for (size_t i = 0; i < manifest->tensor_count; i++) {
+        const mst_manifest_tensor *tensor = &manifest->tensors[i];
+        char shape[64], number[32];
+        int length = snprintf(shape, sizeof shape, "[%zu", tensor->shape[0]);
+        if (tensor->dims == 2) length += snprintf(shape + length, sizeof shape - (size_t)length, ", %zu", tensor->shape[1]);
+        snprintf(shape + length, sizeof shape - (size_t)length, "]");
+        printf("  %-52s f32 %-18s %15s\n", tensor->name, shape, grouped(tensor->count, number));
+    }
+}
+
+/* HDF5 shows NaN, without an error, where a source of model.h5 is missing. So look. */
+static mst_status check_file(const char *folder, const mst_manifest_file *file) {
+    char path[4096 + MST_FILE_NAME_MAX];
+    struct stat facts;
+    snprintf(path, sizeof path, "%s/%s", folder, file->name);
+    if (stat(path, &facts) != 0)
+        return mst_error(MST_EIO, "%s is missing: model.h5 would show NaN in its place, without an error", path);
+    if ((uint64_t)facts.st_size != file->bytes)
+        return mst_error(MST_EFORMAT, "%s has %llu bytes, the manifest says %" PRIu64, path,
+                         (unsigned long long)facts.st_size, file->bytes);
+    return MST_OK;
+}
+
+static mst_status check_files(const char *folder, const mst_manifest *manifest) {
+    mst_status status = MST_OK;
+    MST_TRY(check_file(folder, &manifest->digests));
+    MST_TRY(check_file(folder, &manifest->model));
+    for (size_t i = 0; i < manifest->shard_count; i++) MST_TRY(check_file(folder, &manifest->shards[i]));
+    put_line("files", "all there, in the right size (contents: muster verify)");
+done:
+    return status;
+}
+
+static mst_status run(const cli_args *args) {
+    mst_status status = MST_OK;
+    char path[4096];
+    mst_manifest manifest = {0};
+    MST_TRY(mst_checkpoint_resolve(cli_operands(args)[0], path));
+    MST_TRY(mst_manifest_read(path, &manifest));
+    if (cli_flag(args, "config")) {
+        put_text(manifest.meta.config, "\n\t");
+        goto done;
+    }
+    put_line("checkpoint", path);
+    put_line("run", manifest.meta.run_id);
+    put_model(&manifest);
+    put_progress(&manifest.meta);
+    put_digest("weights", &manifest.kinds[MST_KIND_MASTER]);
+    put_digest("state", &manifest.state);
+    put_digest("data", &manifest.meta.data);
+    put_line("device class", manifest.meta.device_class);
+    put_line("versions", manifest.meta.versions);
+    put_sizes(&manifest);
+    MST_TRY(check_files(path, &manifest));
+    if (cli_flag(args, "tensors")) put_tensors(&manifest);
+done:
+    mst_manifest_clear(&manifest);
+    return status;
+}
+
+const cli_command cli_inspect = {
+    .name = "inspect",
+    .summary = "what a checkpoint is: model, step, digests, files, tensors",
+    .description = "Prints what the checkpoint's manifest says, and checks that its files are there.\n"
+                   "To look at the numbers, open model.h5 with h5py, h5dump or HDFView: it shows every\n"
+                   "tensor whole, under its Hugging Face name.",
+    .operands = operands,
+    .options = options,
+    .example = "muster inspect runs/tiny-llama --tensors\nmuster inspect runs/tiny-llama --config > again.yaml",
+    .run = run,
+};

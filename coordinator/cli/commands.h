@@ -1,0 +1,20 @@
+/* All commands, in the order in which `muster --help` lists them. */
+#ifndef COMMANDS_H
+#define COMMANDS_H
+
+#include "cli.h"
+
+#define CLI_COMMANDS(X)                                                                                      \
+    X(cli_data_build) /* cmd_data.c */                                                                       \
+    X(cli_data_show)                                                                                         \
+    X(cli_train)    /* cmd_train.c */                                                                        \
+    X(cli_eval)     /* cmd_eval.c */                                                                         \
+    X(cli_generate) /* cmd_generate.c */                                                                     \
+    X(cli_inspect)  /* cmd_inspect.c */                                                                      \
+    X(cli_verify)   /* cmd_verify.c */
+
+#define CLI_DECLARE(command) extern const cli_command command;
+CLI_COMMANDS(CLI_DECLARE)
+#undef CLI_DECLARE
+
+#endif

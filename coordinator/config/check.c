@@ -1,0 +1,159 @@
+/* Defaults, and the checks of values against each other. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "reader.h"
+
+/* Number of the key that reads into a member of mst_config. */
+#define KEY(member) config_key_at(offsetof(mst_config, member))
+
+static bool is_given(const config_reader *reader, size_t key) {
+    return reader->places[key].text != NULL;
+}
+
+void config_apply_defaults(config_reader *reader) {
+    char why[CONFIG_WHY_MAX];
+    for (size_t i = 0; i < config_key_count; i++) {
+        const config_key *key = &config_keys[i];
+        if (key->fallback == NULL) continue;
+        if (!config_scalar_read(reader, key, key->fallback, false, config_key_field(key, reader->config),
+                                why))
+            reader->status = mst_error(MST_EINTERNAL, "default of %s: %s", key->path, why);
+    }
+}
+
+/* The nearest place to blame for a key: its value, its section, or the file. */
+static config_place place_to_blame(const config_reader *reader, size_t key) {
+    if (is_given(reader, key)) return reader->places[key];
+    for (size_t i = 0; i < config_section_count; i++)
+        if (config_key_in(&config_keys[key], &config_sections[i]) && reader->sections[i].text != NULL)
+            return reader->sections[i];
+    return (config_place){.text = reader->source, .line = 1, .column = 1};
+}
+
+#define REPORT(reader, member, ...)                                                                          \
+    config_report(reader, place_to_blame(reader, KEY(member)), config_keys[KEY(member)].path, __VA_ARGS__)
+
+static void report_missing(config_reader *reader) {
+    char expected[120];
+    for (size_t i = 0; i < config_key_count; i++) {
+        const config_key *key = &config_keys[i];
+        if (key->fallback != NULL || key->derived != NULL || is_given(reader, i)) continue;
+        config_key_describe(key, expected, sizeof expected);
+        config_report(reader, place_to_blame(reader, i), key->path,
+                      "required, but missing; give it %s, such as %s", expected, key->example);
+    }
+}
+
+static void derive_name(config_reader *reader) {
+    if (reader->config->run.name != NULL || is_given(reader, KEY(run.name))) return;
+    char name[128];
+    const char *slash = strrchr(reader->source, '/'), *start = slash != NULL ? slash + 1 : reader->source;
+    const char *dot = strrchr(start, '.');
+    size_t length = dot != NULL && dot > start ? (size_t)(dot - start) : strlen(start);
+    snprintf(name, sizeof name, "%.*s", (int)(length < 100 ? length : 100), start);
+    for (char *c = name; *c != '\0'; c++) {
+        bool fine = strchr("._-", *c) != NULL || (*c >= '0' && *c <= '9') || (*c >= 'a' && *c <= 'z') ||
+                    (*c >= 'A' && *c <= 'Z');
+        if (!fine) *c = '-';
+    }
+    reader->config->run.name = strdup(name);
+    if (reader->config->run.name == NULL) reader->status = mst_error(MST_ENOMEM, "run.name: no memory");
+}
+
+void config_derive(config_reader *reader) {
+    mst_config *config = reader->config;
+    mst_model_config *model = &config->model;
+    bool wsd = config->schedule.kind == MST_SCHEDULE_WSD;
+    derive_name(reader);
+    config->schedule.steps = config->run.steps;
+    if (!is_given(reader, KEY(schedule.warmup))) config->schedule.warmup = config->run.steps / 100;
+    if (!is_given(reader, KEY(schedule.decay))) config->schedule.decay = wsd ? config->run.steps / 5 : 0;
+    if (!is_given(reader, KEY(model.n_kv_heads))) model->n_kv_heads = model->n_heads;
+    if (!is_given(reader, KEY(model.head_dim)) && model->n_heads > 0)
+        model->head_dim = model->d_model / model->n_heads;
+    if (!is_given(reader, KEY(model.max_seq_len))) model->max_seq_len = config->data.seq_len;
+    if (!is_given(reader, KEY(model.d_ff))) {
+        bool gated = model->family == MST_FAMILY_LLAMA;
+        model->d_ff = gated ? (model->d_model * 8 / 3 + 63) / 64 * 64 : model->d_model * 4;
+    }
+}
+
+static void check_model(config_reader *reader) {
+    mst_model_config model = reader->config->model;
+    if (!is_given(reader, KEY(model.head_dim)) && model.n_heads > 0 && model.d_model % model.n_heads != 0) {
+        REPORT(reader, model.n_heads,
+               "%zu heads do not divide d_model %zu evenly; choose a divisor, or give model.head_dim",
+               model.n_heads, model.d_model);
+        return;
+    }
+    if (model.vocab_size == 0) model.vocab_size = MST_BYTE_VOCAB; /* the data's will take its place */
+    if (mst_model_config_check(&model) == MST_OK) return;
+
+    /* The message begins with the key: show where that one stands. */
+    const char *message = mst_error_message();
+    char path[64];
+    snprintf(path, sizeof path, "%.*s", (int)strcspn(message, " "), message);
+    size_t blamed = config_key_find(path);
+    if (blamed == config_key_count) blamed = KEY(model.family);
+    config_report(reader, place_to_blame(reader, blamed), "", "%s", message);
+}
+
+static void check_batch(config_reader *reader) {
+    const mst_config *config = reader->config;
+    const mst_sum_shape *shape = &config->batch.shape;
+    if ((shape->lanes & (shape->lanes - 1)) != 0)
+        REPORT(reader, batch.shape.lanes,
+               "%zu is not a power of two; expected 1, 2, 4, 8, 16, 32, 64, 128 or 256", shape->lanes);
+    /* Each factor is at most 1e8, so that products in fp64 cannot hide an overflow. */
+    double microbatches = (double)shape->leaf * (double)shape->lanes * (double)shape->rounds;
+    if (microbatches > 1e6)
+        REPORT(reader, batch.shape.leaf,
+               "leaf * lanes * rounds = %.0f microbatches a step; at most 1000000 are possible",
+               microbatches);
+    double tokens = (double)config->batch.micro * (double)config->data.seq_len;
+    if (tokens > INT32_MAX)
+        REPORT(reader, batch.micro, "micro * seq_len = %.0f tokens in a microbatch; at most %d are possible",
+               tokens, INT32_MAX);
+}
+
+static void check_schedule(config_reader *reader) {
+    const mst_schedule *schedule = &reader->config->schedule;
+    bool wsd = schedule->kind == MST_SCHEDULE_WSD;
+    if (schedule->warmup > schedule->steps)
+        REPORT(reader, schedule.warmup,
+               "%" PRIu64 " steps of warm-up, but run.steps is %" PRIu64 "; expected at most that",
+               schedule->warmup, schedule->steps);
+    else if (wsd && schedule->decay > schedule->steps - schedule->warmup)
+        REPORT(reader, schedule.decay, "%" PRIu64 " steps of decay, but %" PRIu64 " remain after the warm-up",
+               schedule->decay, schedule->steps - schedule->warmup);
+    else if (!wsd && schedule->decay > 0)
+        REPORT(reader, schedule.decay,
+               "only the schedule wsd has a final decay; leave it out, or set schedule.kind to wsd");
+}
+
+static void check_name(config_reader *reader) {
+    const char *name = reader->config->run.name;
+    char quoted[CONFIG_QUOTE_MAX];
+    if (name == NULL) return;
+    size_t fine = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
+    if (name[fine] != '\0' || name[0] == '.' || fine > 100)
+        REPORT(reader, run.name,
+               "%s cannot name a folder here; expected up to 100 letters, digits, '.', '_', '-', not "
+               "beginning with '.'",
+               config_quote(name, quoted));
+}
+
+void config_check(config_reader *reader) {
+    if (!reader->incomplete) report_missing(reader);
+    if (reader->error_count > 0)
+        return; /* values that are wrong by themselves would only cause more errors */
+    const mst_config *config = reader->config;
+    check_name(reader);
+    check_model(reader);
+    check_batch(reader);
+    check_schedule(reader);
+    if (config->data.seq_len > config->model.max_seq_len)
+        REPORT(reader, data.seq_len, "%zu is longer than model.max_seq_len %zu; expected at most that",
+               config->data.seq_len, config->model.max_seq_len);
+}

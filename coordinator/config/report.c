@@ -1,0 +1,43 @@
+/* Errors of a config: one line each, in the form that editors understand. */
+#include <stdarg.h>
+
+#include "reader.h"
+
+void config_report(config_reader *reader, config_place place, const char *path, const char *format, ...) {
+    reader->error_count++;
+    if (reader->errors == NULL) return;
+    if (place.line > 0)
+        fprintf(reader->errors, "%s:%zu:%zu: error: ", place.text, place.line, place.column);
+    else
+        fprintf(reader->errors, "%s: error: ", place.text);
+    if (*path != '\0') fprintf(reader->errors, "%s: ", path);
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(reader->errors, format, arguments);
+    va_end(arguments);
+    fputc('\n', reader->errors);
+}
+
+config_place config_place_at(const config_reader *reader, yaml_mark_t mark) {
+    if (reader->is_override) return (config_place){.text = reader->source};
+    return (config_place){.text = reader->source, .line = mark.line + 1, .column = mark.column + 1};
+}
+
+const char *config_quote(const char *text, char quoted_out[CONFIG_QUOTE_MAX]) {
+    enum { ROOM = CONFIG_QUOTE_MAX - 6 }; /* two quotes, three dots, NUL */
+    size_t used = 0, i = 0;
+    quoted_out[used++] = '\'';
+    for (; text[i] != '\0' && i < ROOM; i++) {
+        unsigned char c = (unsigned char)text[i];
+        quoted_out[used++] = c < 0x20 || c == 0x7f ? '?' : text[i];
+    }
+    /* Do not cut a UTF-8 character in two: drop what has begun. */
+    if (text[i] != '\0') {
+        while (used > 1 && ((unsigned char)quoted_out[used - 1] & 0xc0) == 0x80) used--;
+        if (used > 1 && (unsigned char)quoted_out[used - 1] >= 0xc0) used--;
+        for (int dot = 0; dot < 3; dot++) quoted_out[used++] = '.';
+    }
+    quoted_out[used++] = '\'';
+    quoted_out[used] = '\0';
+    return quoted_out;
+}

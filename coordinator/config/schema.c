@@ -1,0 +1,175 @@
+/* The table of keys. A key is added here, in mst_config, and nowhere else. */
+#include "schema.h"
+
+static const char *const family_names[] = {"llama", "gpt2", NULL};
+static const char *const dtype_names[] = {"f32", "bf16", NULL};
+static const char *const transport_names[] = {"auto", "self", "shm", "mpi", NULL};
+static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
+static const char *const nonfinite_names[] = {"stop", "skip", "rollback", NULL};
+static const char *const device_names[] = {"cpu", "ref", NULL};
+_Static_assert(MST_FAMILY_COUNT == 2 && MST_FAMILY_GPT2 == 1, "family_names follows mst_family_id");
+_Static_assert(MST_F32 == 0 && MST_BF16 == 1, "dtype_names follows mst_dtype");
+_Static_assert(MST_TRANSPORT_MPI == 3, "transport_names follows mst_transport");
+_Static_assert(MST_SCHEDULE_WSD == 3, "schedule_names follows mst_schedule_kind");
+_Static_assert(MST_NONFINITE_ROLLBACK == 2, "nonfinite_names follows mst_nonfinite");
+_Static_assert(MST_DEVICE_REF == 1, "device_names follows mst_device");
+
+/* clang-format off */
+/* The kind's initialisers; _Generic refuses, at compile time, a member of another type. */
+#define MEMBER(member) (((mst_config *)0)->member)
+#define PLACE(member)  .offset = offsetof(mst_config, member)
+#define WHOLE(member, lowest, highest)                                                                       \
+    .kind = KIND_WHOLE, PLACE(member), .low = (lowest), .high = (highest),                                   \
+    .size = _Generic(MEMBER(member), int: sizeof(int), unsigned long: sizeof(long), unsigned long long: sizeof(long long))
+#define REAL(member, lowest, highest)                                                                        \
+    .kind = KIND_REAL, PLACE(member), .real_low = (lowest), .real_high = (highest),                          \
+    .size = _Generic(MEMBER(member), double: sizeof(double))
+#define BOOL(member) .kind = KIND_BOOL, PLACE(member), .size = _Generic(MEMBER(member), bool: sizeof(bool))
+#define ENUM(member, list) .kind = KIND_ENUM, PLACE(member), .size = sizeof MEMBER(member), .names = (list)
+#define TEXT(member) .kind = KIND_TEXT, PLACE(member), .size = _Generic(MEMBER(member), char *: sizeof(char *))
+#define PATH(member) .kind = KIND_PATH, PLACE(member), .size = _Generic(MEMBER(member), char *: sizeof(char *))
+/* clang-format on */
+
+/* Values that are part of what defines a run's bits are fixed once it has begun; the others are free. */
+#define FREE(key)  .path = (key)
+#define FIXED(key) .path = (key), .fixed = true
+
+#define MILLION UINT64_C(1000000)
+#define FOREVER (UINT64_C(1) << 48) /* more steps than anyone takes, and far from overflow */
+
+const config_section config_sections[] = {
+    {"run", "the run as a whole"},
+    {"model", "the network"},
+    {"data", "what it learns from"},
+    {"batch",
+     "the batch of a step: leaf * lanes * rounds microbatches of micro sequences (docs/ordered-sum.md)"},
+    {"optimizer", "AdamW"},
+    {"schedule", "the learning rate"},
+    {"train", "how a step is computed"},
+    {"checkpoint", "when the state is saved; a checkpoint is also made at the end and on Ctrl-C"},
+    {"device", "what computes; may differ from start to start of a run"},
+    {"watchdog", "ends the job when a rank dies or stalls"},
+};
+const size_t config_section_count = sizeof config_sections / sizeof *config_sections;
+
+const config_key config_keys[] = {
+    {FREE("run.name"), TEXT(run.name), .derived = "the config file's name without .yaml", .example = "my-run",
+     .meaning = "Name of the run: letters, digits, '.', '_' and '-'. The run folder is runs/NAME."},
+    {FREE("run.dir"), PATH(run.dir), .fallback = "null",
+     .meaning =
+         "Run folder; null: runs/NAME in the working directory. `muster train --run DIR` goes before it."},
+    {FIXED("run.seed"), WHOLE(run.seed, 0, UINT64_MAX), .fallback = "0",
+     .meaning = "Decides the initial weights and the order of the data."},
+    {FIXED("run.steps"), WHOLE(run.steps, 1, FOREVER), .example = "1000", .unit = "steps",
+     .meaning = "Optimizer steps of the whole run; the schedule ends there."},
+
+    {FIXED("model.family"), ENUM(model.family, family_names), .fallback = "llama",
+     .meaning = "llama: RMSNorm, rotary positions, SwiGLU, grouped heads, no biases. gpt2: LayerNorm, "
+                "learned positions, GELU, biases."},
+    {FIXED("model.vocab_size"), WHOLE(model.vocab_size, 0, 1 << 24), .fallback = "0", .unit = "tokens",
+     .meaning = "Size of the vocabulary; 0: that of the data."},
+    {FIXED("model.d_model"), WHOLE(model.d_model, 1, 1 << 20), .example = "256", .unit = "features",
+     .meaning = "Width of the residual stream."},
+    {FIXED("model.n_layers"), WHOLE(model.n_layers, 1, 4096), .example = "4", .meaning = "Number of layers."},
+    {FIXED("model.n_heads"), WHOLE(model.n_heads, 1, 4096), .example = "4",
+     .meaning = "Attention heads (query heads) of a layer."},
+    {FIXED("model.n_kv_heads"), WHOLE(model.n_kv_heads, 1, 4096), .derived = "n_heads", .example = "4",
+     .meaning = "Key and value heads, each shared by n_heads / n_kv_heads query heads. gpt2: n_heads."},
+    {FIXED("model.head_dim"), WHOLE(model.head_dim, 1, 1 << 20), .derived = "d_model / n_heads",
+     .example = "64", .unit = "features", .meaning = "Width of a head."},
+    {FIXED("model.d_ff"), WHOLE(model.d_ff, 1, 1 << 20),
+     .derived = "4 * d_model; llama: 8/3 * d_model, rounded up to a multiple of 64", .example = "704",
+     .unit = "features", .meaning = "Width inside the feed-forward part."},
+    {FIXED("model.max_seq_len"), WHOLE(model.max_seq_len, 1, 1 << 24), .derived = "data.seq_len",
+     .example = "1024", .unit = "tokens",
+     .meaning = "Longest sequence; gpt2: rows of its table of positions."},
+    {FIXED("model.norm_eps"), REAL(model.norm_eps, 0, 1), .low_excluded = true, .high_excluded = true,
+     .fallback = "1e-5", .meaning = "Added to the variance (LayerNorm) or mean square (RMSNorm)."},
+    {FIXED("model.rope_theta"), REAL(model.rope_theta, 1, 1e12), .fallback = "10000",
+     .meaning = "Base of the rotary frequencies (llama)."},
+    {FIXED("model.init_deviation"), REAL(model.init_deviation, 0, 10), .low_excluded = true,
+     .fallback = "0.02",
+     .meaning = "Standard deviation of the initial weights (normal, cut at 3 deviations)."},
+    {FIXED("model.tie_embeddings"), BOOL(model.tie_embeddings), .fallback = "true",
+     .meaning = "The output head uses the embedding's weights."},
+
+    {FREE("data.sources"), .kind = KIND_SOURCES, PLACE(data.sources), .example = "[tokens.h5]",
+     .meaning = "Token files of `muster data build`: a list of paths, or of {path: FILE, weight: W} (weight: "
+                "how often its samples are drawn, relative to the others; default 1). A relative path starts "
+                "at the config file's folder; after --set, at the working directory."},
+    {FIXED("data.seq_len"), WHOLE(data.seq_len, 1, 1 << 24), .fallback = "1024", .unit = "tokens",
+     .meaning = "Length of a sequence."},
+
+    {FIXED("batch.micro"), WHOLE(batch.micro, 1, 65536), .fallback = "4", .unit = "sequences",
+     .meaning = "Sequences of a microbatch, which one rank computes at once: what memory allows."},
+    {FIXED("batch.leaf"), WHOLE(batch.shape.leaf, 1, MILLION), .fallback = "1", .unit = "microbatches",
+     .meaning = "Microbatches of a lane, added in order."},
+    {FIXED("batch.lanes"), WHOLE(batch.shape.lanes, 1, 256), .fallback = "8", .unit = "lanes",
+     .meaning = "Lanes of a round: a power of two. As many ranks can work at once."},
+    {FIXED("batch.rounds"), WHOLE(batch.shape.rounds, 1, MILLION), .fallback = "1", .unit = "rounds",
+     .meaning = "Rounds of a step. More rounds: less memory for gradients, more traffic."},
+    {FIXED("batch.wire"), ENUM(batch.shape.wire, dtype_names), .fallback = "f32",
+     .meaning = "Type in which partial gradients are kept and sent: bf16 halves the traffic and rounds every "
+                "partial sum."},
+    {FREE("batch.transport"), ENUM(batch.transport, transport_names), .fallback = "auto",
+     .meaning =
+         "How ranks exchange gradients; no effect on the result. self: one rank; shm: one node; mpi: any."},
+
+    {FIXED("optimizer.beta1"), REAL(optimizer.beta1, 0, 1), .high_excluded = true, .fallback = "0.9",
+     .meaning = "Decay of the first moment."},
+    {FIXED("optimizer.beta2"), REAL(optimizer.beta2, 0, 1), .high_excluded = true, .fallback = "0.95",
+     .meaning = "Decay of the second moment."},
+    {FIXED("optimizer.eps"), REAL(optimizer.eps, 0, 1), .low_excluded = true, .fallback = "1e-8",
+     .meaning = "Added to the root of the second moment."},
+    {FIXED("optimizer.weight_decay"), REAL(optimizer.weight_decay, 0, 10), .fallback = "0.1",
+     .meaning = "Decay of the matrices per step, times the learning rate; norms and biases are not decayed."},
+    {FIXED("optimizer.clip_norm"), REAL(optimizer.clip_norm, 0, 1e6), .fallback = "1",
+     .meaning = "Gradients with a larger norm are scaled down to it; 0: never."},
+
+    {FIXED("schedule.kind"), ENUM(schedule.kind, schedule_names), .fallback = "cosine",
+     .meaning = "After the warm-up: constant; linear or cosine down to min_ratio * peak; wsd: constant, then "
+                "a linear decay."},
+    {FIXED("schedule.peak"), REAL(schedule.peak, 0, 10), .low_excluded = true, .example = "3e-4",
+     .meaning = "Learning rate after the warm-up."},
+    {FIXED("schedule.min_ratio"), REAL(schedule.min_ratio, 0, 1), .fallback = "0.1",
+     .meaning = "Learning rate at the end, relative to the peak."},
+    {FIXED("schedule.warmup"), WHOLE(schedule.warmup, 0, FOREVER), .derived = "run.steps / 100",
+     .example = "10", .unit = "steps", .meaning = "Steps of the linear rise to the peak."},
+    {FIXED("schedule.decay"), WHOLE(schedule.decay, 0, FOREVER), .derived = "run.steps / 5 for wsd, else 0",
+     .example = "0", .unit = "steps", .meaning = "Steps of the final decay (wsd only)."},
+
+    {FIXED("train.precision"), ENUM(train.precision, dtype_names), .fallback = "bf16",
+     .meaning = "Type of weights and activations in the passes; masters, moments and sums are always f32."},
+    {FIXED("train.z_loss"), REAL(train.z_loss, 0, 1), .fallback = "0",
+     .meaning =
+         "Coefficient of the z-loss (log Z)^2, which keeps logits small; 0: none. A usual value is 1e-4."},
+    {FREE("train.on_nonfinite"), ENUM(train.on_nonfinite, nonfinite_names), .fallback = "stop",
+     .meaning = "When a loss or gradient is not finite: stop; skip the step's update; or rollback to the "
+                "last checkpoint and skip the batch."},
+    {FREE("train.eval_every"), WHOLE(train.eval_every, 0, FOREVER), .fallback = "0", .unit = "steps",
+     .meaning = "Steps from one evaluation on held-out data to the next; 0: never."},
+    {FREE("train.eval_batches"), WHOLE(train.eval_batches, 1, MILLION), .fallback = "16",
+     .unit = "microbatches",
+     .meaning = "Microbatches of an evaluation (fewer when the held-out data has fewer)."},
+
+    {FREE("checkpoint.every"), WHOLE(checkpoint.every, 0, FOREVER), .fallback = "0", .unit = "steps",
+     .meaning = "Steps from one checkpoint to the next; 0: not by steps."},
+    {FREE("checkpoint.minutes"), REAL(checkpoint.minutes, 0, 1e6), .fallback = "30", .unit = "minutes",
+     .meaning = "Wall time from one checkpoint to the next; 0: not by time."},
+    {FREE("checkpoint.keep"), WHOLE(checkpoint.keep, 0, MILLION), .fallback = "3", .unit = "checkpoints",
+     .meaning = "Newest checkpoints that are kept; 0: all."},
+
+    {FREE("device.kernels"), ENUM(device.kernels, device_names), .fallback = "cpu",
+     .meaning = "cpu: fast; ref: the plain specification, very slow, for comparisons."},
+    {FREE("device.level"), TEXT(device.level), .fallback = "null",
+     .meaning = "Instruction-set level such as x86-64-v3; null: the best one here. Results are the same bits "
+                "within one level."},
+    {FREE("device.threads"), WHOLE(device.threads, 0, 1024), .fallback = "0", .unit = "threads",
+     .meaning = "CPU threads of a rank; 0: the node's cores divided by its ranks. No effect on the result."},
+
+    {FREE("watchdog.seconds"), REAL(watchdog.seconds, 0, 1e6), .fallback = "300", .unit = "seconds",
+     .meaning =
+         "How long a rank may be silent or make no progress before the whole job is ended; 0: for ever."},
+};
+const size_t config_key_count = sizeof config_keys / sizeof *config_keys;
+_Static_assert(sizeof config_keys / sizeof *config_keys <= CONFIG_KEYS_MAX, "raise CONFIG_KEYS_MAX");

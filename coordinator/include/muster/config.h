@@ -1,0 +1,105 @@
+/* The config of a run: YAML by a schema. Every key is declared and documented once, in
+ * coordinator/config/schema.c. */
+#ifndef MUSTER_CONFIG_H
+#define MUSTER_CONFIG_H
+
+#include <stdio.h>
+
+#include "muster/data.h"
+#include "muster/exchange.h"
+#include "muster/model.h"
+#include "muster/optimizer.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum mst_nonfinite { MST_NONFINITE_STOP, MST_NONFINITE_SKIP, MST_NONFINITE_ROLLBACK } mst_nonfinite;
+
+typedef struct mst_config {
+    struct {
+        char *name; /* of the run; the default run folder is runs/NAME */
+        char *dir;  /* run folder; NULL: runs/NAME beside the working directory */
+        uint64_t seed, steps;
+    } run;
+    mst_model_config model; /* complete, but for vocab_size 0: the data's */
+    struct {
+        mst_source_config *sources;
+        size_t source_count;
+        size_t seq_len;
+    } data;
+    struct {
+        size_t micro;        /* sequences per microbatch */
+        mst_sum_shape shape; /* leaf, lanes, rounds, wire */
+        mst_transport transport;
+    } batch;
+    mst_optimizer_config optimizer;
+    mst_schedule schedule; /* steps is run.steps */
+    struct {
+        mst_dtype precision; /* F32 or BF16 */
+        double z_loss;       /* coefficient; 0: none */
+        mst_nonfinite on_nonfinite;
+        uint64_t eval_every;   /* steps; 0: never */
+        uint64_t eval_batches; /* microbatches of held-out data */
+    } train;
+    struct {
+        uint64_t every; /* steps; 0: only at the end */
+        double minutes; /* wall time; 0: not */
+        uint64_t keep;  /* newest checkpoints kept; 0: all */
+    } checkpoint;
+    struct {
+        mst_device kernels; /* CPU or REF */
+        char *level;        /* instruction-set level, NULL: the best */
+        int threads;        /* 0: cores of the node divided by its ranks */
+    } device;
+    struct {
+        double seconds;
+    } watchdog;
+} mst_config;
+
+/**
+ * Reads a config file, applies overrides, fills in defaults, makes paths absolute, and checks everything.
+ *
+ * Not collective. Paths in the file start at its folder, those in overrides at the working directory.
+ * @param path the YAML file
+ * @param overrides "key.path=value" texts of --set, in order; each value is parsed as YAML
+ * @param errors NULL for nowhere, or where every error is printed, one line each: file:line:col: error: key:
+ * what is wrong; what would be right
+ * @param config_out cleared by mst_config_clear
+ * @retval MST_ECONFIG with the number of errors (or that the file cannot be read); config_out is then empty
+ * @retval MST_ENOMEM
+ */
+mst_status mst_config_load(const char *path, const char *const *overrides, size_t override_count,
+                           FILE *errors, mst_config *config_out);
+
+/** As mst_config_load, from text (the config stored in a run or a checkpoint). `name` stands in messages;
+ * paths start at its folder, as if it were a file. */
+mst_status mst_config_parse(const char *text, const char *name, const char *const *overrides,
+                            size_t override_count, FILE *errors, mst_config *config_out);
+
+/** Frees what a config holds and zeroes it. */
+void mst_config_clear(mst_config *config);
+
+/** The whole config as YAML with every key, in the schema's order: reading it again gives the same config.
+ * Caller frees.
+ * @retval MST_ENOMEM */
+mst_status mst_config_to_yaml(const mst_config *config, char **yaml_out);
+
+/** What mst_config_compare says of a key: its value in both configs as YAML. `fixed`: the value is part of
+ * what defines the run's bits. */
+typedef void mst_config_change_fn(void *context, const char *key, const char *before, const char *after,
+                                  bool fixed);
+
+/** Calls `change` for every key whose value differs, in the schema's order. Not collective. @retval
+ * MST_ENOMEM */
+mst_status mst_config_compare(const mst_config *before, const mst_config *after, mst_config_change_fn *change,
+                              void *context);
+
+/** Prints every key with type, range, default and meaning, from the schema. The text is itself a valid
+ * config. */
+void mst_config_print_help(FILE *file);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,32 @@
+/* The life of a run: its folder, the loop over steps, what is printed and recorded. */
+#ifndef MUSTER_RUN_H
+#define MUSTER_RUN_H
+
+#include "muster/comm.h"
+#include "muster/config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mst_train_options {
+    const char *config_path;
+    const char *const *overrides; /* key=value */
+    size_t override_count;
+    const char *run_dir; /* NULL: the config's */
+    const char *resume;  /* "auto", "never" or a checkpoint folder */
+} mst_train_options;
+
+/**
+ * Trains: opens or creates the run folder, resumes if told, loops over steps, checkpoints, reports.
+ *
+ * Collective.
+ * @retval MST_OK all steps are done; MST_ESTOPPED stopped early on request with a good checkpoint; else what
+ * failed, with the same message on every rank
+ */
+mst_status mst_run_train(mst_comm *comm, const mst_train_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,133 @@
+#include "device.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct place {
+    cpu_set_t cores;
+    char class_name[sizeof((mst_kernels *)0)->class_name];
+} place;
+
+/* Cores that this rank may use, divided by the ranks of its host that may use exactly the same. */
+static int fair_threads(const mst_comm *comm, const place *places) {
+    const int rank = mst_comm_rank(comm);
+    int sharers = 0;
+    for (int r = 0; r < mst_comm_size(comm); r++)
+        if (strcmp(mst_comm_host(comm, r), mst_comm_host(comm, rank)) == 0 &&
+            CPU_EQUAL(&places[r].cores, &places[rank].cores))
+            sharers++;
+    const int threads = CPU_COUNT(&places[rank].cores) / sharers;
+    return threads > 0 ? threads : 1;
+}
+
+static mst_status gather_places(mst_comm *comm, const place *mine, place **places_out) {
+    mst_status status = MST_OK;
+    const size_t size = (size_t)mst_comm_size(comm);
+    place *places = calloc(size, sizeof *places);
+    size_t *bytes_of = calloc(size, sizeof *bytes_of);
+    *places_out = NULL;
+    MST_TRY(mst_comm_agree(
+        comm, places != NULL && bytes_of != NULL ? MST_OK : mst_error(MST_ENOMEM, "device: out of memory")));
+    for (size_t r = 0; r < size; r++) bytes_of[r] = sizeof *places;
+    MST_TRY(mst_comm_allgather(comm, mine, bytes_of, places));
+    *places_out = places;
+    places = NULL;
+done:
+    free(places);
+    free(bytes_of);
+    return status;
+}
+
+mst_status device_open(const mst_config *config, mst_comm *comm, run_device *device_out) {
+    mst_status status = MST_OK;
+    place mine = {{{0}}, ""}, *places = NULL;
+    run_device d = {.threads = config->device.threads};
+    *device_out = (run_device){0};
+    MST_TRY(mst_comm_agree(comm, mst_kernels_open(config->device.kernels, config->device.level, &d.kernels)));
+    memcpy(mine.class_name, d.kernels.class_name, sizeof mine.class_name);
+    if (sched_getaffinity(0, sizeof mine.cores, &mine.cores) != 0) CPU_SET(0, &mine.cores);
+    MST_TRY(gather_places(comm, &mine, &places));
+    for (int r = 1; r < mst_comm_size(comm); r++)
+        MST_CHECK(strcmp(places[r].class_name, places[0].class_name) == 0, MST_ECONFIG,
+                  "the ranks' device classes differ: rank 0 on %s is '%s', rank %d on %s is '%s'; set "
+                  "device.level to the "
+                  "highest that all have",
+                  mst_comm_host(comm, 0), places[0].class_name, r, mst_comm_host(comm, r),
+                  places[r].class_name);
+    if (d.threads == 0) d.threads = fair_threads(comm, places);
+    MST_TRY(mst_comm_agree(comm, mst_queue_create(d.threads, &d.queue)));
+    *device_out = d;
+    d.queue = NULL;
+done:
+    mst_queue_destroy(&d.queue);
+    free(places);
+    return status;
+}
+
+void device_close(run_device *device) {
+    mst_queue_destroy(&device->queue);
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The best of a few large products: as much as a matrix product reaches, not the processor's data sheet. */
+static mst_status local_peak(run_device *d, mst_dtype dtype, double *peak_out) {
+    enum { SIDE = 1024, TRIES = 4 };
+    mst_status status = MST_OK;
+    void *a = NULL, *b = NULL, *c = NULL;
+    const size_t count = (size_t)SIDE * SIDE;
+    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, count * 4, &a));
+    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, count * 4, &b));
+    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, count * 4, &c));
+    const mst_matmul_args args = {.m = SIDE,
+                                  .n = SIDE,
+                                  .k = SIDE,
+                                  .dtype = dtype,
+                                  .c_dtype = MST_F32,
+                                  .b_transposed = true,
+                                  .a = a,
+                                  .lda = SIDE,
+                                  .b = b,
+                                  .ldb = SIDE,
+                                  .c = c,
+                                  .ldc = SIDE};
+    *peak_out = 0;
+    for (int i = 0; i <= TRIES; i++) {
+        const double begin = now();
+        MST_TRY(d->kernels.matmul(d->queue, &args));
+        MST_TRY(mst_queue_sync(d->queue));
+        const double rate = 2.0 * SIDE * SIDE * SIDE / (now() - begin);
+        if (i > 0 && rate > *peak_out) *peak_out = rate; /* the first one warms up */
+    }
+done:
+    mst_memory_free(MST_SPACE_DEVICE, &a);
+    mst_memory_free(MST_SPACE_DEVICE, &b);
+    mst_memory_free(MST_SPACE_DEVICE, &c);
+    return status;
+}
+
+mst_status device_peak(run_device *d, mst_comm *comm, mst_dtype dtype, double *peak_out) {
+    mst_status status = MST_OK;
+    const size_t size = (size_t)mst_comm_size(comm);
+    double mine = 0, *peaks = calloc(size, sizeof *peaks);
+    size_t *bytes_of = calloc(size, sizeof *bytes_of);
+    *peak_out = 0;
+    mst_status local =
+        peaks != NULL && bytes_of != NULL ? MST_OK : mst_error(MST_ENOMEM, "device: out of memory");
+    MST_TRY(mst_comm_agree(comm, local));
+    if (strcmp(d->kernels.name, "ref") != 0) local = local_peak(d, dtype, &mine);
+    MST_TRY(mst_comm_agree(comm, local));
+    for (size_t r = 0; r < size; r++) bytes_of[r] = sizeof mine;
+    MST_TRY(mst_comm_allgather(comm, &mine, bytes_of, peaks));
+    for (size_t r = 0; r < size; r++) *peak_out += peaks[r];
+done:
+    free(peaks);
+    free(bytes_of);
+    return status;
+}

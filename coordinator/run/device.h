@@ -1,0 +1,31 @@
+/* The device of this rank: its kernel table, its threads, and what it can do at most. */
+#ifndef RUN_DEVICE_H
+#define RUN_DEVICE_H
+
+#include "muster/comm.h"
+#include "muster/config.h"
+
+typedef struct run_device {
+    mst_kernels kernels;
+    mst_queue *queue; /* owned */
+    int threads;
+} run_device;
+
+/**
+ * Opens the kernel table and starts the threads: the config's number, or the cores that this rank may use
+ * divided by the ranks of its node that may use the same ones.
+ *
+ * Collective: all ranks agree on the status. @retval MST_ECONFIG the ranks' device classes differ, so bits
+ * would depend on who computes what
+ */
+mst_status device_open(const mst_config *config, mst_comm *comm, run_device *device_out);
+void device_close(run_device *device);
+
+/**
+ * The speed of large matrix products in `dtype`, all ranks at once and added, FLOP/s: what the machine can do
+ * in this very run. Takes about 0.2 s. Collective. 0 for the reference kernels, which are not meant to be
+ * fast.
+ */
+mst_status device_peak(run_device *device, mst_comm *comm, mst_dtype dtype, double *peak_out);
+
+#endif

@@ -1,0 +1,192 @@
+#include "folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "muster/checkpoint.h"
+
+enum { CONFIG_BYTES_MAX = 1 << 20 };
+
+/* Makes a folder and those above it. */
+static mst_status make_folders(const char *path) {
+    char part[FOLDER_PATH_MAX + 16];
+    size_t length = strlen(path);
+    if (length >= sizeof part) return mst_error(MST_ECONFIG, "the path '%.64s...' is too long", path);
+    for (size_t i = 1; i <= length; i++) {
+        if (path[i] != '/' && path[i] != '\0') continue;
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            return mst_error(MST_EIO, "cannot make the folder %s: %s", part, strerror(errno));
+    }
+    return MST_OK;
+}
+
+/* The whole of a small text file, NUL-terminated, for the caller to free; NULL without an error when there is
+ * none. */
+static mst_status read_text(const char *path, char **text_out) {
+    mst_status status = MST_OK;
+    char *text = NULL;
+    size_t length = 0;
+    FILE *file = fopen(path, "rbe");
+    *text_out = NULL;
+    if (file == NULL && errno == ENOENT) return MST_OK;
+    MST_CHECK(file != NULL, MST_EIO, "cannot read %s: %s", path, strerror(errno));
+    text = malloc(CONFIG_BYTES_MAX);
+    MST_CHECK(text != NULL, MST_ENOMEM, "cannot read %s: out of memory", path);
+    length = fread(text, 1, CONFIG_BYTES_MAX, file);
+    MST_CHECK(!ferror(file), MST_EIO, "cannot read %s: %s", path, strerror(errno));
+    MST_CHECK(length < CONFIG_BYTES_MAX, MST_EFORMAT, "%s is larger than %d bytes", path, CONFIG_BYTES_MAX);
+    text[length] = '\0';
+    MST_CHECK(strlen(text) == length, MST_EFORMAT, "%s holds a zero byte", path);
+    *text_out = text;
+    text = NULL;
+done:
+    free(text);
+    if (file != NULL) fclose(file);
+    return status;
+}
+
+static mst_status sync_folder(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int error = fd < 0 || fsync(fd) != 0 ? errno : 0;
+    if (fd >= 0) close(fd);
+    return error == 0 ? MST_OK : mst_error(MST_EIO, "cannot sync the folder %s: %s", path, strerror(error));
+}
+
+/* Temporary name, write, fsync, rename, fsync of the folder. */
+static mst_status write_text(const run_folder *f, const char *name, const char *text) {
+    mst_status status = MST_OK;
+    char path[FOLDER_PATH_MAX + 32], temporary[FOLDER_PATH_MAX + 40];
+    snprintf(path, sizeof path, "%s/%s", f->path, name);
+    snprintf(temporary, sizeof temporary, "%s.tmp", path);
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    MST_CHECK(fd >= 0, MST_EIO, "cannot write %s: %s", temporary, strerror(errno));
+    for (size_t left = strlen(text); left > 0;) {
+        ssize_t written = write(fd, text, left);
+        if (written < 0 && errno == EINTR) continue;
+        MST_CHECK(written > 0, MST_EIO, "cannot write %s: %s", temporary, strerror(errno));
+        text += written;
+        left -= (size_t)written;
+    }
+    MST_CHECK(fsync(fd) == 0, MST_EIO, "cannot sync %s: %s", temporary, strerror(errno));
+    MST_CHECK(rename(temporary, path) == 0, MST_EIO, "cannot rename %s: %s", temporary, strerror(errno));
+    MST_TRY(sync_folder(f->path));
+done:
+    if (fd >= 0) close(fd);
+    if (status != MST_OK) unlink(temporary);
+    return status;
+}
+
+static mst_status parse_identity(run_folder *f, const char *text) {
+    mst_status status = MST_OK;
+    json_error_t error;
+    json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &error);
+    MST_CHECK(root != NULL, MST_EFORMAT, "%s/run.json: line %d: %s", f->path, error.line, error.text);
+    const char *id = json_string_value(json_object_get(root, "run_id"));
+    const char *device_class = json_string_value(json_object_get(root, "device_class"));
+    MST_CHECK(json_integer_value(json_object_get(root, "version")) == 1, MST_EFORMAT,
+              "%s/run.json: 'version' is not 1: made by a newer muster?", f->path);
+    MST_CHECK(id != NULL && strlen(id) == FOLDER_ID_MAX - 1, MST_EFORMAT,
+              "%s/run.json: 'run_id' is missing or damaged", f->path);
+    MST_CHECK(device_class != NULL && strlen(device_class) < sizeof f->device_class, MST_EFORMAT,
+              "%s/run.json: 'device_class' is missing or damaged", f->path);
+    strcpy(f->run_id, id);
+    strcpy(f->device_class, device_class);
+    f->existed = true;
+done:
+    json_decref(root);
+    return status;
+}
+
+static mst_status make_identity(run_folder *f) {
+    uint8_t bytes[(FOLDER_ID_MAX - 1) / 2];
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+        return mst_error(MST_EIO, "the system gives no random bytes for the run's id: %s", strerror(errno));
+    for (size_t i = 0; i < sizeof bytes; i++) snprintf(f->run_id + 2 * i, 3, "%02x", bytes[i]);
+    return MST_OK;
+}
+
+static mst_status look(run_folder *f) {
+    mst_status status = MST_OK;
+    char path[FOLDER_PATH_MAX + 32], *identity = NULL;
+    MST_TRY(make_folders(f->checkpoints));
+    snprintf(path, sizeof path, "%s/run.json", f->path);
+    MST_TRY(read_text(path, &identity));
+    if (identity == NULL) {
+        MST_TRY(make_identity(f));
+        goto done;
+    }
+    MST_TRY(parse_identity(f, identity));
+    snprintf(path, sizeof path, "%s/config.yaml", f->path);
+    MST_TRY(read_text(path, &f->config));
+    MST_CHECK(f->config != NULL, MST_EFORMAT, "%s is missing, though run.json is there", path);
+    char newest[4096];
+    MST_TRY(mst_checkpoint_newest(f->checkpoints, 0, newest));
+    f->has_checkpoint = newest[0] != '\0';
+done:
+    free(identity);
+    return status;
+}
+
+mst_status folder_open(mst_comm *comm, const char *path, run_folder *folder_out) {
+    mst_status status = MST_OK;
+    run_folder f = {0};
+    *folder_out = f;
+    MST_CHECK(strlen(path) < sizeof f.path, MST_ECONFIG,
+              "the path of the run folder is longer than %zu bytes", sizeof f.path);
+    snprintf(f.path, sizeof f.path, "%s", path);
+    snprintf(f.checkpoints, sizeof f.checkpoints, "%s/checkpoints", path);
+    snprintf(f.metrics, sizeof f.metrics, "%s/metrics.jsonl", path);
+    const bool first = mst_comm_rank(comm) == 0;
+    MST_TRY(mst_comm_agree(comm, first ? look(&f) : MST_OK));
+    char *config = f.config;
+    uint64_t bytes = config == NULL ? 0 : strlen(config) + 1;
+    MST_TRY(mst_comm_broadcast(comm, 0, &f, sizeof f));
+    f.config = config; /* the broadcast brought rank 0's pointer */
+    MST_TRY(mst_comm_broadcast(comm, 0, &bytes, sizeof bytes));
+    if (bytes > 0) {
+        if (!first) f.config = malloc(bytes);
+        MST_TRY(mst_comm_agree(comm, f.config != NULL ? MST_OK
+                                                      : mst_error(MST_ENOMEM, "run folder: out of memory")));
+        MST_TRY(mst_comm_broadcast(comm, 0, f.config, bytes));
+    }
+    *folder_out = f;
+    f.config = NULL;
+done:
+    folder_clear(&f);
+    return status;
+}
+
+static mst_status record(const run_folder *f, const char *config_yaml, const char *device_class) {
+    mst_status status = MST_OK;
+    char *text = NULL;
+    json_t *root = json_pack("{s:i, s:s, s:s, s:s}", "version", 1, "run_id", f->run_id, "device_class",
+                             device_class, "muster", MST_VERSION);
+    MST_CHECK(root != NULL && (text = json_dumps(root, JSON_INDENT(2))) != NULL, MST_ENOMEM,
+              "run.json: out of memory");
+    MST_TRY(write_text(f, "config.yaml", config_yaml));
+    MST_TRY(write_text(f, "run.json", text));
+done:
+    free(text);
+    json_decref(root);
+    return status;
+}
+
+mst_status folder_record(mst_comm *comm, const run_folder *folder, const char *config_yaml,
+                         const char *device_class) {
+    return mst_comm_agree(comm,
+                          mst_comm_rank(comm) == 0 ? record(folder, config_yaml, device_class) : MST_OK);
+}
+
+void folder_clear(run_folder *folder) {
+    free(folder->config);
+    folder->config = NULL;
+}

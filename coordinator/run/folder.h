@@ -1,0 +1,38 @@
+/* The run folder: config.yaml as used, run.json (identity, device class), checkpoints/, metrics.jsonl. */
+#ifndef RUN_FOLDER_H
+#define RUN_FOLDER_H
+
+#include <stdbool.h>
+
+#include "muster/comm.h"
+#include "muster/status.h"
+
+enum { FOLDER_PATH_MAX = 4096, FOLDER_ID_MAX = 33 };
+
+typedef struct run_folder {
+    char path[FOLDER_PATH_MAX];
+    char checkpoints[FOLDER_PATH_MAX + 16];
+    char metrics[FOLDER_PATH_MAX + 16];
+    char run_id[FOLDER_ID_MAX]; /* 32 hexadecimal digits, random */
+    bool existed;               /* the folder held a run already */
+    bool has_checkpoint;
+    char device_class[256]; /* of the run, as recorded when it was created; "" when new */
+    char *config;           /* YAML of the run so far; NULL when new. Owned */
+} run_folder;
+
+/**
+ * Opens a run's folder, or makes one. Nothing is recorded yet: folder_record does that once the run can
+ * really begin.
+ *
+ * Collective: rank 0 looks, all get the same. @retval MST_EIO cannot be made or read; MST_EFORMAT run.json is
+ * damaged
+ */
+mst_status folder_open(mst_comm *comm, const char *path, run_folder *folder_out);
+
+/** Writes config.yaml and run.json, each whole or not at all, and fsyncs. Collective; rank 0 writes. */
+mst_status folder_record(mst_comm *comm, const run_folder *folder, const char *config_yaml,
+                         const char *device_class);
+
+void folder_clear(run_folder *folder);
+
+#endif

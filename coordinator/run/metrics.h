@@ -1,0 +1,64 @@
+/* RUN/metrics.jsonl: one JSON object a line, appended as the run goes. docs/metrics.md documents every field.
+ */
+#ifndef RUN_METRICS_H
+#define RUN_METRICS_H
+
+#include "muster/checkpoint.h"
+#include "muster/step.h"
+
+typedef struct mst_metrics mst_metrics;
+
+/* What is known after a step; the live line shows a part of it. */
+typedef struct mst_metrics_step_fields {
+    const mst_step_report *report;
+    const mst_position *position; /* after the step */
+    uint64_t steps;               /* of the whole run; 0: not known */
+    double seconds;               /* that the step took */
+    double tokens_per_second;
+    double flops;        /* floating-point operations a second, of all ranks */
+    double peak_share;   /* flops relative to the measured peak; 0: not known */
+    size_t memory_bytes; /* that rank 0 allocated */
+} mst_metrics_step_fields;
+
+/* What a start of the run has to say. Texts may be NULL. */
+typedef struct mst_metrics_start_fields {
+    const char *run_id, *device_class, *transport;
+    int ranks, threads;
+    uint64_t parameters;
+    double peak_flops; /* measured, of all ranks; 0: not known */
+} mst_metrics_start_fields;
+
+/**
+ * Opens the file for appending, or makes it. A last line that a kill cut short is ended, so that it spoils no
+ * other.
+ *
+ * Not collective; rank 0 only. metrics_out is closed by mst_metrics_close.
+ * @retval MST_EIO, MST_ENOMEM
+ */
+mst_status mst_metrics_open(const char *path, mst_metrics **metrics_out);
+
+/** Closes the file. Accepts NULL inside, resets the pointer. */
+void mst_metrics_close(mst_metrics **metrics);
+
+/*
+ * Each appends one line with one write(), so that a reader and a kill see whole lines. Not collective;
+ * allocate nothing. With NULL metrics they do nothing. @retval MST_EIO with the path and the system's text
+ */
+mst_status mst_metrics_start(mst_metrics *metrics, const mst_metrics_start_fields *fields);
+mst_status mst_metrics_step(mst_metrics *metrics, const mst_metrics_step_fields *fields);
+/** @param loss mean over `valid` held-out tokens, nats */
+mst_status mst_metrics_eval(mst_metrics *metrics, uint64_t step, double loss, uint64_t valid);
+/** Also makes everything so far durable (fdatasync). */
+mst_status mst_metrics_checkpoint(mst_metrics *metrics, uint64_t step, const char *path,
+                                  const mst_checkpoint_digests *digests, double seconds);
+/** The run went back to `step`: lines above with a greater step no longer count. */
+mst_status mst_metrics_resume(mst_metrics *metrics, uint64_t step, const char *checkpoint);
+/** As resume, within a start of the run; the next batch begins at sample `samples`. */
+mst_status mst_metrics_rollback(mst_metrics *metrics, uint64_t step, uint64_t samples);
+/** The update of a step was left out. @param microbatch the first that is not finite; SIZE_MAX: only the sum
+ * is */
+mst_status mst_metrics_skip(mst_metrics *metrics, uint64_t step, size_t microbatch);
+/** The run ends here for now. @param reason one word such as "done", "signal", "error" */
+mst_status mst_metrics_stop(mst_metrics *metrics, uint64_t step, const char *reason);
+
+#endif

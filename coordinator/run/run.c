@@ -1,0 +1,355 @@
+#include "muster/run.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "stop.h"
+#include "training.h"
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double training_elapsed(const training *t) {
+    return now() - t->begun;
+}
+
+void training_say(training *t, const char *format, ...) {
+    if (!t->first) return;
+    char text[2048];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    mst_progress_message(t->progress, "%s", text);
+}
+
+/* ---- the beginning ---- */
+
+/* Rank 0 reads the config and says what is wrong with it; the others get what it read. */
+static mst_status share_config(training *t, const mst_train_options *options) {
+    mst_status status = MST_OK;
+    uint64_t bytes = 0;
+    if (t->first) {
+        status = mst_config_load(options->config_path, options->overrides, options->override_count, stderr,
+                                 &t->config);
+        if (status == MST_OK) status = mst_config_to_yaml(&t->config, &t->config_yaml);
+        if (status == MST_OK) bytes = strlen(t->config_yaml) + 1;
+    }
+    MST_TRY(mst_comm_agree(t->comm, status));
+    MST_TRY(mst_comm_broadcast(t->comm, 0, &bytes, sizeof bytes));
+    if (!t->first) t->config_yaml = malloc(bytes);
+    MST_TRY(mst_comm_agree(t->comm,
+                           t->config_yaml != NULL ? MST_OK : mst_error(MST_ENOMEM, "config: out of memory")));
+    MST_TRY(mst_comm_broadcast(t->comm, 0, t->config_yaml, bytes));
+    if (!t->first)
+        status = mst_config_parse(t->config_yaml, options->config_path, NULL, 0, stderr, &t->config);
+    MST_TRY(mst_comm_agree(t->comm, status));
+done:
+    return status;
+}
+
+/* Opens the data, and takes its vocabulary where the config names none. Collective. */
+static mst_status open_data(training *t) {
+    mst_status status = MST_OK;
+    const mst_data_config config = {.sources = t->config.data.sources,
+                                    .source_count = t->config.data.source_count,
+                                    .seq_len = t->config.data.seq_len,
+                                    .seed = t->config.run.seed};
+    MST_TRY(mst_comm_agree(t->comm, mst_data_open(&config, &t->data)));
+    const size_t vocab = mst_data_vocab(t->data);
+    if (t->config.model.vocab_size == 0) {
+        t->config.model.vocab_size = vocab;
+        free(t->config_yaml);
+        t->config_yaml = NULL;
+        MST_TRY(mst_comm_agree(t->comm, mst_config_to_yaml(&t->config, &t->config_yaml)));
+    }
+    MST_CHECK(t->config.model.vocab_size >= vocab, MST_ECONFIG,
+              "model.vocab_size: %zu is less than the %zu tokens of the data's vocabulary; leave it out to "
+              "take the data's",
+              t->config.model.vocab_size, vocab);
+done:
+    return status;
+}
+
+/* ---- the run folder ---- */
+
+typedef struct changes {
+    training *training;
+    size_t forbidden;
+    char first[256];
+} changes;
+
+static void note_change(void *context, const char *key, const char *before, const char *after, bool fixed) {
+    changes *c = context;
+    if (!fixed) {
+        training_say(c->training, "note: %s changes from %s to %s", key, before, after);
+        return;
+    }
+    if (c->forbidden++ == 0)
+        snprintf(c->first, sizeof c->first, "%s is %s in the run and %s in the config", key, before, after);
+}
+
+/* A run's config may change where its bits are not defined by it; what changes is said, what may not change
+ * refuses. */
+static mst_status compare_configs(training *t) {
+    mst_status status = MST_OK;
+    mst_config before = {0};
+    changes c = {.training = t};
+    if (t->folder.config == NULL || !t->folder.has_checkpoint) return MST_OK; /* nothing depends on it yet */
+    MST_TRY(mst_config_parse(t->folder.config, t->folder.path, NULL, 0, t->first ? stderr : NULL, &before));
+    MST_TRY(mst_config_compare(&before, &t->config, note_change, &c));
+    MST_CHECK(c.forbidden == 0, MST_ECONFIG,
+              "%s%s, which would be another run; use the old value, or another --run folder", c.first,
+              c.forbidden > 1 ? " (and more)" : "");
+done:
+    mst_config_clear(&before);
+    return status;
+}
+
+static mst_status open_folder(training *t, const mst_train_options *options) {
+    mst_status status = MST_OK;
+    char path[FOLDER_PATH_MAX];
+    if (options->run_dir != NULL)
+        snprintf(path, sizeof path, "%s", options->run_dir);
+    else if (t->config.run.dir != NULL)
+        snprintf(path, sizeof path, "%s", t->config.run.dir);
+    else
+        snprintf(path, sizeof path, "runs/%s", t->config.run.name);
+    MST_TRY(folder_open(t->comm, path, &t->folder));
+    MST_TRY(mst_comm_agree(t->comm, compare_configs(t)));
+done:
+    return status;
+}
+
+/* ---- what is said and recorded ---- */
+
+static void announce(training *t) {
+    const mst_layout *layout = mst_trainer_layout(t->trainer);
+    const mst_config *c = &t->config;
+    training_say(t, "run %s in %s", c->run.name, t->folder.path);
+    training_say(t, "model %s, %.1f M parameters, %s; %d rank%s x %d thread%s, %s; %.2f GiB per rank",
+                 mst_family_name(c->model.family), (double)layout->parameters * 1e-6,
+                 mst_dtype_name(c->train.precision), mst_comm_size(t->comm),
+                 mst_comm_size(t->comm) == 1 ? "" : "s", t->device.threads, t->device.threads == 1 ? "" : "s",
+                 mst_trainer_transport(t->trainer),
+                 (double)mst_trainer_bytes(t->trainer) / (1024.0 * 1024.0 * 1024.0));
+    training_say(t, "batch of %zu sequences x %zu tokens; %llu training tokens, %llu held out",
+                 mst_trainer_samples_per_step(t->trainer), c->data.seq_len,
+                 (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_TRAIN),
+                 (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_HELDOUT));
+    training_say(t, "device class %s; measured peak %.0f GFLOP/s", t->device.kernels.class_name,
+                 t->peak * 1e-9);
+    if ((size_t)mst_comm_size(t->comm) > c->batch.shape.lanes)
+        training_say(t,
+                     "warning: %d ranks are more than the %zu lanes of a round: the others only hold "
+                     "optimizer state (batch.lanes)",
+                     mst_comm_size(t->comm), c->batch.shape.lanes);
+}
+
+static mst_status open_metrics(training *t) {
+    mst_status status = MST_OK;
+    const mst_metrics_start_fields fields = {.run_id = t->folder.run_id,
+                                             .device_class = t->device.kernels.class_name,
+                                             .transport = mst_trainer_transport(t->trainer),
+                                             .ranks = mst_comm_size(t->comm),
+                                             .threads = t->device.threads,
+                                             .parameters = mst_trainer_layout(t->trainer)->parameters,
+                                             .peak_flops = t->peak};
+    MST_TRY(mst_metrics_open(t->folder.metrics, &t->metrics));
+    MST_TRY(mst_metrics_start(t->metrics, &fields));
+done:
+    return status;
+}
+
+static mst_status record_step(training *t, const mst_step_report *report, double seconds) {
+    const mst_position *position = mst_trainer_position(t->trainer);
+    const mst_flops flops = mst_trainer_flops(t->trainer);
+    const double tokens = (double)(mst_trainer_samples_per_step(t->trainer) * t->config.data.seq_len);
+    mst_metrics_step_fields fields = {
+        .report = report, .position = position, .steps = t->config.run.steps, .seconds = seconds};
+    fields.tokens_per_second = tokens / seconds;
+    fields.flops = fields.tokens_per_second * (flops.dense + flops.attention);
+    fields.peak_share = t->peak > 0 ? fields.flops / t->peak : 0;
+    fields.memory_bytes = mst_trainer_bytes(t->trainer);
+    mst_progress_step(t->progress, &fields);
+    return mst_metrics_step(t->metrics, &fields);
+}
+
+/* ---- the loop ---- */
+
+static mst_status evaluate(training *t) {
+    mst_status status = MST_OK;
+    double loss = NAN;
+    uint64_t valid = 0;
+    MST_TRY(mst_trainer_evaluate(t->trainer, t->config.train.eval_batches, &loss, &valid));
+    if (valid == 0) goto done;
+    training_say(t, "step %llu: held-out loss %.4f over %llu tokens",
+                 (unsigned long long)mst_trainer_position(t->trainer)->step, loss, (unsigned long long)valid);
+    if (t->first) MST_TRY(mst_metrics_eval(t->metrics, mst_trainer_position(t->trainer)->step, loss, valid));
+done:
+    return status;
+}
+
+static mst_status not_finite(training *t, const mst_step_report *report) {
+    const uint64_t step = mst_trainer_position(t->trainer)->step;
+    char where[64] = "the sum of all microbatches", show[32] = "";
+    if (report->culprit != SIZE_MAX) {
+        snprintf(where, sizeof where, "microbatch %zu", report->culprit);
+        snprintf(show, sizeof show, " --micro %zu", report->culprit);
+    }
+    switch (t->config.train.on_nonfinite) {
+    case MST_NONFINITE_SKIP:
+        training_say(t, "step %llu: loss or gradient of %s is not finite: update skipped",
+                     (unsigned long long)step, where);
+        return t->first ? mst_metrics_skip(t->metrics, step, report->culprit) : MST_OK;
+    case MST_NONFINITE_ROLLBACK:
+        training_say(t, "step %llu: loss or gradient of %s is not finite: rolling back",
+                     (unsigned long long)step, where);
+        return training_rollback(t);
+    case MST_NONFINITE_STOP:
+        break;
+    }
+    return mst_error(
+        MST_ENONFINITE,
+        "step %llu: loss or gradient of %s is not finite (loss %g, gradient norm %g); look at it with "
+        "'muster data show CONFIG --step %llu%s', or set train.on_nonfinite to skip or rollback",
+        (unsigned long long)step, where, report->loss, report->grad_norm, (unsigned long long)step, show);
+}
+
+static bool save_is_due(const training *t, const mst_notice *notice) {
+    const mst_config *c = &t->config;
+    const uint64_t step = mst_trainer_position(t->trainer)->step;
+    if (c->checkpoint.every > 0 && step % c->checkpoint.every == 0) return true;
+    return c->checkpoint.minutes > 0 && notice->elapsed - t->saved_elapsed >= 60 * c->checkpoint.minutes;
+}
+
+/* One step with all that follows from it. Every decision rests on values that all ranks share. */
+static mst_status advance(training *t, bool *stop_out) {
+    mst_status status = MST_OK;
+    mst_step_report report;
+    mst_checkpoint_digests digests;
+    mst_notice notice = {.stop_requested = stop_requested(), .elapsed = training_elapsed(t)};
+    const double begin = now();
+    const mst_config *c = &t->config;
+    MST_TRY(mst_trainer_step(t->trainer, &notice, &report));
+    if (t->first) MST_TRY(record_step(t, &report, now() - begin));
+    if (!report.finite) MST_TRY(not_finite(t, &report));
+    const uint64_t step = mst_trainer_position(t->trainer)->step;
+    if (c->train.eval_every > 0 && (step % c->train.eval_every == 0 || step == c->run.steps))
+        MST_TRY(evaluate(t));
+    *stop_out = notice.stop_requested;
+    if (save_is_due(t, &notice) || notice.stop_requested || step >= c->run.steps) {
+        if (t->saved_step != step) MST_TRY(training_save(t, &digests));
+        t->saved_elapsed = notice.elapsed;
+    }
+done:
+    return status;
+}
+
+static mst_status loop(training *t) {
+    mst_status status = MST_OK;
+    bool stop = false;
+    while (!stop && mst_trainer_position(t->trainer)->step < t->config.run.steps) {
+        status = advance(t, &stop);
+        MST_TRY(mst_comm_agree(t->comm, status));
+    }
+    const uint64_t step = mst_trainer_position(t->trainer)->step;
+    if (step < t->config.run.steps)
+        status = mst_error(
+            MST_ESTOPPED,
+            "stopped%s%s at step %llu of %llu, with a checkpoint; the same command goes on from there",
+            stop_requested() ? " by " : "", stop_signal_name(), (unsigned long long)step,
+            (unsigned long long)t->config.run.steps);
+done:
+    return status;
+}
+
+/* ---- the whole ---- */
+
+static mst_trainer_config trainer_config(const mst_config *c) {
+    return (mst_trainer_config){.model = c->model,
+                                .shape = c->batch.shape,
+                                .transport = c->batch.transport,
+                                .micro = c->batch.micro,
+                                .seq_len = c->data.seq_len,
+                                .precision = c->train.precision,
+                                .z_coefficient = c->train.z_loss,
+                                .optimizer = c->optimizer,
+                                .schedule = c->schedule,
+                                .seed = c->run.seed};
+}
+
+static mst_status begin(training *t, const mst_train_options *options) {
+    mst_status status = MST_OK;
+    MST_TRY(share_config(t, options));
+    MST_TRY(open_data(t));
+    MST_TRY(open_folder(t, options));
+    MST_TRY(device_open(&t->config, t->comm, &t->device));
+    MST_TRY(mst_watchdog_create(t->comm, t->config.watchdog.seconds, &t->watchdog));
+    const mst_trainer_config config = trainer_config(&t->config);
+    MST_TRY(mst_trainer_create(&config, t->comm, t->data, t->device.queue, &t->device.kernels, t->watchdog,
+                               &t->trainer));
+    MST_TRY(device_peak(&t->device, t->comm, t->config.train.precision, &t->peak));
+    MST_TRY(folder_record(t->comm, &t->folder, t->config_yaml, t->device.kernels.class_name));
+    if (t->first) status = open_metrics(t);
+    MST_TRY(mst_comm_agree(t->comm, status));
+    announce(t);
+    MST_TRY(training_resume(t, options->resume));
+done:
+    return status;
+}
+
+static void end(training *t, mst_status status) {
+    if (t->metrics != NULL) {
+        const char *reason = status == MST_OK ? "done" : status == MST_ESTOPPED ? "signal" : "error";
+        const uint64_t step = mst_trainer_position(t->trainer)->step;
+        if (mst_metrics_stop(t->metrics, step, reason) != MST_OK)
+            training_say(t, "the end could not be recorded: %s", mst_error_message());
+    }
+    mst_metrics_close(&t->metrics);
+    mst_trainer_destroy(&t->trainer);
+    mst_watchdog_destroy(&t->watchdog);
+    device_close(&t->device);
+    mst_data_close(&t->data);
+    folder_clear(&t->folder);
+    mst_progress_end(&t->progress);
+    mst_config_clear(&t->config);
+    free(t->config_yaml);
+}
+
+static mst_status finish(training *t) {
+    mst_status status = MST_OK;
+    mst_checkpoint_digests digests;
+    char weights[MST_DIGEST_HEX], state[MST_DIGEST_HEX];
+    MST_TRY(training_digest(t, &digests));
+    if (!t->first) goto done;
+    mst_progress_end(&t->progress);
+    mst_digest_to_hex(&digests.weights, weights);
+    mst_digest_to_hex(&digests.state, state);
+    printf("weights %s  state %s\n", weights, state);
+done:
+    return status;
+}
+
+mst_status mst_run_train(mst_comm *comm, const mst_train_options *options) {
+    mst_status status = MST_OK;
+    char message[2048]; /* the first error wins: leaving may meet others */
+    training t = {.comm = comm, .first = mst_comm_rank(comm) == 0, .begun = now(), .saved_step = UINT64_MAX};
+    stop_watch();
+    if (t.first) status = mst_progress_begin(stderr, &t.progress);
+    MST_TRY(mst_comm_agree(comm, status));
+    MST_TRY(begin(&t, options));
+    MST_TRY(loop(&t));
+    MST_TRY(finish(&t));
+done:
+    snprintf(message, sizeof message, "%s", mst_error_message());
+    end(&t, status);
+    stop_unwatch();
+    return status == MST_OK ? MST_OK : mst_error(status, "%s", message);
+}

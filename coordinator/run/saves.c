@@ -1,0 +1,157 @@
+/* Checkpoints of a run: saving, keeping, resuming, rolling back. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "training.h"
+
+/* The libraries whose version can change bits stand in the device class. */
+static char versions[] = "muster " MST_VERSION ", compiler " __VERSION__;
+
+static void fill_meta(training *t, mst_checkpoint_meta *meta) {
+    const mst_position *position = mst_trainer_position(t->trainer);
+    *meta = (mst_checkpoint_meta){.step = position->step,
+                                  .updates = position->updates,
+                                  .samples = position->samples,
+                                  .tokens = position->tokens,
+                                  .run_id = t->folder.run_id,
+                                  .device_class = t->device.kernels.class_name,
+                                  .config = t->config_yaml,
+                                  .versions = versions,
+                                  .model = t->config.model};
+    mst_data_digest(t->data, &meta->data);
+}
+
+mst_status training_digest(training *t, mst_checkpoint_digests *digests_out) {
+    mst_checkpoint_meta meta;
+    fill_meta(t, &meta);
+    return mst_checkpoint_digest(t->comm, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer),
+                                 &meta, t->device.queue, &t->device.kernels, digests_out);
+}
+
+mst_status training_save(training *t, mst_checkpoint_digests *digests_out) {
+    mst_status status = MST_OK;
+    mst_checkpoint_meta meta;
+    char path[FOLDER_PATH_MAX] = "";
+    const double begin = training_elapsed(t);
+    fill_meta(t, &meta);
+    mst_watchdog_progress(t->watchdog, "checkpoint", meta.step);
+    MST_TRY(mst_checkpoint_save(t->comm, t->folder.checkpoints, mst_trainer_layout(t->trainer),
+                                mst_trainer_shards(t->trainer), &meta, t->device.queue, &t->device.kernels,
+                                digests_out, path));
+    if (t->first && mst_checkpoint_prune(t->folder.checkpoints, (size_t)t->config.checkpoint.keep) != MST_OK)
+        training_say(t, "warning: an old checkpoint could not be removed: %s", mst_error_message());
+    t->saved_step = meta.step;
+    if (t->first)
+        MST_TRY(
+            mst_metrics_checkpoint(t->metrics, meta.step, path, digests_out, training_elapsed(t) - begin));
+done:
+    return status;
+}
+
+/* Takes masters, moments and position from a checkpoint whose manifest can be read. */
+static mst_status load(training *t, const char *path) {
+    mst_status status = MST_OK;
+    mst_checkpoint_meta meta = {0};
+    mst_checkpoint_digests digests;
+    mst_digest data;
+    MST_TRY(mst_comm_agree(t->comm, mst_checkpoint_open(path, &meta, &digests)));
+    mst_data_digest(t->data, &data);
+    MST_CHECK(memcmp(&data, &meta.data, sizeof data) == 0, MST_ECONFIG,
+              "%s was trained on other data, or in another order (sources, weights, seq_len or seed differ); "
+              "use a new run "
+              "folder to train on this data",
+              path);
+    MST_TRY(mst_checkpoint_load(t->comm, path, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer),
+                                t->device.queue, &t->device.kernels));
+    if (strcmp(meta.device_class, t->device.kernels.class_name) != 0)
+        training_say(t,
+                     "note: the device class changes from '%s' to '%s': from here on the bits differ from "
+                     "those that the old "
+                     "one would have given",
+                     meta.device_class, t->device.kernels.class_name);
+    const mst_position position = {meta.step, meta.updates, meta.samples, meta.tokens};
+    MST_TRY(mst_trainer_restore(t->trainer, &position));
+done:
+    mst_checkpoint_meta_clear(&meta);
+    return status;
+}
+
+/* The newest checkpoint that can be loaded. *found_out: whether there was one; path_out [FOLDER_PATH_MAX]. */
+static mst_status load_newest(training *t, bool *found_out, char *path_out) {
+    mst_status status = MST_OK;
+    *found_out = false;
+    for (size_t skip = 0;; skip++) {
+        status = t->first ? mst_checkpoint_newest(t->folder.checkpoints, skip, path_out) : MST_OK;
+        MST_TRY(mst_comm_agree(t->comm, status));
+        MST_TRY(mst_comm_broadcast(t->comm, 0, path_out, FOLDER_PATH_MAX));
+        if (path_out[0] == '\0') break;
+        status = load(t, path_out);
+        *found_out = status == MST_OK;
+        if (status != MST_EFORMAT && status != MST_EIO) break;
+        training_say(t, "passed over %s: %s", path_out, mst_error_message());
+        status = MST_OK;
+    }
+done:
+    return status;
+}
+
+mst_status training_resume(training *t, const char *resume) {
+    mst_status status = MST_OK;
+    char path[FOLDER_PATH_MAX] = "";
+    bool found = false;
+    const bool automatic = strcmp(resume, "auto") == 0, never = strcmp(resume, "never") == 0;
+    t->saved_step = UINT64_MAX;
+    if (automatic) {
+        MST_TRY(load_newest(t, &found, path));
+        if (found) t->saved_step = mst_trainer_position(t->trainer)->step;
+    } else if (!never) {
+        snprintf(path, sizeof path, "%s", resume);
+        MST_TRY(load(t, path));
+        found = true;
+    } else {
+        status = t->first ? mst_checkpoint_newest(t->folder.checkpoints, 0, path) : MST_OK;
+        MST_TRY(mst_comm_agree(t->comm, status));
+        MST_TRY(mst_comm_broadcast(t->comm, 0, path, sizeof path));
+        MST_CHECK(path[0] == '\0', MST_ECONFIG,
+                  "--resume never: the run folder holds %s, which a new start would mix with; choose another "
+                  "--run folder",
+                  path);
+    }
+    if (!found) {
+        MST_TRY(mst_trainer_init(t->trainer));
+        goto done;
+    }
+    training_say(t, "resumed from %s at step %llu", path,
+                 (unsigned long long)mst_trainer_position(t->trainer)->step);
+    if (t->first) MST_TRY(mst_metrics_resume(t->metrics, mst_trainer_position(t->trainer)->step, path));
+done:
+    return status;
+}
+
+enum { ROLLBACKS_MAX = 3 };
+
+mst_status training_rollback(training *t) {
+    mst_status status = MST_OK;
+    char path[FOLDER_PATH_MAX] = "";
+    bool found = false;
+    mst_position position = *mst_trainer_position(t->trainer);
+    const uint64_t samples = position.samples;
+    t->rollbacks = position.step > t->rollback_step ? 1 : t->rollbacks + 1;
+    if (position.step > t->rollback_step) t->rollback_step = position.step;
+    MST_CHECK(t->rollbacks <= ROLLBACKS_MAX, MST_ENONFINITE,
+              "still not finite after %d rollbacks at step %llu, each with new samples; lower the learning "
+              "rate (schedule.peak) or the "
+              "clip norm (optimizer.clip_norm)",
+              ROLLBACKS_MAX, (unsigned long long)position.step);
+    MST_TRY(load_newest(t, &found, path));
+    if (!found) MST_TRY(mst_trainer_init(t->trainer));
+    position = *mst_trainer_position(t->trainer);
+    position.samples = samples;
+    MST_TRY(mst_trainer_restore(t->trainer, &position));
+    training_say(t,
+                 "rolled back to step %llu (%s); going on after the samples that did not give finite numbers",
+                 (unsigned long long)position.step, found ? path : "the initial weights");
+    if (t->first) MST_TRY(mst_metrics_rollback(t->metrics, position.step, samples));
+done:
+    return status;
+}

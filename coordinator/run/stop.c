@@ -1,0 +1,44 @@
+#include "stop.h"
+
+#include <signal.h>
+#include <stddef.h>
+
+static const struct {
+    int number;
+    const char *name;
+} watched[] = {{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}, {SIGUSR2, "SIGUSR2"}};
+enum { WATCHED = sizeof watched / sizeof *watched };
+
+static volatile sig_atomic_t request; /* number of the first signal that came; 0: none */
+static struct sigaction before[WATCHED];
+
+static void on_signal(int number) {
+    if (number == SIGINT && request == SIGINT) {
+        /* The second Ctrl-C: nothing is written on the way out, the last checkpoint stands. */
+        signal(SIGINT, SIG_DFL);
+        raise(SIGINT);
+        return;
+    }
+    if (request == 0) request = number;
+}
+
+void stop_watch(void) {
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    request = 0;
+    for (size_t i = 0; i < WATCHED; i++) sigaction(watched[i].number, &action, &before[i]);
+}
+
+void stop_unwatch(void) {
+    for (size_t i = 0; i < WATCHED; i++) sigaction(watched[i].number, &before[i], NULL);
+}
+
+bool stop_requested(void) {
+    return request != 0;
+}
+
+const char *stop_signal_name(void) {
+    for (size_t i = 0; i < WATCHED; i++)
+        if (watched[i].number == request) return watched[i].name;
+    return "";
+}

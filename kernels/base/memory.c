@@ -1,0 +1,46 @@
+#include "muster/queue.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Debug builds fill freed memory with a NaN pattern, so that a use after free shows in the numbers. The size
+ * needed for that stands in a header before the memory, one alignment unit long. */
+enum { PAGE = 4096, LINE = 64 };
+
+typedef struct header {
+    void *base;
+    size_t bytes;
+} header;
+
+mst_status mst_memory_alloc(mst_space space, size_t bytes, void **memory_out) {
+    (void)space; /* one kind of memory on the CPU */
+    *memory_out = NULL;
+    if (bytes > SIZE_MAX - 2 * PAGE) return mst_error(MST_ENOMEM, "cannot allocate %zu bytes", bytes);
+    size_t rounded = (bytes + LINE - 1) / LINE * LINE;
+    size_t alignment = rounded >= PAGE ? PAGE : LINE;
+    /* calloc: large pieces come from the system as zero pages, touched first by the thread that uses them */
+    char *base = calloc(1, rounded + 2 * alignment);
+    if (base == NULL) return mst_error(MST_ENOMEM, "cannot allocate %zu bytes", bytes);
+    uintptr_t start = ((uintptr_t)base + sizeof(header) + alignment - 1) / alignment * alignment;
+    char *memory = base + (start - (uintptr_t)base);
+    header h = {base, rounded};
+    memcpy(memory - sizeof h, &h, sizeof h);
+    *memory_out = memory;
+    return MST_OK;
+}
+
+void mst_memory_free(mst_space space, void *memory_pointer_address) {
+    (void)space;
+    char *memory;
+    memcpy(&memory, memory_pointer_address, sizeof memory);
+    if (memory == NULL) return;
+    header h;
+    memcpy(&h, memory - sizeof h, sizeof h);
+#ifdef MST_DEBUG
+    memset(memory, 0xff, h.bytes);
+#endif
+    free(h.base);
+    memory = NULL;
+    memcpy(memory_pointer_address, &memory, sizeof memory);
+}

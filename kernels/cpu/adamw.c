@@ -1,0 +1,67 @@
+/* AdamW in one pass over memory. No fused products: these bits are the same at every level. */
+#include "cpu.h"
+
+static mst_adamw_fn mst_adamw_cpu;
+
+enum { TILE = 16384 }; /* elements of a task */
+
+/* The scalars of a step, each rounded to fp32 once. */
+typedef struct adamw_job {
+    const mst_adamw_args *args;
+    float gradient_scale, beta1, beta2, rest1, rest2; /* rest = 1 - beta */
+    float decay;                                      /* 1 - lr * weight_decay */
+    float rate;                                       /* lr / correction1 */
+    float correction2_sqrt, eps;
+} adamw_job;
+
+MST_INLINE void adamw_tile(const adamw_job *job, size_t begin, size_t end, mst_dtype weight_dtype) {
+    const adamw_job s = *job;
+    const float *gradient = s.args->gradient;
+    float *m_all = s.args->m, *v_all = s.args->v, *master = s.args->master;
+    void *weight = s.args->weight;
+#pragma omp simd
+    for (size_t i = begin; i < end; i++) {
+        float g = gradient[i] * s.gradient_scale;
+        float m = s.beta1 * m_all[i] + s.rest1 * g;
+        float v = s.beta2 * v_all[i] + s.rest2 * g * g;
+        float denominator = __builtin_sqrtf(v) / s.correction2_sqrt + s.eps;
+        float value = master[i] * s.decay - s.rate * m / denominator;
+        m_all[i] = m;
+        v_all[i] = v;
+        master[i] = value;
+        store(weight, i, weight_dtype, value);
+    }
+}
+
+static mst_status adamw_task(void *context, size_t task, int thread) {
+    const adamw_job *job = context;
+    (void)thread;
+    size_t begin = task * TILE, end = tile_end(job->args->count, TILE, task);
+    if (job->args->weight_dtype == MST_BF16)
+        adamw_tile(job, begin, end, MST_BF16);
+    else
+        adamw_tile(job, begin, end, MST_F32);
+    return MST_OK;
+}
+
+static mst_status mst_adamw_cpu(mst_queue *queue, const mst_adamw_args *args) {
+    mst_status status = MST_OK;
+    MST_TRY(check_dtype("adamw", args->weight_dtype));
+    adamw_job job = {
+        .args = args,
+        .gradient_scale = (float)args->gradient_scale,
+        .beta1 = (float)args->beta1,
+        .beta2 = (float)args->beta2,
+        .rest1 = (float)(1.0 - args->beta1),
+        .rest2 = (float)(1.0 - args->beta2),
+        .decay = (float)(1.0 - args->lr * args->weight_decay),
+        .rate = (float)(args->lr / args->correction1),
+        .correction2_sqrt = (float)args->correction2_sqrt,
+        .eps = (float)args->eps,
+    };
+    MST_TRY(mst_queue_for(queue, tiles_of(args->count, TILE), adamw_task, &job));
+done:
+    return status;
+}
+
+void MST_AT_LEVEL(mst_cpu_fill_adamw)(mst_kernels *table) { table->adamw = mst_adamw_cpu; }

@@ -1,0 +1,190 @@
+/* Causal attention, forward: a tile of queries visits the tiles of keys that it sees, with a running maximum and sum per
+ * query. Dao et al. 2022. */
+#include "attention.h"
+
+#include "cpu_math.h"
+
+static mst_attention_forward_fn mst_attention_forward_cpu;
+
+typedef struct forward_job {
+    const mst_attention_args *args;
+    mst_queue *queue;
+    size_t width; /* head_dim padded */
+    size_t tiles; /* of queries, per head */
+    size_t scratch_bytes;
+} forward_job;
+
+/* A strip of queries on its way. */
+typedef struct strip {
+    float *panel;   /* [head_dim, STRIP] scaled queries */
+    float *out;     /* [STRIP, width] sum of exp(score - maximum) v */
+    float *maximum; /* [STRIP] */
+    float *sum;     /* [STRIP] of exp(score - maximum) */
+} strip;
+
+typedef struct forward_memory {
+    strip strips[STRIPS];
+    float *keys, *values; /* [KEYS, width] */
+    float *scores;        /* [KEYS, STRIP] */
+    float *rows;          /* [STRIP, width] */
+} forward_memory;
+
+static size_t forward_floats(size_t head_dim, size_t width) {
+    return STRIPS * STRIP * (head_dim + width + 2) + KEYS * (2 * width + STRIP) + STRIP * width;
+}
+
+static forward_memory lay_out(float *memory, size_t head_dim, size_t width) {
+    forward_memory m;
+    for (size_t i = 0; i < STRIPS; i++) {
+        m.strips[i].panel = take(&memory, head_dim * STRIP);
+        m.strips[i].out = take(&memory, STRIP * width);
+        m.strips[i].maximum = take(&memory, STRIP);
+        m.strips[i].sum = take(&memory, STRIP);
+    }
+    m.keys = take(&memory, KEYS * width);
+    m.values = take(&memory, KEYS * width);
+    m.scores = take(&memory, KEYS * STRIP);
+    m.rows = take(&memory, STRIP * width);
+    return m;
+}
+
+static void begin_strip(const forward_job *job, size_t sequence, size_t head, size_t query, float *rows, strip *s) {
+    const mst_attention_args *a = job->args;
+    size_t count = smaller(STRIP, a->seq_len - query);
+    const void *q = element(a->q, token_offset(a, sequence, query, a->ldq, head), a->dtype);
+    pack_rows(q, a->dtype, a->ldq, count, STRIP, a->head_dim, (float)a->scale, rows, job->width);
+    transpose_strip(rows, job->width, a->head_dim, s->panel);
+    for (size_t i = 0; i < STRIP * job->width; i++) s->out[i] = 0.0f;
+    for (size_t i = 0; i < STRIP; i++) {
+        s->maximum[i] = -__builtin_inff();
+        s->sum[i] = 0.0f;
+    }
+}
+
+/*
+ * Turns scores into weights exp(score - maximum), and gives the factor for what was summed under the former maximum.
+ * A maximum of -inf (all scores so far are -inf) is taken as 0, so that the weights are 0 and not NaN. `masked`: some
+ * keys come after some queries; query - key is `distance`.
+ */
+MST_INLINE void weigh(float *scores, size_t keys, ptrdiff_t distance, bool masked, strip *s, float *factor) {
+    float base[STRIP], sum[STRIP] = {0};
+    float *maximum = s->maximum;
+    for (size_t i = 0; i < STRIP; i++) base[i] = maximum[i];
+    for (size_t k = 0; k < keys; k++)
+#pragma omp simd
+        for (size_t i = 0; i < STRIP; i++) {
+            float score = scores[k * STRIP + i];
+            bool seen = !masked || (int)k <= (int)distance + (int)i;
+            score = seen ? score : -__builtin_inff();
+            scores[k * STRIP + i] = score;
+            base[i] = score > base[i] ? score : base[i];
+        }
+#pragma omp simd
+    for (size_t i = 0; i < STRIP; i++) {
+        float former = maximum[i];
+        maximum[i] = base[i];
+        base[i] = base[i] == -__builtin_inff() ? 0.0f : base[i];
+        factor[i] = exp_flushed(former - base[i]);
+    }
+    for (size_t k = 0; k < keys; k++)
+#pragma omp simd
+        for (size_t i = 0; i < STRIP; i++) {
+            float weight = exp_flushed(scores[k * STRIP + i] - base[i]);
+            scores[k * STRIP + i] = weight;
+            sum[i] += weight;
+        }
+#pragma omp simd
+    for (size_t i = 0; i < STRIP; i++) s->sum[i] = fma_f32(s->sum[i], factor[i], sum[i]);
+}
+
+/* One strip of queries meets one tile of keys. */
+static void visit(const forward_job *job, const forward_memory *m, strip *s, size_t query, size_t key, size_t keys) {
+    size_t width = job->width, seen = smaller(keys, query + STRIP - key);
+    float factor[STRIP];
+    multiply_scores(round_up(seen, MR), job->args->head_dim, m->keys, width, s->panel, m->scores);
+    if (key + seen - 1 > query)
+        weigh(m->scores, seen, (ptrdiff_t)query - (ptrdiff_t)key, true, s, factor);
+    else
+        weigh(m->scores, seen, 0, false, s, factor);
+    for (size_t i = 0; i < STRIP; i++)
+#pragma omp simd
+        for (size_t d = 0; d < width; d++) s->out[i * width + d] *= factor[i];
+    add_over_keys(query, key, seen, m->scores, m->values, width, s->out);
+}
+
+/* log(sum exp(score)); an empty sum (every score -inf) is NaN, as in the definition. */
+static float log_sum_exp(float maximum, float sum) {
+    if (!(sum > 0.0f)) return __builtin_nanf("");
+    return (float)((double)maximum + elementary_log((double)sum));
+}
+
+MST_INLINE void store_row(void *out, size_t at, mst_dtype dtype, const float *row, float sum, size_t head_dim) {
+    float scale = 1.0f / sum;
+#pragma omp simd
+    for (size_t d = 0; d < head_dim; d++) store(out, at + d, dtype, row[d] * scale);
+}
+
+static void end_strip(const forward_job *job, size_t sequence, size_t head, size_t query, const strip *s) {
+    const mst_attention_args *a = job->args;
+    size_t count = smaller(STRIP, a->seq_len - query);
+    float *lse = (float *)a->lse + (sequence * a->heads + head) * a->seq_len + query;
+    for (size_t i = 0; i < count; i++) {
+        size_t at = token_offset(a, sequence, query + i, a->heads * a->head_dim, head);
+        if (a->dtype == MST_BF16)
+            store_row(a->out, at, MST_BF16, s->out + i * job->width, s->sum[i], a->head_dim);
+        else
+            store_row(a->out, at, MST_F32, s->out + i * job->width, s->sum[i], a->head_dim);
+        lse[i] = log_sum_exp(s->maximum[i], s->sum[i]);
+    }
+}
+
+/* Task: one head's tile of queries. The last tiles see most keys and go first. */
+static mst_status forward_task(void *context, size_t task, int thread) {
+    mst_status status = MST_OK;
+    const forward_job *job = context;
+    const mst_attention_args *a = job->args;
+    size_t tile = job->tiles - 1 - task / (a->sequences * a->heads), head = task % a->heads;
+    size_t sequence = task / a->heads % a->sequences, kv_head = head / (a->heads / a->kv_heads);
+    size_t first = tile * QUERIES, end = smaller(a->seq_len, first + QUERIES);
+    size_t strips = tiles_of(end - first, STRIP);
+    float *memory = mst_queue_scratch(job->queue, thread, job->scratch_bytes);
+    MST_CHECK(memory != NULL, MST_ENOMEM, "attention_forward: no memory for %zu bytes of scratch", job->scratch_bytes);
+    forward_memory m = lay_out(memory, a->head_dim, job->width);
+    for (size_t i = 0; i < strips; i++)
+        begin_strip(job, sequence, head, first + i * STRIP, m.rows, &m.strips[i]);
+    for (size_t key = 0; key < end; key += KEYS) {
+        size_t keys = smaller(KEYS, end - key);
+        const void *k = element(a->k, token_offset(a, sequence, key, a->ldk, kv_head), a->dtype);
+        const void *v = element(a->v, token_offset(a, sequence, key, a->ldv, kv_head), a->dtype);
+        pack_rows(k, a->dtype, a->ldk, keys, round_up(keys, MR), a->head_dim, 1.0f, m.keys, job->width);
+        pack_rows(v, a->dtype, a->ldv, keys, keys, a->head_dim, 1.0f, m.values, job->width);
+        for (size_t i = 0; i < strips; i++) {
+            size_t query = first + i * STRIP;
+            if (query + STRIP > key) visit(job, &m, &m.strips[i], query, key, keys);
+        }
+    }
+    for (size_t i = 0; i < strips; i++) end_strip(job, sequence, head, first + i * STRIP, &m.strips[i]);
+done:
+    return status;
+}
+
+static mst_status mst_attention_forward_cpu(mst_queue *queue, const mst_attention_args *args) {
+    mst_status status = MST_OK;
+    if (is_empty(args)) return MST_OK;
+    MST_TRY(check_attention("attention_forward", args));
+    forward_job job = {.args = args, .queue = queue};
+    job.width = round_up(args->head_dim, PAD);
+    job.tiles = tiles_of(args->seq_len, QUERIES);
+    job.scratch_bytes = forward_floats(args->head_dim, job.width) * sizeof(float);
+    for (int thread = 0; thread < mst_queue_threads(queue); thread++)
+        MST_CHECK(mst_queue_scratch(queue, thread, job.scratch_bytes) != NULL, MST_ENOMEM,
+                  "attention_forward: no memory for %zu bytes of scratch per thread", job.scratch_bytes);
+    status = mst_queue_for(queue, args->sequences * args->heads * job.tiles, forward_task, &job);
+done:
+    return status;
+}
+
+void MST_AT_LEVEL(mst_cpu_fill_attention)(mst_kernels *table) {
+    table->attention_forward = mst_attention_forward_cpu;
+    MST_AT_LEVEL(mst_cpu_fill_attention_grad)(table);
+}

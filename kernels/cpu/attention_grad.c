@@ -1,0 +1,254 @@
+/*
+ * Causal attention, backward, from the forward pass's lse: with p = exp(score - lse) and ds = p (dout . v - dout . out),
+ * dq = scale sum ds k, dk = scale sum ds q, dv = sum p dout. Dao et al. 2022.
+ *
+ * A task takes all or some of the query tiles that read one key/value head, in a fixed order, and adds to sums of its own
+ * for all keys; where several tasks share a head, a second loop adds their sums in order. How many do is a function of the
+ * shapes.
+ */
+#include "attention.h"
+
+#include "cpu_math.h"
+
+static mst_attention_backward_fn mst_attention_backward_cpu;
+
+enum {
+    TASKS = 16,       /* wanted where there are few heads */
+    TASKS_FEW = 8,    /* so many heads are left whole: their keys and values are then read once */
+    SUM_ROWS = 64,    /* keys of a task of the second loop */
+};
+
+typedef struct backward_job {
+    const mst_attention_args *args;
+    mst_queue *queue;
+    size_t width;  /* head_dim padded */
+    size_t tokens; /* seq_len padded */
+    size_t tiles;  /* of queries, per head */
+    size_t parts;  /* tasks per key/value head */
+    float *sums;   /* [sequences * kv_heads * parts, dk and dv, tokens, width], in thread 0's scratch; NULL for one part */
+    size_t shared_bytes, scratch_bytes;
+} backward_job;
+
+typedef struct strip {
+    float *q, *dout;              /* [STRIP, width]; q is scaled */
+    float *q_panel, *dout_panel;  /* [head_dim, STRIP] */
+    float *dq;                    /* [STRIP, width] */
+    float *lse, *delta;           /* [STRIP]; delta is dout . out */
+} strip;
+
+typedef struct backward_memory {
+    strip strips[STRIPS];
+    float *weights, *dscores; /* [KEYS, STRIP] */
+    float *out;               /* [STRIP, width] */
+    float *k, *v, *dk, *dv;   /* [tokens, width] */
+} backward_memory;
+
+static size_t sum_floats(const backward_job *job) { return 2 * job->tokens * job->width; }
+
+static size_t backward_floats(const backward_job *job) {
+    size_t width = job->width, head_dim = job->args->head_dim;
+    size_t floats = STRIPS * STRIP * (3 * width + 2 * head_dim + 2) + 2 * KEYS * STRIP + STRIP * width;
+    return floats + 2 * job->tokens * width + (job->parts == 1 ? sum_floats(job) : 0);
+}
+
+/* @param part number of the task */
+static backward_memory lay_out(const backward_job *job, float *memory, size_t part) {
+    backward_memory m;
+    size_t width = job->width, head_dim = job->args->head_dim, rows = job->tokens * width;
+    for (size_t i = 0; i < STRIPS; i++) {
+        strip *s = &m.strips[i];
+        s->q = take(&memory, STRIP * width);
+        s->dout = take(&memory, STRIP * width);
+        s->dq = take(&memory, STRIP * width);
+        s->q_panel = take(&memory, head_dim * STRIP);
+        s->dout_panel = take(&memory, head_dim * STRIP);
+        s->lse = take(&memory, STRIP);
+        s->delta = take(&memory, STRIP);
+    }
+    m.weights = take(&memory, KEYS * STRIP);
+    m.dscores = take(&memory, KEYS * STRIP);
+    m.out = take(&memory, STRIP * width);
+    m.k = take(&memory, rows);
+    m.v = take(&memory, rows);
+    m.dk = job->parts == 1 ? take(&memory, 2 * rows) : job->sums + part * sum_floats(job);
+    m.dv = m.dk + rows;
+    return m;
+}
+
+/* Sums run over MST_LANES lanes, as everywhere. */
+static float dot(const float *a, const float *b, size_t width) {
+    float lane[MST_LANES] = {0};
+    for (size_t d = 0; d < width; d += PAD)
+#pragma omp simd
+        for (size_t k = 0; k < PAD; k++) lane[d % MST_LANES + k] = fma_f32(a[d + k], b[d + k], lane[d % MST_LANES + k]);
+    return lanes_sum(lane);
+}
+
+static void begin_strip(const backward_job *job, size_t sequence, size_t head, size_t query, float *out, strip *s) {
+    const mst_attention_args *a = job->args;
+    size_t width = job->width, count = smaller(STRIP, a->seq_len - query), row = a->heads * a->head_dim;
+    size_t at_q = token_offset(a, sequence, query, a->ldq, head), at_out = token_offset(a, sequence, query, row, head);
+    const float *lse = (const float *)a->lse + (sequence * a->heads + head) * a->seq_len + query;
+    pack_rows(element(a->q, at_q, a->dtype), a->dtype, a->ldq, count, STRIP, a->head_dim, (float)a->scale, s->q, width);
+    pack_rows(element(a->dout, at_out, a->dtype), a->dtype, row, count, STRIP, a->head_dim, 1.0f, s->dout, width);
+    pack_rows(element(a->out, at_out, a->dtype), a->dtype, row, count, STRIP, a->head_dim, 1.0f, out, width);
+    transpose_strip(s->q, width, a->head_dim, s->q_panel);
+    transpose_strip(s->dout, width, a->head_dim, s->dout_panel);
+    for (size_t i = 0; i < STRIP; i++) {
+        s->lse[i] = i < count ? lse[i] : 0.0f;
+        s->delta[i] = dot(s->dout + i * width, out + i * width, width);
+    }
+    for (size_t i = 0; i < STRIP * width; i++) s->dq[i] = 0.0f;
+}
+
+/* From scores and dout . v: weights = exp(score - lse), and ds in place of dout . v. Both 0 where a key is not seen. */
+MST_INLINE void weigh(float *weights, float *dscores, size_t keys, ptrdiff_t distance, bool masked, const strip *s) {
+    for (size_t k = 0; k < keys; k++)
+#pragma omp simd
+        for (size_t i = 0; i < STRIP; i++) {
+            float weight = exp_flushed(weights[k * STRIP + i] - s->lse[i]);
+            float dscore = weight * (dscores[k * STRIP + i] - s->delta[i]);
+            bool seen = !masked || (int)k <= (int)distance + (int)i;
+            weights[k * STRIP + i] = seen ? weight : 0.0f;
+            dscores[k * STRIP + i] = seen ? dscore : 0.0f;
+        }
+}
+
+/* One strip of queries meets one tile of keys. */
+static void visit(const backward_job *job, const backward_memory *m, const strip *s, size_t query, size_t key,
+                  size_t keys) {
+    size_t width = job->width, head_dim = job->args->head_dim, at = key * width;
+    size_t seen = smaller(keys, query + STRIP - key), rows = round_up(seen, MR);
+    size_t queries = smaller(STRIP, job->args->seq_len - query);
+    multiply_scores(rows, head_dim, m->k + at, width, s->q_panel, m->weights);
+    multiply_scores(rows, head_dim, m->v + at, width, s->dout_panel, m->dscores);
+    if (key + rows - 1 > query)
+        weigh(m->weights, m->dscores, rows, (ptrdiff_t)query - (ptrdiff_t)key, true, s);
+    else
+        weigh(m->weights, m->dscores, rows, 0, false, s);
+    add_over_keys(query, key, seen, m->dscores, m->k + at, width, s->dq);
+    add_over_queries(query, queries, key, seen, m->weights, s->dout, width, m->dv + at);
+    add_over_queries(query, queries, key, seen, m->dscores, s->q, width, m->dk + at);
+}
+
+MST_INLINE void store_rows_of(void *result, mst_dtype dtype, size_t ld, size_t rows, size_t head_dim, float scale,
+                              const float *source, size_t width) {
+    for (size_t r = 0; r < rows; r++)
+#pragma omp simd
+        for (size_t d = 0; d < head_dim; d++) store(result, r * ld + d, dtype, source[r * width + d] * scale);
+}
+
+/* The inverse of pack_rows, from element `at` of result on. */
+static void store_rows(void *result, size_t at, mst_dtype dtype, size_t ld, size_t rows, size_t head_dim, float scale,
+                       const float *source, size_t width) {
+    if (dtype == MST_BF16)
+        store_rows_of(element_mut(result, at, dtype), MST_BF16, ld, rows, head_dim, scale, source, width);
+    else
+        store_rows_of(element_mut(result, at, dtype), MST_F32, ld, rows, head_dim, scale, source, width);
+}
+
+/* All that one tile of queries of one head contributes. */
+static void run_tile(const backward_job *job, backward_memory *m, size_t sequence, size_t head, size_t tile) {
+    const mst_attention_args *a = job->args;
+    size_t first = tile * QUERIES, end = smaller(a->seq_len, first + QUERIES), strips = tiles_of(end - first, STRIP);
+    for (size_t i = 0; i < strips; i++)
+        begin_strip(job, sequence, head, first + i * STRIP, m->out, &m->strips[i]);
+    for (size_t key = 0; key < end; key += KEYS)
+        for (size_t i = 0; i < strips; i++) {
+            size_t query = first + i * STRIP;
+            if (query + STRIP > key) visit(job, m, &m->strips[i], query, key, smaller(KEYS, end - key));
+        }
+    for (size_t i = 0; i < strips; i++) {
+        size_t query = first + i * STRIP, count = smaller(STRIP, end - query);
+        store_rows(a->dq, token_offset(a, sequence, query, a->ldq, head), a->dtype, a->ldq, count, a->head_dim,
+                   (float)a->scale, m->strips[i].dq, job->width);
+    }
+}
+
+static void store_sums(const backward_job *job, size_t sequence, size_t kv_head, size_t first, size_t rows,
+                       const float *dk, const float *dv) {
+    const mst_attention_args *a = job->args;
+    store_rows(a->dk, token_offset(a, sequence, first, a->ldk, kv_head), a->dtype, a->ldk, rows, a->head_dim, 1.0f, dk,
+               job->width);
+    store_rows(a->dv, token_offset(a, sequence, first, a->ldv, kv_head), a->dtype, a->ldv, rows, a->head_dim, 1.0f, dv,
+               job->width);
+}
+
+/* Task: part `task % parts` of the query tiles of all heads that read one key/value head. */
+static mst_status backward_task(void *context, size_t task, int thread) {
+    mst_status status = MST_OK;
+    const backward_job *job = context;
+    const mst_attention_args *a = job->args;
+    size_t kv_head = task / job->parts % a->kv_heads, sequence = task / job->parts / a->kv_heads;
+    size_t group = a->heads / a->kv_heads, tokens = a->seq_len;
+    size_t shared = thread == 0 ? job->shared_bytes : 0;
+    char *memory = mst_queue_scratch(job->queue, thread, shared + job->scratch_bytes);
+    MST_CHECK(memory != NULL, MST_ENOMEM, "attention_backward: no memory for %zu bytes of scratch",
+              shared + job->scratch_bytes);
+    backward_memory m = lay_out(job, (float *)(memory + shared), task);
+    const void *k = element(a->k, token_offset(a, sequence, 0, a->ldk, kv_head), a->dtype);
+    const void *v = element(a->v, token_offset(a, sequence, 0, a->ldv, kv_head), a->dtype);
+    pack_rows(k, a->dtype, a->ldk, tokens, job->tokens, a->head_dim, 1.0f, m.k, job->width);
+    pack_rows(v, a->dtype, a->ldv, tokens, job->tokens, a->head_dim, 1.0f, m.v, job->width);
+    for (size_t i = 0; i < sum_floats(job); i++) m.dk[i] = 0.0f;
+    for (size_t item = task % job->parts; item < group * job->tiles; item += job->parts)
+        run_tile(job, &m, sequence, kv_head * group + item / job->tiles, item % job->tiles);
+    if (job->parts == 1) store_sums(job, sequence, kv_head, 0, tokens, m.dk, m.dv);
+done:
+    return status;
+}
+
+/* Task of the second loop: some keys of one key/value head; the parts are added to the first in order. */
+static mst_status sum_task(void *context, size_t task, int thread) {
+    const backward_job *job = context;
+    const mst_attention_args *a = job->args;
+    (void)thread;
+    size_t tiles = tiles_of(a->seq_len, SUM_ROWS), first = task % tiles * SUM_ROWS, head = task / tiles;
+    size_t rows = smaller(SUM_ROWS, a->seq_len - first), at = first * job->width;
+    float *dk = job->sums + head * job->parts * sum_floats(job) + at, *dv = dk + job->tokens * job->width;
+    for (size_t part = 1; part < job->parts; part++) {
+        const float *more_dk = dk + part * sum_floats(job), *more_dv = dv + part * sum_floats(job);
+#pragma omp simd
+        for (size_t i = 0; i < rows * job->width; i++) {
+            dk[i] += more_dk[i];
+            dv[i] += more_dv[i];
+        }
+    }
+    store_sums(job, head / a->kv_heads, head % a->kv_heads, first, rows, dk, dv);
+    return MST_OK;
+}
+
+static backward_job plan(mst_queue *queue, const mst_attention_args *a) {
+    backward_job job = {.args = a, .queue = queue, .parts = 1};
+    job.width = round_up(a->head_dim, PAD);
+    job.tokens = round_up(a->seq_len, MR);
+    job.tiles = tiles_of(a->seq_len, QUERIES);
+    size_t heads = a->sequences * a->kv_heads, items = a->heads / a->kv_heads * job.tiles;
+    if (heads < TASKS_FEW) job.parts = smaller(tiles_of(TASKS, heads), items);
+    job.shared_bytes = job.parts == 1 ? 0 : heads * job.parts * sum_floats(&job) * sizeof(float);
+    job.scratch_bytes = backward_floats(&job) * sizeof(float);
+    return job;
+}
+
+static mst_status mst_attention_backward_cpu(mst_queue *queue, const mst_attention_args *args) {
+    mst_status status = MST_OK;
+    if (is_empty(args)) return MST_OK;
+    MST_TRY(check_attention("attention_backward", args));
+    backward_job job = plan(queue, args);
+    size_t heads = args->sequences * args->kv_heads;
+    for (int thread = 0; thread < mst_queue_threads(queue); thread++) {
+        size_t bytes = job.scratch_bytes + (thread == 0 ? job.shared_bytes : 0);
+        void *memory = mst_queue_scratch(queue, thread, bytes);
+        MST_CHECK(memory != NULL, MST_ENOMEM, "attention_backward: no memory for %zu bytes of scratch", bytes);
+        if (thread == 0) job.sums = memory;
+    }
+    MST_TRY(mst_queue_for(queue, heads * job.parts, backward_task, &job));
+    if (job.parts > 1)
+        MST_TRY(mst_queue_for(queue, heads * tiles_of(args->seq_len, SUM_ROWS), sum_task, &job));
+done:
+    return status;
+}
+
+void MST_AT_LEVEL(mst_cpu_fill_attention_grad)(mst_kernels *table) {
+    table->attention_backward = mst_attention_backward_cpu;
+}

@@ -1,0 +1,139 @@
+/* RMSNorm and LayerNorm with the residual fused: each row is read from memory once and stays in the first cache. */
+#include "cpu.h"
+
+static mst_rmsnorm_forward_fn mst_rmsnorm_forward_cpu;
+static mst_layernorm_forward_fn mst_layernorm_forward_cpu;
+
+enum { TILE_ELEMENTS = 16384 }; /* of a task, about */
+
+typedef enum norm_kind { RMSNORM, LAYERNORM } norm_kind;
+
+typedef struct norm_job {
+    const mst_norm_args *args;
+    norm_kind kind;
+    size_t tile_rows;
+} norm_job;
+
+/* What a row does in its first pass: add the residual and sum what the statistics need first. */
+MST_INLINE void add_chunk(float *lane, const void *x, const void *delta, void *sum, size_t i, size_t width,
+                          mst_dtype dtype, norm_kind kind) {
+#pragma omp simd
+    for (size_t k = 0; k < width; k++) {
+        float value = load(x, i + k, dtype);
+        if (delta != NULL) {
+            value = rounded_to(dtype, value + load(delta, i + k, dtype));
+            store(sum, i + k, dtype, value);
+        }
+        lane[k] = kind == RMSNORM ? fma_f32(value, value, lane[k]) : lane[k] + value;
+    }
+}
+
+/** sum = x + delta (delta NULL: nothing is stored), and the sum of the values or of their squares. */
+MST_INLINE float add_row(const void *x, const void *delta, void *sum, size_t cols, mst_dtype dtype,
+                         norm_kind kind) {
+    float lane[MST_LANES] = {0};
+    size_t i = 0;
+    for (; i + MST_LANES <= cols; i += MST_LANES) add_chunk(lane, x, delta, sum, i, MST_LANES, dtype, kind);
+    add_chunk(lane, x, delta, sum, i, cols - i, dtype, kind);
+    return lanes_sum(lane);
+}
+
+MST_INLINE void deviation_chunk(float *lane, const void *x, float mean, size_t i, size_t width, mst_dtype dtype) {
+#pragma omp simd
+    for (size_t k = 0; k < width; k++) {
+        float deviation = load(x, i + k, dtype) - mean;
+        lane[k] = fma_f32(deviation, deviation, lane[k]);
+    }
+}
+
+/** Sum of squared deviations from the mean: a pass of its own, because E[x^2] - E[x]^2 cancels. */
+MST_INLINE float row_deviation2(const void *x, float mean, size_t cols, mst_dtype dtype) {
+    float lane[MST_LANES] = {0};
+    size_t i = 0;
+    for (; i + MST_LANES <= cols; i += MST_LANES) deviation_chunk(lane, x, mean, i, MST_LANES, dtype);
+    deviation_chunk(lane, x, mean, i, cols - i, dtype);
+    return lanes_sum(lane);
+}
+
+/** y = (x - mean) rstd weight + bias. */
+MST_INLINE void normalise_row(void *y, const void *x, float mean, float rstd, const void *weight, const void *bias,
+                              size_t cols, mst_dtype dtype) {
+#pragma omp simd
+    for (size_t i = 0; i < cols; i++) {
+        float value = (load(x, i, dtype) - mean) * rstd * load(weight, i, dtype);
+        if (bias != NULL) value += load(bias, i, dtype);
+        store(y, i, dtype, value);
+    }
+}
+
+MST_INLINE void norm_row(const mst_norm_args *a, size_t r, mst_dtype dtype, norm_kind kind) {
+    size_t cols = a->cols;
+    const void *x = element(a->x, r * cols, dtype);
+    float total;
+    if (a->delta != NULL) {
+        void *sum = element_mut(a->sum, r * cols, dtype);
+        total = add_row(x, element(a->delta, r * cols, dtype), sum, cols, dtype, kind);
+        x = sum;
+    } else {
+        total = add_row(x, NULL, NULL, cols, dtype, kind);
+    }
+    if (a->y == NULL) return;
+    double count = (double)cols, mean_square = total / count;
+    float mean = 0;
+    if (kind == LAYERNORM) {
+        mean = (float)(total / count);
+        mean_square = row_deviation2(x, mean, cols, dtype) / count;
+        ((float *)a->mean)[r] = mean;
+    }
+    float rstd = (float)(1.0 / __builtin_sqrt(mean_square + a->eps));
+    ((float *)a->rstd)[r] = rstd;
+    void *y = element_mut(a->y, r * cols, dtype);
+    if (a->bias != NULL)
+        normalise_row(y, x, mean, rstd, a->weight, a->bias, cols, dtype);
+    else
+        normalise_row(y, x, mean, rstd, a->weight, NULL, cols, dtype);
+}
+
+static mst_status norm_task(void *context, size_t task, int thread) {
+    const norm_job *job = context;
+    (void)thread;
+    size_t end = tile_end(job->args->rows, job->tile_rows, task);
+    for (size_t r = task * job->tile_rows; r < end; r++) {
+        if (job->kind == RMSNORM && job->args->dtype == MST_BF16)
+            norm_row(job->args, r, MST_BF16, RMSNORM);
+        else if (job->kind == RMSNORM)
+            norm_row(job->args, r, MST_F32, RMSNORM);
+        else if (job->args->dtype == MST_BF16)
+            norm_row(job->args, r, MST_BF16, LAYERNORM);
+        else
+            norm_row(job->args, r, MST_F32, LAYERNORM);
+    }
+    return MST_OK;
+}
+
+static mst_status norm_forward(mst_queue *queue, const mst_norm_args *args, norm_kind kind, const char *operation) {
+    mst_status status = MST_OK;
+    MST_TRY(check_dtype(operation, args->dtype));
+    MST_CHECK((args->delta == NULL) == (args->sum == NULL), MST_EINVAL,
+              "%s: delta and sum go together; give both or neither", operation);
+    MST_CHECK(kind == LAYERNORM || args->bias == NULL, MST_EINVAL, "%s has no bias; pass NULL", operation);
+    if (args->rows == 0 || args->cols == 0) goto done;
+    if (args->y == NULL && args->delta == NULL) goto done;
+    norm_job job = {.args = args, .kind = kind, .tile_rows = tile_of_rows(args->cols, TILE_ELEMENTS)};
+    MST_TRY(mst_queue_for(queue, tiles_of(args->rows, job.tile_rows), norm_task, &job));
+done:
+    return status;
+}
+
+static mst_status mst_rmsnorm_forward_cpu(mst_queue *queue, const mst_norm_args *args) {
+    return norm_forward(queue, args, RMSNORM, "rmsnorm_forward");
+}
+
+static mst_status mst_layernorm_forward_cpu(mst_queue *queue, const mst_norm_args *args) {
+    return norm_forward(queue, args, LAYERNORM, "layernorm_forward");
+}
+
+void MST_AT_LEVEL(mst_cpu_fill_norm)(mst_kernels *table) {
+    table->rmsnorm_forward = mst_rmsnorm_forward_cpu;
+    table->layernorm_forward = mst_layernorm_forward_cpu;
+}

@@ -1,0 +1,62 @@
+/* Rotary position embedding, in place. */
+#include "cpu.h"
+
+static mst_rope_fn mst_rope_cpu;
+
+enum { TILE_ELEMENTS = 16384 };
+
+typedef struct rope_job {
+    const mst_rope_args *args;
+    size_t tile_rows;
+} rope_job;
+
+/** Turns one head: the pair (i, i + half) by the angle of i, or back for direction -1. */
+MST_INLINE void rope_head(void *head, const float *cosine, const float *sine, float direction, size_t half,
+                          mst_dtype dtype) {
+    void *upper = element_mut(head, half, dtype);
+#pragma omp simd
+    for (size_t i = 0; i < half; i++) {
+        float a = load(head, i, dtype), b = load(upper, i, dtype);
+        float c = cosine[i], s = direction * sine[i];
+        store(head, i, dtype, a * c - b * s);
+        store(upper, i, dtype, b * c + a * s);
+    }
+}
+
+MST_INLINE void rope_rows(const mst_rope_args *a, size_t begin, size_t end, mst_dtype dtype) {
+    size_t half = a->head_dim / 2;
+    float direction = a->inverse ? -1.0f : 1.0f;
+    for (size_t r = begin; r < end; r++) {
+        size_t angles = (a->first + r % a->seq_len) * half;
+        for (size_t h = 0; h < a->heads; h++)
+            rope_head(element_mut(a->x, r * a->ld + h * a->head_dim, dtype), a->cosine + angles, a->sine + angles,
+                      direction, half, dtype);
+    }
+}
+
+static mst_status rope_task(void *context, size_t task, int thread) {
+    const rope_job *job = context;
+    (void)thread;
+    size_t begin = task * job->tile_rows, end = tile_end(job->args->rows, job->tile_rows, task);
+    if (job->args->dtype == MST_BF16)
+        rope_rows(job->args, begin, end, MST_BF16);
+    else
+        rope_rows(job->args, begin, end, MST_F32);
+    return MST_OK;
+}
+
+static mst_status mst_rope_cpu(mst_queue *queue, const mst_rope_args *args) {
+    mst_status status = MST_OK;
+    size_t width = args->heads * args->head_dim;
+    MST_TRY(check_dtype("rope", args->dtype));
+    MST_CHECK(args->head_dim % 2 == 0, MST_EINVAL, "rope: head_dim %zu is odd", args->head_dim);
+    if (args->rows == 0 || width == 0) goto done;
+    MST_CHECK(args->seq_len > 0, MST_EINVAL, "rope: seq_len is 0");
+    MST_CHECK(args->ld >= width, MST_EINVAL, "rope: ld %zu is below heads * head_dim = %zu", args->ld, width);
+    rope_job job = {.args = args, .tile_rows = tile_of_rows(width, TILE_ELEMENTS)};
+    MST_TRY(mst_queue_for(queue, tiles_of(args->rows, job.tile_rows), rope_task, &job));
+done:
+    return status;
+}
+
+void MST_AT_LEVEL(mst_cpu_fill_rope)(mst_kernels *table) { table->rope = mst_rope_cpu; }

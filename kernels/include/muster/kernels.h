@@ -1,0 +1,317 @@
+/*
+ * The kernel table: every operation of training, once as a type. A body is declared by its type
+ * (`mst_matmul_fn mst_matmul_ref;`), so a body with another signature does not compile.
+ *
+ * Bodies: _ref (plain scalar C in fp64 arithmetic, the specification), _cpu (fast), later _cuda.
+ *
+ * Rules for every operation
+ *  - Not collective. Work is queued on `queue`; on the CPU it has ended on return.
+ *  - `dtype` names the type of activations and weights. ACC below means mst_dtype_acc(dtype): float, or
+ * double for F64. Fast bodies take F32 and BF16 and return MST_EUNSUPPORTED for F64; ref bodies take all
+ * three.
+ *  - Outputs do not overlap inputs unless said. Pointers are aligned to their element only (fast paths may
+ * test for more).
+ *  - "+=" outputs are added to, in ACC; others are overwritten.
+ *  - Results depend on the arguments alone: never on the number of threads, on addresses, or on earlier
+ * calls.
+ *  - Sizes of zero are allowed and do nothing. NaN and Inf propagate as IEEE says.
+ *  - @retval MST_EINVAL for sizes that break a stated rule, MST_ENOMEM, MST_ELIBRARY with the library's own
+ * text.
+ */
+#ifndef MUSTER_KERNELS_H
+#define MUSTER_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "muster/digest.h"
+#include "muster/dtype.h"
+#include "muster/queue.h"
+#include "muster/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A block: consecutive elements of one tensor. Shards are whole blocks; norms and digests are per block. */
+enum { MST_BLOCK = 4096 };
+
+/* c[m, n] = op(a)[m, k] op(b)[k, n] + bias[n] (+ c), row-major with leading dimensions. */
+typedef struct mst_matmul_args {
+    size_t m, n, k;
+    mst_dtype dtype;   /* of a, b and bias */
+    mst_dtype c_dtype; /* dtype or ACC */
+    bool a_transposed; /* a is stored [k, m] */
+    bool b_transposed; /* b is stored [n, k] */
+    const void *a;
+    size_t lda; /* elements from row to row as stored */
+    const void *b;
+    size_t ldb;
+    const void *bias; /* [n] or NULL */
+    void *c;
+    size_t ldc;
+    bool accumulate; /* c += instead of c =; then bias is NULL and c_dtype is ACC */
+} mst_matmul_args;
+/** Matrix product, accumulated in ACC. */
+typedef mst_status mst_matmul_fn(mst_queue *queue, const mst_matmul_args *args);
+
+/* sum = x + delta; y = norm(sum) * weight (+ bias), row by row. */
+typedef struct mst_norm_args {
+    size_t rows, cols;
+    mst_dtype dtype;
+    double eps;
+    const void *x;     /* [rows, cols] */
+    const void *delta; /* [rows, cols] added to x first, or NULL */
+    void *sum; /* [rows, cols] x + delta rounded to dtype, the norm's input; may be x; NULL when delta is NULL
+                */
+    const void *weight; /* [cols] */
+    const void *bias;   /* [cols], LayerNorm only, or NULL */
+    void *y;            /* [rows, cols]; NULL: only `sum` is wanted, the rest is not touched */
+    void *mean;         /* ACC [rows], LayerNorm only */
+    void *rstd;         /* ACC [rows]: 1 / sqrt(variance + eps), for RMSNorm 1 / sqrt(mean square + eps) */
+} mst_norm_args;
+/** RMSNorm with the residual addition fused. Zhang and Sennrich 2019. */
+typedef mst_status mst_rmsnorm_forward_fn(mst_queue *queue, const mst_norm_args *args);
+/** LayerNorm with the residual addition fused. Ba et al. 2016. */
+typedef mst_status mst_layernorm_forward_fn(mst_queue *queue, const mst_norm_args *args);
+
+typedef struct mst_norm_grad_args {
+    size_t rows, cols;
+    mst_dtype dtype;
+    const void *x;         /* [rows, cols] the norm's input (`sum` of the forward pass) */
+    const void *weight;    /* [cols] */
+    const void *mean;      /* ACC [rows], LayerNorm only */
+    const void *rstd;      /* ACC [rows] */
+    const void *dy;        /* [rows, cols] */
+    const void *dresidual; /* [rows, cols] gradient that reaches x past the norm, added to dx; or NULL */
+    void *dx;              /* [rows, cols]; may be dresidual */
+    void *dweight;         /* ACC [cols], += */
+    void *dbias;           /* ACC [cols], +=; LayerNorm with bias only, else NULL */
+} mst_norm_grad_args;
+typedef mst_status mst_rmsnorm_backward_fn(mst_queue *queue, const mst_norm_grad_args *args);
+typedef mst_status mst_layernorm_backward_fn(mst_queue *queue, const mst_norm_grad_args *args);
+
+/* Rotary position embedding, in place, "rotate half" layout (Hugging Face Llama): pairs (i, i + head_dim /
+ * 2). */
+typedef struct mst_rope_args {
+    size_t rows, heads, head_dim; /* head_dim even */
+    size_t seq_len;               /* row r stands at position first + r % seq_len */
+    size_t first;
+    mst_dtype dtype;
+    const float *cosine; /* fp32 [positions, head_dim / 2] */
+    const float *sine;
+    bool inverse; /* rotate back: the backward pass */
+    void *x;      /* [rows, heads, head_dim] with ld elements from row to row */
+    size_t ld;
+} mst_rope_args;
+typedef mst_status mst_rope_fn(mst_queue *queue, const mst_rope_args *args);
+
+/* y = silu(gate) * up. Backward: dgate and dup from dy; dgate may be gate, dup may be up. All [rows, cols]
+ * dense. */
+typedef struct mst_swiglu_args {
+    size_t rows, cols;
+    mst_dtype dtype;
+    const void *gate, *up;
+    void *y;        /* forward only */
+    const void *dy; /* backward only */
+    void *dgate, *dup;
+} mst_swiglu_args;
+typedef mst_status mst_swiglu_forward_fn(mst_queue *queue, const mst_swiglu_args *args);
+typedef mst_status mst_swiglu_backward_fn(mst_queue *queue, const mst_swiglu_args *args);
+
+/* y = 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the "gelu_new" of GPT-2. dx may be dy. */
+typedef struct mst_gelu_args {
+    size_t count;
+    mst_dtype dtype;
+    const void *x;
+    void *y;        /* forward only */
+    const void *dy; /* backward only */
+    void *dx;
+} mst_gelu_args;
+typedef mst_status mst_gelu_forward_fn(mst_queue *queue, const mst_gelu_args *args);
+typedef mst_status mst_gelu_backward_fn(mst_queue *queue, const mst_gelu_args *args);
+
+/* y[r] = table[tokens[r]] (+ positions[first + r % seq_len]). Tokens are valid indices (checked by the
+ * loader). */
+typedef struct mst_embedding_args {
+    size_t rows, cols, vocab, seq_len, first;
+    mst_dtype dtype;
+    const int32_t *tokens; /* [rows] */
+    const void *table;     /* [vocab, cols] */
+    const void *positions; /* [at least first + seq_len, cols] or NULL */
+    void *y;               /* forward: [rows, cols] */
+    const void *dy;        /* backward: [rows, cols] */
+    void *dtable;          /* backward: ACC [vocab, cols], +=, rows added in order of r */
+    void *dpositions;      /* backward: ACC like positions, += in order of r, or NULL */
+} mst_embedding_args;
+typedef mst_status mst_embedding_forward_fn(mst_queue *queue, const mst_embedding_args *args);
+typedef mst_status mst_embedding_backward_fn(mst_queue *queue, const mst_embedding_args *args);
+
+/*
+ * Causal attention with grouped heads: query head h reads key/value head h / (heads / kv_heads); token t of a
+ * sequence sees tokens 0 to t. Row r = sequence * seq_len + t. Memory besides the arguments is linear in
+ * seq_len.
+ */
+typedef struct mst_attention_args {
+    size_t sequences, seq_len, heads, kv_heads, head_dim;
+    mst_dtype dtype;
+    double scale;          /* of the scores, usually 1 / sqrt(head_dim) */
+    const void *q, *k, *v; /* row r, head h at r * ld + h * head_dim */
+    size_t ldq, ldk, ldv;  /* elements from row to row */
+    void *out;             /* [rows, heads * head_dim] dense; input of the backward pass */
+    void *lse; /* ACC [sequences, heads, seq_len]: log of the sum of exp(score); input of the backward pass */
+    const void *dout;   /* backward: [rows, heads * head_dim] dense */
+    void *dq, *dk, *dv; /* backward: strides as q, k, v */
+    void *work;         /* backward: ACC [sequences, heads, seq_len], contents undefined before and after */
+} mst_attention_args;
+/** softmax(scale q k^T + causal mask) v. Tiled with a running maximum: Dao et al. 2022. */
+typedef mst_status mst_attention_forward_fn(mst_queue *queue, const mst_attention_args *args);
+typedef mst_status mst_attention_backward_fn(mst_queue *queue, const mst_attention_args *args);
+
+/*
+ * Cross-entropy and z-loss of rows of logits, with their gradient. For a valid row with lse = log sum
+ * exp(logits): loss = lse - logits[target], zloss = lse^2, and the gradient of scale * (loss + z_coefficient
+ * * zloss): dlogits[j] = scale * ((1 + 2 z_coefficient lse) * exp(logits[j] - lse) - (j == target)). A row
+ * whose target is negative is not valid: its losses are 0 and its gradient is 0.
+ */
+typedef struct mst_cross_entropy_args {
+    size_t rows, vocab;
+    mst_dtype dtype;        /* of dlogits */
+    const void *logits;     /* ACC [rows, vocab] dense */
+    const int32_t *targets; /* [rows], below vocab */
+    double scale, z_coefficient;
+    void *loss;    /* ACC [rows] */
+    void *zloss;   /* ACC [rows] */
+    void *dlogits; /* [rows, vocab] with ldd elements from row to row, or NULL. May be logits: then ldd is
+                      such that rows start where the rows of logits do (vocab for dtype ACC, 2 vocab for BF16
+                      over float logits). */
+    size_t ldd;
+} mst_cross_entropy_args;
+typedef mst_status mst_cross_entropy_fn(mst_queue *queue, const mst_cross_entropy_args *args);
+
+/* dbias[c] += sum over rows of dy[r, c]. */
+typedef struct mst_bias_grad_args {
+    size_t rows, cols;
+    mst_dtype dtype;
+    const void *dy; /* [rows, cols], ld elements from row to row */
+    size_t ld;
+    void *dbias; /* ACC [cols], += */
+} mst_bias_grad_args;
+typedef mst_status mst_bias_grad_fn(mst_queue *queue, const mst_bias_grad_args *args);
+
+/*
+ * The ordered sum: finishes (part of) the balanced binary tree over lanes.
+ * Sources stand in lane order; source i is a whole subtree of 2^level[i] lanes. They are combined like a
+ * binary counter: push the sources in order, and while the two topmost have the same level replace them by
+ * left + right at level + 1. At the end one value must remain (MST_EINVAL otherwise). Every source and every
+ * sum is rounded to `wire` (identity for F32). Sums are fp32.
+ */
+typedef struct mst_ordered_sum_args {
+    size_t count;   /* elements */
+    size_t sources; /* 1 to 256 */
+    const void *const *source;
+    const uint8_t *level;
+    mst_dtype source_dtype; /* F32 or BF16 */
+    mst_dtype wire;         /* F32 or BF16 */
+    void *result;           /* [count]; may be source[0] when the dtypes agree */
+    mst_dtype result_dtype; /* F32, or BF16 when wire is BF16 and accumulate is false */
+    bool accumulate;        /* result += root instead of result = root: rounds added in order */
+    double *block_norm2; /* [ceil(count / MST_BLOCK)] sum of squares of the final result per block in fp64, or
+                            NULL */
+} mst_ordered_sum_args;
+/** Ordered sum and norm partials in one pass. DESIGN: docs/ordered-sum.md. */
+typedef mst_status mst_ordered_sum_fn(mst_queue *queue, const mst_ordered_sum_args *args);
+
+/*
+ * One AdamW step over `count` elements in one pass; decay is decoupled (Loshchilov and Hutter 2019), in
+ * PyTorch's order: g = gradient * gradient_scale; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
+ * master = master * (1 - lr * weight_decay) - (lr / correction1) * m / (sqrt(v) / correction2_sqrt + eps);
+ * weight = master. All arithmetic is fp32 on scalars rounded to fp32 once, each computed on the host in fp64.
+ */
+typedef struct mst_adamw_args {
+    size_t count;
+    const float *gradient;
+    float *m, *v, *master;
+    void *weight; /* the copy that the model reads: master rounded to weight_dtype */
+    mst_dtype weight_dtype;
+    double gradient_scale; /* normalisation times clip coefficient */
+    double lr, beta1, beta2, eps, weight_decay;
+    double correction1;      /* 1 - beta1^t */
+    double correction2_sqrt; /* sqrt(1 - beta2^t) */
+} mst_adamw_args;
+typedef mst_status mst_adamw_fn(mst_queue *queue, const mst_adamw_args *args);
+
+typedef struct mst_cast_args {
+    size_t count;
+    const void *source;
+    mst_dtype source_dtype;
+    void *result;
+    mst_dtype result_dtype;
+} mst_cast_args;
+/** result = source, rounded to nearest even where it narrows. */
+typedef mst_status mst_cast_fn(mst_queue *queue, const mst_cast_args *args);
+
+/* result[i] = mean + deviation * normal(seed, INIT, stream, first + i), truncated at `limit` deviations (0:
+ * not). */
+typedef struct mst_random_normal_args {
+    size_t count;
+    uint64_t seed, stream, first;
+    double mean, deviation, limit;
+    float *result;
+} mst_random_normal_args;
+typedef mst_status mst_random_normal_fn(mst_queue *queue, const mst_random_normal_args *args);
+
+/* digest[b] = SHA-256 of block b of `data` (little-endian bytes); the last block may be short. */
+typedef struct mst_block_digest_args {
+    size_t count; /* elements */
+    mst_dtype dtype;
+    const void *data;
+    mst_digest *digest; /* [ceil(count / MST_BLOCK)] */
+} mst_block_digest_args;
+typedef mst_status mst_block_digest_fn(mst_queue *queue, const mst_block_digest_args *args);
+
+typedef struct mst_kernels {
+    const char *name;     /* "ref", "cpu" */
+    char class_name[160]; /* device class: what the bits depend on, e.g. "cpu x86-64-v4
+                             onednn-2.6.3-avx512_core_bf16" */
+    mst_matmul_fn *matmul;
+    mst_rmsnorm_forward_fn *rmsnorm_forward;
+    mst_rmsnorm_backward_fn *rmsnorm_backward;
+    mst_layernorm_forward_fn *layernorm_forward;
+    mst_layernorm_backward_fn *layernorm_backward;
+    mst_rope_fn *rope;
+    mst_swiglu_forward_fn *swiglu_forward;
+    mst_swiglu_backward_fn *swiglu_backward;
+    mst_gelu_forward_fn *gelu_forward;
+    mst_gelu_backward_fn *gelu_backward;
+    mst_embedding_forward_fn *embedding_forward;
+    mst_embedding_backward_fn *embedding_backward;
+    mst_attention_forward_fn *attention_forward;
+    mst_attention_backward_fn *attention_backward;
+    mst_cross_entropy_fn *cross_entropy;
+    mst_bias_grad_fn *bias_grad;
+    mst_ordered_sum_fn *ordered_sum;
+    mst_adamw_fn *adamw;
+    mst_cast_fn *cast;
+    mst_random_normal_fn *random_normal;
+    mst_block_digest_fn *block_digest;
+} mst_kernels;
+
+typedef enum mst_device { MST_DEVICE_CPU, MST_DEVICE_REF } mst_device;
+
+/**
+ * Fills the table of a device. Every slot is set: an empty slot is MST_EINTERNAL naming it, never a slower
+ * device.
+ *
+ * Not collective.
+ * @param level NULL for the best instruction-set level that the processor and the operating system enable, or
+ * one of "x86-64-v2", "x86-64-v3", "x86-64-v4" ("generic" on other machines) to choose a lower one
+ * @retval MST_EUNSUPPORTED the level is not known or not available here; the message names those that are
+ */
+mst_status mst_kernels_open(mst_device device, const char *level, mst_kernels *kernels_out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,82 @@
+/* The device queue: where kernels run. On the CPU a pool of threads; on a GPU a stream with its library
+ * handles. */
+#ifndef MUSTER_QUEUE_H
+#define MUSTER_QUEUE_H
+
+#include <stddef.h>
+
+#include "muster/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mst_queue mst_queue;
+
+/* Where memory lives. The CPU treats all three alike. */
+typedef enum mst_space { MST_SPACE_HOST, MST_SPACE_PINNED, MST_SPACE_DEVICE } mst_space;
+
+/**
+ * Creates a queue of `threads` CPU threads (the caller's thread is one of them).
+ *
+ * Not collective.
+ * @param threads 1 to 1024
+ * @param queue_out the new queue, owned by the caller; released by mst_queue_destroy
+ * @retval MST_EINVAL threads out of range
+ * @retval MST_ENOMEM no memory, or a thread could not be started
+ * Threads: a queue serves one calling thread at a time. Waiting threads sleep; they spin only briefly, and
+ * not at all when `threads` exceeds the cores this process may use.
+ */
+mst_status mst_queue_create(int threads, mst_queue **queue_out);
+
+/** Ends the threads and frees the queue; accepts NULL inside, resets the pointer. Not collective. */
+void mst_queue_destroy(mst_queue **queue);
+
+/** Number of threads, the caller's included. */
+int mst_queue_threads(const mst_queue *queue);
+
+/**
+ * One task of a parallel loop.
+ * @param thread index of the thread that runs it, 0 to threads - 1: for scratch memory only; a result must
+ * not depend on it
+ */
+typedef mst_status mst_task_fn(void *context, size_t task, int thread);
+
+/**
+ * Runs tasks 0 to count - 1, in any order, on the queue's threads, and returns when all have ended.
+ *
+ * Not collective. Must not be called from inside a task.
+ * @retval the status of the lowest-numbered task that failed, with its message, else MST_OK. After a failure
+ * remaining tasks may be left out. Memory: none allocated. What a task computes may depend on its number
+ * only: the partition is the caller's and must not depend on the number of threads.
+ */
+mst_status mst_queue_for(mst_queue *queue, size_t count, mst_task_fn *task, void *context);
+
+/** Waits until all work queued so far has ended, and returns its first error. On the CPU there is nothing to
+ * wait for. */
+mst_status mst_queue_sync(mst_queue *queue);
+
+/**
+ * Scratch memory of one thread of the queue, at least `bytes`, 64-byte aligned, uninitialised.
+ *
+ * Not collective. The same memory is returned again by the next call for that thread: one user at a time.
+ * @return NULL when there is no memory. Grows at first use only, so that a training step allocates nothing
+ * later.
+ */
+void *mst_queue_scratch(mst_queue *queue, int thread, size_t bytes);
+
+/**
+ * Allocates `bytes` (rounded up to 64) of zeroed memory in a space, 64-byte aligned (4096 from one page on).
+ *
+ * Not collective. @retval MST_ENOMEM with the number of bytes asked for
+ */
+mst_status mst_memory_alloc(mst_space space, size_t bytes, void **memory_out);
+
+/** Frees memory of mst_memory_alloc and resets the pointer; accepts NULL. Debug builds fill it with NaN
+ * first. */
+void mst_memory_free(mst_space space, void *memory_pointer_address);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Every command: its help with an example, what it says of words it does not know, its exit codes.
+set -u
+. "$(dirname "$0")/../shell.sh"
+muster=$(realpath "$1")
+cd "$work"
+
+# prints WORDS: the last expected command printed this on stdout
+prints() { check "stdout says '$1'" grep -qF -- "$1" "$work/out"; }
+
+# ---- muster itself ----
+expect 2 "$muster"
+says "usage: muster COMMAND"
+says "muster: no command given; begin with"
+expect 0 "$muster" --help
+prints "usage: muster COMMAND"
+cp out overview
+expect 0 "$muster" -h
+check "-h is --help" cmp -s out overview
+expect 0 "$muster" --version
+check "the version" grep -qE '^muster [0-9]+\.[0-9]+\.[0-9]+$' out
+expect 2 "$muster" trian
+says "muster: unknown command 'trian'; did you mean 'muster train'?"
+expect 2 "$muster" data
+says "muster: data: say what to do: 'muster data build'"
+expect 2 "$muster" data bild
+says "muster: unknown command 'data bild'; did you mean 'muster data build'?"
+expect 2 "$muster" dta build
+says "did you mean 'muster data build'?"
+expect 2 "$muster" xyzzy
+says "muster: unknown command 'xyzzy'; 'muster --help' lists the commands"
+if [ -w /dev/full ]; then
+  run_full() { "$muster" --help >/dev/full; }
+  expect 1 run_full 2>/dev/null || true
+fi
+
+# ---- every command that the overview lists ----
+mapfile -t commands < <(sed -n '/^commands:/,/^$/p' overview | grep '^  ' | sed -E 's/^  ([a-z]+( [a-z]+)?)  .*/\1/')
+check "the overview lists commands" [ "${#commands[@]}" -ge 7 ]
+for command in "${commands[@]}"; do
+  read -ra words <<<"$command"
+  expect 0 "$muster" "${words[@]}" --help
+  check "$command --help: nothing on stderr" [ ! -s err ]
+  prints "muster $command: "
+  prints "usage: muster $command"
+  prints "  -h, --help"
+  check "$command --help: an example with the command" grep -qE "^  .*muster $command" <(sed -n '/^example:/,$p' out)
+  check "$command --help: lines fit" [ "$(awk '{ if (length > m) m = length } END { print m }' out)" -le 120 ]
+  check "$command --help: no trailing space" [ "$(grep -c ' $' out)" = 0 ]
+  cp out help
+  expect 0 "$muster" help "${words[@]}"
+  check "help $command is $command --help" cmp -s out help
+  expect 2 "$muster" "${words[@]}" --no-such-option
+  says "muster: $command: unknown option '--no-such-option'; see 'muster $command --help'"
+  expect 2 "$muster" "${words[@]}" -%
+  says "muster: $command: unknown option '-%'; see 'muster $command --help'"
+  expect 2 "$muster" "${words[@]}" --halp
+  says "did you mean '--help'?"
+  expect 2 "$muster" "${words[@]}" a b c d e f --nothing-of-it
+  check "$command: one line, that begins with muster:" [ "$(grep -c '^muster: ' err) $(wc -l <err)" = "1 1" ]
+done
+
+# ---- options, on commands that have them ----
+expect 2 "$muster" train
+says "muster: train: CONFIG.yaml is missing"
+expect 2 "$muster" train a.yaml b.yaml
+says "muster: train: unexpected word 'b.yaml'"
+expect 2 "$muster" train a.yaml --st x=1
+says "muster: train: unknown option '--st'; did you mean '--set'?"
+expect 2 "$muster" train a.yaml --set
+says "muster: train: --set needs a value: --set KEY=VALUE"
+expect 2 "$muster" train --help-config=yes
+says "muster: train: --help-config takes no value, but 'yes' was given"
+expect 2 "$muster" verify
+says "muster: verify: CKPT is missing"
+expect 2 "$muster" data build x
+says "muster: data build: --output FILE.h5 is missing"
+expect 2 "$muster" data build x -o
+says "muster: data build: --output needs a value"
+expect 2 "$muster" data build -o x.h5
+says "muster: data build: INPUT is missing"
+expect 2 "$muster" data build x -o x.h5 --heldout 0.7
+says "muster: data build: --heldout: expected a number from 0 to 0.5, found '0.7'"
+expect 2 "$muster" data build x -o x.h5 --heldout=nan
+expect 2 "$muster" data build x -ox.h5 --seed -1
+says "muster: data build: --seed: expected a whole number from 0"
+expect 2 "$muster" data build -- --seed -o
+says "muster: data build: --output FILE.h5 is missing"
+
+# ---- the first rank of a launcher speaks for all ----
+expect 2 env OMPI_COMM_WORLD_RANK=1 "$muster" train
+check "the second rank is silent" [ ! -s err ]
+expect 0 env SLURM_PROCID=3 "$muster" --help
+check "the fourth rank is silent" [ ! -s out ]
+finish

@@ -1,0 +1,300 @@
+/* Checks of attention. */
+#include <string.h>
+
+#include "check.h"
+
+typedef struct attention_case {
+    mst_attention_args args;
+    check_tensor *q, *k, *v, *out, *lse, *dout, *dq, *dk, *dv, *work;
+} attention_case;
+
+static mst_attention_args args_of(const attention_case *c, check_view view) {
+    mst_attention_args args = c->args;
+    args.dtype = dtype_in(args.dtype, view);
+    args.q = tensor_at(c->q, view);
+    args.k = tensor_at(c->k, view);
+    args.v = tensor_at(c->v, view);
+    args.out = tensor_at(c->out, view);
+    args.lse = tensor_at(c->lse, view);
+    args.dout = tensor_at(c->dout, view);
+    args.dq = tensor_at(c->dq, view);
+    args.dk = tensor_at(c->dk, view);
+    args.dv = tensor_at(c->dv, view);
+    args.work = tensor_at(c->work, view);
+    return args;
+}
+
+static mst_status call_forward(const void *context, const mst_kernels *table, mst_queue *queue, check_view view) {
+    mst_attention_args args = args_of(context, view);
+    return table->attention_forward(queue, &args);
+}
+
+static mst_status call_backward(const void *context, const mst_kernels *table, mst_queue *queue, check_view view) {
+    mst_attention_args args = args_of(context, view);
+    return table->attention_backward(queue, &args);
+}
+
+typedef struct attention_shape {
+    size_t sequences, seq_len, heads, kv_heads, head_dim, padding;
+} attention_shape;
+
+static attention_case set_up(check_trial *trial, attention_shape s, mst_dtype dtype, bool backward, double q_scale) {
+    size_t rows = s.sequences * s.seq_len, q_cols = s.heads * s.head_dim, kv_cols = s.kv_heads * s.head_dim;
+    size_t ldq = q_cols + s.padding, ldk = kv_cols + 2 * s.padding, ldv = kv_cols + s.padding;
+    mst_dtype acc = mst_dtype_acc(dtype);
+    check_role made = backward ? ROLE_IN : ROLE_OUT;
+    attention_case c = {.args = {.sequences = s.sequences, .seq_len = s.seq_len, .heads = s.heads, .kv_heads = s.kv_heads,
+                                 .head_dim = s.head_dim, .dtype = dtype, .scale = 1.0 / sqrt((double)s.head_dim),
+                                 .ldq = ldq, .ldk = ldk, .ldv = ldv}};
+    c.q = trial_tensor(trial, "q", ROLE_IN, dtype, rows, q_cols, ldq);
+    c.k = trial_tensor(trial, "k", ROLE_IN, dtype, rows, kv_cols, ldk);
+    c.v = trial_tensor(trial, "v", ROLE_IN, dtype, rows, kv_cols, ldv);
+    tensor_fill(c.q, PLAIN, q_scale);
+    tensor_fill(c.k, PLAIN, 1.0);
+    tensor_fill(c.v, PLAIN, 1.0);
+    c.out = trial_tensor(trial, "out", made, dtype, rows, q_cols, q_cols);
+    c.lse = trial_tensor(trial, "lse", made, acc, s.sequences * s.heads, s.seq_len, s.seq_len);
+    if (!backward) return c;
+    c.dout = trial_tensor(trial, "dout", ROLE_IN, dtype, rows, q_cols, q_cols);
+    tensor_fill(c.dout, PLAIN, 1.0);
+    c.dq = trial_tensor(trial, "dq", ROLE_OUT, dtype, rows, q_cols, ldq);
+    c.dk = trial_tensor(trial, "dk", ROLE_OUT, dtype, rows, kv_cols, ldk);
+    c.dv = trial_tensor(trial, "dv", ROLE_OUT, dtype, rows, kv_cols, ldv);
+    c.work = trial_tensor(trial, "work", ROLE_SCRATCH, acc, s.sequences * s.heads, s.seq_len, s.seq_len);
+    return c;
+}
+
+/* ---------------------------------------------------------------- scores, as both bounds need them */
+
+/* Query token t of one head with key token j: its score, and how far off it may be. */
+typedef struct score {
+    double value, error;
+} score;
+
+/* scale q . k: sum_error(head_dim) of the absolute products, and the rounding of products and scale. */
+static score score_of(const attention_case *c, size_t sequence, size_t head, size_t t, size_t j) {
+    const mst_attention_args *args = &c->args;
+    size_t kv_head = head / (args->heads / args->kv_heads), first = sequence * args->seq_len;
+    double sum = 0.0, sum_abs = 0.0;
+    for (size_t d = 0; d < args->head_dim; d++) {
+        double product = tensor_initial(c->q, first + t, head * args->head_dim + d) *
+                         tensor_initial(c->k, first + j, kv_head * args->head_dim + d);
+        sum += product;
+        sum_abs += fabs(product);
+    }
+    return (score){args->scale * sum, args->scale * sum_abs * (sum_error(args->head_dim) + 2.0 * U32)};
+}
+
+/* ---------------------------------------------------------------- forward */
+
+/*
+ * With eps the relative error of one p = exp(score - max): that of the score, the rounding of the difference (2 U32 of the
+ * largest |score|), the exp, one more exp and product for every tile of at least 16 keys (the running maximum), and the
+ * rounding of p to dtype, the operand type of the product with v:
+ *   out is off by sum p |v| (2 eps + 2 sum_error(t + 1) + 3 U32): p is in the numerator and in the denominator;
+ *   lse is off by eps without the rounding of p, by sum_error(t + 1), and by 3 U32 (1 + |lse| + largest |score|).
+ */
+static void bounds_of_token(const attention_case *c, size_t sequence, size_t head, size_t t) {
+    const mst_attention_args *args = &c->args;
+    size_t kv_head = head / (args->heads / args->kv_heads), row = sequence * args->seq_len + t;
+    size_t lse_row = sequence * args->heads + head;
+    double lse = *tensor_exact(c->lse, lse_row, t), largest = 0.0, error = 0.0;
+    for (size_t j = 0; j <= t; j++) {
+        score s = score_of(c, sequence, head, t, j);
+        largest = fmax(largest, fabs(s.value));
+        error = fmax(error, s.error);
+    }
+    double eps = error + 2.0 * U32 * largest + EXP_ERROR + (EXP_ERROR + 3.0 * U32) * (double)(t / 16 + 1);
+    *tensor_bound(c->lse, lse_row, t) = eps + sum_error(t + 1) + 3.0 * U32 * (1.0 + fabs(lse) + largest);
+    eps += roundoff(args->dtype);
+    for (size_t d = 0; d < args->head_dim; d++) *tensor_bound(c->out, row, head * args->head_dim + d) = 0.0;
+    for (size_t j = 0; j <= t; j++) {
+        double p = exp(score_of(c, sequence, head, t, j).value - lse);
+        for (size_t d = 0; d < args->head_dim; d++)
+            *tensor_bound(c->out, row, head * args->head_dim + d) +=
+                (p + TINY) * fabs(tensor_initial(c->v, sequence * args->seq_len + j, kv_head * args->head_dim + d)) *
+                (2.0 * eps + 2.0 * sum_error(t + 1) + 3.0 * U32);
+    }
+}
+
+static void run_forward(check_trial *trial, const attention_case *c) {
+    if (trial_run(trial, call_forward, c, REFERENCE_F64)) {
+        for (size_t sequence = 0; sequence < c->args.sequences; sequence++)
+            for (size_t head = 0; head < c->args.heads; head++)
+                for (size_t t = 0; t < c->args.seq_len; t++) bounds_of_token(c, sequence, head, t);
+        trial_compare(trial);
+    }
+    trial_end(trial);
+}
+
+static const attention_shape shapes[] = {
+    {0, 5, 2, 1, 8, 0},   {2, 0, 2, 1, 8, 0},   {1, 1, 1, 1, 1, 0},  {2, 5, 3, 3, 7, 3},    {2, 17, 4, 2, 16, 0},
+    {1, 70, 9, 3, 12, 1}, {3, 33, 2, 1, 64, 0}, {1, 1, 6, 2, 20, 2}, {1, 150, 1, 1, 80, 5}, {1, 257, 2, 1, 32, 0},
+};
+
+/* A token must not see the tokens after it: other (huge, but finite) values there must not change one bit before. */
+static void check_causal(check_state *checker, mst_dtype dtype) {
+    enum { T = 41, SEEN = 22, HEAD = 16 };
+    check_trial trial;
+    trial_begin(&trial, checker, "%s, huge values after token %d", mst_dtype_name(dtype), SEEN);
+    attention_case c = set_up(&trial, (attention_shape){1, T, 1, 1, HEAD, 0}, dtype, false, 1.0);
+    if (trial_run(&trial, call_forward, &c, REFERENCE_F64)) {
+        size_t bytes = (size_t)SEEN * HEAD * mst_dtype_size(dtype), at = c.out->offset;
+        void *before = trial_floats(&trial, (size_t)SEEN * HEAD);
+        memcpy(before, c.out->result + at, bytes);
+        for (size_t t = SEEN; t < T; t++) {
+            for (size_t d = 0; d < HEAD; d++) {
+                tensor_set(c.k, t, d, 50.0);
+                tensor_set(c.v, t, d, 0x1p100);
+            }
+        }
+        if (trial_run(&trial, call_forward, &c, REFERENCE_F64)) {
+            if (memcmp(before, c.out->result + at, bytes) != 0) trial_fail(&trial, "a token saw a later one");
+            checker->values += (size_t)SEEN * HEAD;
+        }
+    }
+    trial_end(&trial);
+}
+
+/* A NaN in v of token 5 reaches the tokens from 5 on, of its head, and nothing else. */
+static void check_nonfinite(check_state *checker, mst_dtype dtype) {
+    check_trial trial;
+    trial_begin(&trial, checker, "%s with NaN in v", mst_dtype_name(dtype));
+    attention_case c = set_up(&trial, (attention_shape){2, 19, 2, 2, 8, 0}, dtype, false, 1.0);
+    tensor_set(c.v, 5, 3, NAN);
+    tensor_set(c.q, 19 + 7, 9, NAN);
+    run_forward(&trial, &c);
+}
+
+void check_attention_forward(check_state *checker) {
+    for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            attention_shape s = shapes[i];
+            double q_scale = i % 3 == 2 ? 30.0 : 1.0; /* scores far apart: exp underflows */
+            check_trial trial;
+            trial_begin(&trial, checker, "%s %zu x %zu tokens, %zu/%zu heads of %zu, padding %zu, q scale %g",
+                        mst_dtype_name((mst_dtype)dtype), s.sequences, s.seq_len, s.heads, s.kv_heads, s.head_dim, s.padding,
+                        q_scale);
+            attention_case c = set_up(&trial, s, (mst_dtype)dtype, false, q_scale);
+            run_forward(&trial, &c);
+        }
+        check_causal(checker, (mst_dtype)dtype);
+        check_nonfinite(checker, (mst_dtype)dtype);
+    }
+    if (checker->table.matmul == checker->ref.matmul) return;
+    check_trial trial;
+    trial_begin(&trial, checker, "f64");
+    attention_case c = set_up(&trial, shapes[3], MST_F64, false, 1.0);
+    trial_expect(&trial, call_forward, &c, MST_EUNSUPPORTED);
+    trial_end(&trial);
+}
+
+/* ---------------------------------------------------------------- backward */
+
+/* Runs the specification forward in dtype, so that `out` and `lse` are what a forward pass leaves. */
+static bool fill_forward(check_trial *trial, attention_case *c) {
+    mst_attention_args args = c->args;
+    args.q = c->q->initial + c->q->offset;
+    args.k = c->k->initial + c->k->offset;
+    args.v = c->v->initial + c->v->offset;
+    args.out = c->out->initial + c->out->offset;
+    args.lse = c->lse->initial + c->lse->offset;
+    mst_status status = trial->checker->ref.attention_forward(NULL, &args);
+    if (status != MST_OK) trial_fail(trial, "forward: %s", mst_error_message());
+    return status == MST_OK;
+}
+
+/* Absolute dot product of head_dim elements of two rows, and the dot product itself. */
+static void dots(const attention_case *c, const check_tensor *a, size_t row_a, size_t head_a, const check_tensor *b, size_t row_b,
+                 size_t head_b, double *sum, double *sum_abs) {
+    *sum = *sum_abs = 0.0;
+    for (size_t d = 0; d < c->args.head_dim; d++) {
+        double product = tensor_initial(a, row_a, head_a * c->args.head_dim + d) *
+                         tensor_initial(b, row_b, head_b * c->args.head_dim + d);
+        *sum += product;
+        *sum_abs += fabs(product);
+    }
+}
+
+/*
+ * One pair (t, j) adds to the bounds of dq[t], dk[j] and dv[j]. p = exp(score - lse) is off by the factor eps: the score,
+ * 2 U32 (|score| + |lse|), the exp, and the rounding to dtype as an operand of the next product. ds = p (dout.v - dout.out)
+ * is off by p (|dout|.|v| + |dout|.|out|) (sum_error(head_dim) + 2 U32) + |ds| (eps + 3 U32). The sums over tokens (and over
+ * the heads of a group for dk, dv) add sum_error(their length) of what they add up.
+ */
+static void bounds_of_pair(const attention_case *c, size_t sequence, size_t head, size_t t, size_t j) {
+    const mst_attention_args *args = &c->args;
+    size_t hd = args->head_dim, group = args->heads / args->kv_heads, kv_head = head / group;
+    size_t row_t = sequence * args->seq_len + t, row_j = sequence * args->seq_len + j;
+    score s = score_of(c, sequence, head, t, j);
+    double lse = tensor_initial(c->lse, sequence * args->heads + head, t), p = exp(s.value - lse);
+    double dp, dp_abs, own, own_abs;
+    dots(c, c->dout, row_t, head, c->v, row_j, kv_head, &dp, &dp_abs);
+    dots(c, c->dout, row_t, head, c->out, row_t, head, &own, &own_abs);
+    double eps = s.error + 2.0 * U32 * (fabs(s.value) + fabs(lse)) + EXP_ERROR + roundoff(args->dtype);
+    double ds = fabs(p * (dp - own));
+    double ds_error = (p + TINY) * (dp_abs + own_abs) * (sum_error(hd) + 2.0 * U32) + ds * (eps + 3.0 * U32);
+    double length = sum_error(group * args->seq_len) + 2.0 * U32;
+    for (size_t d = 0; d < hd; d++) {
+        double q = fabs(tensor_initial(c->q, row_t, head * hd + d)), k = fabs(tensor_initial(c->k, row_j, kv_head * hd + d));
+        double dout = fabs(tensor_initial(c->dout, row_t, head * hd + d));
+        *tensor_bound(c->dq, row_t, head * hd + d) += args->scale * k * (ds_error + ds * length);
+        *tensor_bound(c->dk, row_j, kv_head * hd + d) += args->scale * q * (ds_error + ds * length);
+        *tensor_bound(c->dv, row_j, kv_head * hd + d) += dout * (p * (eps + length) + TINY);
+    }
+}
+
+static void run_backward(check_trial *trial, attention_case *c) {
+    if (fill_forward(trial, c) && trial_run(trial, call_backward, c, REFERENCE_F64)) {
+        for (size_t sequence = 0; sequence < c->args.sequences; sequence++)
+            for (size_t head = 0; head < c->args.heads; head++)
+                for (size_t t = 0; t < c->args.seq_len; t++)
+                    for (size_t j = 0; j <= t; j++) bounds_of_pair(c, sequence, head, t, j);
+        trial_compare(trial);
+    }
+    trial_end(trial);
+}
+
+void check_attention_backward(check_state *checker) {
+    for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
+        for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+            attention_shape s = shapes[i];
+            double q_scale = i % 3 == 2 ? 30.0 : 1.0;
+            check_trial trial;
+            trial_begin(&trial, checker, "%s %zu x %zu tokens, %zu/%zu heads of %zu, padding %zu, q scale %g",
+                        mst_dtype_name((mst_dtype)dtype), s.sequences, s.seq_len, s.heads, s.kv_heads, s.head_dim, s.padding,
+                        q_scale);
+            attention_case c = set_up(&trial, s, (mst_dtype)dtype, true, q_scale);
+            run_backward(&trial, &c);
+        }
+        check_trial trial;
+        trial_begin(&trial, checker, "%s with NaN in the first and last dout", mst_dtype_name((mst_dtype)dtype));
+        attention_case c = set_up(&trial, (attention_shape){1, 19, 2, 2, 8, 0}, (mst_dtype)dtype, true, 1.0);
+        tensor_set(c.dout, 0, 0, NAN);
+        tensor_set(c.dout, 18, 9, NAN);
+        run_backward(&trial, &c);
+    }
+}
+
+/* ---------------------------------------------------------------- timing */
+
+/* GPT-2 124M at B4 T256, and a long grouped one. Two products of t (t + 1) / 2 pairs forward, five backward. */
+static void bench(check_state *checker, bool backward) {
+    static const attention_shape timed[] = {{4, 256, 12, 12, 64, 0}, {1, 1024, 9, 3, 64, 0}};
+    for (size_t i = 0; i < 4; i++) {
+        attention_shape s = timed[i / 2];
+        mst_dtype dtype = i % 2 ? MST_BF16 : MST_F32;
+        check_trial trial;
+        trial_begin(&trial, checker, "%s %zu x %zu, %zu/%zu heads of %zu", mst_dtype_name(dtype), s.sequences, s.seq_len,
+                    s.heads, s.kv_heads, s.head_dim);
+        attention_case c = set_up(&trial, s, dtype, backward, 1.0);
+        double pairs = (double)(s.sequences * s.heads) * (double)s.seq_len * (double)(s.seq_len + 1) / 2.0;
+        double flops = (backward ? 5.0 : 2.0) * 2.0 * pairs * (double)s.head_dim;
+        if (!backward || fill_forward(&trial, &c))
+            trial_time(&trial, backward ? call_backward : call_forward, &c, dtype, 0.0, flops);
+        trial_end(&trial);
+    }
+}
+
+void bench_attention_forward(check_state *checker) { bench(checker, false); }
+void bench_attention_backward(check_state *checker) { bench(checker, true); }

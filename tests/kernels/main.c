@@ -1,0 +1,204 @@
+/* check_kernels: compares every body of a kernel table with the specification, or times it. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "check.h"
+#include "ref.h"
+
+/* ---------------------------------------------------------------- every slot has a check */
+
+typedef void check_fn(check_state *checker);
+
+#define CHECK_COUNT(slot) COUNTED_##slot,
+enum { CHECK_LIST(CHECK_COUNT) OPERATIONS };
+
+_Static_assert(sizeof(mst_kernels) - offsetof(mst_kernels, matmul) == OPERATIONS * sizeof(mst_matmul_fn *),
+               "a slot of mst_kernels has no entry in CHECK_LIST: write its check_SLOT and bench_SLOT");
+
+#define CHECK_ENTRY(slot) {#slot, check_##slot, bench_##slot, offsetof(mst_kernels, slot)},
+static const struct {
+    const char *name;
+    check_fn *check, *bench;
+    size_t offset;
+} operations[] = {CHECK_LIST(CHECK_ENTRY)};
+
+/* ---------------------------------------------------------------- options */
+
+typedef struct check_options {
+    mst_device device;
+    const char *level, *operation;
+    uint64_t seed;
+    int threads;
+    bool bench;
+} check_options;
+
+static void usage(FILE *stream) {
+    fprintf(stream, "check_kernels [--table cpu|ref] [--level LEVEL] [--seed N] [--op SLOT] [--bench [--threads N]]\n"
+                    "Compares every kernel body with the specification; --bench times it instead.\n"
+                    "Exit status: 0 all is right, 1 something is wrong, 2 wrong usage, 77 the level is not available here.\n"
+                    "Example: check_kernels --table cpu --level x86-64-v2 --op matmul\n");
+}
+
+static bool is_operation(const char *name) {
+    for (size_t i = 0; i < OPERATIONS; i++)
+        if (strcmp(operations[i].name, name) == 0) return true;
+    return false;
+}
+
+static bool parse(int argc, char **argv, check_options *options_out) {
+    static const struct option known[] = {{"table", required_argument, NULL, 't'},   {"level", required_argument, NULL, 'l'},
+                                          {"seed", required_argument, NULL, 's'},    {"op", required_argument, NULL, 'o'},
+                                          {"threads", required_argument, NULL, 'n'}, {"bench", no_argument, NULL, 'b'},
+                                          {"help", no_argument, NULL, 'h'},          {0}};
+    bool right = true;
+    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        switch (option) {
+        case 't':
+            right = right && (strcmp(optarg, "cpu") == 0 || strcmp(optarg, "ref") == 0);
+            options_out->device = strcmp(optarg, "ref") == 0 ? MST_DEVICE_REF : MST_DEVICE_CPU;
+            break;
+        case 'l': options_out->level = optarg; break;
+        case 's': options_out->seed = strtoull(optarg, NULL, 0); break;
+        case 'o':
+            right = right && is_operation(optarg);
+            options_out->operation = optarg;
+            break;
+        case 'n': options_out->threads = atoi(optarg); break;
+        case 'b': options_out->bench = true; break;
+        case 'h': usage(stdout); exit(0);
+        default: right = false;
+        }
+    }
+    return right && optind == argc;
+}
+
+/* ---------------------------------------------------------------- the machine's peak, as measured */
+
+enum { STREAM_BYTES = 64 << 20, STREAM_TASKS = 64 };
+
+static mst_status copy_part(void *context, size_t task, int thread) {
+    unsigned char *const *memory = context;
+    size_t part = STREAM_BYTES / STREAM_TASKS;
+    (void)thread;
+    memcpy(memory[1] + task * part, memory[0] + task * part, part);
+    return MST_OK;
+}
+
+/* Bytes per second read and written by memcpy on all threads: the best of 5. */
+static double measure_gbytes(check_state *checker) {
+    unsigned char *memory[2] = {calloc(STREAM_BYTES, 1), calloc(STREAM_BYTES, 1)};
+    double best = 0.0;
+    for (int run = 0; memory[0] && memory[1] && run < 5; run++) {
+        struct timespec start, end;
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        if (mst_queue_for(checker->bench_queue, STREAM_TASKS, copy_part, memory) != MST_OK) break;
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        double seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+        best = fmax(best, 2e-9 * STREAM_BYTES / seconds);
+    }
+    free(memory[0]);
+    free(memory[1]);
+    return best;
+}
+
+/* The table's own matrix product of 1024 x 1024 x 1024: what these cores reach at best. Best of 5. */
+static double measure_gflops(check_state *checker, mst_dtype dtype) {
+    enum { N = 1024 };
+    void *memory[3] = {0};
+    double best = 0.0;
+    for (int i = 0; i < 3; i++)
+        if (mst_memory_alloc(MST_SPACE_HOST, (size_t)N * N * sizeof(float), &memory[i]) != MST_OK) goto done;
+    mst_matmul_args args = {.m = N, .n = N, .k = N, .dtype = dtype, .c_dtype = MST_F32, .a = memory[0], .lda = N,
+                            .b = memory[1], .ldb = N, .c = memory[2], .ldc = N};
+    for (int run = 0; run < 5; run++) {
+        struct timespec start, end;
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        if (checker->table.matmul(checker->bench_queue, &args) != MST_OK) break;
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        double seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+        best = fmax(best, 2e-9 * N * N * N / seconds);
+    }
+done:
+    for (int i = 0; i < 3; i++) mst_memory_free(MST_SPACE_HOST, &memory[i]);
+    return best;
+}
+
+static void measure_peaks(check_state *checker) {
+    checker->peak_gbytes = measure_gbytes(checker);
+    checker->peak_gflops[0] = measure_gflops(checker, MST_F32);
+    checker->peak_gflops[1] = measure_gflops(checker, MST_BF16);
+    printf("measured peaks on %d threads: memcpy %.1f GB/s; matmul f32 %.1f, bf16 %.1f GFLOP/s\n",
+           mst_queue_threads(checker->bench_queue), checker->peak_gbytes, checker->peak_gflops[0],
+           checker->peak_gflops[1]);
+}
+
+/* ---------------------------------------------------------------- running the checks */
+
+/* Returns the number of failures. A check that compared nothing is one. */
+static size_t check_operation(check_state *checker, size_t i) {
+    checker->operation = operations[i].name;
+    checker->trials = checker->values = checker->failures = 0;
+    checker->worst = 0.0;
+    operations[i].check(checker);
+    if (checker->values == 0) {
+        fprintf(stderr, "%s: the check compared nothing\n", checker->operation);
+        checker->failures++;
+    }
+    printf("%-20s %4zu trials %8zu values, largest error %.2f of what is permitted%s\n", checker->operation, checker->trials,
+           checker->values, checker->worst, checker->failures ? "  FAILED" : "");
+    return checker->failures;
+}
+
+static size_t run(check_state *checker, const check_options *options) {
+    size_t failed = 0;
+    for (size_t i = 0; i < OPERATIONS; i++) {
+        void (*body)(void) = NULL;
+        memcpy(&body, (const char *)&checker->table + operations[i].offset, sizeof body);
+        if (options->operation && strcmp(options->operation, operations[i].name) != 0) continue;
+        if (!body) {
+            fprintf(stderr, "%s: the slot is empty\n", operations[i].name);
+            failed++;
+        } else if (options->bench) {
+            checker->operation = operations[i].name;
+            checker->failures = 0;
+            operations[i].bench(checker);
+            failed += checker->failures > 0;
+        } else {
+            failed += check_operation(checker, i) > 0;
+        }
+    }
+    return failed;
+}
+
+int main(int argc, char **argv) {
+    check_options options = {.device = MST_DEVICE_CPU, .seed = (uint64_t)time(NULL), .threads = (int)sysconf(_SC_NPROCESSORS_ONLN)};
+    if (!parse(argc, argv, &options)) {
+        usage(stderr);
+        return 2;
+    }
+    check_state checker = {.seed = options.seed};
+    mst_kernels_fill_ref(&checker.ref);
+    mst_status status = mst_kernels_open(options.device, options.level, &checker.table);
+    if (status == MST_EUNSUPPORTED) {
+        printf("skipped: %s\n", mst_error_message());
+        return 77;
+    }
+    size_t failed = 0;
+    for (int q = 0; status == MST_OK && q < QUEUES; q++) status = mst_queue_create(q + 1, &checker.queue[q]);
+    if (status == MST_OK) status = mst_queue_create(options.threads, &checker.bench_queue);
+    if (status == MST_OK) {
+        printf("table %s (%s), seed %llu\n", checker.table.name, checker.table.class_name, (unsigned long long)checker.seed);
+        if (options.bench) measure_peaks(&checker);
+        failed = run(&checker, &options);
+    } else {
+        fprintf(stderr, "check_kernels: %s\n", mst_error_message());
+    }
+    for (int q = 0; q < QUEUES; q++) mst_queue_destroy(&checker.queue[q]);
+    mst_queue_destroy(&checker.bench_queue);
+    printf("check_kernels: %zu operations failed\n", failed);
+    return status != MST_OK || failed > 0;
+}

@@ -1,0 +1,348 @@
+/* Trials: guarded tensors, runs on several thread counts, comparison. */
+#include "check.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "muster/random.h"
+
+enum { MARGIN = 256, PRINTED = 8 };
+
+/* ---------------------------------------------------------------- random numbers */
+
+double random_uniform(check_state *checker) {
+    return mst_random_uniform(checker->seed, MST_RANDOM_TEST, checker->drawn++, 0);
+}
+
+double random_normal(check_state *checker) {
+    return mst_random_normal(checker->seed, MST_RANDOM_TEST, checker->drawn++, 1, 0.0);
+}
+
+size_t random_below(check_state *checker, size_t below) { return (size_t)(random_uniform(checker) * (double)below); }
+
+/* ---------------------------------------------------------------- memory */
+
+static void *allocate(size_t bytes) {
+    void *memory = calloc(bytes + 1, 1);
+    if (!memory) {
+        fprintf(stderr, "check_kernels: no memory for %zu bytes\n", bytes);
+        exit(1);
+    }
+    return memory;
+}
+
+void trial_begin(check_trial *trial, check_state *checker, const char *format, ...) {
+    va_list args;
+    *trial = (check_trial){.checker = checker};
+    va_start(args, format);
+    vsnprintf(trial->label, sizeof trial->label, format, args);
+    va_end(args);
+    checker->trials++;
+}
+
+void trial_end(check_trial *trial) {
+    for (size_t i = 0; i < trial->tensor_count; i++) {
+        check_tensor *x = &trial->tensors[i];
+        free(x->bound);
+        if (x->aliased) continue;
+        free(x->memory);
+        free(x->initial);
+        free(x->result);
+        free(x->exact);
+    }
+    for (size_t i = 0; i < trial->array_count; i++) free(trial->arrays[i]);
+}
+
+static check_tensor *next_tensor(check_trial *trial) {
+    if (trial->tensor_count == MAX_TENSORS) abort();
+    return &trial->tensors[trial->tensor_count++];
+}
+
+check_tensor *trial_tensor(check_trial *trial, const char *name, check_role role, mst_dtype dtype, size_t rows, size_t cols, size_t ld) {
+    check_tensor *x = next_tensor(trial);
+    size_t size = mst_dtype_size(dtype), shift = trial->checker->trials * 7 % 16;
+    size_t extent = rows > 0 ? (rows - 1) * ld + cols : 0; /* the last row has no padding */
+    *x = (check_tensor){.trial = trial, .name = name, .role = role, .dtype = dtype, .rows = rows, .cols = cols, .ld = ld};
+    x->exact_ld = ld;
+    x->offset = MARGIN + shift * size;
+    x->bytes = x->offset + extent * size + MARGIN;
+    x->memory = allocate(x->bytes);
+    x->initial = allocate(x->bytes);
+    memset(x->initial, 0xff, x->bytes); /* NaN in every dtype */
+    return x;
+}
+
+check_tensor *trial_alias(check_trial *trial, const char *name, check_tensor *of, mst_dtype dtype, size_t ld) {
+    check_tensor *x = next_tensor(trial);
+    *x = *of;
+    x->name = name;
+    x->role = ROLE_OUT;
+    x->dtype = dtype;
+    x->ld = ld;
+    x->aliased = true;
+    of->role = ROLE_SCRATCH;
+    return x;
+}
+
+static void *trial_array(check_trial *trial, size_t bytes) {
+    void *memory = malloc(bytes ? bytes : 1); /* not a byte more: the address sanitizer watches the end */
+    if (!memory || trial->array_count == MAX_ARRAYS) abort();
+    return trial->arrays[trial->array_count++] = memory;
+}
+
+int32_t *trial_ints(check_trial *trial, size_t count) { return trial_array(trial, count * sizeof(int32_t)); }
+
+float *trial_floats(check_trial *trial, size_t count) { return trial_array(trial, count * sizeof(float)); }
+
+/* ---------------------------------------------------------------- elements */
+
+static double element_load(const check_tensor *x, const unsigned char *image, size_t row, size_t col) {
+    const unsigned char *at = image + x->offset + (row * x->ld + col) * mst_dtype_size(x->dtype);
+    uint16_t half;
+    float single;
+    double value;
+    switch (x->dtype) {
+    case MST_F64: memcpy(&value, at, sizeof value); return value;
+    case MST_F32: memcpy(&single, at, sizeof single); return single;
+    default: memcpy(&half, at, sizeof half); return x->words ? half : (double)mst_bf16_to_f32(half);
+    }
+}
+
+void tensor_set(check_tensor *x, size_t row, size_t col, double value) {
+    unsigned char *at = x->initial + x->offset + (row * x->ld + col) * mst_dtype_size(x->dtype);
+    float single = (float)value;
+    uint16_t half = mst_bf16_from_f32(single);
+    switch (x->dtype) {
+    case MST_F64: memcpy(at, &value, sizeof value); break;
+    case MST_F32: memcpy(at, &single, sizeof single); break;
+    default: memcpy(at, &half, sizeof half); break;
+    }
+}
+
+double tensor_initial(const check_tensor *x, size_t row, size_t col) { return element_load(x, x->initial, row, col); }
+
+double tensor_result(const check_tensor *x, size_t row, size_t col) { return element_load(x, x->result, row, col); }
+
+static double draw(check_state *checker, check_flavour flavour) {
+    double z = random_normal(checker);
+    switch (flavour) {
+    case WIDE: return ldexp(z, (int)random_below(checker, 31) - 20);
+    case DENORMAL: return random_uniform(checker) < 0.5 ? z * 0x1p-128 : z;
+    default: return z;
+    }
+}
+
+void tensor_fill(check_tensor *x, check_flavour flavour, double scale) {
+    for (size_t r = 0; r < x->rows; r++)
+        for (size_t c = 0; c < x->cols; c++) tensor_set(x, r, c, scale * draw(x->trial->checker, flavour));
+}
+
+void *tensor_at(const check_tensor *x, check_view view) {
+    if (!x) return NULL;
+    return view == VIEW_F64 ? (void *)x->exact : (void *)(x->memory + x->offset);
+}
+
+size_t tensor_ld(const check_tensor *x, check_view view) { return !x ? 0 : view == VIEW_F64 ? x->exact_ld : x->ld; }
+
+/* ---------------------------------------------------------------- runs */
+
+void trial_fail(check_trial *trial, const char *format, ...) {
+    check_state *checker = trial->checker;
+    if (checker->failures++ >= PRINTED) return;
+    va_list args;
+    fprintf(stderr, "%s, %s: ", checker->operation, trial->label);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+static bool is_output(const check_tensor *x) { return x->role == ROLE_OUT || x->role == ROLE_INOUT; }
+
+static void restore(check_trial *trial) {
+    for (size_t i = 0; i < trial->tensor_count; i++) {
+        check_tensor *x = &trial->tensors[i];
+        if (!x->aliased) memcpy(x->memory, x->initial, x->bytes);
+    }
+}
+
+/* May the byte at `position` change? Only inside the rows of an output, or between the margins of scratch. */
+static bool may_change(const check_tensor *x, size_t position) {
+    size_t size = mst_dtype_size(x->dtype);
+    if (x->role == ROLE_IN || position < x->offset || position >= x->bytes - MARGIN) return false;
+    return x->role == ROLE_SCRATCH || (position - x->offset) / size % x->ld < x->cols;
+}
+
+static void check_edges(check_trial *trial) {
+    for (size_t i = 0; i < trial->tensor_count; i++) {
+        const check_tensor *x = &trial->tensors[i];
+        if (x->aliased || memcmp(x->memory, x->initial, x->bytes) == 0) continue;
+        for (size_t at = 0; at < x->bytes; at++) {
+            if (x->memory[at] == x->initial[at] || may_change(x, at)) continue;
+            trial_fail(trial, "%s: byte %td from its start was written but must not be", x->name,
+                       (ptrdiff_t)at - (ptrdiff_t)x->offset);
+            break;
+        }
+    }
+}
+
+static void check_same_bits(check_trial *trial, int threads) {
+    for (size_t i = 0; i < trial->tensor_count; i++) {
+        const check_tensor *x = &trial->tensors[i];
+        size_t size = mst_dtype_size(x->dtype);
+        for (size_t r = 0; is_output(x) && r < x->rows; r++) {
+            size_t at = x->offset + r * x->ld * size;
+            if (memcmp(x->memory + at, x->result + at, x->cols * size) == 0) continue;
+            trial_fail(trial, "%s: row %zu has other bits on %d threads than on 1", x->name, r, threads);
+            break;
+        }
+    }
+}
+
+/* Copies of all memory, after the first run; aliases share them. */
+static void keep_results(check_trial *trial) {
+    for (size_t i = 0; i < trial->tensor_count; i++) {
+        check_tensor *x = &trial->tensors[i];
+        if (x->aliased) continue;
+        free(x->result); /* of an earlier run of the same trial */
+        x->result = allocate(x->bytes);
+        memcpy(x->result, x->memory, x->bytes);
+        for (size_t j = i + 1; j < trial->tensor_count; j++)
+            if (trial->tensors[j].memory == x->memory) trial->tensors[j].result = x->result;
+    }
+}
+
+/* Allocates `exact` and `bound`, and widens the inputs. */
+static void widen(check_trial *trial) {
+    for (size_t i = 0; i < trial->tensor_count; i++) {
+        check_tensor *x = &trial->tensors[i];
+        free(x->bound);
+        x->bound = allocate(x->rows * x->cols * sizeof(double));
+        if (x->aliased) continue;
+        free(x->exact);
+        x->exact = allocate(x->rows * x->ld * sizeof(double));
+        for (size_t r = 0; r < x->rows; r++)
+            for (size_t c = 0; c < x->cols; c++) *tensor_exact(x, r, c) = tensor_initial(x, r, c);
+        for (size_t j = i + 1; j < trial->tensor_count; j++)
+            if (trial->tensors[j].memory == x->memory) trial->tensors[j].exact = x->exact;
+    }
+}
+
+static mst_status run_reference(check_trial *trial, check_call_fn *call, const void *context, check_reference reference) {
+    const mst_kernels *ref = &trial->checker->ref;
+    if (reference == REFERENCE_F64) return call(context, ref, trial->checker->queue[0], VIEW_F64);
+    restore(trial);
+    mst_status status = call(context, ref, trial->checker->queue[0], VIEW_BODY);
+    for (size_t i = 0; i < trial->tensor_count; i++) {
+        const check_tensor *x = &trial->tensors[i];
+        for (size_t r = 0; is_output(x) && r < x->rows; r++)
+            for (size_t c = 0; c < x->cols; c++) *tensor_exact(x, r, c) = element_load(x, x->memory, r, c);
+    }
+    return status;
+}
+
+bool trial_run(check_trial *trial, check_call_fn *call, const void *context, check_reference reference) {
+    check_state *checker = trial->checker;
+    for (int q = 0; q < QUEUES; q++) {
+        restore(trial);
+        mst_status status = call(context, &checker->table, checker->queue[q], VIEW_BODY);
+        if (status != MST_OK) {
+            trial_fail(trial, "%s: %s", mst_status_name(status), mst_error_message());
+            return false;
+        }
+        check_edges(trial);
+        if (q == 0) keep_results(trial);
+        else check_same_bits(trial, q + 1);
+    }
+    widen(trial);
+    mst_status status = run_reference(trial, call, context, reference);
+    if (status != MST_OK) trial_fail(trial, "the specification: %s: %s", mst_status_name(status), mst_error_message());
+    return status == MST_OK;
+}
+
+void trial_expect(check_trial *trial, check_call_fn *call, const void *context, mst_status expected) {
+    restore(trial);
+    mst_status status = call(context, &trial->checker->table, trial->checker->queue[0], VIEW_BODY);
+    if (status != expected)
+        trial_fail(trial, "got %s (%s) instead of %s", mst_status_name(status), status ? mst_error_message() : "",
+                   mst_status_name(expected));
+    if (status != MST_OK && mst_error_message()[0] == '\0') trial_fail(trial, "failed without a message");
+    check_edges(trial);
+    trial->checker->values++;
+}
+
+/* ---------------------------------------------------------------- comparison */
+
+/* Largest finite value, and half of the smallest denormal one. */
+static double largest(mst_dtype dtype) {
+    return dtype == MST_F64 ? 0x1.fffffffffffffp1023 : dtype == MST_F32 ? 0x1.fffffep127 : 0x1.fep127;
+}
+static double underflow(mst_dtype dtype) { return dtype == MST_F64 ? 0.0 : dtype == MST_F32 ? 0x1p-150 : 0x1p-134; }
+
+/* Error in units of what is permitted: up to 1 is right; NaN and infinity are wrong. */
+static double rate(const check_tensor *x, double value, double exact, double bound) {
+    if (isnan(exact)) return isnan(value) ? 0.0 : INFINITY;
+    if (x->bits) return value == exact && signbit(value) == signbit(exact) ? 0.0 : INFINITY;
+    if (isinf(exact)) return value == exact ? 0.0 : INFINITY;
+    double permitted = 4.0 * bound + roundoff(x->dtype) * (fabs(exact) + 4.0 * bound) + underflow(x->dtype);
+    if (isinf(value) && value * exact > 0.0 && fabs(exact) + permitted > largest(x->dtype)) return 0.0;
+    return fabs(value - exact) / permitted;
+}
+
+static void compare(check_trial *trial, const check_tensor *x) {
+    check_state *checker = trial->checker;
+    for (size_t r = 0; r < x->rows; r++) {
+        for (size_t c = 0; c < x->cols; c++) {
+            double value = tensor_result(x, r, c), exact = *tensor_exact(x, r, c), bound = *tensor_bound(x, r, c);
+            double error = rate(x, value, exact, bound);
+            checker->values++;
+            if (!(error <= 1.0))
+                trial_fail(trial, "%s[%zu, %zu] is %.9g, exact %.17g, bound %.3g: %.3g times what is permitted", x->name, r,
+                           c, value, exact, bound, error);
+            else if (error > checker->worst) checker->worst = error;
+        }
+    }
+}
+
+void trial_compare(check_trial *trial) {
+    for (size_t i = 0; i < trial->tensor_count; i++)
+        if (is_output(&trial->tensors[i])) compare(trial, &trial->tensors[i]);
+}
+
+/* ---------------------------------------------------------------- timing */
+
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+void trial_time(check_trial *trial, check_call_fn *call, const void *context, mst_dtype dtype, double bytes, double flops) {
+    enum { RUNS = 9 };
+    check_state *checker = trial->checker;
+    double seconds[RUNS];
+    restore(trial);
+    for (int run = -1; run < RUNS; run++) { /* the first call warms up */
+        double start = seconds_now();
+        mst_status status = call(context, &checker->table, checker->bench_queue, VIEW_BODY);
+        if (status != MST_OK) {
+            trial_fail(trial, "%s: %s", mst_status_name(status), mst_error_message());
+            return;
+        }
+        if (run >= 0) seconds[run] = seconds_now() - start;
+    }
+    qsort(seconds, RUNS, sizeof *seconds, by_size);
+    double time = seconds[RUNS / 2], peak = checker->peak_gflops[dtype == MST_BF16];
+    printf("%-20s %-34s %10.3f ms", checker->operation, trial->label, 1e3 * time);
+    if (bytes > 0.0) printf("  %7.2f GB/s (%3.0f %%)", 1e-9 * bytes / time, 1e-7 * bytes / time / checker->peak_gbytes);
+    if (flops > 0.0) printf("  %7.2f GFLOP/s (%3.0f %%)", 1e-9 * flops / time, 1e-7 * flops / time / peak);
+    putchar('\n');
+}

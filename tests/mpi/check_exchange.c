@@ -1,0 +1,234 @@
+/*
+ * The exchange against the definition: every transport, wire, and shape of the sum gives the bits that one rank gets by
+ * adding all microbatches as docs/ordered-sum.md says. Run it on any number of ranks: check_exchange cpu|ref
+ */
+#include "muster/exchange.h"
+#include "muster/random.h"
+#include "test.h"
+
+/* Units of odd sizes: with eight ranks some own nothing of some of them. */
+static const size_t unit_blocks[] = {5, 1, 7};
+enum { UNITS = 3, BLOCKS = 13, LEVELS = 9 };
+
+typedef struct job {
+    mst_comm *comm;
+    int rank, size;
+    mst_layout layout;
+    mst_unit units[UNITS];
+    mst_queue *queue;
+    mst_kernels kernels;
+} job;
+
+static void make_layout(job *j) {
+    j->layout = (mst_layout){.units = j->units, .unit_count = UNITS};
+    for (size_t u = 0; u < UNITS; u++) {
+        j->units[u] = (mst_unit){.blocks = unit_blocks[u], .first_block = j->layout.blocks};
+        j->layout.blocks += unit_blocks[u];
+    }
+}
+
+/* ---- gradients, and the definition ---- */
+
+/* Of magnitudes 2^-40 to 2^23 and both signs, so that every order of additions gives other bits; some zeros of either sign,
+ * and some that overflow when they meet. */
+static float gradient(size_t step, size_t microbatch, size_t element) {
+    uint64_t x = (step * 4099 + microbatch) * 0x9e3779b97f4a7c15u + element * 0xc2b2ae3d27d4eb4fu;
+    x ^= x >> 29, x *= 0xbf58476d1ce4e5b9u, x ^= x >> 32;
+    uint32_t sign = (uint32_t)(x >> 63) << 31, mantissa = (uint32_t)(x & 0x7fffff);
+    uint32_t exponent = (uint32_t)(127 - 40 + (x >> 23) % 64);
+    uint32_t kind = (uint32_t)(x >> 40) % 4096;
+    if (kind < 8) exponent = mantissa = 0;
+    if (kind == 8) exponent = 254;
+    uint32_t bits = sign | exponent << 23 | mantissa;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static float round_to(mst_dtype wire, float x) { return wire == MST_BF16 ? mst_bf16_to_f32(mst_bf16_from_f32(x)) : x; }
+
+/* The sum of `lanes` lanes of a round from `first` on, by the definition: recursion halves them. */
+static float tree(const mst_sum_shape *shape, size_t step, size_t round, size_t first, size_t lanes, size_t element) {
+    if (lanes == 1) {
+        float lane = 0;
+        for (size_t j = 0; j < shape->leaf; j++)
+            lane += gradient(step, mst_microbatch_index(shape, round, first, j), element);
+        return round_to(shape->wire, lane);
+    }
+    float left = tree(shape, step, round, first, lanes / 2, element);
+    float right = tree(shape, step, round, first + lanes / 2, lanes / 2, element);
+    return round_to(shape->wire, left + right);
+}
+
+static float expected(const mst_sum_shape *shape, size_t step, size_t element) {
+    float sum = tree(shape, step, 0, 0, shape->lanes, element);
+    for (size_t round = 1; round < shape->rounds; round++) sum += tree(shape, step, round, 0, shape->lanes, element);
+    return sum;
+}
+
+/* ---- one step ---- */
+
+static void add_microbatch(const job *j, size_t step, size_t microbatch, void **gradients) {
+    for (size_t u = 0; u < UNITS; u++) {
+        float *sum = gradients[u];
+        size_t first = j->units[u].first_block * MST_BLOCK;
+        for (size_t i = 0; i < unit_blocks[u] * MST_BLOCK; i++) sum[i] += gradient(step, microbatch, first + i);
+    }
+}
+
+static void run_step(const job *j, mst_exchange *x, const mst_sum_shape *shape, size_t step) {
+    size_t first, lanes;
+    mst_lanes_of(shape->lanes, j->rank, j->size, &first, &lanes);
+    for (size_t round = 0; round < shape->rounds; round++) {
+        for (size_t lane = first; lane < first + lanes; lane++) {
+            void *gradients[UNITS];
+            CHECK_OK(mst_exchange_begin_lane(x, round, lane, gradients));
+            for (size_t leaf = 0; leaf < shape->leaf; leaf++)
+                add_microbatch(j, step, mst_microbatch_index(shape, round, lane, leaf), gradients);
+            for (size_t u = UNITS; u-- > 0;) CHECK_OK(mst_exchange_unit_done(x, u));
+        }
+        CHECK_OK(mst_exchange_end_round(x, round));
+    }
+}
+
+/* All elements as one array, as the definition has them. The norm's order inside a block is the kernel's own. */
+static void expect_all(const job *j, const mst_sum_shape *shape, size_t step, float *sum, double *norm2) {
+    double block_norm2[BLOCKS];
+    uint8_t level = 0;
+    for (size_t i = 0; i < BLOCKS * MST_BLOCK; i++) sum[i] = expected(shape, step, i);
+    const void *source = sum;
+    mst_ordered_sum_args args = {.count = BLOCKS * MST_BLOCK,
+                                 .sources = 1,
+                                 .source = &source,
+                                 .level = &level,
+                                 .result = sum,
+                                 .block_norm2 = block_norm2};
+    CHECK_OK(j->kernels.ordered_sum(j->queue, &args));
+    *norm2 = 0;
+    for (size_t b = 0; b < BLOCKS; b++) *norm2 += block_norm2[b];
+}
+
+static void check_sum(const job *j, mst_exchange *x, const mst_sum_shape *shape, size_t step) {
+    float *sum = malloc(BLOCKS * MST_BLOCK * sizeof *sum);
+    double want, norm2 = -1;
+    size_t wrong = 0;
+    expect_all(j, shape, step, sum, &want);
+    for (size_t u = 0; u < UNITS; u++) {
+        size_t first, blocks;
+        mst_shard_range(&j->units[u], j->rank, j->size, &first, &blocks);
+        const float *mine = mst_exchange_gradient(x, u), *right = sum + (j->units[u].first_block + first) * MST_BLOCK;
+        for (size_t i = 0; i < blocks * MST_BLOCK; i++) wrong += memcmp(&mine[i], &right[i], sizeof *mine) != 0;
+    }
+    free(sum);
+    CHECK(wrong == 0, "%zu elements differ", wrong);
+    CHECK_OK(mst_exchange_norm2(x, &norm2));
+    CHECK(memcmp(&norm2, &want, sizeof want) == 0, "norm2 %a, expected %a", norm2, want);
+}
+
+static uint16_t published(size_t step, size_t element) { return (uint16_t)(element * 40503u + step * 257u + 1); }
+
+static void check_publish(const job *j, mst_exchange *x, mst_dtype dtype, size_t step) {
+    size_t wrong = 0, words = mst_dtype_size(dtype) / sizeof(uint16_t);
+    for (size_t u = 0; u < UNITS; u++) {
+        size_t first, blocks;
+        mst_shard_range(&j->units[u], j->rank, j->size, &first, &blocks);
+        uint16_t *weights = mst_exchange_weights(x, u);
+        for (size_t i = first * MST_BLOCK * words; i < (first + blocks) * MST_BLOCK * words; i++)
+            weights[i] = published(step, i + u);
+    }
+    CHECK_OK(mst_exchange_publish(x));
+    for (size_t u = 0; u < UNITS; u++) {
+        const uint16_t *weights = mst_exchange_weights(x, u);
+        for (size_t i = 0; i < unit_blocks[u] * MST_BLOCK * words; i++) wrong += weights[i] != published(step, i + u);
+    }
+    CHECK(wrong == 0, "%zu halves of published weights differ", wrong);
+    CHECK_OK(mst_comm_barrier(j->comm)); /* a training step has the sum between reading and writing weights */
+}
+
+static void check_case(const job *j, mst_transport transport, const mst_sum_shape *shape, mst_dtype weights) {
+    mst_exchange *x = NULL;
+    int failed = test_failures;
+    CHECK_OK(mst_exchange_create(j->comm, transport, shape, weights, &j->layout, j->queue, &j->kernels, &x));
+    if (!x) return;
+    for (size_t step = 0; step < 2; step++) {
+        run_step(j, x, shape, step);
+        check_sum(j, x, shape, step);
+        check_publish(j, x, weights, step);
+    }
+    if (j->rank == 0 || test_failures > failed)
+        printf("rank %d of %d: %s, wire %s, leaf %zu, lanes %zu, rounds %zu: %s, %zu bytes\n", j->rank, j->size,
+               mst_exchange_transport(x), mst_dtype_name(shape->wire), shape->leaf, shape->lanes, shape->rounds,
+               test_failures > failed ? "FAILED" : "same bits", mst_exchange_bytes(x));
+    mst_exchange_destroy(&x);
+}
+
+/* ---- failures ---- */
+
+/* A rank that fails in the middle of a round: all get its message, none waits for ever, and the exchange can be freed. */
+static void check_failure(const job *j, mst_transport transport) {
+    mst_sum_shape shape = {.leaf = 1, .lanes = 8, .rounds = 1, .wire = MST_F32};
+    mst_exchange *x = NULL;
+    size_t first, lanes;
+    CHECK_OK(mst_exchange_create(j->comm, transport, &shape, MST_F32, &j->layout, j->queue, &j->kernels, &x));
+    mst_lanes_of(shape.lanes, j->rank, j->size, &first, &lanes);
+    for (size_t lane = first; lane < first + lanes; lane++) {
+        void *gradients[UNITS];
+        CHECK_OK(mst_exchange_begin_lane(x, 0, lane, gradients));
+        for (size_t u = UNITS; u-- > 0;) {
+            bool last = j->rank == j->size - 1 && lane + 1 == first + lanes && u == 0;
+            if (!last) CHECK_OK(mst_exchange_unit_done(x, u));
+        }
+    }
+    CHECK_STATUS(mst_exchange_end_round(x, 0), MST_EINVAL);
+    CHECK(strstr(mst_error_message(), "not complete"), "message: %s", mst_error_message());
+    mst_exchange_destroy(&x);
+    mst_exchange_destroy(&x);
+}
+
+static void check_refusals(const job *j) {
+    mst_exchange *x = NULL;
+    mst_sum_shape shape = {.leaf = 1, .lanes = 6, .rounds = 1, .wire = MST_F32};
+    CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, MST_F32, &j->layout, j->queue, &j->kernels, &x),
+                 MST_EINVAL);
+    CHECK(x == NULL, "an exchange was made");
+    shape.lanes = 8;
+    if (j->size > 1)
+        CHECK_STATUS(
+            mst_exchange_create(j->comm, MST_TRANSPORT_SELF, &shape, MST_F32, &j->layout, j->queue, &j->kernels, &x),
+            MST_EUNSUPPORTED);
+    CHECK_OK(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, MST_F32, &j->layout, j->queue, &j->kernels, &x));
+    void *gradients[UNITS];
+    CHECK_STATUS(mst_exchange_begin_lane(x, 0, 8, gradients), MST_EINVAL);
+    CHECK_STATUS(mst_exchange_unit_done(x, 0), MST_EINVAL);
+    mst_exchange_destroy(&x);
+}
+
+int main(int argc, char **argv) {
+    static const mst_sum_shape shapes[] = {
+        {.leaf = 1, .lanes = 1, .rounds = 1}, {.leaf = 2, .lanes = 1, .rounds = 3}, {.leaf = 1, .lanes = 2, .rounds = 2},
+        {.leaf = 1, .lanes = 4, .rounds = 1}, {.leaf = 3, .lanes = 8, .rounds = 2}, {.leaf = 1, .lanes = 16, .rounds = 1},
+    };
+    job j = {0};
+    mst_device device = argc > 1 && strcmp(argv[1], "ref") == 0 ? MST_DEVICE_REF : MST_DEVICE_CPU;
+    CHECK_OK(mst_comm_create(&j.comm));
+    if (!j.comm) return test_finish("check_exchange");
+    j.rank = mst_comm_rank(j.comm);
+    j.size = mst_comm_size(j.comm);
+    make_layout(&j);
+    CHECK_OK(mst_kernels_open(device, NULL, &j.kernels));
+    CHECK_OK(mst_queue_create(j.rank % 3 + 1, &j.queue));
+    for (int t = MST_TRANSPORT_SHM; t <= MST_TRANSPORT_MPI && test_failures == 0; t++) {
+        if (j.size == 1 && t > MST_TRANSPORT_SHM) break; /* alone it is always SELF */
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            for (int bf16 = 0; bf16 < 2; bf16++) {
+                mst_sum_shape shape = shapes[s];
+                shape.wire = bf16 ? MST_BF16 : MST_F32;
+                check_case(&j, (mst_transport)t, &shape, bf16 ? MST_F32 : MST_BF16);
+            }
+        check_failure(&j, (mst_transport)t);
+    }
+    check_refusals(&j);
+    mst_queue_destroy(&j.queue);
+    mst_comm_destroy(&j.comm);
+    return j.rank == 0 || test_failures ? test_finish("check_exchange") : 0;
+}

@@ -1,0 +1,64 @@
+/*
+ * A job for the watchdog to guard: check_watchdog SECONDS FOLDER MODE. Each rank makes FOLDER/ready.RANK and then takes steps
+ * until it is killed, or does what MODE says:
+ *   loop      steps for ever (watchdog.sh kills or stops a rank)
+ *   peace     takes steps for longer than SECONDS and ends well, each rank at its own time
+ *   spin      rank 2 works for ever without progress
+ *   deadlock  rank 1 waits for a message that nobody sends
+ */
+#include <mpi.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "muster/watchdog.h"
+#include "test.h"
+
+static void nap(double seconds) {
+    struct timespec time = {.tv_sec = (time_t)seconds, .tv_nsec = (long)(1e9 * (seconds - (double)(time_t)seconds))};
+    nanosleep(&time, NULL);
+}
+
+/* A training run takes SIGTERM for "finish the step", so mpirun cannot end it by that. */
+static void ignore(int number) { (void)number; }
+
+static void make_ready_file(const char *folder, int rank) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/ready.%d", folder, rank);
+    FILE *file = fopen(path, "w");
+    CHECK(file, "%s cannot be made", path);
+    if (file) fclose(file);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 4) return 2;
+    double seconds = strtod(argv[1], NULL);
+    const char *mode = argv[3];
+    mst_comm *comm = NULL;
+    mst_watchdog *watchdog = NULL;
+    signal(SIGTERM, ignore);
+    CHECK_OK(mst_comm_create(&comm));
+    if (!comm) return 1;
+    int rank = mst_comm_rank(comm);
+    CHECK_OK(mst_watchdog_create(comm, seconds, &watchdog));
+    make_ready_file(argv[2], rank);
+    uint64_t last = strcmp(mode, "peace") == 0 ? (uint64_t)(1.2 * seconds / 0.02) : UINT64_MAX;
+    for (uint64_t step = 0; step < last && test_failures == 0; step++) {
+        mst_watchdog_progress(watchdog, "work", step);
+        nap(0.02);
+        for (volatile uint64_t turns = 0; rank == 2 && step == 20 && strcmp(mode, "spin") == 0;) turns = turns + 1;
+        mst_watchdog_waiting(watchdog, "sum", step);
+        if (rank == 1 && step == 20 && strcmp(mode, "deadlock") == 0) {
+            int never;
+            MPI_Recv(&never, 1, MPI_INT, 0, 99, *(const MPI_Comm *)mst_comm_mpi(comm, false), MPI_STATUS_IGNORE);
+        }
+        CHECK_OK(mst_comm_barrier(comm));
+    }
+    mst_watchdog_waiting(watchdog, "leave", last);
+    nap(0.2 * rank);
+    mst_watchdog_destroy(&watchdog);
+    CHECK(watchdog == NULL, "the watchdog is not gone");
+    nap(1.2 * seconds); /* a rank that left in peace is not missed */
+    mst_comm_destroy(&comm);
+    return rank == 0 ? test_finish("check_watchdog") : test_failures > 0;
+}

@@ -1,0 +1,111 @@
+#!/usr/bin/env bash
+# watchdog.sh PROGRAM COMMAND...: hurts jobs of four ranks, started by COMMAND PROGRAM ... (mpirun or srun), and checks that
+# each ends whole, in time, and with the right rank's name. The working folder must be writable, and the same for all ranks.
+set -u
+program=$1
+shift
+launch=("$@")
+seconds=3
+limit=$((seconds + 10))
+ranks=4
+export WATCHDOG_TEST=$$ # marks our processes
+failures=0 checks=0
+
+fail() {
+    failures=$((failures + 1))
+    echo "failed: $case_name: $1"
+    [ -n "${2-}" ] && sed 's/^/    /' "$2"
+}
+
+# The processes of this job, or of one of its ranks. By their environment: under Slurm a node may number processes its own way.
+processes() { # [RANK]
+    local path
+    for path in /proc/[0-9]*; do
+        [ "$(cat "$path/comm" 2>/dev/null)" = "${program##*/}" ] || continue
+        tr '\0' '\n' 2>/dev/null <"$path/environ" | awk -v rank="${1-}" -v mark="WATCHDOG_TEST=$WATCHDOG_TEST" '
+            $0 == mark { marked = 1 }
+            $0 == "OMPI_COMM_WORLD_RANK=" rank || $0 == "SLURM_PROCID=" rank { found = 1 }
+            END { exit !(marked && (found || rank == "")) }' && echo "${path#/proc/}"
+    done
+}
+
+now() { date +%s.%N; }
+since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.1f", to - from }'; }
+
+start() { # MODE
+    rm -f ready.* "$case_name".*
+    "${launch[@]}" "$program" $seconds "$PWD" "$1" >"$case_name.out" 2>"$case_name.err" &
+    job=$!
+    local tries=0
+    until [ "$(ls ready.* 2>/dev/null | wc -l)" = $ranks ]; do
+        tries=$((tries + 1))
+        if [ $tries -gt 300 ]; then
+            fail "the job did not start within 30 s" "$case_name.err"
+            kill -9 $job
+            return 1
+        fi
+        sleep 0.1
+    done
+    sleep 1.2 # until rank 0 has heard of a step
+}
+
+# Waits for the end of the whole job, and checks time, status and message.
+finish() { # FROM PATTERN
+    local from=$1 pattern=$2 status
+    while kill -0 $job 2>/dev/null && [ "$(since "$from" | cut -d. -f1)" -lt $((limit + 5)) ]; do sleep 0.1; done
+    local launcher_time rank_time
+    launcher_time=$(since "$from")
+    if kill -0 $job 2>/dev/null; then
+        kill -9 $job
+        fail "the launcher still runs after $launcher_time s" "$case_name.err"
+    fi
+    wait $job
+    status=$?
+    while [ -n "$(processes)" ] && [ "$(since "$from" | cut -d. -f1)" -lt $((limit + 5)) ]; do sleep 0.1; done
+    rank_time=$(since "$from")
+    [ -z "$(processes)" ] || { fail "still alive: $(processes | xargs)"; processes | xargs -r kill -9; }
+    [ "${rank_time%.*}" -lt $limit ] || fail "the job ended after $rank_time s, the limit is $limit s"
+    [ $status -ne 0 ] || fail "exit status 0"
+    grep -Eq "^[^ ]*muster: $pattern" "$case_name.err" || fail "no message like 'muster: $pattern'" "$case_name.err"
+    [ -s "$case_name.out" ] && fail "something on stdout" "$case_name.out"
+    checks=$((checks + 5))
+    echo "$case_name: the launcher ended after $launcher_time s, the last rank after $rank_time s, status $status:" \
+        "$(grep -o 'muster: .*ending the job' "$case_name.err" | head -1)"
+}
+
+hurt() { # CASE SIGNAL RANK PATTERN
+    case_name=$1
+    start loop || return
+    local victim from
+    victim=$(processes "$3")
+    from=$(now)
+    kill "-$2" $victim || fail "rank $3 is process '$victim'"
+    finish "$from" "rank $3 \(host [^ ]+, process [0-9]+\) $4"
+}
+
+run_peace() {
+    case_name=peace
+    start peace || return
+    wait $job
+    local status=$?
+    [ $status = 0 ] || fail "exit status $status" peace.err
+    [ -s peace.err ] && fail "something on stderr" peace.err
+    checks=$((checks + 2))
+    echo "peace: status $status, nothing said"
+}
+
+run_mode() { # MODE PATTERN
+    case_name=$1
+    start "$1" || return
+    finish "$(now)" "$2"
+}
+
+run_peace
+hurt kill KILL 3 'died at step [0-9]+ in phase (work|sum)'
+hurt stop STOP 2 'gave no sign of life for [0-9.]+ s .* at step [0-9]+ in phase (work|sum)'
+hurt kill_0 KILL 0 'died at step'
+hurt stop_0 STOP 0 'gave no sign of life'
+run_mode spin 'rank 2 \(host [^ ]+, process [0-9]+\) made no progress for [0-9.]+ s at step 20 in phase work'
+run_mode deadlock 'all ranks wait for each other .* rank 0 .* rank 1 \(host [^ ]+\) at step 20 in phase sum'
+echo "watchdog under ${launch[0]}: $checks checks, $failures failed"
+[ $failures = 0 ] && [ $checks -gt 0 ]

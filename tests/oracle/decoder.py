@@ -1,0 +1,75 @@
+"""Both families written once more, plainly, for PyTorch autograd. Nothing here is shared with muster."""
+import math
+
+import torch
+
+
+def rotate(x, theta):
+    """Rotary positions of [batch, seq, heads, dim]: pair (i, i + dim / 2) is a complex number that is turned."""
+    seq, half = x.shape[1], x.shape[-1] // 2
+    frequency = theta ** (-torch.arange(half, dtype=torch.float64) / half)
+    angle = torch.arange(seq, dtype=torch.float64)[:, None] * frequency
+    turn = torch.polar(torch.ones_like(angle), angle)[None, :, None, :]
+    real, imaginary = x[..., :half], x[..., half:]
+    cosine, sine = turn.real.to(x.dtype), turn.imag.to(x.dtype)
+    return torch.cat((real * cosine - imaginary * sine, imaginary * cosine + real * sine), dim=-1)
+
+
+def attend(q, k, v):
+    """Causal attention of [batch, seq, heads, dim]; each key/value head serves a run of query heads."""
+    group = q.shape[2] // k.shape[2]
+    k, v = k.repeat_interleave(group, dim=2), v.repeat_interleave(group, dim=2)
+    scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(q.shape[-1])
+    hidden = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+    weights = torch.softmax(scores.masked_fill(hidden, -math.inf), dim=-1)
+    return torch.einsum("bhqk,bkhd->bqhd", weights, v).flatten(2)
+
+
+def llama(w, c, tokens):
+    def norm(x, name):
+        return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + c["eps"]) * w[name]
+
+    x = w["model.embed_tokens.weight"][tokens]
+    for i in range(c["layers"]):
+        p = f"model.layers.{i}."
+        h = norm(x, p + "input_layernorm.weight")
+        q, k, v = (
+            (h @ w[p + f"self_attn.{s}_proj.weight"].T).unflatten(-1, (n, c["head_dim"]))
+            for s, n in (("q", c["heads"]), ("k", c["kv"]), ("v", c["kv"]))
+        )
+        a = attend(rotate(q, c["theta"]), rotate(k, c["theta"]), v)
+        x = x + a @ w[p + "self_attn.o_proj.weight"].T
+        h = norm(x, p + "post_attention_layernorm.weight")
+        gate, up = (h @ w[p + f"mlp.{s}_proj.weight"].T for s in ("gate", "up"))
+        x = x + (torch.nn.functional.silu(gate) * up) @ w[p + "mlp.down_proj.weight"].T
+    x = norm(x, "model.norm.weight")
+    return x @ w.get("lm_head.weight", w["model.embed_tokens.weight"]).T
+
+
+def gpt2(w, c, tokens):
+    def norm(x, name):
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], w[name + ".weight"], w[name + ".bias"], c["eps"])
+
+    def conv1d(x, name):
+        return x @ w[name + ".weight"] + w[name + ".bias"]
+
+    x = w["transformer.wte.weight"][tokens] + w["transformer.wpe.weight"][: tokens.shape[1]]
+    for i in range(c["layers"]):
+        p = f"transformer.h.{i}."
+        q, k, v = conv1d(norm(x, p + "ln_1"), p + "attn.c_attn").chunk(3, dim=-1)
+        q, k, v = (s.unflatten(-1, (c["heads"], c["head_dim"])) for s in (q, k, v))
+        x = x + conv1d(attend(q, k, v), p + "attn.c_proj")
+        h = conv1d(norm(x, p + "ln_2"), p + "mlp.c_fc")
+        h = 0.5 * h * (1 + torch.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)))
+        x = x + conv1d(h, p + "mlp.c_proj")
+    x = norm(x, "transformer.ln_f")
+    return x @ w.get("lm_head.weight", w["transformer.wte.weight"]).T
+
+
+def losses(family, w, c, tokens, targets):
+    """Sums over valid tokens of cross-entropy and of the squared log-sum-exp."""
+    logits = {"llama": llama, "gpt2": gpt2}[family](w, c, tokens).flatten(0, 1)
+    valid = targets.flatten() >= 0
+    logits, targets = logits[valid], targets.flatten()[valid]
+    lse = torch.logsumexp(logits, dim=-1)
+    return (lse - logits.gather(1, targets[:, None])[:, 0]).sum(), (lse * lse).sum()

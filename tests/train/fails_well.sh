@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# It fails well: a clear message, the right exit code, nothing half-written, no rank left hanging, on one rank and on four.
+#   fails_well.sh MUSTER
+set -euo pipefail
+muster=$1
+. "$(dirname "$0")/../shell.sh"
+
+printf 'The quick brown fox jumps over the lazy dog %d. ' $(seq 400) >"$work/text.txt"
+"$muster" data build "$work/text.txt" -o "$work/tokens.h5" >/dev/null
+tiny_config "$work/tiny.yaml"
+head -c 3000 "$work/tokens.h5" >"$work/cut.h5"
+head -c 100000 /dev/urandom >"$work/noise.h5"
+
+for n in 1 4; do
+  expect 2 ranks $n "$muster" train "$work/no-such.yaml" --run "$work/r"
+  says 'no-such.yaml'
+  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set model.d_modle=3
+  says "did you mean 'd_model'"
+  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set batch.lanes=3
+  says 'batch.lanes'
+  check 'nothing was made for a wrong config' [ ! -e "$work/r" ]
+  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set "data.sources=[$work/missing.h5]"
+  says 'missing.h5'
+  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set "data.sources=[$work/cut.h5]"
+  says 'cut.h5'
+  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set "data.sources=[$work/noise.h5]"
+  says 'noise.h5'
+  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set data.seq_len=100000
+  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set model.vocab_size=100
+  says 'model.vocab_size'
+  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run /proc/nowhere/run
+  says '/proc/nowhere'
+  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --resume "$work/no-checkpoint"
+  says 'no-checkpoint'
+done
+for command in 'verify' 'inspect' 'eval' 'generate --prompt x'; do
+  # shellcheck disable=SC2086
+  expect 1 "$muster" $command "$work/no-checkpoint"
+  says 'no-checkpoint'
+done
+expect 2 ranks 2 "$muster" train "$work/tiny.yaml" --run "$work/r" --set batch.transport=self
+
+# A full disk: the checkpoint fails, its leftovers are gone, every rank ends, and the run goes on once there is room.
+if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=1500k tmpfs "$work/small" 2>/dev/null; then
+  for n in 1 4; do
+    head -c 1300k /dev/zero >"$work/small/filler"
+    expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/small/run"
+    says 'o space left'
+    check "no half-written checkpoint on $n rank(s)" [ -z "$(ls -A "$work/small/run/checkpoints" 2>/dev/null)" ]
+    rm "$work/small/filler"
+    expect 0 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/small/run"
+    rm -rf "$work/small/run"
+  done
+  umount "$work/small"
+else
+  echo "note: the full-disk part needs root and a tmpfs; left out here"
+fi
+finish

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Stopping and going on: signals end a run with exit code 75 and a checkpoint, the same command finishes it with the same bits.
+#   stops.sh MUSTER
+set -euo pipefail
+muster=$1
+. "$(dirname "$0")/../shell.sh"
+
+printf 'The quick brown fox jumps over the lazy dog %d. ' $(seq 400) >"$work/text.txt"
+"$muster" data build "$work/text.txt" -o "$work/tokens.h5" >/dev/null
+tiny_config "$work/tiny.yaml" 'checkpoint: {every: 0, minutes: 0}'
+sed -i 's/steps: 8/steps: 400/' "$work/tiny.yaml"
+
+expect 0 "$muster" train "$work/tiny.yaml" --run "$work/whole"
+digests=$(cat "$work/out")
+
+wait_for_step() { # wait_for_step RUN STEP
+  for _ in $(seq 600); do
+    [ "$(grep -c loss_bits "$1/metrics.jsonl" 2>/dev/null || true)" -ge "$2" ] 2>/dev/null && return
+    sleep 0.02
+  done
+  fail "$1 did not reach step $2"
+}
+
+stop_by() { # stop_by SIGNAL RANKS: sends it to one rank
+  local signal=$1 n=$2 run=$work/$1-$2 code=0 pid
+  ranks "$n" "$muster" train "$work/tiny.yaml" --run "$run" >"$work/out" 2>"$work/err" &
+  local job=$!
+  wait_for_step "$run" 5
+  pid=$(pgrep -f "^$muster train .*--run $run( |$)" | head -n 1)
+  kill -s "$signal" "$pid"
+  wait $job || code=$?
+  check "$signal on $n rank(s): exit code $code" [ "$code" = 75 ]
+  says 'with a checkpoint; the same command goes on from there'
+  check "$signal leaves a checkpoint" [ -n "$(ls "$run/checkpoints")" ]
+  expect 0 ranks $((3 - n)) "$muster" train "$work/tiny.yaml" --run "$run"
+  check "$signal and on: the same digests" [ "$(grep '^weights' "$work/out")" = "$digests" ]
+}
+
+stop_by INT 1
+stop_by TERM 2
+stop_by USR1 1
+stop_by USR2 2
+
+# Twice: at once, without a word.
+"$muster" train "$work/tiny.yaml" --run "$work/twice" >"$work/out" 2>"$work/err" &
+job=$!
+wait_for_step "$work/twice" 3
+kill -s STOP $job # so that both signals are there before the step ends
+kill -s INT $job
+kill -s CONT $job
+kill -s INT $job
+code=0
+wait $job || code=$?
+check "SIGINT twice ends it at once or after the step: exit code $code" [ "$code" = 130 -o "$code" = 75 ]
+
+expect 2 "$muster" train "$work/tiny.yaml" --run "$work/whole" --resume never
+says '--resume never: the run folder holds'
+expect 0 "$muster" train "$work/tiny.yaml" --run "$work/whole"
+check 'a finished run says its digests again' [ "$(grep '^weights' "$work/out")" = "$digests" ]
+expect 0 "$muster" verify "$work/whole"
+check 'verify gives the line that training printed' [ "$(cat "$work/out")" = "$digests" ]
+expect 2 "$muster" train "$work/tiny.yaml" --run "$work/whole" --set model.d_model=64
+says 'model.d_model is 32 in the run and 64 in the config'
+finish

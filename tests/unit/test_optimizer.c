@@ -1,0 +1,168 @@
+/* Learning-rate schedules, and AdamW over shards that cut tensors. */
+#include "muster/optimizer.h"
+#include "muster/random.h"
+#include "test.h"
+
+/* ---- schedules ---- */
+
+static void check_rate(const mst_schedule *schedule, uint64_t step, double want) {
+    double rate = mst_schedule_rate(schedule, step);
+    CHECK(rate == want, "kind %d, step %llu: rate %.17g, expected %.17g", schedule->kind, (unsigned long long)step, rate, want);
+}
+
+static void check_schedules(void) {
+    mst_schedule s = {.peak = 3e-4, .min_ratio = 0.1, .warmup = 10, .decay = 20, .steps = 110};
+    for (int kind = MST_SCHEDULE_CONSTANT; kind <= MST_SCHEDULE_WSD; kind++) {
+        s.kind = (mst_schedule_kind)kind;
+        check_rate(&s, 0, 3e-4 * 0.1);
+        check_rate(&s, 9, 3e-4); /* exactly, on both sides of the border */
+        check_rate(&s, 10, 3e-4);
+        check_rate(&s, 110, kind == MST_SCHEDULE_CONSTANT ? 3e-4 : 3e-4 * 0.1);
+        check_rate(&s, 1000000, mst_schedule_rate(&s, 110));
+        for (uint64_t step = 10; step < 110; step++)
+            CHECK(mst_schedule_rate(&s, step + 1) <= mst_schedule_rate(&s, step), "kind %d rises at %d", kind, (int)step);
+    }
+    s.kind = MST_SCHEDULE_LINEAR;
+    check_rate(&s, 60, 3e-4 * 0.5 + 3e-4 * 0.1 * 0.5);
+    s.kind = MST_SCHEDULE_WSD;
+    check_rate(&s, 90, 3e-4);
+    check_rate(&s, 100, 3e-4 * 0.5 + 3e-4 * 0.1 * 0.5);
+    s.warmup = 0;
+    for (int kind = MST_SCHEDULE_CONSTANT; kind <= MST_SCHEDULE_WSD; kind++) {
+        s.kind = (mst_schedule_kind)kind;
+        check_rate(&s, 0, 3e-4);
+    }
+    s = (mst_schedule){.kind = MST_SCHEDULE_WSD, .peak = 1, .warmup = 50, .decay = 100, .steps = 100};
+    check_rate(&s, 50, 1.0); /* a decay longer than the run begins after the warm-up */
+    check_rate(&s, 75, 0.5);
+}
+
+/* cos^2 has a slope of at most pi / 2, so an argument off by 2^-53 and a few roundings stay within 8 * 2^-53. */
+static void check_cosine(void) {
+    const double pi = 0x1.921fb54442d18p1;
+    mst_schedule s = {.kind = MST_SCHEDULE_COSINE, .peak = 1, .steps = 1000};
+    for (uint64_t step = 0; step <= s.steps; step++) {
+        double want = 0.5 * (1 + cos(pi * (double)step / 1000.0)), rate = mst_schedule_rate(&s, step);
+        CHECK(fabs(rate - want) <= 8 * 0x1p-53, "step %d: %.17g, expected %.17g", (int)step, rate, want);
+    }
+}
+
+/* ---- updates ---- */
+
+enum { BLOCKS = 8, ELEMENTS = BLOCKS * MST_BLOCK, TENSORS = 3, STEPS = 3 };
+static const uint64_t seed = 7;
+
+/* One unit: a matrix of three and a half blocks, a vector without decay, a matrix of two blocks and one element. */
+static mst_tensor tensors[TENSORS] = {
+    {.count = 3 * MST_BLOCK + 2048, .offset = 0, .decay = true},
+    {.count = 100, .offset = 4 * MST_BLOCK, .decay = false},
+    {.count = 2 * MST_BLOCK + 1, .offset = 5 * MST_BLOCK, .decay = true},
+};
+static mst_unit unit = {.tensors = TENSORS, .blocks = BLOCKS};
+static const mst_layout layout = {.tensors = tensors, .tensor_count = TENSORS, .units = &unit, .unit_count = 1, .blocks = BLOCKS};
+static const mst_optimizer_config config = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
+
+static bool is_padding(size_t element, bool *decay_out) {
+    for (size_t t = 0; t < TENSORS; t++)
+        if (element >= tensors[t].offset && element < tensors[t].offset + tensors[t].count) {
+            *decay_out = tensors[t].decay;
+            return false;
+        }
+    return true;
+}
+
+static float value_of(uint64_t stream, size_t element) {
+    bool decay;
+    if (is_padding(element, &decay)) return 0;
+    return (float)(2 * mst_random_uniform(seed, MST_RANDOM_TEST, stream, element) - 1);
+}
+
+/* Trains with the unit dealt to `size` ranks, and puts their shards together. */
+static void train(const mst_kernels *kernels, mst_queue *queue, int size, float *master, uint16_t *weights) {
+    static float gradient[ELEMENTS];
+    for (int rank = 0; rank < size; rank++) {
+        mst_optimizer *o = NULL;
+        CHECK_OK(mst_optimizer_create(&config, &layout, rank, size, queue, kernels, &o));
+        mst_shard *shard = mst_optimizer_shards(o);
+        size_t first = shard->first_block * MST_BLOCK, count = shard->blocks * MST_BLOCK;
+        CHECK(mst_optimizer_bytes(o) == 3 * count * sizeof(float), "%zu bytes", mst_optimizer_bytes(o));
+        for (size_t i = 0; i < count; i++) shard->master[i] = value_of(100, first + i);
+        for (uint64_t step = 1; step <= STEPS; step++) {
+            for (size_t i = 0; i < count; i++) gradient[i] = value_of(step, first + i);
+            CHECK_OK(mst_optimizer_update(o, 0, gradient, 0.25, 1e-2, step, weights, MST_BF16));
+        }
+        memcpy(master + first, shard->master, count * sizeof *master);
+        mst_optimizer_destroy(&o);
+    }
+}
+
+/* AdamW written down again, in fp64, from Loshchilov and Hutter 2019. */
+static double expected(size_t element) {
+    double m = 0, v = 0, x = value_of(100, element);
+    bool decay = false;
+    if (is_padding(element, &decay)) return 0;
+    for (int step = 1; step <= STEPS; step++) {
+        double g = 0.25 * (double)value_of((uint64_t)step, element);
+        m = 0.9 * m + 0.1 * g;
+        v = 0.95 * v + 0.05 * g * g;
+        double m_hat = m / (1 - pow(0.9, step)), v_hat = v / (1 - pow(0.95, step));
+        x = x - 1e-2 * (m_hat / (sqrt(v_hat) + 1e-8) + (decay ? 0.1 * x : 0));
+    }
+    return x;
+}
+
+static void check_device(mst_device device) {
+    static float alone[ELEMENTS], dealt[ELEMENTS];
+    static uint16_t weights[ELEMENTS], weights_dealt[ELEMENTS];
+    mst_kernels kernels;
+    mst_queue *queue = NULL;
+    CHECK_OK(mst_kernels_open(device, NULL, &kernels));
+    CHECK_OK(mst_queue_create(2, &queue));
+    train(&kernels, queue, 1, alone, weights);
+    for (size_t i = 0; i < ELEMENTS; i++) {
+        /* Each step: |x| <= 1.1, about ten fp32 roundings of the update (at most 1e-2 each) and three of x. */
+        double want = expected(i), bound = STEPS * (3 * 1.1 + 10 * 1e-2) * 0x1p-24;
+        CHECK(fabs((double)alone[i] - want) <= bound, "element %zu: %.9g, expected %.9g", i, (double)alone[i], want);
+        bool decay;
+        if (is_padding(i, &decay)) CHECK(alone[i] == 0 && weights[i] == 0, "padding %zu is %g", i, (double)alone[i]);
+        CHECK(weights[i] == mst_bf16_from_f32(alone[i]), "weight %zu is not its rounded master", i);
+    }
+    for (int size = 2; size <= 9; size++) {
+        memset(weights_dealt, 0, sizeof weights_dealt);
+        train(&kernels, queue, size, dealt, weights_dealt);
+        CHECK(memcmp(alone, dealt, sizeof alone) == 0, "%s: masters differ on %d ranks", kernels.name, size);
+        CHECK(memcmp(weights, weights_dealt, sizeof weights) == 0, "%s: weights differ on %d ranks", kernels.name, size);
+    }
+    mst_queue_destroy(&queue);
+}
+
+static void check_write_weights(void) {
+    static float weights[ELEMENTS];
+    mst_kernels kernels;
+    mst_queue *queue = NULL;
+    mst_optimizer *o = NULL;
+    CHECK_OK(mst_kernels_open(MST_DEVICE_CPU, NULL, &kernels));
+    CHECK_OK(mst_queue_create(1, &queue));
+    CHECK_OK(mst_optimizer_create(&config, &layout, 1, 3, queue, &kernels, &o));
+    mst_shard *shard = mst_optimizer_shards(o);
+    for (size_t i = 0; i < shard->blocks * MST_BLOCK; i++) shard->master[i] = (float)i + 1;
+    CHECK_OK(mst_optimizer_write_weights(o, 0, weights, MST_F32));
+    size_t first = shard->first_block * MST_BLOCK, end = first + shard->blocks * MST_BLOCK;
+    for (size_t i = 0; i < ELEMENTS; i++) {
+        float want = i >= first && i < end ? (float)(i - first) + 1 : 0;
+        CHECK(weights[i] == want, "element %zu is %g, expected %g", i, (double)weights[i], (double)want);
+    }
+    CHECK_STATUS(mst_optimizer_update(o, 0, shard->master, 1, 1, 0, weights, MST_F32), MST_EINVAL);
+    mst_optimizer_destroy(&o);
+    mst_queue_destroy(&queue);
+}
+
+int main(void) {
+    printf("seed %llu\n", (unsigned long long)seed);
+    check_schedules();
+    check_cosine();
+    check_device(MST_DEVICE_REF);
+    check_device(MST_DEVICE_CPU);
+    check_write_weights();
+    return test_finish("test_optimizer");
+}

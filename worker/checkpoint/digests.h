@@ -1,0 +1,74 @@
+/* The digests of a training state: of blocks, of each kind (weights, moments), of the state. */
+#ifndef CHECKPOINT_DIGESTS_H
+#define CHECKPOINT_DIGESTS_H
+
+#include "file.h"
+#include "pieces.h"
+
+/* What is known of a state once all its blocks are hashed. */
+typedef struct ckpt_sums {
+    mst_digest kinds[MST_KIND_COUNT];
+    mst_digest state;
+    mst_digest file; /* of digests.bin */
+    uint64_t bytes;  /* of digests.bin */
+} ckpt_sums;
+
+/** Begins the digest of one kind. */
+mst_status ckpt_kind_begin(mst_hasher *hasher);
+/** Adds a tensor's head line; the digests of its blocks follow. */
+mst_status ckpt_kind_tensor(mst_hasher *hasher, const char *name, size_t dims, const size_t shape[2]);
+
+/** The state's digest from its kinds' and the meta's counters. */
+mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_checkpoint_meta *meta,
+                             mst_digest *state_out);
+
+/** Digests of the blocks of this rank's pieces, all kinds. Not collective. */
+mst_status ckpt_pieces_digest(const ckpt_pieces *pieces, const mst_layout *layout, const mst_shard *shards,
+                              mst_queue *queue, const mst_kernels *kernels);
+
+/**
+ * Brings the block digests of all ranks together, tensor by tensor, and hashes them.
+ *
+ * Collective; every rank returns the same status and sums.
+ * @param file on rank 0: receives all block digests (digests.bin); NULL: none is written
+ */
+mst_status ckpt_sums_gather(mst_comm *comm, const mst_layout *layout, const size_t *order, const ckpt_pieces *pieces,
+                            const mst_checkpoint_meta *meta, const ckpt_file *file, ckpt_sums *sums_out);
+
+/** Hashes the whole of a file. */
+mst_status ckpt_file_digest(const ckpt_file *file, uint64_t bytes, mst_digest *digest_out);
+
+/* Checks stored blocks against their digests, piece after piece, through one buffer. */
+typedef struct ckpt_checker {
+    mst_queue *queue;
+    const mst_kernels *kernels;
+    float *buffer;
+    mst_digest *found;
+} ckpt_checker;
+
+enum { CKPT_CHECK_BLOCKS = 256 }; /* at a time: 4 MiB */
+
+mst_status ckpt_checker_create(mst_queue *queue, const mst_kernels *kernels, ckpt_checker *checker_out);
+void ckpt_checker_clear(ckpt_checker *checker);
+
+/**
+ * Compares the blocks of data with the digests expected.
+ * @param bad_out the number of the first block that differs; `ckpt_blocks(count)` when none does
+ */
+mst_status ckpt_checker_blocks(ckpt_checker *checker, const float *data, uint64_t count, const mst_digest *expected,
+                               size_t *bad_out);
+
+/** As ckpt_checker_blocks, for elements in a file. */
+mst_status ckpt_checker_stored(ckpt_checker *checker, const ckpt_file *file, uint64_t offset, uint64_t count,
+                               const mst_digest *expected, size_t *bad_out);
+
+/* Bytes of a file that hold elements. */
+typedef struct ckpt_extent {
+    uint64_t offset, bytes;
+} ckpt_extent;
+
+/** Hashes what no extent covers. @param extents by offset, not overlapping, within the file */
+mst_status ckpt_outside_digest(const ckpt_file *file, uint64_t bytes, const ckpt_extent *extents, size_t count,
+                               mst_digest *digest_out);
+
+#endif

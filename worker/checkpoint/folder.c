@@ -1,0 +1,175 @@
+#include "folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "muster/checkpoint.h"
+
+enum { STEP_NAME_MAX = 40 };
+
+static void step_name(const char *prefix, uint64_t step, char name_out[STEP_NAME_MAX]) {
+    snprintf(name_out, STEP_NAME_MAX, "%sstep-%08" PRIu64, prefix, step);
+}
+
+mst_status ckpt_paths_of(const char *folder, uint64_t step, ckpt_paths *paths_out) {
+    mst_status status = MST_OK;
+    char name[STEP_NAME_MAX];
+    size_t length = strlen(folder);
+    MST_CHECK(length > 0 && length < sizeof paths_out->folder, MST_EINVAL, "checkpoint: folder '%.80s' has %zu characters",
+              folder, length);
+    memcpy(paths_out->folder, folder, length + 1);
+    step_name("", step, name);
+    MST_TRY(ckpt_path_join(folder, name, paths_out->final));
+    step_name(".tmp-", step, name);
+    MST_TRY(ckpt_path_join(folder, name, paths_out->making));
+    step_name(".old-", step, name);
+    MST_TRY(ckpt_path_join(folder, name, paths_out->old));
+done:
+    return status;
+}
+
+static void recover_entry(const char *folder, const char *name) {
+    char path[CKPT_PATH_MAX], final[CKPT_PATH_MAX];
+    bool unfinished = strncmp(name, ".tmp-step-", 10) == 0 || strncmp(name, ".gone-step-", 11) == 0;
+    bool replaced = strncmp(name, ".old-step-", 10) == 0;
+    if (!unfinished && !replaced) return;
+    if (ckpt_path_join(folder, name, path) != MST_OK) return;
+    if (replaced && ckpt_path_join(folder, name + 5, final) == MST_OK && !ckpt_exists(final) &&
+        ckpt_system.rename(path, final) == 0)
+        return;
+    ckpt_folder_discard(path);
+}
+
+mst_status ckpt_folder_recover(const char *folder) {
+    DIR *entries = opendir(folder);
+    if (entries == NULL) return ckpt_errno(errno, "read folder", folder);
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) recover_entry(folder, entry->d_name);
+    closedir(entries);
+    return MST_OK;
+}
+
+mst_status ckpt_publish(const ckpt_paths *paths) {
+    mst_status status = MST_OK;
+    const char *replaced = NULL; /* where the one that stood there is now */
+    if (!ckpt_exists(paths->final)) {
+        MST_TRY(ckpt_rename(paths->making, paths->final));
+    } else if (ckpt_system.exchange(paths->making, paths->final) == 0) {
+        replaced = paths->making;
+    } else {
+        /* NFS and others cannot exchange. Killed between the two renames, ckpt_folder_recover puts the old one back. */
+        MST_TRY(ckpt_rename(paths->final, paths->old));
+        status = ckpt_rename(paths->making, paths->final);
+        if (status != MST_OK) ckpt_system.rename(paths->old, paths->final);
+        MST_TRY(status);
+        replaced = paths->old;
+    }
+    status = ckpt_folder_sync(paths->folder);
+    if (replaced != NULL) ckpt_folder_discard(replaced);
+done:
+    return status;
+}
+
+static int compare_newest_first(const void *left, const void *right) {
+    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return (a < b) - (a > b);
+}
+
+/* The step that a folder's name says, if it is a checkpoint's: exactly as we write it, with a manifest. */
+static bool checkpoint_step(const char *folder, const char *name, uint64_t *step_out) {
+    char expected[STEP_NAME_MAX], path[CKPT_PATH_MAX];
+    if (strncmp(name, "step-", 5) != 0 || strlen(name) >= STEP_NAME_MAX) return false;
+    *step_out = strtoull(name + 5, NULL, 10);
+    step_name("", *step_out, expected);
+    if (strcmp(name, expected) != 0) return false;
+    int length = snprintf(path, sizeof path, "%s/%s/manifest.json", folder, name);
+    return length > 0 && length < CKPT_PATH_MAX && ckpt_exists(path);
+}
+
+/* Steps of all checkpoints, newest first; caller frees. A missing folder has none. */
+static mst_status list_steps(const char *folder, uint64_t **steps_out, size_t *count_out) {
+    mst_status status = MST_OK;
+    uint64_t *steps = NULL;
+    size_t count = 0, room = 0;
+    *steps_out = NULL;
+    *count_out = 0;
+    DIR *entries = opendir(folder);
+    if (entries == NULL && errno == ENOENT) return MST_OK;
+    if (entries == NULL) return ckpt_errno(errno, "read folder", folder);
+    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+        uint64_t step;
+        if (!checkpoint_step(folder, entry->d_name, &step)) continue;
+        if (count == room) {
+            room = 2 * room + 16;
+            uint64_t *more = realloc(steps, room * sizeof *more);
+            MST_CHECK(more != NULL, MST_ENOMEM, "no memory to list %zu checkpoints of %s", room, folder);
+            steps = more;
+        }
+        steps[count++] = step;
+    }
+    if (count > 0) qsort(steps, count, sizeof *steps, compare_newest_first);
+    *steps_out = steps;
+    *count_out = count;
+    steps = NULL;
+done:
+    free(steps);
+    closedir(entries);
+    return status;
+}
+
+mst_status mst_checkpoint_newest(const char *folder, size_t skip, char *path_out) {
+    uint64_t *steps;
+    size_t count;
+    path_out[0] = '\0';
+    mst_status status = list_steps(folder, &steps, &count);
+    if (status == MST_OK && skip < count) {
+        char name[STEP_NAME_MAX];
+        step_name("", steps[skip], name);
+        status = ckpt_path_join(folder, name, path_out);
+    }
+    free(steps);
+    return status;
+}
+
+mst_status mst_checkpoint_resolve(const char *path, char *path_out) {
+    mst_status status = MST_OK;
+    char inner[CKPT_PATH_MAX];
+    path_out[0] = '\0';
+    MST_CHECK(ckpt_exists(path), MST_EIO, "%s does not exist", path);
+    MST_TRY(ckpt_path_join(path, "manifest.json", inner));
+    if (ckpt_exists(inner)) {
+        MST_CHECK(strlen(path) < CKPT_PATH_MAX, MST_EINVAL, "path %.80s... is too long", path);
+        strcpy(path_out, path);
+        goto done;
+    }
+    MST_TRY(ckpt_path_join(path, "checkpoints", inner));
+    MST_TRY(mst_checkpoint_newest(ckpt_exists(inner) ? inner : path, 0, path_out));
+    MST_CHECK(path_out[0] != '\0', MST_EIO,
+              "%s is no checkpoint (it has no manifest.json), and no run folder with a checkpoint in it", path);
+done:
+    return status;
+}
+
+mst_status mst_checkpoint_prune(const char *folder, size_t keep) {
+    mst_status status = MST_OK;
+    uint64_t *steps = NULL;
+    size_t count = 0;
+    if (keep == 0) return MST_OK;
+    MST_TRY(list_steps(folder, &steps, &count));
+    for (size_t i = keep; i < count; i++) {
+        char name[STEP_NAME_MAX], path[CKPT_PATH_MAX], gone[CKPT_PATH_MAX];
+        step_name("", steps[i], name);
+        MST_TRY(ckpt_path_join(folder, name, path));
+        step_name(".gone-", steps[i], name);
+        MST_TRY(ckpt_path_join(folder, name, gone));
+        MST_CHECK(ckpt_system.rename(path, gone) == 0, MST_EIO, "cannot remove the old checkpoint %s: %s", path,
+                  strerror(errno));
+        ckpt_folder_discard(gone);
+    }
+done:
+    free(steps);
+    return status;
+}

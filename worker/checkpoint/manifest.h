@@ -1,0 +1,26 @@
+/* manifest.json, written last: what it does not name does not exist. */
+#ifndef CHECKPOINT_MANIFEST_H
+#define CHECKPOINT_MANIFEST_H
+
+#include "muster/checkpoint.h"
+
+/* The file's end: the digest of everything before it, so that no byte can change unseen. */
+#define CKPT_SEAL_HEAD "\"manifest_sha256\": \""
+#define CKPT_SEAL_TAIL "\"\n}\n"
+enum { CKPT_SEAL_BYTES = sizeof CKPT_SEAL_HEAD - 1 + 2 * MST_DIGEST_BYTES + sizeof CKPT_SEAL_TAIL - 1 };
+
+/** The manifest's text, sealed; caller frees. The manifest is taken as checked, except its strings and sizes.
+ * @retval MST_ENOMEM, MST_EINVAL a string is not UTF-8, a number is not finite or too large */
+mst_status ckpt_manifest_print(const mst_manifest *manifest, char **text_out, size_t *bytes_out);
+
+/** As ckpt_manifest_print, but only what does not depend on who wrote it: meta and digests. */
+mst_status ckpt_manifest_print_meta(const mst_manifest *manifest, char **text_out);
+
+/** Reads PATH/manifest.json, unchecked; caller frees. @retval MST_EIO, MST_EFORMAT too large, MST_ENOMEM */
+mst_status ckpt_manifest_load(const char *path, char **text_out, size_t *bytes_out);
+
+/** Fills in first_block, blocks, first_piece and by_place, and checks that pieces cover each tensor once, within files and
+ * without overlap. @retval MST_EFORMAT, MST_ENOMEM */
+mst_status ckpt_manifest_index(mst_manifest *manifest, const char *name);
+
+#endif

@@ -1,0 +1,153 @@
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "manifest.h"
+
+/* Text in the making. The first failure is kept; later calls do nothing. */
+typedef struct page {
+    FILE *stream;
+    mst_status status;
+} page;
+
+static void put_text(page *to, const char *key, const char *text) {
+    if (to->status != MST_OK) return;
+    json_t *string = json_string(text != NULL ? text : "");
+    char *quoted = string != NULL ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
+    if (quoted != NULL)
+        fprintf(to->stream, "\"%s\": %s,\n", key, quoted);
+    else
+        to->status = mst_error(MST_EINVAL, "checkpoint: %s is not UTF-8 text: '%.60s'", key, text);
+    free(quoted);
+    json_decref(string);
+}
+
+/* JSON readers keep 63 bits. */
+static void put_number(page *to, const char *key, uint64_t value) {
+    if (to->status != MST_OK) return;
+    if (value > INT64_MAX)
+        to->status = mst_error(MST_EINVAL, "checkpoint: %s is %" PRIu64 "; the limit is 2^63 - 1", key, value);
+    fprintf(to->stream, "\"%s\": %" PRIu64 ",\n", key, value);
+}
+
+static void put_digest(page *to, const char *key, const mst_digest *digest) {
+    char hex[MST_DIGEST_HEX];
+    mst_digest_to_hex(digest, hex);
+    fprintf(to->stream, "\"%s\": \"%s\",\n", key, hex);
+}
+
+static void put_model(page *to, const mst_model_config *model) {
+    if (to->status != MST_OK) return;
+    const char *family = mst_family_name(model->family);
+    if (family == NULL || !isfinite(model->norm_eps) || !isfinite(model->rope_theta) || !isfinite(model->init_deviation)) {
+        to->status = mst_error(MST_EINVAL, "checkpoint: the model's family or one of its numbers is not valid");
+        return;
+    }
+    fprintf(to->stream,
+            "\"model\": {\"family\": \"%s\", \"vocab_size\": %zu, \"d_model\": %zu, \"n_layers\": %zu, \"n_heads\": %zu, "
+            "\"n_kv_heads\": %zu, \"head_dim\": %zu, \"d_ff\": %zu, \"max_seq_len\": %zu, \"norm_eps\": %.17g, "
+            "\"rope_theta\": %.17g, \"init_deviation\": %.17g, \"tie_embeddings\": %s},\n",
+            family, model->vocab_size, model->d_model, model->n_layers, model->n_heads, model->n_kv_heads, model->head_dim,
+            model->d_ff, model->max_seq_len, model->norm_eps, model->rope_theta, model->init_deviation,
+            model->tie_embeddings ? "true" : "false");
+}
+
+static void put_meta(page *to, const mst_manifest *manifest) {
+    const mst_checkpoint_meta *meta = &manifest->meta;
+    fputs("{\n", to->stream);
+    put_text(to, "format", "muster checkpoint");
+    put_number(to, "version", MST_CHECKPOINT_VERSION);
+    put_number(to, "step", meta->step);
+    put_number(to, "updates", meta->updates);
+    put_number(to, "samples", meta->samples);
+    put_number(to, "tokens", meta->tokens);
+    put_text(to, "run_id", meta->run_id);
+    put_text(to, "device_class", meta->device_class);
+    put_text(to, "versions", meta->versions);
+    put_text(to, "config", meta->config);
+    put_model(to, &meta->model);
+    put_digest(to, "data", &meta->data);
+    put_digest(to, "weights", &manifest->kinds[MST_KIND_MASTER]);
+    put_digest(to, "exp_avg", &manifest->kinds[MST_KIND_EXP_AVG]);
+    put_digest(to, "exp_avg_sq", &manifest->kinds[MST_KIND_EXP_AVG_SQ]);
+    put_digest(to, "state", &manifest->state);
+}
+
+static void put_file(page *to, const char *before, const mst_manifest_file *file, const char *digest_key,
+                     const char *after) {
+    char hex[MST_DIGEST_HEX];
+    mst_digest_to_hex(&file->digest, hex);
+    fprintf(to->stream, "%s{\"name\": \"%s\", \"bytes\": %" PRIu64 ", \"%s\": \"%s\"}%s\n", before, file->name,
+            file->bytes, digest_key, hex, after);
+}
+
+static void put_lists(page *to, const mst_manifest *manifest) {
+    put_file(to, "\"block_digests\": ", &manifest->digests, "sha256", ",");
+    put_file(to, "\"model_file\": ", &manifest->model, "sha256", ",");
+    fputs("\"shards\": [\n", to->stream);
+    for (size_t i = 0; i < manifest->shard_count; i++)
+        put_file(to, "", &manifest->shards[i], "outside_sha256", i + 1 < manifest->shard_count ? "," : "");
+    fputs("],\n", to->stream);
+    put_number(to, "block", MST_BLOCK);
+    fputs("\"tensors\": [\n", to->stream);
+    for (size_t i = 0; i < manifest->tensor_count; i++) {
+        const mst_manifest_tensor *tensor = &manifest->tensors[i];
+        fprintf(to->stream, "{\"name\": \"%s\", \"dtype\": \"f32\", \"shape\": [%zu", tensor->name, tensor->shape[0]);
+        if (tensor->dims == 2) fprintf(to->stream, ", %zu", tensor->shape[1]);
+        fprintf(to->stream, "]}%s\n", i + 1 < manifest->tensor_count ? "," : "");
+    }
+    fputs("],\n\"pieces\": [\n", to->stream);
+    for (size_t i = 0; i < manifest->piece_count; i++) {
+        const mst_manifest_piece *piece = &manifest->pieces[i];
+        fprintf(to->stream,
+                "{\"kind\": \"%s\", \"tensor\": \"%s\", \"first\": %" PRIu64 ", \"count\": %" PRIu64
+                ", \"shard\": %zu, \"offset\": %" PRIu64 "}%s\n",
+                mst_tensor_kind_name(piece->kind), manifest->tensors[piece->tensor].name, piece->first, piece->count,
+                piece->shard, piece->offset, i + 1 < manifest->piece_count ? "," : "");
+    }
+    fputs("],\n", to->stream);
+}
+
+static mst_status seal(FILE *stream, const char *text, size_t bytes) {
+    mst_digest digest;
+    char hex[MST_DIGEST_HEX];
+    mst_status status = mst_digest_of(text, bytes, &digest);
+    if (status != MST_OK) return status;
+    mst_digest_to_hex(&digest, hex);
+    fprintf(stream, CKPT_SEAL_HEAD "%s" CKPT_SEAL_TAIL, hex);
+    return MST_OK;
+}
+
+static mst_status print(const mst_manifest *manifest, bool whole, char **text_out, size_t *bytes_out) {
+    mst_status status = MST_OK;
+    char *text = NULL;
+    size_t bytes = 0;
+    page to = {.stream = open_memstream(&text, &bytes)};
+    MST_CHECK(to.stream != NULL, MST_ENOMEM, "checkpoint: no memory for the manifest");
+    put_meta(&to, manifest);
+    if (whole) put_lists(&to, manifest);
+    status = to.status;
+    if (status == MST_OK && whole && fflush(to.stream) == 0) status = seal(to.stream, text, bytes);
+    bool failed = ferror(to.stream) != 0;
+    if (fclose(to.stream) != 0) failed = true;
+    if (status == MST_OK && failed) status = mst_error(MST_ENOMEM, "checkpoint: no memory for the manifest");
+    if (status != MST_OK) goto done;
+    *text_out = text;
+    *bytes_out = bytes;
+    text = NULL;
+done:
+    free(text);
+    return status;
+}
+
+mst_status ckpt_manifest_print(const mst_manifest *manifest, char **text_out, size_t *bytes_out) {
+    return print(manifest, true, text_out, bytes_out);
+}
+
+mst_status ckpt_manifest_print_meta(const mst_manifest *manifest, char **text_out) {
+    size_t bytes;
+    return print(manifest, false, text_out, &bytes);
+}

@@ -1,0 +1,341 @@
+/*
+ * The commit protocol. R: rank 0 alone; A: all ranks. After each step the ranks agree on the status; a failure anywhere
+ * ends the save on every rank with the same message, and rank 0 removes the unfinished folder.
+ *
+ *  1 A  hash every block of this rank's shards, in memory
+ *  2 R  make the checkpoints folder; clear what killed jobs left there; make .tmp-step-N
+ *  3 A  gather the block digests on rank 0, tensor by tensor; R writes them to digests.bin and hashes them: weights, state.
+ *       The names of the shard files follow from the state, so a foreign shard never has the right name
+ *  4 R  a whole checkpoint with the same meta and state stands at step-N already: keep it, and be done
+ *  5 A  write this rank's shard file, fsync it, close it, read it back, compare every block with its digest of step 1
+ *  6 A  gather on rank 0 where every piece stands
+ *  7 R  write model.h5 and fsync it, fsync digests.bin, fsync .tmp-step-N: all names and contents are on the disk
+ *  8 R  write manifest.json.tmp, fsync it, rename it to manifest.json, fsync .tmp-step-N: the folder is a checkpoint now
+ *  9 R  rename .tmp-step-N to step-N (exchange it with one that differs, which is then removed), fsync the parent
+ *
+ * Killed at any instant: before 9 a reader sees no step-N (or the old one), after it the new one, whole. The instant
+ * between exists only where names cannot be exchanged; the next save then puts the old one back.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "folder.h"
+#include "manifest.h"
+#include "shard.h"
+
+typedef struct save {
+    mst_comm *comm;
+    int rank, size;
+    const mst_layout *layout;
+    const mst_shard *shards;
+    const mst_checkpoint_meta *meta;
+    mst_queue *queue;
+    const mst_kernels *kernels;
+
+    size_t *order; /* tensors by name */
+    ckpt_pieces pieces;
+    ckpt_paths paths;
+    ckpt_names names;
+    ckpt_sums sums;
+    bool made; /* rank 0: .tmp-step-N exists */
+    ckpt_record *record;
+    /* rank 0 */
+    ckpt_file digests;
+    size_t *record_bytes; /* [size], on all ranks */
+    char *records;        /* of all ranks, one after the other */
+    mst_manifest manifest;
+} save;
+
+/* --- 1: in memory --- */
+
+static mst_status check_ranges(const save *s) {
+    for (size_t u = 0; u < s->layout->unit_count; u++) {
+        size_t first, blocks;
+        mst_shard_range(&s->layout->units[u], s->rank, s->size, &first, &blocks);
+        if (s->shards[u].first_block != first || s->shards[u].blocks != blocks)
+            return mst_error(MST_EINVAL, "checkpoint: the shard of unit %s begins at block %zu, not at %zu as this rank's does",
+                             s->layout->units[u].name, s->shards[u].first_block, first);
+    }
+    return MST_OK;
+}
+
+static mst_status hash_memory(save *s) {
+    mst_status status = MST_OK;
+    MST_TRY(check_ranges(s));
+    MST_TRY(ckpt_name_order(s->layout, &s->order));
+    MST_TRY(ckpt_pieces_list(s->layout, s->order, s->shards, &s->pieces));
+    MST_TRY(ckpt_pieces_digest(&s->pieces, s->layout, s->shards, s->queue, s->kernels));
+    s->record = calloc(1, ckpt_record_bytes(s->pieces.count));
+    s->record_bytes = calloc((size_t)s->size, sizeof *s->record_bytes);
+    MST_CHECK(s->record != NULL && s->record_bytes != NULL, MST_ENOMEM, "checkpoint: no memory for %zu pieces",
+              s->pieces.count);
+done:
+    return status;
+}
+
+/* --- 2, 3: the folder, the digests --- */
+
+static mst_status make_folder(save *s, const char *folder) {
+    mst_status status = MST_OK;
+    MST_TRY(ckpt_paths_of(folder, s->meta->step, &s->paths));
+    if (s->rank != 0) goto done;
+    MST_TRY(ckpt_folder_make(folder));
+    MST_TRY(ckpt_folder_recover(folder));
+    s->made = true;
+    MST_TRY(ckpt_folder_make(s->paths.making));
+    MST_TRY(ckpt_file_create(s->paths.making, "digests.bin", &s->digests));
+done:
+    return status;
+}
+
+static mst_status name_files(save *s) {
+    char text[1024], hex[MST_DIGEST_HEX];
+    mst_digest digest;
+    mst_digest_to_hex(&s->sums.state, hex);
+    int length = snprintf(text, sizeof text, "muster files 1\n%s\n%s\n", hex, s->meta->run_id != NULL ? s->meta->run_id : "");
+    if (length >= (int)sizeof text) length = sizeof text - 1;
+    mst_status status = mst_digest_of(text, (size_t)length, &digest);
+    mst_digest_to_hex(&digest, hex);
+    memcpy(s->names.id, hex, sizeof s->names.id - 1);
+    memcpy(s->names.folder, s->paths.making, sizeof s->names.folder);
+    s->names.size = s->size;
+    return status;
+}
+
+/* --- 4: already there? --- */
+
+static bool same_meta(const mst_manifest *one, const mst_manifest *other) {
+    char *left = NULL, *right = NULL;
+    bool same = ckpt_manifest_print_meta(one, &left) == MST_OK && ckpt_manifest_print_meta(other, &right) == MST_OK &&
+                strcmp(left, right) == 0;
+    free(left);
+    free(right);
+    return same;
+}
+
+/* Whether step-N holds what would be written, and is whole. What is unreadable there is replaced, not reported. */
+static bool already_there(const save *s) {
+    mst_manifest there = {0}, ours = {.meta = *s->meta, .state = s->sums.state};
+    memcpy(ours.kinds, s->sums.kinds, sizeof ours.kinds);
+    bool same = ckpt_exists(s->paths.final) && mst_manifest_read(s->paths.final, &there) == MST_OK &&
+                same_meta(&ours, &there);
+    mst_manifest_clear(&there);
+    mst_checkpoint_digests digests;
+    return same && mst_checkpoint_verify(s->paths.final, s->queue, s->kernels, &digests) == MST_OK;
+}
+
+/* --- 6: where everything stands --- */
+
+static mst_status gather_records(save *s) {
+    mst_status status = MST_OK;
+    size_t all = 0;
+    for (int rank = 0; rank < s->size; rank++) {
+        size_t pieces = 0;
+        ckpt_piece piece;
+        for (size_t i = 0; i < s->layout->tensor_count; i++)
+            pieces += ckpt_piece_of_rank(s->layout, i, rank, s->size, &piece);
+        s->record_bytes[rank] = ckpt_record_bytes(pieces);
+        all += s->record_bytes[rank];
+    }
+    if (s->rank == 0 && (s->records = malloc(all)) == NULL)
+        status = mst_error(MST_ENOMEM, "checkpoint: no memory for the index of %d ranks (%zu bytes)", s->size, all);
+    MST_TRY(mst_comm_agree(s->comm, status));
+    MST_TRY(mst_comm_agree(s->comm, mst_comm_gather(s->comm, s->record, s->record_bytes, s->records)));
+done:
+    return status;
+}
+
+/* Turns the ranks' records into the manifest's lists. `shard_of` [size] is the number of each rank's file. */
+static mst_status fill_shards(save *s, size_t *shard_of, const ckpt_record **record_of) {
+    mst_status status = MST_OK;
+    mst_manifest *m = &s->manifest;
+    m->shards = calloc((size_t)s->size + 1, sizeof *m->shards);
+    MST_CHECK(m->shards != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %d files", s->size);
+    const char *at = s->records;
+    for (int rank = 0; rank < s->size; at += s->record_bytes[rank], rank++) {
+        record_of[rank] = (const ckpt_record *)(const void *)at;
+        if (s->record_bytes[rank] == ckpt_record_bytes(0)) continue; /* it owns nothing and wrote no file */
+        shard_of[rank] = m->shard_count;
+        mst_manifest_file *shard = &m->shards[m->shard_count++];
+        ckpt_shard_name(&s->names, rank, shard->name);
+        shard->bytes = record_of[rank]->bytes;
+        shard->digest = record_of[rank]->outside;
+    }
+done:
+    return status;
+}
+
+static mst_status fill_pieces(save *s, const size_t *shard_of, const ckpt_record **record_of) {
+    mst_status status = MST_OK;
+    mst_manifest *m = &s->manifest;
+    size_t most = 0;
+    for (int rank = 0; rank < s->size; rank++) most += (s->record_bytes[rank] - sizeof(ckpt_record)) / sizeof(uint64_t);
+    size_t *taken = calloc((size_t)s->size, sizeof *taken); /* offsets used of each rank's record */
+    m->tensor_count = s->layout->tensor_count;
+    m->tensors = calloc(m->tensor_count + 1, sizeof *m->tensors);
+    m->pieces = calloc(most + 1, sizeof *m->pieces);
+    MST_CHECK(taken != NULL && m->tensors != NULL && m->pieces != NULL, MST_ENOMEM,
+              "checkpoint: no memory for the index of %zu pieces", most);
+    for (size_t i = 0; i < m->tensor_count; i++) {
+        const mst_tensor *tensor = &s->layout->tensors[s->order[i]];
+        mst_manifest_tensor *listed = &m->tensors[i];
+        *listed = (mst_manifest_tensor){
+            .dims = tensor->dims, .shape = {tensor->shape[0], tensor->shape[1]}, .count = tensor->count};
+        memcpy(listed->name, tensor->name, sizeof listed->name);
+    }
+    for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
+        for (size_t i = 0; i < m->tensor_count; i++) {
+            for (int rank = 0; rank < s->size; rank++) {
+                ckpt_piece piece;
+                if (!ckpt_piece_of_rank(s->layout, s->order[i], rank, s->size, &piece)) continue;
+                m->pieces[m->piece_count++] =
+                    (mst_manifest_piece){.kind = (mst_tensor_kind)kind,
+                                         .tensor = i,
+                                         .shard = shard_of[rank],
+                                         .first = piece.first,
+                                         .count = piece.count,
+                                         .offset = record_of[rank]->offsets[taken[rank]++]};
+            }
+        }
+    }
+done:
+    free(taken);
+    return status;
+}
+
+static mst_status fill_manifest(save *s) {
+    mst_status status = MST_OK;
+    mst_manifest *m = &s->manifest;
+    size_t *shard_of = calloc((size_t)s->size, sizeof *shard_of);
+    const ckpt_record **record_of = calloc((size_t)s->size, sizeof *record_of);
+    MST_CHECK(shard_of != NULL && record_of != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %d files", s->size);
+    m->meta = *s->meta; /* strings are the caller's: taken out again before the manifest is cleared */
+    memcpy(m->kinds, s->sums.kinds, sizeof m->kinds);
+    m->state = s->sums.state;
+    m->digests = (mst_manifest_file){.name = "digests.bin", .bytes = s->sums.bytes, .digest = s->sums.file};
+    MST_TRY(fill_shards(s, shard_of, record_of));
+    MST_TRY(fill_pieces(s, shard_of, record_of));
+done:
+    free(record_of);
+    free(shard_of);
+    return status;
+}
+
+/* --- 7 to 9: commit --- */
+
+static mst_status write_manifest(save *s) {
+    mst_status status = MST_OK;
+    ckpt_file file = CKPT_FILE_CLOSED;
+    char *text = NULL, path[CKPT_PATH_MAX];
+    size_t bytes;
+    mst_manifest read;
+    MST_TRY(ckpt_manifest_print(&s->manifest, &text, &bytes));
+    MST_TRY(mst_manifest_parse(text, bytes, "the new manifest", &read)); /* none is written that the reader refuses */
+    mst_manifest_clear(&read);
+    MST_TRY(ckpt_path_join(s->paths.making, "manifest.json", path));
+    MST_TRY(ckpt_file_create(s->paths.making, "manifest.json.tmp", &file));
+    MST_TRY(ckpt_file_write(&file, text, bytes, 0));
+    MST_TRY(ckpt_file_sync(&file));
+    MST_TRY(ckpt_file_close(&file));
+    MST_TRY(ckpt_rename(file.path, path));
+    MST_TRY(ckpt_folder_sync(s->paths.making));
+done:
+    free(text);
+    if (file.fd >= 0) ckpt_system.close(file.fd);
+    return status;
+}
+
+static mst_status commit(save *s) {
+    mst_status status = MST_OK;
+    if (s->rank != 0) return MST_OK;
+    MST_TRY(fill_manifest(s));
+    MST_TRY(ckpt_model_write(&s->names, s->layout, s->order, s->meta, &s->sums, s->manifest.shards,
+                             s->manifest.shard_count, &s->manifest.model));
+    MST_TRY(ckpt_file_sync(&s->digests));
+    MST_TRY(ckpt_file_close(&s->digests));
+    MST_TRY(ckpt_folder_sync(s->paths.making));
+    MST_TRY(write_manifest(s));
+    MST_TRY(ckpt_publish(&s->paths));
+done:
+    return status;
+}
+
+/* --- the whole --- */
+
+static mst_status run_protocol(save *s, const char *folder) {
+    mst_status status = MST_OK;
+    char there = 0;
+    MST_TRY(mst_comm_agree(s->comm, hash_memory(s)));
+    MST_TRY(mst_comm_agree(s->comm, make_folder(s, folder)));
+    MST_TRY(ckpt_sums_gather(s->comm, s->layout, s->order, &s->pieces, s->meta, s->rank == 0 ? &s->digests : NULL,
+                             &s->sums));
+    if (s->rank == 0) there = already_there(s);
+    MST_TRY(mst_comm_broadcast(s->comm, 0, &there, sizeof there));
+    if (there) goto done;
+
+    status = name_files(s);
+    if (status == MST_OK)
+        status = ckpt_shard_write(&s->names, s->rank, s->layout, s->shards, &s->pieces, s->queue, s->kernels, s->record);
+    MST_TRY(mst_comm_agree(s->comm, status));
+    MST_TRY(gather_records(s));
+    MST_TRY(mst_comm_agree(s->comm, commit(s)));
+    s->made = false;
+done:
+    return status;
+}
+
+/* Removes what is unfinished; nobody returns before it is gone. */
+static void clean_up(save *s, mst_status status) {
+    if (s->digests.fd >= 0) ckpt_system.close(s->digests.fd);
+    if (s->made) ckpt_folder_discard(s->paths.making);
+    if (status != MST_OK) mst_comm_barrier(s->comm);
+    s->manifest.meta = (mst_checkpoint_meta){0};
+    mst_manifest_clear(&s->manifest);
+    ckpt_pieces_clear(&s->pieces);
+    free(s->order);
+    free(s->record);
+    free(s->record_bytes);
+    free(s->records);
+}
+
+mst_status mst_checkpoint_save(mst_comm *comm, const char *folder, const mst_layout *layout, const mst_shard *shards,
+                               const mst_checkpoint_meta *meta, mst_queue *queue, const mst_kernels *kernels,
+                               mst_checkpoint_digests *digests_out, char *path_out) {
+    save s = {.comm = comm,
+              .rank = mst_comm_rank(comm),
+              .size = mst_comm_size(comm),
+              .layout = layout,
+              .shards = shards,
+              .meta = meta,
+              .queue = queue,
+              .kernels = kernels,
+              .digests = CKPT_FILE_CLOSED};
+    mst_status status = run_protocol(&s, folder);
+    clean_up(&s, status);
+    if (status != MST_OK) return mst_error_context(status, "checkpoint of step %" PRIu64, meta->step);
+    *digests_out = (mst_checkpoint_digests){s.sums.kinds[MST_KIND_MASTER], s.sums.state};
+    if (path_out != NULL) memcpy(path_out, s.paths.final, strlen(s.paths.final) + 1);
+    return MST_OK;
+}
+
+mst_status mst_checkpoint_digest(mst_comm *comm, const mst_layout *layout, const mst_shard *shards,
+                                 const mst_checkpoint_meta *meta, mst_queue *queue, const mst_kernels *kernels,
+                                 mst_checkpoint_digests *digests_out) {
+    mst_status status = MST_OK;
+    save s = {.comm = comm,
+              .rank = mst_comm_rank(comm),
+              .size = mst_comm_size(comm),
+              .layout = layout,
+              .shards = shards,
+              .queue = queue,
+              .kernels = kernels,
+              .digests = CKPT_FILE_CLOSED};
+    MST_TRY(mst_comm_agree(comm, hash_memory(&s)));
+    MST_TRY(ckpt_sums_gather(comm, layout, s.order, &s.pieces, meta, NULL, &s.sums));
+    *digests_out = (mst_checkpoint_digests){s.sums.kinds[MST_KIND_MASTER], s.sums.state};
+done:
+    clean_up(&s, MST_OK);
+    return status;
+}

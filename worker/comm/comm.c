@@ -1,0 +1,284 @@
+/* The ranks of the job over MPI, or one rank alone without it. */
+#include "muster/comm.h"
+
+#include <limits.h>
+#include <mpi.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "launch.h"
+
+enum {
+    HOST_MAX = 64,
+    MESSAGE_MAX = 1024,
+    CHUNK = 1 << 30,   /* bytes of one MPI call: counts are int */
+    ABORT_SECONDS = 3, /* MPI_Abort may itself wait for what is broken */
+};
+
+struct mst_comm {
+    bool mpi;       /* false: one rank alone, and no MPI function is ever called */
+    bool finalizes; /* this comm initialised MPI */
+    MPI_Comm all, node;
+    int rank, size, node_rank, node_size;
+    char (*host)[HOST_MAX]; /* [size] */
+};
+
+mst_status mst_comm_mpi_status(int mpi_code, const char *call) {
+    if (mpi_code == MPI_SUCCESS) return MST_OK;
+    char text[MPI_MAX_ERROR_STRING] = "unknown error";
+    int length = 0;
+    MPI_Error_string(mpi_code, text, &length);
+    return mst_error(MST_EMPI, "%.*s: %s", (int)strcspn(call, "("), call, text);
+}
+
+/* ---- joining and leaving ---- */
+
+static void own_host_name(char name[HOST_MAX]) {
+    /* Slurm's node name is what its user can address; several nodes may share one host name. */
+    const char *node = getenv("SLURMD_NODENAME");
+    if (node && *node) {
+        snprintf(name, HOST_MAX, "%s", node);
+    } else if (gethostname(name, HOST_MAX) != 0) {
+        snprintf(name, HOST_MAX, "unknown");
+    }
+    name[HOST_MAX - 1] = '\0';
+}
+
+static mst_status init_mpi(mst_comm *comm) {
+    mst_status status = MST_OK;
+    int initialized = 0, provided = MPI_THREAD_MULTIPLE;
+    MST_MPI(MPI_Initialized(&initialized));
+    if (initialized) {
+        MST_MPI(MPI_Query_thread(&provided));
+    } else {
+        mst_launch_yield();
+        MST_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided));
+        comm->finalizes = true;
+    }
+    comm->mpi = true;
+    MST_CHECK(provided >= MPI_THREAD_MULTIPLE, MST_EMPI,
+              "starting MPI: it offers thread level %d, but MPI_THREAD_MULTIPLE (%d) is needed; use an MPI that was "
+              "built with it",
+              provided, MPI_THREAD_MULTIPLE);
+done:
+    return status;
+}
+
+/* Our own duplicates, so that errors come back to us and no message is mixed up with a library's. */
+static mst_status make_communicators(mst_comm *comm) {
+    mst_status status = MST_OK;
+    MST_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &comm->all));
+    MST_MPI(MPI_Comm_set_errhandler(comm->all, MPI_ERRORS_RETURN));
+    MST_MPI(MPI_Comm_rank(comm->all, &comm->rank));
+    MST_MPI(MPI_Comm_size(comm->all, &comm->size));
+    MST_MPI(MPI_Comm_split_type(comm->all, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &comm->node));
+    MST_MPI(MPI_Comm_set_errhandler(comm->node, MPI_ERRORS_RETURN));
+    MST_MPI(MPI_Comm_rank(comm->node, &comm->node_rank));
+    MST_MPI(MPI_Comm_size(comm->node, &comm->node_size));
+done:
+    return status;
+}
+
+static mst_status create(bool join, mst_comm **comm_out) {
+    mst_status status = MST_OK;
+    *comm_out = NULL;
+    mst_comm *comm = calloc(1, sizeof *comm);
+    MST_CHECK(comm, MST_ENOMEM, "joining the job: no memory for %zu bytes", sizeof *comm);
+    comm->all = comm->node = MPI_COMM_NULL;
+    comm->size = comm->node_size = 1;
+    if (join && mst_launch_has_mpi()) {
+        MST_TRY(init_mpi(comm));
+        MST_TRY(make_communicators(comm));
+    }
+    if (join) MST_TRY(mst_launch_check(comm->size));
+    comm->host = calloc((size_t)comm->size, sizeof *comm->host);
+    MST_CHECK(comm->host, MST_ENOMEM, "joining the job: no memory for the names of %d hosts", comm->size);
+    own_host_name(comm->host[comm->rank]);
+    if (comm->size > 1)
+        MST_MPI(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, comm->host, HOST_MAX, MPI_BYTE, comm->all));
+    *comm_out = comm;
+done:
+    if (status != MST_OK) mst_comm_destroy(&comm);
+    return status;
+}
+
+mst_status mst_comm_create(mst_comm **comm_out) { return create(true, comm_out); }
+mst_status mst_comm_create_alone(mst_comm **comm_out) { return create(false, comm_out); }
+
+void mst_comm_destroy(mst_comm **comm_pointer) {
+    mst_comm *comm = *comm_pointer;
+    if (!comm) return;
+    if (comm->mpi) {
+        if (comm->node != MPI_COMM_NULL) MPI_Comm_free(&comm->node);
+        if (comm->all != MPI_COMM_NULL) MPI_Comm_free(&comm->all);
+        if (comm->finalizes) MPI_Finalize();
+    }
+    free(comm->host);
+    free(comm);
+    *comm_pointer = NULL;
+}
+
+/* ---- who is who ---- */
+
+int mst_comm_rank(const mst_comm *comm) { return comm->rank; }
+int mst_comm_size(const mst_comm *comm) { return comm->size; }
+int mst_comm_node_size(const mst_comm *comm) { return comm->node_size; }
+int mst_comm_node_rank(const mst_comm *comm) { return comm->node_rank; }
+const char *mst_comm_host(const mst_comm *comm, int rank) { return comm->host[rank]; }
+
+const void *mst_comm_mpi(const mst_comm *comm, bool shared) {
+    if (!comm->mpi) return NULL;
+    return shared ? &comm->node : &comm->all;
+}
+
+/* ---- agreeing ---- */
+
+/* True for "rank 3: ...": a message that was agreed on before keeps the rank that it names. */
+static bool names_a_rank(const char *message) {
+    int rank = 0, end = 0;
+    return sscanf(message, "rank %d:%n", &rank, &end) == 1 && end > 0;
+}
+
+mst_status mst_comm_agree(mst_comm *comm, mst_status mine) {
+    mst_status status = mine;
+    if (comm->size == 1) goto done;
+    int failed = mine == MST_OK ? comm->size : comm->rank;
+    MST_MPI(MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MIN, comm->all));
+    if (failed == comm->size) goto done;
+    struct {
+        int status;
+        char message[MESSAGE_MAX];
+    } failure = {.status = (int)mine};
+    if (failed == comm->rank) {
+        const char *message = mst_error_message();
+        if (names_a_rank(message))
+            snprintf(failure.message, sizeof failure.message, "%s", message);
+        else
+            snprintf(failure.message, sizeof failure.message, "rank %d: %s", comm->rank, message);
+    }
+    MST_MPI(MPI_Bcast(&failure, sizeof failure, MPI_BYTE, failed, comm->all));
+    failure.message[sizeof failure.message - 1] = '\0';
+    status = mst_error((mst_status)failure.status, "%s", failure.message);
+done:
+    return status;
+}
+
+mst_status mst_comm_barrier(mst_comm *comm) {
+    mst_status status = MST_OK;
+    if (comm->size > 1) MST_MPI(MPI_Barrier(comm->all));
+done:
+    return status;
+}
+
+/* ---- moving bytes ---- */
+
+static int chunk_of(size_t bytes) { return bytes < CHUNK ? (int)bytes : CHUNK; }
+
+mst_status mst_comm_broadcast(mst_comm *comm, int root, void *data, size_t bytes) {
+    mst_status status = MST_OK;
+    char *place = data;
+    if (comm->size == 1) goto done;
+    for (size_t left = bytes; left > 0;) {
+        int chunk = chunk_of(left);
+        MST_MPI(MPI_Bcast(place, chunk, MPI_BYTE, root, comm->all));
+        place += chunk;
+        left -= (size_t)chunk;
+    }
+done:
+    return status;
+}
+
+/* Counts and displacements as MPI wants them; false when they do not fit an int. */
+static bool int_pieces(const mst_comm *comm, const size_t *bytes_of, int *count, int *place) {
+    size_t sum = 0;
+    for (int rank = 0; rank < comm->size; rank++) {
+        if (bytes_of[rank] > INT_MAX - sum) return false;
+        count[rank] = (int)bytes_of[rank];
+        place[rank] = (int)sum;
+        sum += bytes_of[rank];
+    }
+    return true;
+}
+
+static size_t bytes_before(const size_t *bytes_of, int rank) {
+    size_t sum = 0;
+    for (int i = 0; i < rank; i++) sum += bytes_of[i];
+    return sum;
+}
+
+static mst_status allgather_large(mst_comm *comm, const size_t *bytes_of, char *all) {
+    mst_status status = MST_OK;
+    for (int rank = 0; rank < comm->size; rank++) {
+        MST_TRY(mst_comm_broadcast(comm, rank, all, bytes_of[rank]));
+        all += bytes_of[rank];
+    }
+done:
+    return status;
+}
+
+mst_status mst_comm_allgather(mst_comm *comm, const void *mine, const size_t *bytes_of, void *all_out) {
+    mst_status status = MST_OK;
+    int *count = NULL;
+    char *own_place = (char *)all_out + bytes_before(bytes_of, comm->rank);
+    if (own_place != mine && bytes_of[comm->rank] > 0) memcpy(own_place, mine, bytes_of[comm->rank]);
+    if (comm->size == 1) goto done;
+    size_t size = (size_t)comm->size;
+    count = malloc(2 * size * sizeof *count);
+    MST_CHECK(count, MST_ENOMEM, "gathering from %zu ranks: no memory for their counts", size);
+    if (int_pieces(comm, bytes_of, count, count + size))
+        MST_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all_out, count, count + size, MPI_BYTE, comm->all));
+    else
+        MST_TRY(allgather_large(comm, bytes_of, all_out));
+done:
+    free(count);
+    return status;
+}
+
+mst_status mst_comm_gather(mst_comm *comm, const void *mine, const size_t *bytes_of, void *all_out) {
+    mst_status status = MST_OK;
+    const int tag = 0;
+    if (comm->rank != 0) {
+        const char *place = mine;
+        for (size_t left = bytes_of[comm->rank]; left > 0;) {
+            int chunk = chunk_of(left);
+            MST_MPI(MPI_Send(place, chunk, MPI_BYTE, 0, tag, comm->all));
+            place += chunk;
+            left -= (size_t)chunk;
+        }
+        goto done;
+    }
+    char *place = all_out;
+    if (place != mine && bytes_of[0] > 0) memcpy(place, mine, bytes_of[0]);
+    place += bytes_of[0];
+    for (int rank = 1; rank < comm->size; rank++)
+        for (size_t left = bytes_of[rank]; left > 0;) {
+            int chunk = chunk_of(left);
+            MST_MPI(MPI_Recv(place, chunk, MPI_BYTE, rank, tag, comm->all, MPI_STATUS_IGNORE));
+            place += chunk;
+            left -= (size_t)chunk;
+        }
+done:
+    return status;
+}
+
+/* ---- the end ---- */
+
+static void *exit_later(void *code) {
+    struct timespec grace = {.tv_sec = ABORT_SECONDS};
+    nanosleep(&grace, NULL);
+    _exit((int)(intptr_t)code);
+}
+
+void mst_comm_abort(mst_comm *comm, int exit_code) {
+    if (comm->mpi) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, exit_later, (void *)(intptr_t)exit_code) != 0) _exit(exit_code);
+        MPI_Abort(comm->all, exit_code);
+    }
+    _exit(exit_code);
+}

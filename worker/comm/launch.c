@@ -1,0 +1,35 @@
+#include "launch.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+/* A number in the environment; 0 when it is missing. "4(x2)" reads as 4. */
+static long number_of(const char *name) {
+    const char *text = getenv(name);
+    return text ? strtol(text, NULL, 10) : 0;
+}
+
+bool mst_launch_has_mpi(void) {
+    /* mpirun of Open MPI; a PMIx server (srun --mpi=pmix); MPICH's hydra and PMI-1/2. */
+    return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK") || getenv("PMI_RANK");
+}
+
+mst_status mst_launch_check(int mpi_size) {
+    if (mpi_size > 1) return MST_OK;
+    /* mpirun inside an allocation inherits Slurm's variables; its own count is then the true one. A batch script has
+     * SLURM_PROCID too, but only tasks of srun have SLURM_STEP_NUM_TASKS. */
+    if (getenv("OMPI_COMM_WORLD_SIZE") || !getenv("SLURM_PROCID")) return MST_OK;
+    long tasks = number_of("SLURM_STEP_NUM_TASKS");
+    if (tasks <= 1) return MST_OK;
+    return mst_error(MST_EMPI,
+                     "starting MPI: this is task %ld of %ld of a Slurm step, but MPI finds no other rank; start it "
+                     "with `srun --mpi=pmix` (`srun --mpi=list` shows what is installed) or with mpirun",
+                     number_of("SLURM_PROCID"), tasks);
+}
+
+void mst_launch_yield(void) {
+    long ranks = number_of("OMPI_COMM_WORLD_LOCAL_SIZE");
+    if (ranks == 0) ranks = number_of("SLURM_STEP_TASKS_PER_NODE");
+    /* Spinning waits on a full machine take the processor from the rank that is waited for. */
+    if (ranks > sysconf(_SC_NPROCESSORS_ONLN)) setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
+}

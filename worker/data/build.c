@@ -1,0 +1,230 @@
+/*
+ * Building a token file. Documents stream into the spill of the training split, token by token, and are
+ * judged when they end: a duplicate is taken back, a held-out one is moved to the other spill. So a document
+ * of any size needs no memory.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "digest_set.h"
+#include "documents.h"
+#include "inputs.h"
+#include "io.h"
+#include "muster/random.h"
+#include "token_file.h"
+
+enum { PART = 16 << 10 /* tokens that are converted or moved at once */ };
+
+/* What the byte tokenizer's digest is the SHA-256 of. */
+static const char bytes_description[] =
+    "muster byte tokenizer 1: token = byte; 256 end of document; 257 padding";
+
+typedef struct builder {
+    const mst_build_options *options;
+    mst_build_report report;
+    split_content content[SPLITS];
+    digest_set seen;
+    mst_hasher *hasher;      /* of the document that is being read */
+    uint64_t document_bytes; /* of it so far */
+    uint64_t document_start; /* where it begins in the training split's spill, in bytes */
+    json_t *sources;
+} builder;
+
+static mst_status append_tokens(spill *tokens, const int32_t *values, size_t count) {
+    uint16_t narrow[PART]; /* the byte vocabulary needs no more */
+    for (size_t i = 0; i < count; i++) narrow[i] = (uint16_t)values[i];
+    return spill_append(tokens, narrow, count * sizeof *narrow);
+}
+
+static mst_status take_piece(void *context, const uint8_t *bytes, size_t count) {
+    mst_status status = MST_OK;
+    builder *b = context;
+    int32_t tokens[PART];
+    MST_TRY(mst_hasher_update(b->hasher, bytes, count));
+    b->document_bytes += count;
+    while (count > 0) {
+        size_t part = count < PART ? count : PART;
+        mst_bytes_encode(bytes, part, tokens);
+        MST_TRY(append_tokens(&b->content[MST_SPLIT_TRAIN].tokens, tokens, part));
+        bytes += part;
+        count -= part;
+    }
+done:
+    return status;
+}
+
+/* Depends on seed and content only: a document falls on the same side whatever stands beside it, in other
+ * files too. */
+static bool is_heldout(const mst_build_options *options, const mst_digest *digest) {
+    uint64_t a, b;
+    memcpy(&a, digest->bytes, sizeof a);
+    memcpy(&b, digest->bytes + sizeof a, sizeof b);
+    return mst_random_uniform(options->seed, MST_RANDOM_HELDOUT, a, b) < options->heldout_fraction;
+}
+
+/* Moves the last document from the training split's tokens to the held-out split's. */
+static mst_status move_to_heldout(builder *b) {
+    mst_status status = MST_OK;
+    uint16_t tokens[PART];
+    spill *from = &b->content[MST_SPLIT_TRAIN].tokens, *to = &b->content[MST_SPLIT_HELDOUT].tokens;
+    uint64_t end = spill_bytes(from);
+    for (uint64_t at = b->document_start; at < end;) {
+        size_t part = end - at < sizeof tokens ? (size_t)(end - at) : sizeof tokens;
+        MST_TRY(spill_read(from, at, tokens, part));
+        MST_TRY(spill_append(to, tokens, part));
+        at += part;
+    }
+    spill_cut(from, b->document_start);
+done:
+    return status;
+}
+
+/* Judges the document whose tokens have arrived, and makes ready for the next. */
+static mst_status take_end(void *context) {
+    mst_status status = MST_OK;
+    builder *b = context;
+    spill *train = &b->content[MST_SPLIT_TRAIN].tokens;
+    mst_digest digest;
+    bool is_new;
+    MST_TRY(mst_hasher_finish(b->hasher, &digest));
+    if (b->document_bytes == 0) {
+        b->report.empty++;
+        goto done;
+    }
+    b->report.documents++;
+    MST_TRY(digest_set_add(&b->seen, &digest, &is_new));
+    if (is_new) {
+        mst_split which = is_heldout(b->options, &digest) ? MST_SPLIT_HELDOUT : MST_SPLIT_TRAIN;
+        split_content *to = &b->content[which];
+        MST_TRY(append_tokens(train, &(int32_t){MST_BYTE_EOS}, 1));
+        if (which == MST_SPLIT_HELDOUT) MST_TRY(move_to_heldout(b));
+        uint64_t end = spill_bytes(&to->tokens) / sizeof(uint16_t);
+        MST_TRY(spill_append(&to->documents, &end, sizeof end));
+    } else {
+        b->report.duplicates++;
+        spill_cut(train, b->document_start);
+    }
+    b->document_start = spill_bytes(train);
+    b->document_bytes = 0;
+done:
+    return status;
+}
+
+/* Records a file that was read. JSON is UTF-8, file names need not be: other bytes become '?'. */
+static mst_status add_source(builder *b, const char *path, const document_file *file) {
+    mst_status status = MST_OK;
+    char hex[MST_DIGEST_HEX], *name = strdup(io_base_name(path));
+    MST_CHECK(name != NULL, MST_ENOMEM, "out of memory for the name '%s'", path);
+    json_t *text = json_string(name);
+    for (char *c = name; text == NULL && *c != '\0'; c++)
+        if ((unsigned char)*c >= 0x80) *c = '?';
+    json_decref(text);
+    mst_digest_to_hex(&file->digest, hex);
+    json_t *source =
+        json_pack("{s:s, s:I, s:s}", "name", name, "bytes", (json_int_t)file->bytes, "sha256", hex);
+    MST_CHECK(source != NULL && json_array_append_new(b->sources, source) == 0, MST_ENOMEM,
+              "out of memory for the name '%s'", path);
+    b->report.files++;
+    b->report.bytes_read += file->bytes;
+done:
+    free(name);
+    return status;
+}
+
+static mst_status read_inputs(builder *b, const char *field) {
+    mst_status status = MST_OK;
+    input_list inputs = {0};
+    document_sink sink = {take_piece, take_end, b};
+    document_file file;
+    MST_TRY(inputs_collect(b->options, &inputs));
+    for (size_t i = 0; i < inputs.count; i++) {
+        MST_TRY(documents_read(inputs.paths[i], field, &sink, &file));
+        MST_TRY(add_source(b, inputs.paths[i], &file));
+    }
+done:
+    inputs_clear(&inputs);
+    return status;
+}
+
+static mst_status check_options(const mst_build_options *options, const char *field) {
+    mst_status status = MST_OK;
+    json_t *text = json_string(field);
+    MST_CHECK(options->output != NULL && options->output[0] != '\0', MST_ECONFIG,
+              "no output; name the token file to write");
+    size_t length = strlen(options->output);
+    MST_CHECK(options->output[length - 1] != '/', MST_ECONFIG, "the output '%s' is a folder; name a file",
+              options->output);
+    MST_CHECK(options->heldout_fraction >= 0 && options->heldout_fraction <= 0.5, MST_ECONFIG,
+              "the held-out fraction is %g; it must be from 0 to 0.5", options->heldout_fraction);
+    MST_CHECK(text != NULL, MST_ECONFIG, "the name of the text field is not valid UTF-8");
+done:
+    json_decref(text);
+    return status;
+}
+
+static mst_status builder_init(builder *b, const mst_build_options *options) {
+    mst_status status = MST_OK;
+    char *folder = NULL;
+    static const uint64_t first = 0;
+    b->options = options;
+    b->sources = json_array();
+    MST_CHECK(b->sources != NULL, MST_ENOMEM, "out of memory to build '%s'", options->output);
+    MST_TRY(mst_hasher_create(&b->hasher));
+    MST_TRY(io_folder_of(options->output, &folder));
+    for (int which = 0; which < SPLITS; which++) {
+        MST_TRY(spill_init(&b->content[which].tokens, folder));
+        MST_TRY(spill_init(&b->content[which].documents, folder));
+        MST_TRY(spill_append(&b->content[which].documents, &first, sizeof first));
+    }
+done:
+    free(folder);
+    return status;
+}
+
+static void builder_clear(builder *b) {
+    for (int which = 0; which < SPLITS; which++) {
+        spill_clear(&b->content[which].tokens);
+        spill_clear(&b->content[which].documents);
+    }
+    digest_set_clear(&b->seen);
+    mst_hasher_destroy(&b->hasher);
+    json_decref(b->sources);
+}
+
+static mst_status write_output(builder *b, const char *field) {
+    mst_status status = MST_OK;
+    const mst_build_options *options = b->options;
+    token_index index = {.token_bytes = sizeof(uint16_t), .vocab_size = MST_BYTE_VOCAB};
+    index_notes notes = {options->seed, options->heldout_fraction, field, b->sources};
+    MST_CHECK(b->report.documents > 0, MST_ECONFIG, "no text in %llu files: nothing to write to '%s'",
+              (unsigned long long)b->report.files, options->output);
+    MST_CHECK(spill_bytes(&b->content[MST_SPLIT_TRAIN].tokens) > 0, MST_ECONFIG,
+              "all %zu different documents fell into the held-out split; give more documents, another seed "
+              "or fraction 0",
+              b->seen.used);
+    MST_TRY(mst_digest_of(bytes_description, sizeof bytes_description - 1, &index.tokenizer));
+    MST_TRY(token_file_write(options->output, b->content, &notes, &index));
+    MST_TRY(index_content_digest(&index, &b->report.digest));
+    b->report.train_tokens = index.split[MST_SPLIT_TRAIN].tokens.count;
+    b->report.heldout_tokens = index.split[MST_SPLIT_HELDOUT].tokens.count;
+    b->report.train_documents = index.split[MST_SPLIT_TRAIN].documents.count - 1;
+    b->report.heldout_documents = index.split[MST_SPLIT_HELDOUT].documents.count - 1;
+done:
+    return status;
+}
+
+mst_status mst_data_build(const mst_build_options *options, mst_build_report *report_out) {
+    mst_status status = MST_OK;
+    builder b = {0};
+    const char *field = options->text_field != NULL ? options->text_field : "text";
+    *report_out = (mst_build_report){0};
+    MST_TRY(check_options(options, field));
+    MST_TRY(builder_init(&b, options));
+    MST_TRY(read_inputs(&b, field));
+    MST_TRY(write_output(&b, field));
+    *report_out = b.report;
+done:
+    builder_clear(&b);
+    return status;
+}

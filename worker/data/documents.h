@@ -1,0 +1,30 @@
+/* The documents of a file: a text file is one, a .jsonl file has one on each line. */
+#ifndef MUSTER_DATA_DOCUMENTS_H
+#define MUSTER_DATA_DOCUMENTS_H
+
+#include "muster/digest.h"
+
+/* Who takes the documents: pieces of any size, in order, then the end. A document may have no pieces. */
+typedef struct document_sink {
+    mst_status (*piece)(void *context, const uint8_t *bytes, size_t count);
+    mst_status (*end)(void *context);
+    void *context;
+} document_sink;
+
+/* The file as it lies on the disk, packed or not. */
+typedef struct document_file {
+    uint64_t bytes;
+    mst_digest digest;
+} document_file;
+
+/**
+ * Gives every document of a file to the sink.
+ *
+ * Files named *.jsonl or *.ndjson (and .gz, .zst) are read line by line, each an object with a text in
+ * `field`; blank lines and a byte order mark are passed over. All other files are one document, byte by byte.
+ * @retval MST_EIO; MST_EFORMAT damaged, with file and line; MST_ENOMEM; what the sink returned
+ */
+mst_status documents_read(const char *path, const char *field, const document_sink *sink,
+                          document_file *file_out);
+
+#endif

@@ -1,0 +1,232 @@
+/* Reading samples from token files: bounded pread at places that a pure function gives. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "index.h"
+#include "io.h"
+#include "order.h"
+
+typedef struct source {
+    char *path;
+    int fd;
+    token_index index;
+} source;
+
+struct mst_data {
+    size_t source_count, seq_len;
+    uint64_t seed;
+    source *sources;           /* [source_count] */
+    uint64_t *samples[SPLITS]; /* [source_count] whole samples of each source */
+    uint32_t *first_slot;      /* [source_count + 1] */
+    void *tokens;              /* [seq_len + 1] as they lie in the file */
+    uint8_t *mask;             /* [seq_len + 1] */
+    mst_digest digest;
+};
+
+/* A sample's place in a file. */
+typedef struct place {
+    const source *from;
+    uint64_t epoch, first_token;
+} place;
+
+static mst_status allocate(mst_data *data, const mst_data_config *config) {
+    mst_status status = MST_OK;
+    size_t count = config->source_count;
+    MST_CHECK(config->seq_len >= 1 && config->seq_len < INT32_MAX, MST_ECONFIG,
+              "the sequence length is %zu; it must be from 1 to %d", config->seq_len, INT32_MAX - 1);
+    data->source_count = count;
+    data->seq_len = config->seq_len;
+    data->seed = config->seed;
+    data->first_slot = calloc(count + 1, sizeof *data->first_slot);
+    data->sources = calloc(count, sizeof *data->sources);
+    for (int which = 0; which < SPLITS; which++)
+        data->samples[which] = calloc(count, sizeof *data->samples[which]);
+    data->tokens = calloc(data->seq_len + 1, sizeof(uint32_t));
+    data->mask = calloc(data->seq_len + 1, 1);
+    MST_CHECK(data->first_slot != NULL && data->sources != NULL && data->samples[0] != NULL &&
+                  data->samples[1] != NULL && data->tokens != NULL && data->mask != NULL,
+              MST_ENOMEM, "out of memory to read %zu data sources", count);
+    for (size_t i = 0; i < count; i++) data->sources[i].fd = -1;
+done:
+    return status;
+}
+
+static mst_status open_source(mst_data *data, size_t number, const char *path) {
+    mst_status status = MST_OK;
+    source *s = &data->sources[number];
+    s->path = strdup(path);
+    MST_CHECK(s->path != NULL, MST_ENOMEM, "out of memory for the name '%s'", path);
+    s->fd = open(path, O_RDONLY | O_CLOEXEC);
+    MST_CHECK(s->fd >= 0, MST_EIO, "opening data source '%s': %s; make it with 'muster data build'", path,
+              strerror(errno));
+    MST_TRY(index_read(s->fd, path, &s->index));
+    for (int which = 0; which < SPLITS; which++) {
+        uint64_t tokens = s->index.split[which].tokens.count;
+        data->samples[which][number] = tokens > 0 ? (tokens - 1) / data->seq_len : 0;
+    }
+    MST_CHECK(data->samples[MST_SPLIT_TRAIN][number] > 0, MST_ECONFIG,
+              "data source '%s' has %" PRIu64 " training tokens; a sequence length of %zu needs at least %zu",
+              path, s->index.split[MST_SPLIT_TRAIN].tokens.count, data->seq_len, data->seq_len + 1);
+    const source *first = &data->sources[0];
+    MST_CHECK(s->index.vocab_size == first->index.vocab_size &&
+                  memcmp(&s->index.tokenizer, &first->index.tokenizer, sizeof first->index.tokenizer) == 0,
+              MST_ECONFIG,
+              "data sources '%s' and '%s' were made with different tokenizers; build both with the same one",
+              first->path, path);
+done:
+    return status;
+}
+
+/* Names the order of samples. Slots instead of weights: weights 1 and 2 give the same order as 2 and 4. */
+static mst_status compute_digest(mst_data *data) {
+    mst_status status = MST_OK;
+    mst_hasher *hasher = NULL;
+    uint64_t numbers[] = {data->seq_len, data->seed, data->source_count};
+    static const char version[] = "muster data order 1";
+    MST_TRY(mst_hasher_create(&hasher));
+    MST_TRY(mst_hasher_update(hasher, version, sizeof version));
+    MST_TRY(mst_hasher_update(hasher, numbers, sizeof numbers));
+    for (size_t i = 0; i < data->source_count; i++) {
+        mst_digest content;
+        uint64_t slots = data->first_slot[i + 1] - data->first_slot[i];
+        MST_TRY(index_content_digest(&data->sources[i].index, &content));
+        MST_TRY(mst_hasher_update(hasher, &content, sizeof content));
+        MST_TRY(mst_hasher_update(hasher, &slots, sizeof slots));
+    }
+    MST_TRY(mst_hasher_finish(hasher, &data->digest));
+done:
+    mst_hasher_destroy(&hasher);
+    return status;
+}
+
+mst_status mst_data_open(const mst_data_config *config, mst_data **data_out) {
+    mst_status status = MST_OK;
+    mst_data *data = calloc(1, sizeof *data);
+    *data_out = NULL;
+    MST_CHECK(data != NULL, MST_ENOMEM, "out of memory to open the data");
+    MST_CHECK(config->source_count > 0, MST_ECONFIG, "no data source; name at least one token file");
+    MST_TRY(allocate(data, config));
+    MST_TRY(order_deal_slots(config->sources, config->source_count, data->first_slot));
+    for (size_t i = 0; i < config->source_count; i++) MST_TRY(open_source(data, i, config->sources[i].path));
+    MST_TRY(compute_digest(data));
+    *data_out = data;
+    data = NULL;
+done:
+    mst_data_close(&data);
+    return status;
+}
+
+void mst_data_close(mst_data **data) {
+    mst_data *old = *data;
+    *data = NULL;
+    if (old == NULL) return;
+    for (size_t i = 0; old->sources != NULL && i < old->source_count; i++) {
+        if (old->sources[i].fd >= 0) close(old->sources[i].fd);
+        free(old->sources[i].path);
+    }
+    for (int which = 0; which < SPLITS; which++) free(old->samples[which]);
+    free(old->sources);
+    free(old->first_slot);
+    free(old->tokens);
+    free(old->mask);
+    free(old);
+}
+
+size_t mst_data_vocab(const mst_data *data) {
+    return data->sources[0].index.vocab_size;
+}
+
+uint64_t mst_data_tokens(const mst_data *data, mst_split split) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < data->source_count; i++) sum += data->sources[i].index.split[split].tokens.count;
+    return sum;
+}
+
+uint64_t mst_data_samples(const mst_data *data, mst_split split) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < data->source_count; i++) sum += data->samples[split][i];
+    return sum;
+}
+
+void mst_data_digest(const mst_data *data, mst_digest *digest_out) {
+    *digest_out = data->digest;
+}
+
+static mst_status find_sample(const mst_data *data, mst_split split, uint64_t sample, place *place_out) {
+    size_t number = 0;
+    uint64_t index = sample;
+    if (split == MST_SPLIT_TRAIN) {
+        order_place found =
+            order_find(data->seed, data->first_slot, data->samples[split], data->source_count, sample);
+        *place_out = (place){&data->sources[found.source], found.epoch, found.index * data->seq_len};
+        return MST_OK;
+    }
+    while (number < data->source_count && index >= data->samples[split][number])
+        index -= data->samples[split][number++];
+    if (number == data->source_count)
+        return mst_error(MST_EINVAL, "held-out sample %" PRIu64 " was asked for; there are %" PRIu64, sample,
+                         mst_data_samples(data, split));
+    *place_out = (place){&data->sources[number], 0, index * data->seq_len};
+    return MST_OK;
+}
+
+/* Widens the tokens in data->tokens and checks them. @param tokens_out [seq_len] @param targets_out [seq_len]
+ */
+static mst_status unpack(const mst_data *data, const place *at, mst_split split, int32_t *tokens_out,
+                         int32_t *targets_out) {
+    const token_index *index = &at->from->index;
+    for (size_t t = 0; t <= data->seq_len; t++) {
+        uint32_t token = index->token_bytes == 2 ? ((const uint16_t *)data->tokens)[t]
+                                                 : ((const uint32_t *)data->tokens)[t];
+        if (token >= index->vocab_size)
+            return mst_error(
+                MST_EFORMAT,
+                "'%s': token %" PRIu32 " at position %" PRIu64 " of %s is outside the vocabulary of %" PRIu64
+                "; the file is damaged: build it again",
+                at->from->path, token, at->first_token + t, index_split_name(split), index->vocab_size);
+        if (t < data->seq_len) tokens_out[t] = (int32_t)token;
+        if (t > 0) targets_out[t - 1] = data->mask[t] != 0 ? (int32_t)token : -1;
+    }
+    return MST_OK;
+}
+
+static mst_status read_sample(mst_data *data, mst_split split, uint64_t sample, int32_t *tokens_out,
+                              int32_t *targets_out) {
+    mst_status status = MST_OK;
+    place at = {0};
+    size_t count = data->seq_len + 1;
+    MST_TRY(find_sample(data, split, sample, &at));
+    const source *from = at.from;
+    const split_index *part = &from->index.split[split];
+    size_t token_bytes = from->index.token_bytes;
+    MST_TRY(io_read(from->fd, from->path, part->tokens.offset + at.first_token * token_bytes, data->tokens,
+                    count * token_bytes));
+    if (part->has_loss_mask)
+        MST_TRY(io_read(from->fd, from->path, part->loss_mask.offset + at.first_token, data->mask, count));
+    else
+        memset(data->mask, 1, count);
+    MST_TRY(unpack(data, &at, split, tokens_out, targets_out));
+done:
+    return status;
+}
+
+mst_status mst_data_read(mst_data *data, mst_split split, uint64_t first, size_t count, int32_t *tokens_out,
+                         int32_t *targets_out) {
+    for (size_t i = 0; i < count; i++) {
+        size_t offset = i * data->seq_len;
+        mst_status status = read_sample(data, split, first + i, tokens_out + offset, targets_out + offset);
+        if (status != MST_OK) return status;
+    }
+    return MST_OK;
+}
+
+mst_status mst_data_locate(mst_data *data, mst_split split, uint64_t sample, mst_sample_place *place_out) {
+    place at = {0};
+    mst_status status = find_sample(data, split, sample, &at);
+    if (status == MST_OK) *place_out = (mst_sample_place){at.from->path, at.epoch, at.first_token};
+    return status;
+}

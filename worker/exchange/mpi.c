@@ -1,0 +1,231 @@
+/*
+ * Ranks anywhere: every shard of every piece is one message to its owner, by persistent requests that are made once.
+ * Counts are in blocks, so that they fit an int whatever the size.
+ */
+#include <mpi.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "transport.h"
+
+typedef struct mpi_state {
+    MPI_Comm all;
+    MPI_Datatype wire_block, weight_block;
+    MPI_Request *sends;    /* [unit][own piece][rank]; null where nothing goes */
+    MPI_Request *receives; /* [receive_count] */
+    size_t send_count, receive_count;
+    char *received;        /* wire type, [foreign pieces][owned_blocks * MST_BLOCK] */
+    bool posted;           /* the receives of this round */
+    int *blocks, *place;   /* [size] of one unit's shards, for publishing */
+} mpi_state;
+
+static size_t wire_block_bytes(const mst_exchange *x) { return MST_BLOCK * mst_dtype_size(x->shape.wire); }
+
+/* The same number on both sides: pieces count within the rank that sends them. */
+static int tag_of(const mst_exchange *x, size_t unit, size_t piece) {
+    size_t within = piece;
+    while (within > 0 && x->plan.pieces[within - 1].rank == x->plan.pieces[piece].rank) within--;
+    return (int)(unit * 2 * MST_LEVELS_MAX + (piece - within));
+}
+
+static bool is_own(const mst_exchange *x, size_t piece) { return x->plan.pieces[piece].rank == x->rank; }
+
+static const void *shard_of(const mst_exchange *x, size_t unit, size_t piece) {
+    const mpi_state *s = x->state;
+    const mst_owned *owned = &x->owned[unit];
+    if (is_own(x, piece)) {
+        const char *slot = (const char *)x->slots + x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x);
+        return slot + mst_exchange_unit_offset(x, unit) + owned->first_block * wire_block_bytes(x);
+    }
+    size_t foreign = piece < x->plan.first_piece ? piece : piece - x->plan.own_pieces;
+    return s->received + (foreign * x->owned_blocks + owned->offset) * wire_block_bytes(x);
+}
+
+/* ---- opening ---- */
+
+static mst_status make_send(mst_exchange *x, mpi_state *s, size_t unit, size_t piece, int to, MPI_Request *request) {
+    mst_status status = MST_OK;
+    size_t first, blocks;
+    *request = MPI_REQUEST_NULL;
+    mst_shard_range(&x->layout->units[unit], to, x->size, &first, &blocks);
+    if (to == x->rank || blocks == 0) goto done;
+    const char *slot = (const char *)x->slots + x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x);
+    const char *start = slot + mst_exchange_unit_offset(x, unit) + first * wire_block_bytes(x);
+    MST_MPI(MPI_Send_init(start, (int)blocks, s->wire_block, to, tag_of(x, unit, piece), s->all, request));
+done:
+    return status;
+}
+
+static mst_status make_requests(mst_exchange *x, mpi_state *s) {
+    mst_status status = MST_OK;
+    for (size_t unit = 0; unit < x->layout->unit_count; unit++) {
+        for (size_t piece = 0; piece < x->plan.piece_count; piece++) {
+            if (is_own(x, piece)) {
+                for (int to = 0; to < x->size; to++)
+                    MST_TRY(make_send(x, s, unit, piece, to, &s->sends[s->send_count++]));
+            } else if (x->owned[unit].blocks > 0) {
+                char *place = s->received + ((const char *)shard_of(x, unit, piece) - s->received);
+                MPI_Request *request = &s->receives[s->receive_count++];
+                MST_MPI(MPI_Recv_init(place, (int)x->owned[unit].blocks, s->wire_block, x->plan.pieces[piece].rank,
+                                      tag_of(x, unit, piece), s->all, request));
+            }
+        }
+    }
+done:
+    return status;
+}
+
+static mst_status allocate(mst_exchange *x, mpi_state *s) {
+    mst_status status = MST_OK;
+    size_t units = x->layout->unit_count, ranks = (size_t)x->size;
+    size_t foreign = x->plan.piece_count - x->plan.own_pieces;
+    size_t weights = x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype);
+    size_t sends = units * x->plan.own_pieces * ranks, receives = units * foreign;
+    void *received, *memory;
+    MST_TRY(mst_exchange_alloc(x, x->plan.slots * mst_exchange_slot_bytes(x), "gradients", &x->slots));
+    MST_TRY(mst_exchange_alloc(x, weights, "weights", &x->weights));
+    MST_TRY(mst_exchange_alloc(x, foreign * x->owned_blocks * wire_block_bytes(x), "received gradients", &received));
+    s->received = received;
+    MST_TRY(mst_exchange_alloc(x, sends * sizeof *s->sends, "requests", &memory));
+    s->sends = memory;
+    MST_TRY(mst_exchange_alloc(x, receives * sizeof *s->receives, "requests", &memory));
+    s->receives = memory;
+    MST_TRY(mst_exchange_alloc(x, 2 * ranks * sizeof *s->blocks, "counts", &memory));
+    s->blocks = memory;
+    s->place = s->blocks + ranks;
+done:
+    return status;
+}
+
+static mst_status prepare(mst_exchange *x) {
+    mst_status status = MST_OK;
+    int *tag_max = NULL, found = 0;
+    mpi_state *s = x->state = calloc(1, sizeof *s);
+    MST_CHECK(s, MST_ENOMEM, "opening the mpi transport: no memory");
+    s->wire_block = s->weight_block = MPI_DATATYPE_NULL;
+    s->all = *(const MPI_Comm *)mst_comm_mpi(x->comm, false);
+    MST_TRY(allocate(x, s));
+    MST_MPI(MPI_Comm_get_attr(s->all, MPI_TAG_UB, &tag_max, &found));
+    size_t tags = x->layout->unit_count * 2 * MST_LEVELS_MAX;
+    MST_CHECK(found && tags <= (size_t)*tag_max, MST_EMPI, "opening the mpi transport: %zu units need %zu tags, MPI has %d",
+              x->layout->unit_count, tags, found ? *tag_max : 0);
+    MST_MPI(MPI_Type_contiguous((int)wire_block_bytes(x), MPI_BYTE, &s->wire_block));
+    MST_MPI(MPI_Type_commit(&s->wire_block));
+    MST_MPI(MPI_Type_contiguous((int)(MST_BLOCK * mst_dtype_size(x->weight_dtype)), MPI_BYTE, &s->weight_block));
+    MST_MPI(MPI_Type_commit(&s->weight_block));
+    MST_TRY(make_requests(x, s));
+done:
+    return status;
+}
+
+static mst_status open_mpi(mst_exchange *x) { return mst_comm_agree(x->comm, prepare(x)); }
+
+/* ---- closing ---- */
+
+/* Receives that no message will come for: only after a failure. */
+static void cancel_receives(mpi_state *s) {
+    for (size_t i = 0; s->posted && i < s->receive_count; i++) {
+        MPI_Cancel(&s->receives[i]);
+        MPI_Wait(&s->receives[i], MPI_STATUS_IGNORE);
+    }
+    s->posted = false;
+}
+
+static void free_requests(MPI_Request *request, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (request[i] != MPI_REQUEST_NULL) MPI_Request_free(&request[i]);
+}
+
+static void close_mpi(mst_exchange *x) {
+    mpi_state *s = x->state;
+    if (s) cancel_receives(s);
+    mst_comm_barrier(x->comm); /* from here on nobody reads this rank's slots */
+    if (s) {
+        free_requests(s->sends, s->send_count);
+        free_requests(s->receives, s->receive_count);
+        if (s->wire_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->wire_block);
+        if (s->weight_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->weight_block);
+        mst_memory_free(MST_SPACE_DEVICE, &s->received);
+        mst_memory_free(MST_SPACE_DEVICE, &s->sends);
+        mst_memory_free(MST_SPACE_DEVICE, &s->receives);
+        mst_memory_free(MST_SPACE_DEVICE, &s->blocks);
+        free(s);
+        x->state = NULL;
+    }
+    mst_memory_free(MST_SPACE_DEVICE, &x->slots);
+    mst_memory_free(MST_SPACE_DEVICE, &x->weights);
+}
+
+/* ---- rounds ---- */
+
+static mst_status begin_round(mst_exchange *x) {
+    mst_status status = MST_OK;
+    mpi_state *s = x->state;
+    if (s->posted) goto done;
+    if (s->receive_count > 0) MST_MPI(MPI_Startall((int)s->receive_count, s->receives));
+    s->posted = true;
+done:
+    return status;
+}
+
+static mst_status send_piece(mst_exchange *x, size_t unit, size_t piece) {
+    mst_status status = MST_OK;
+    mpi_state *s = x->state;
+    size_t first = (unit * x->plan.own_pieces + piece - x->plan.first_piece) * (size_t)x->size;
+    for (int to = 0; to < x->size; to++)
+        if (s->sends[first + (size_t)to] != MPI_REQUEST_NULL) MST_MPI(MPI_Start(&s->sends[first + (size_t)to]));
+    /* MPI moves earlier messages only inside its own calls. */
+    int ended;
+    MST_MPI(MPI_Testall((int)s->send_count, s->sends, &ended, MPI_STATUSES_IGNORE));
+done:
+    return status;
+}
+
+static mst_status receive(mst_exchange *x) {
+    mst_status status = MST_OK;
+    mpi_state *s = x->state;
+    MST_MPI(MPI_Waitall((int)s->receive_count, s->receives, MPI_STATUSES_IGNORE));
+    MST_MPI(MPI_Waitall((int)s->send_count, s->sends, MPI_STATUSES_IGNORE));
+    s->posted = false;
+done:
+    return status;
+}
+
+static mst_status nothing(mst_exchange *x) {
+    (void)x;
+    return MST_OK;
+}
+
+static mst_status publish_unit(mst_exchange *x, size_t unit) {
+    mst_status status = MST_OK;
+    mpi_state *s = x->state;
+    for (int rank = 0; rank < x->size; rank++) {
+        size_t first, blocks;
+        mst_shard_range(&x->layout->units[unit], rank, x->size, &first, &blocks);
+        s->blocks[rank] = (int)blocks;
+        s->place[rank] = (int)first;
+    }
+    MST_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, mst_exchange_weights(x, unit), s->blocks, s->place,
+                           s->weight_block, s->all));
+done:
+    return status;
+}
+
+static mst_status publish_mpi(mst_exchange *x) {
+    mst_status status = MST_OK;
+    for (size_t unit = 0; unit < x->layout->unit_count; unit++) MST_TRY(publish_unit(x, unit));
+done:
+    return status;
+}
+
+const mst_transport_ops mst_transport_mpi = {
+    .name = "mpi",
+    .open = open_mpi,
+    .close = close_mpi,
+    .begin_round = begin_round,
+    .send = send_piece,
+    .receive = receive,
+    .shard = shard_of,
+    .fence = nothing,
+    .publish = publish_mpi,
+};

@@ -1,0 +1,83 @@
+/* The inside of an exchange, and what a transport must do for it. Private to the room. */
+#ifndef MUSTER_EXCHANGE_TRANSPORT_H
+#define MUSTER_EXCHANGE_TRANSPORT_H
+
+#include "muster/exchange.h"
+#include "plan.h"
+
+/* How partial sums reach their owners and weights reach everybody. */
+typedef struct mst_transport_ops {
+    const char *name;
+    /* Allocates x->slots and x->weights (by mst_exchange_alloc where they are private memory) and what else it needs.
+     * Collective: agrees on its status. */
+    mst_status (*open)(mst_exchange *x);
+    void (*close)(mst_exchange *x);
+    /* This rank begins a round: its slots are free. Not collective. */
+    mst_status (*begin_round)(mst_exchange *x);
+    /* A piece of this rank is complete in one unit: it may be sent. Not collective, waits for nothing. */
+    mst_status (*send)(mst_exchange *x, size_t unit, size_t piece);
+    /* All ranks have sent: makes every piece readable. Not collective. */
+    mst_status (*receive)(mst_exchange *x);
+    /* This rank's shard of a piece of a unit, in the wire type; after receive, until end_round ends. */
+    const void *(*shard)(const mst_exchange *x, size_t unit, size_t piece);
+    /* Orders this rank's writes before, and its reads after, the agreement that separates them. Not collective. */
+    mst_status (*fence)(mst_exchange *x);
+    /* Brings every owner's weights to all. Collective. */
+    mst_status (*publish)(mst_exchange *x);
+} mst_transport_ops;
+
+extern const mst_transport_ops mst_transport_self, mst_transport_shm, mst_transport_mpi;
+
+/* This rank's shard of one unit. */
+typedef struct mst_owned {
+    size_t first_block, blocks; /* within the unit */
+    size_t offset;              /* blocks of this rank's shards before it */
+} mst_owned;
+
+struct mst_exchange {
+    const mst_transport_ops *transport;
+    void *state; /* the transport's own */
+    mst_comm *comm;
+    const mst_layout *layout;
+    mst_queue *queue;
+    const mst_kernels *kernels;
+    mst_sum_shape shape;
+    mst_dtype weight_dtype;
+    int rank, size;
+    mst_sum_plan plan;
+
+    void *slots;      /* wire type, [plan.slots][layout->blocks * MST_BLOCK]: a unit stands at its first_block */
+    float *lane_sum;  /* the running lane, [layout->blocks * MST_BLOCK]; NULL: with an fp32 wire it is a slot */
+    void *weights;    /* weight_dtype, [layout->blocks * MST_BLOCK] */
+    mst_owned *owned; /* [unit_count] */
+    size_t owned_blocks;
+    float *gradient;        /* [owned_blocks * MST_BLOCK] */
+    bool gradient_is_slot;  /* it stands in a slot: one rank, one round */
+    double *block_norm2;    /* [owned_blocks] */
+    double *all_norm2;      /* rank 0: of all ranks, in rank order */
+    size_t *norm2_bytes;    /* [size] of each rank's */
+    size_t *norm2_next;     /* [size] the block of each rank that comes next, while rank 0 adds */
+    const void **source;    /* [piece_count] for the ordered sum */
+    uint8_t *level;         /* [piece_count] */
+    size_t bytes;           /* allocated by this rank */
+
+    size_t round, lane; /* that come next */
+    bool lane_begun;
+    bool *unit_done; /* [unit_count] of the lane that was begun */
+    size_t units_left;
+};
+
+/* Bytes of one slot, and where a unit stands in it. */
+size_t mst_exchange_slot_bytes(const mst_exchange *x);
+size_t mst_exchange_unit_offset(const mst_exchange *x, size_t unit);
+
+/** Zeroed memory that counts in mst_exchange_bytes. Not collective. @retval MST_ENOMEM naming `what` */
+mst_status mst_exchange_alloc(mst_exchange *x, size_t bytes, const char *what, void **memory_out);
+
+/** Fills memory with zeros on the queue's threads, in fixed pieces: each thread touches what it will use. */
+mst_status mst_exchange_zero(mst_queue *queue, void *memory, size_t bytes);
+
+/** How much shared memory SHM would need on this node, and whether /dev/shm has it. Collective; the same on all ranks. */
+mst_status mst_exchange_shm_room(mst_exchange *x, size_t *needed_out, size_t *free_out);
+
+#endif

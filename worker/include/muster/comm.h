@@ -1,0 +1,83 @@
+/* The ranks of the job. A job of one rank needs no MPI: MPI is initialised only under a launcher. */
+#ifndef MUSTER_COMM_H
+#define MUSTER_COMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "muster/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mst_comm mst_comm;
+
+/**
+ * Joins the job: MPI with MPI_THREAD_MULTIPLE when a launcher (mpirun, srun) started this process, else one
+ * rank alone.
+ *
+ * Collective. Call once, before any other thread is started.
+ * @retval MST_EMPI MPI could not be initialised, or gives less than MPI_THREAD_MULTIPLE
+ */
+mst_status mst_comm_create(mst_comm **comm_out);
+
+/** One rank alone, whoever started this process: for work that ranks do not share. Not collective. */
+mst_status mst_comm_create_alone(mst_comm **comm_out);
+
+/** Leaves the job. Collective: waits for all ranks. Accepts NULL inside, resets the pointer. */
+void mst_comm_destroy(mst_comm **comm);
+
+int mst_comm_rank(const mst_comm *comm);
+int mst_comm_size(const mst_comm *comm);
+/** Ranks that share memory with this one, this one included, and this rank's place among them. */
+int mst_comm_node_size(const mst_comm *comm);
+int mst_comm_node_rank(const mst_comm *comm);
+/** Host name of a rank. Static for the life of comm. */
+const char *mst_comm_host(const mst_comm *comm, int rank);
+
+/**
+ * Agrees on a status: every rank gets MST_OK, or the status of the lowest rank that failed.
+ *
+ * Collective: each rank passes its own status; nobody returns early before it.
+ * @return MST_OK when all passed MST_OK; otherwise the first failure, whose message ("rank R: ...") becomes
+ *         mst_error_message on every rank.
+ */
+mst_status mst_comm_agree(mst_comm *comm, mst_status status);
+
+/** Copies `bytes` from rank root to all. Collective. @retval MST_EMPI */
+mst_status mst_comm_broadcast(mst_comm *comm, int root, void *data, size_t bytes);
+
+/**
+ * Gathers pieces of different size from every rank on all ranks. Collective.
+ * @param mine bytes_of[rank] bytes
+ * @param bytes_of [size] bytes of each rank's piece, the same on all ranks
+ * @param all_out the pieces in rank order; `mine` may already stand in its place there
+ * @retval MST_EMPI
+ */
+mst_status mst_comm_allgather(mst_comm *comm, const void *mine, const size_t *bytes_of, void *all_out);
+
+/** As mst_comm_allgather, but only on rank 0 (all_out is not used elsewhere). Collective. */
+mst_status mst_comm_gather(mst_comm *comm, const void *mine, const size_t *bytes_of, void *all_out);
+
+/** Waits for all ranks. Collective. */
+mst_status mst_comm_barrier(mst_comm *comm);
+
+/** The MPI_Comm of all ranks (shared = false) or of this node's ranks (true), as `const MPI_Comm *`; NULL
+ * without MPI. */
+const void *mst_comm_mpi(const mst_comm *comm, bool shared);
+
+/** MST_OK for MPI_SUCCESS; else MST_EMPI with the call's name (the text before its parenthesis) and MPI's own message. */
+mst_status mst_comm_mpi_status(int mpi_code, const char *call);
+
+/* As MST_TRY, for a call of MPI. */
+#define MST_MPI(call) MST_TRY(mst_comm_mpi_status((call), #call))
+
+/** Ends the whole job at once with this exit code. Not collective. Does not return. Only main and the
+ * watchdog call it. */
+void mst_comm_abort(mst_comm *comm, int exit_code);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,135 @@
+/* Token files, and the samples that a step reads from them: pure functions of (sources, seed, sample index).
+ */
+#ifndef MUSTER_DATA_H
+#define MUSTER_DATA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "muster/digest.h"
+#include "muster/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Byte-level vocabulary: tokens 0 to 255 are bytes. */
+enum { MST_BYTE_EOS = 256, MST_BYTE_PAD = 257, MST_BYTE_VOCAB = 258 };
+
+/* One split of a token file (training or held-out). */
+typedef enum mst_split { MST_SPLIT_TRAIN, MST_SPLIT_HELDOUT } mst_split;
+
+/* ---- building ---- */
+
+typedef struct mst_build_options {
+    const char *const *inputs; /* files and folders */
+    size_t input_count;
+    const char *glob; /* pattern for file names in folders; NULL: *.txt *.jsonl and their .gz and .zst */
+    const char *text_field;  /* of a .jsonl line; NULL: "text" */
+    const char *output;      /* the .h5 file; replaced only when the build succeeds */
+    double heldout_fraction; /* of documents, 0 to 0.5, chosen by a keyed hash of the content */
+    uint64_t seed;           /* the key; the same seed and fraction split alike in every token file */
+} mst_build_options;
+
+typedef struct mst_build_report {
+    uint64_t files, documents; /* documents: with duplicates, without empty ones */
+    uint64_t duplicates, empty;
+    uint64_t train_tokens, heldout_tokens, train_documents, heldout_documents;
+    uint64_t bytes_read; /* of the files as they lie on the disk */
+    mst_digest
+        digest; /* names the tokens: vocabulary, tokenizer, both splits; not where in the file they lie */
+} mst_build_report;
+
+/**
+ * Reads text into a token file, atomically: output appears whole or not at all.
+ *
+ * Not collective. A .jsonl file has a document on each line, any other file is one document. Documents whose
+ * bytes are equal are kept once; each ends with MST_BYTE_EOS. A document is held out as a whole, so one big
+ * file has no held-out part. The same inputs, options and version of muster give the same bytes in the
+ * output. Memory: 16 to 48 bytes per document and one .jsonl line; tokens wait on the disk of the output,
+ * which needs room for them twice.
+ * @retval MST_ECONFIG no input, no text, bad pattern, or no document left to train on; MST_EIO, with the free
+ * space when the disk is full; MST_EFORMAT a damaged .gz, .zst or .jsonl (file and line named); MST_EHDF5;
+ * MST_ENOMEM
+ */
+mst_status mst_data_build(const mst_build_options *options, mst_build_report *report_out);
+
+/**
+ * Reads a whole token file and compares it with its index: digests, tokens, document offsets.
+ *
+ * Not collective. libhdf5 is not called.
+ * @param digest_out as mst_build_report
+ * @retval MST_EIO; MST_EFORMAT (file, field and value named); MST_EUNSUPPORTED a newer version; MST_ENOMEM
+ */
+mst_status mst_data_verify(const char *path, mst_digest *digest_out);
+
+/* ---- reading ---- */
+
+typedef struct mst_source_config {
+    const char *path;
+    double weight; /* > 0; relative to the other sources */
+} mst_source_config;
+
+typedef struct mst_data_config {
+    const mst_source_config *sources;
+    size_t source_count;
+    size_t seq_len;
+    uint64_t seed;
+} mst_data_config;
+
+typedef struct mst_data mst_data;
+
+/**
+ * Opens token files by bounded pread (libhdf5 is not called), and checks them: sizes against the index,
+ * tokens against the vocabulary when read. What the files say is not trusted; their digests are compared by
+ * mst_data_verify only.
+ *
+ * Not collective. Memory: one sample and one open file per source. Threads: one mst_data for each.
+ * @param config copied
+ * @retval MST_EIO; MST_EFORMAT (file, field and value named); MST_EUNSUPPORTED a newer version; MST_ECONFIG a
+ * weight that is not positive, a source with less than seq_len + 1 training tokens (the held-out split may be
+ * empty), or sources that disagree about the tokenizer
+ */
+mst_status mst_data_open(const mst_data_config *config, mst_data **data_out);
+void mst_data_close(mst_data **data);
+
+size_t mst_data_vocab(const mst_data *data);
+/** Tokens and whole samples of a split, over all sources. A source of n tokens has (n - 1) / seq_len samples.
+ */
+uint64_t mst_data_tokens(const mst_data *data, mst_split split);
+uint64_t mst_data_samples(const mst_data *data, mst_split split);
+/** SHA-256 over the sources' contents and shares of the mix, seq_len and seed: names the order of samples. */
+void mst_data_digest(const mst_data *data, mst_digest *digest_out);
+
+/**
+ * Reads samples first to first + count - 1 of the training order (endless: an epoch follows an epoch, each
+ * source permuted anew) or of the held-out split (source by source in file order; first + count <= samples).
+ *
+ * Not collective. Memory: none allocated. Sample i of a source is tokens i * seq_len to (i + 1) * seq_len of
+ * its stream, so that its last token is the next one's first.
+ * @param tokens_out, targets_out [count * seq_len]; target t is token t + 1 of the sample; -1 where not valid
+ * @retval MST_EIO; MST_EFORMAT a token outside the vocabulary, a file that ends too early; MST_EINVAL no such
+ * held-out sample
+ */
+mst_status mst_data_read(mst_data *data, mst_split split, uint64_t first, size_t count, int32_t *tokens_out,
+                         int32_t *targets_out);
+
+/* Where a sample stands, for `muster data show`. */
+typedef struct mst_sample_place {
+    const char *path;
+    uint64_t epoch, first_token; /* of its source; in the split's token stream */
+} mst_sample_place;
+/** Finds a sample without reading it. `path` lives as long as data. @retval MST_EINVAL no such held-out
+ * sample */
+mst_status mst_data_locate(mst_data *data, mst_split split, uint64_t sample, mst_sample_place *place_out);
+
+/** Encodes bytes as tokens / decodes tokens to bytes (specials become nothing). Buffers: one token per byte.
+ */
+void mst_bytes_encode(const uint8_t *bytes, size_t count, int32_t *tokens_out);
+size_t mst_bytes_decode(const int32_t *tokens, size_t count, uint8_t *bytes_out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,113 @@
+/*
+ * The ordered sum between ranks. Every rank computes lanes of gradients; the owner of a shard receives that
+ * shard of every partial sum and finishes the tree in its fixed order. docs/ordered-sum.md has the
+ * definition.
+ */
+#ifndef MUSTER_EXCHANGE_H
+#define MUSTER_EXCHANGE_H
+
+#include "muster/comm.h"
+#include "muster/kernels.h"
+#include "muster/layout.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum mst_transport {
+    MST_TRANSPORT_AUTO,
+    MST_TRANSPORT_SELF,
+    MST_TRANSPORT_SHM,
+    MST_TRANSPORT_MPI
+} mst_transport;
+
+/* The shape of a step's sum, from the config, never from the rank count. leaf * lanes * rounds microbatches a
+ * step. */
+typedef struct mst_sum_shape {
+    size_t leaf;   /* microbatches of a lane, added in order */
+    size_t lanes;  /* of a round, a power of two up to 256: the leaves of its balanced binary tree */
+    size_t rounds; /* of a step, added in order at the owner */
+    mst_dtype wire;
+} mst_sum_shape;
+
+/** The first lane and the number of lanes that a rank computes: contiguous, [lanes * rank / size, lanes *
+ * (rank + 1) / size) for size <= lanes; with more ranks than lanes, ranks from `lanes` on have none. Not
+ * collective. */
+void mst_lanes_of(size_t lanes, int rank, int size, size_t *first_out, size_t *count_out);
+
+/** Number of microbatch `leaf_index` of a lane of a round within its step: (round * lanes + lane) * leaf +
+ * leaf_index. */
+size_t mst_microbatch_index(const mst_sum_shape *shape, size_t round, size_t lane, size_t leaf_index);
+
+/** Sums one value per microbatch in the order of the gradient sum (no rounding): the step's loss. Not
+ * collective.
+ * @param value [leaf * lanes * rounds] */
+double mst_ordered_sum_values(const mst_sum_shape *shape, const double *value);
+
+typedef struct mst_exchange mst_exchange;
+
+/**
+ * Allocates gradient accumulators, partial sums and the published weights.
+ *
+ * Collective.
+ * @param transport one rank alone always uses SELF, so that a config runs on any number of ranks. AUTO: SHM when all ranks
+ *        share one node and /dev/shm has room, else MPI
+ * @param weight_dtype of the published weights: F32 or BF16
+ * @param layout, comm, queue, kernels kept by reference
+ * @retval MST_ENOMEM with bytes and, for shared memory, what /dev/shm has free; MST_EUNSUPPORTED SELF with
+ * several ranks, SHM across nodes; MST_EMPI
+ */
+mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const mst_sum_shape *shape,
+                               mst_dtype weight_dtype, const mst_layout *layout, mst_queue *queue,
+                               const mst_kernels *kernels, mst_exchange **exchange_out);
+/** Collective. */
+void mst_exchange_destroy(mst_exchange **exchange);
+
+/** "self", "shm" or "mpi". */
+const char *mst_exchange_transport(const mst_exchange *exchange);
+/** Bytes that this rank allocated. */
+size_t mst_exchange_bytes(const mst_exchange *exchange);
+
+/** The unit's published weights, whole, flat, in weight_dtype. Owners write their blocks (the optimizer
+ * does), then publish. */
+void *mst_exchange_weights(mst_exchange *exchange, size_t unit);
+
+/**
+ * Begins a lane: gives the zeroed accumulators of all units, fp32, for the lane's microbatches to add to.
+ *
+ * Not collective. Lanes of a round are begun in order, rounds in order.
+ * @param gradients_out [unit_count]
+ */
+mst_status mst_exchange_begin_lane(mst_exchange *exchange, size_t round, size_t lane, void **gradients_out);
+
+/**
+ * Gives zeroed accumulators outside any round, to compute single microbatches once more for a diagnosis; nothing is combined
+ * or sent. Not collective. Only after the last round's end, and only on a rank that has lanes. @param gradients_out [unit_count]
+ */
+mst_status mst_exchange_clear_lane(mst_exchange *exchange, void **gradients_out);
+
+/** The unit's gradient of the current lane is complete (the lane's last microbatch): it may be combined and
+ * sent. Not collective; starts transfers, waits for none. Each unit once per lane. */
+mst_status mst_exchange_unit_done(mst_exchange *exchange, size_t unit);
+
+/** Ends a round: receives what this rank owns and finishes the tree; from the second round on adds to the
+ * batch. Collective (ranks without lanes too): agrees on the status. A rank whose own work failed calls it all the same, and no other waits
+ * in vain; after a failure the exchange can only be destroyed.
+ * @retval MST_EINVAL a rank has not completed its lanes of this round; MST_EMPI */
+mst_status mst_exchange_end_round(mst_exchange *exchange, size_t round);
+
+/** After the last round: the summed gradient of this rank's shard of a unit, fp32 [blocks * MST_BLOCK]. Not
+ * collective. */
+const float *mst_exchange_gradient(const mst_exchange *exchange, size_t unit);
+
+/** After the last round: the sum of squares of the whole gradient, from per-block fp64 partials added in
+ * block order. Collective; the same bits on every rank. */
+mst_status mst_exchange_norm2(mst_exchange *exchange, double *norm2_out);
+
+/** Makes every owner's new weights visible to all ranks. Collective. */
+mst_status mst_exchange_publish(mst_exchange *exchange);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

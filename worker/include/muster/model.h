@@ -1,0 +1,129 @@
+/* The table-driven decoder: one description covers every family; a family is data, not code. */
+#ifndef MUSTER_MODEL_H
+#define MUSTER_MODEL_H
+
+#include "muster/layout.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum mst_family_id { MST_FAMILY_LLAMA, MST_FAMILY_GPT2, MST_FAMILY_COUNT } mst_family_id;
+
+typedef struct mst_model_config {
+    mst_family_id family;
+    size_t vocab_size, d_model, n_layers, n_heads, n_kv_heads, head_dim, d_ff;
+    size_t max_seq_len;                          /* GPT-2: rows of the position table */
+    double norm_eps, rope_theta, init_deviation; /* init: normal, truncated at 3 deviations */
+    bool tie_embeddings;
+} mst_model_config;
+
+/** "llama", "gpt2"; NULL for an unknown id. */
+const char *mst_family_name(mst_family_id family);
+
+/**
+ * Checks a model's numbers against each other (heads divide d_model, grouped heads divide heads, head_dim
+ * even for RoPE...). Not collective. @retval MST_ECONFIG the message names the key, its value and what would
+ * be right
+ */
+mst_status mst_model_config_check(const mst_model_config *config);
+
+/** Builds the layout of a model. Not collective. layout_out is cleared by mst_layout_clear. @retval
+ * MST_ENOMEM, MST_ECONFIG */
+mst_status mst_model_layout(const mst_model_config *config, mst_layout *layout_out);
+
+/**
+ * Writes the initial values of blocks [first_block, first_block + blocks) of a unit: a pure function of
+ * (seed, tensor, element), the same whoever owns the blocks. Padding is zero. Not collective.
+ * @param master [blocks * MST_BLOCK]
+ */
+mst_status mst_model_init_blocks(const mst_model_config *config, const mst_layout *layout, size_t unit,
+                                 uint64_t seed, size_t first_block, size_t blocks, mst_queue *queue,
+                                 const mst_kernels *kernels, float *master);
+
+/* Where the model finds the weights of a unit: the seam at which sharded parameters are gathered one unit at
+ * a time. */
+typedef struct mst_weight_source {
+    void *context;
+    /** The unit's flat buffer in the compute dtype, valid until released. */
+    mst_status (*acquire)(void *context, size_t unit, const void **weights_out);
+    void (*release)(void *context, size_t unit);
+} mst_weight_source;
+
+/* Where the model puts gradients. NULL callback: nobody waits for single units. */
+typedef struct mst_gradient_sink {
+    void *const *gradients; /* [unit_count] flat buffers in ACC (fp32; fp64 for F64), added to */
+    void *context;
+    /** The unit's gradient of this microbatch is complete. Called in the order of the backward pass, each
+     * unit once. */
+    mst_status (*unit_done)(void *context, size_t unit);
+} mst_gradient_sink;
+
+/* What one microbatch gives. Sums, not means. */
+typedef struct mst_loss {
+    double loss;  /* sum of cross-entropy over valid tokens, natural log */
+    double zloss; /* sum of lse^2 over valid tokens */
+    uint64_t valid;
+} mst_loss;
+
+typedef struct mst_model mst_model;
+
+typedef struct mst_model_options {
+    mst_dtype dtype; /* of weights and activations: F32, BF16, or F64 with the ref table */
+    size_t micro;    /* sequences per microbatch */
+    size_t seq_len;
+    bool forward_only; /* no buffers for the backward pass */
+} mst_model_options;
+
+/**
+ * Allocates all activations for one microbatch; a pass allocates nothing more.
+ *
+ * Not collective.
+ * @param layout, queue, kernels kept by reference; must outlive the model
+ * @retval MST_ENOMEM with the bytes asked for, MST_ECONFIG seq_len beyond max_seq_len (GPT-2)
+ */
+mst_status mst_model_create(const mst_model_config *config, const mst_layout *layout,
+                            const mst_model_options *options, mst_queue *queue, const mst_kernels *kernels,
+                            mst_model **model_out);
+void mst_model_destroy(mst_model **model);
+
+/** Bytes of activations that mst_model_create allocates. */
+size_t mst_model_bytes(const mst_model *model);
+
+/**
+ * Forward pass, loss and backward pass of one microbatch: adds the gradient of
+ * loss_scale * sum over valid tokens of (cross-entropy + z_coefficient * lse^2) to the sink.
+ *
+ * Not collective.
+ * @param tokens, targets [micro * seq_len]; a target below 0 is not valid
+ * @retval MST_EINVAL a token or target outside the vocabulary, before anything is computed; or the status of
+ * a kernel or a callback, and then the sink's buffers hold part of the microbatch. All weights are released
+ * in every case.
+ */
+mst_status mst_model_train(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
+                           const int32_t *targets, double loss_scale, double z_coefficient,
+                           const mst_gradient_sink *sink, mst_loss *loss_out);
+
+/** Forward pass and loss only. Not collective. */
+mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
+                          const int32_t *targets, mst_loss *loss_out);
+
+/**
+ * Logits after position `position` of the first sequence (the others must be filled with valid tokens).
+ * Not collective. @param logits_out ACC [vocab_size]
+ */
+mst_status mst_model_logits(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
+                            size_t position, void *logits_out);
+
+/* Floating-point operations of training one token, forward and backward, by the formulas that docs/model.md
+ * states. */
+typedef struct mst_flops {
+    double dense;     /* 6 * (parameters used in matrix products) */
+    double attention; /* 12 * n_layers * heads * head_dim * seq_len, halved for the causal mask */
+} mst_flops;
+mst_flops mst_model_flops(const mst_model_config *config, const mst_layout *layout, size_t seq_len);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,109 @@
+/* One rank's part of a training step: its microbatches, the ordered sum, clip, update, publish. */
+#ifndef MUSTER_STEP_H
+#define MUSTER_STEP_H
+
+#include "muster/data.h"
+#include "muster/exchange.h"
+#include "muster/model.h"
+#include "muster/optimizer.h"
+#include "muster/watchdog.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct mst_trainer_config {
+    mst_model_config model;
+    mst_sum_shape shape;
+    mst_transport transport;
+    size_t micro, seq_len; /* sequences of a microbatch, tokens of a sequence */
+    mst_dtype precision;   /* of weights and activations: F32 or BF16 */
+    double z_coefficient;
+    mst_optimizer_config optimizer;
+    mst_schedule schedule;
+    uint64_t seed;
+} mst_trainer_config;
+
+/* Where a run stands: with the masters and moments this is all that a step depends on. */
+typedef struct mst_position {
+    uint64_t step;    /* steps done */
+    uint64_t updates; /* optimizer updates done: steps less those skipped */
+    uint64_t samples; /* training samples consumed */
+    uint64_t tokens;  /* valid tokens trained on */
+} mst_position;
+
+/* What every rank wants to say, and rank 0 to decide, at a step's end. All ranks see the same values. */
+typedef struct mst_notice {
+    bool stop_requested; /* in: on this rank; out: on any */
+    double elapsed;      /* in: seconds on rank 0's clock; out: rank 0's */
+} mst_notice;
+
+/* A step's result: the same bits on every rank, for every rank count. */
+typedef struct mst_step_report {
+    double loss, zloss; /* mean over valid tokens: cross-entropy in nats, squared log-sum-exp */
+    double grad_norm;   /* of the mean gradient, before clipping */
+    double clip;        /* coefficient that was applied, at most 1 */
+    double rate;        /* learning rate */
+    uint64_t valid;     /* valid tokens */
+    bool updated;       /* false: no valid token, or not finite */
+    bool finite;        /* loss and gradient */
+    size_t culprit; /* when not finite: the first microbatch whose loss or gradient is not; SIZE_MAX: only the
+                       sum is */
+} mst_step_report;
+
+typedef struct mst_trainer mst_trainer;
+
+/**
+ * Allocates everything a step needs; a step allocates nothing after the first.
+ *
+ * Collective.
+ * @param config copied
+ * @param data, comm, queue, kernels, watchdog kept by reference; watchdog may be NULL
+ * @retval MST_ENOMEM, MST_ECONFIG, MST_EMPI, MST_EUNSUPPORTED as the rooms below say; the same on every rank
+ */
+mst_status mst_trainer_create(const mst_trainer_config *config, mst_comm *comm, mst_data *data,
+                              mst_queue *queue, const mst_kernels *kernels, mst_watchdog *watchdog,
+                              mst_trainer **trainer_out);
+/** Collective. */
+void mst_trainer_destroy(mst_trainer **trainer);
+
+/** Fills masters with initial values and moments with zero, at position 0, and publishes the weights.
+ * Collective. */
+mst_status mst_trainer_init(mst_trainer *trainer);
+
+/** Publishes the weights after masters and moments were filled from a checkpoint, and takes its position.
+ * Collective. */
+mst_status mst_trainer_restore(mst_trainer *trainer, const mst_position *position);
+
+/**
+ * One training step. On a loss or gradient that is not finite nothing is updated, the position moves past the
+ * step's samples, and the report says so: what follows from it is the caller's decision, alike on every rank.
+ *
+ * Collective.
+ * @retval MST_OK also for a step that is not finite; otherwise the same failure on every rank
+ */
+mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_report *report_out);
+
+/**
+ * Loss over the first `batches` microbatches of the held-out split (fewer when it is smaller), dealt to the
+ * ranks, summed in order of microbatches. Collective; the same bits for every rank count.
+ * @param loss_out mean over valid tokens; NaN when there are none
+ */
+mst_status mst_trainer_evaluate(mst_trainer *trainer, uint64_t batches, double *loss_out,
+                                uint64_t *valid_out);
+
+const mst_position *mst_trainer_position(const mst_trainer *trainer);
+const mst_layout *mst_trainer_layout(const mst_trainer *trainer);
+/** This rank's shards of all units: what a checkpoint saves and loads. Owned by the trainer. */
+mst_shard *mst_trainer_shards(mst_trainer *trainer);
+const char *mst_trainer_transport(const mst_trainer *trainer);
+/** Samples and microbatches of a step. */
+size_t mst_trainer_samples_per_step(const mst_trainer *trainer);
+/** Bytes that this rank allocated for weights, gradients, optimizer state and activations. */
+size_t mst_trainer_bytes(const mst_trainer *trainer);
+mst_flops mst_trainer_flops(const mst_trainer *trainer);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,148 @@
+/* The decoder's inside: its buffers, the unit held, and the parts that a pass is made of. */
+#ifndef MST_MODEL_DECODER_H
+#define MST_MODEL_DECODER_H
+
+#include "family.h"
+
+/* Rows of logits that exist at a time. Part of the definition of the gradient's bits: never a function of the
+ * device. */
+enum { MST_HEAD_CHUNK = 256 };
+
+/* Where a tensor stands within its unit; rows is 0 when the family has no tensor of this role. */
+typedef struct mst_part {
+    size_t offset, rows, cols;
+} mst_part;
+
+/* A norm's input, output and statistics. */
+typedef struct mst_norm_buffers {
+    void *x;           /* [rows, d_model] the residual stream */
+    void *y;           /* [rows, d_model] */
+    void *mean, *rstd; /* ACC [rows] */
+} mst_norm_buffers;
+
+/* What the backward pass needs of one layer's forward pass. */
+typedef struct mst_layer_buffers {
+    mst_norm_buffers norm1, norm2;
+    void *qkv;       /* [rows, q + 2 kv] queries, keys and values, turned */
+    void *attention; /* [rows, q] */
+    void *lse;       /* ACC [micro, heads, seq_len] */
+    void *gate;      /* [rows, d_ff], SwiGLU only */
+    void *up;        /* [rows, d_ff] */
+    void *act;       /* [rows, d_ff] */
+} mst_layer_buffers;
+
+struct mst_model {
+    mst_model_config config;
+    mst_model_options options;
+    const mst_family *family;
+    const mst_layout *layout;
+    mst_queue *queue;
+    const mst_kernels *kernels;
+    mst_rmsnorm_forward_fn *norm_forward; /* the family's norm */
+    mst_rmsnorm_backward_fn *norm_backward;
+    mst_dtype dtype, acc;
+    size_t rows, chunk_rows;
+    size_t width_q, width_qkv, column_k, column_v; /* of the buffer of queries, keys and values */
+    mst_part part[MST_ROLE_COUNT];
+
+    void *arena;
+    size_t arena_bytes,
+        passing;          /* the first `passing` bytes live for one pass, the tables behind them for ever */
+    float *cosine, *sine; /* [seq_len, head_dim / 2], rotary positions only */
+    mst_layer_buffers *layers; /* [n_layers], or one for all in a forward-only model */
+    mst_norm_buffers final;
+    void *delta;        /* [rows, d_model] what a layer half adds to the residual stream */
+    void *logits;       /* ACC [chunk_rows, vocab] */
+    void *loss, *zloss; /* ACC [rows] */
+
+    /* Of the backward pass, one set for all layers. */
+    void *dx;        /* [rows, d_model] gradient of the residual stream */
+    void *dnorm;     /* [rows, d_model] gradient of a norm's output */
+    void *dnorm_sum; /* ACC [rows, d_model] that gradient while products are added up; dnorm itself when dtype
+                        is ACC */
+    void *dact;      /* [rows, d_ff] */
+    void *dattention; /* [rows, q] */
+    void *dqkv;       /* [rows, q + 2 kv] */
+    void *work;       /* ACC [micro, heads, seq_len] */
+};
+
+/* One pass over one microbatch. */
+typedef struct mst_pass {
+    mst_model *model;
+    const mst_weight_source *source;
+    const mst_gradient_sink *sink; /* NULL: forward only */
+    const int32_t *tokens, *targets;
+    double loss_scale, z_coefficient;
+} mst_pass;
+
+/* A unit whose weights this pass holds. */
+typedef struct mst_held {
+    const mst_pass *pass;
+    size_t unit;
+    const char *weights; /* NULL: nothing is held */
+    char *gradients;     /* NULL in a forward pass */
+} mst_held;
+
+/* The layer's unit number is one more than its own. */
+static inline size_t mst_layer_unit(size_t layer) {
+    return 1 + layer;
+}
+
+static inline mst_layer_buffers *mst_layer(const mst_model *model, size_t layer) {
+    return &model->layers[model->options.forward_only ? 0 : layer];
+}
+
+static inline bool mst_has(const mst_model *model, mst_role role) {
+    return model->part[role].rows > 0;
+}
+
+/* Element `index` of an array of a type that is known at run time only. */
+static inline void *mst_at(const void *array, size_t index, mst_dtype dtype) {
+    return (char *)(uintptr_t)array + index * mst_dtype_size(dtype);
+}
+
+/** Takes hold of a unit's weights. What was acquired is released again, after errors too. */
+mst_status mst_held_acquire(const mst_pass *pass, size_t unit, mst_held *held_out);
+/** Releases the weights, if any are held. */
+void mst_held_release(mst_held *held);
+/** The tensor of a role in the unit held, NULL when the family has none. */
+const void *mst_weight(const mst_held *held, mst_role role);
+void *mst_gradient(const mst_held *held, mst_role role);
+/** Tells the sink that a unit's gradient is complete. */
+mst_status mst_unit_done(const mst_pass *pass, size_t unit);
+
+/*
+ * A product y = x W (+ b) of one unit. Several that read the same x are given together: their gradients of x
+ * are added up in ACC and rounded once.
+ */
+typedef struct mst_product {
+    mst_role role; /* the weight; its bias is the role after it, where the family has one */
+    void *y;       /* [rows, out] the result, or in the backward pass its gradient */
+    size_t ldy;
+} mst_product;
+
+/** x is [rows, in] dense, `in` from the weight's shape. */
+mst_status mst_products_forward(const mst_held *held, size_t count, const mst_product *products,
+                                const void *x);
+/** Adds the weights' and biases' gradients to the sink and writes dx [rows, in] dense. */
+mst_status mst_products_backward(const mst_held *held, size_t count, const mst_product *products,
+                                 const void *x, void *dx);
+
+/** norm->y = norm(norm->x), where norm->x = x + delta is computed first if there is a delta. */
+mst_status mst_norm_forward(const mst_held *held, mst_role role, const void *x, const void *delta,
+                            const mst_norm_buffers *norm);
+/** dx = gradient of the norm's input from dy, plus what reaches it past the norm (dresidual, may be dx; or
+ * NULL). */
+mst_status mst_norm_backward(const mst_held *held, mst_role role, const mst_norm_buffers *norm,
+                             const void *dy, const void *dresidual, void *dx);
+
+/** Embedding and all layers. Then the residual stream is norm2.x of the last layer plus delta. */
+mst_status mst_pass_forward(const mst_pass *pass);
+/** Final norm and loss; with a sink also the head's gradient and dx. */
+mst_status mst_pass_head(const mst_pass *pass, mst_loss *loss_out);
+/** Layers in reverse order, then the embedding. */
+mst_status mst_pass_backward(const mst_pass *pass);
+/** Logits of one row. @param logits_out ACC [vocab] */
+mst_status mst_pass_logits(const mst_pass *pass, size_t row, void *logits_out);
+
+#endif

@@ -1,0 +1,174 @@
+/*
+ * The head: final norm, then product and cross-entropy fused over chunks of rows, so that logits exist for
+ * one chunk at a time. With a tied embedding the table of the embedding's unit is the LM head's weight.
+ */
+#include "decoder.h"
+
+/* The two units of the head; one and the same when the model has an LM head of its own. */
+typedef struct head {
+    mst_held norm, table;
+    mst_role table_role;
+} head;
+
+static mst_status head_acquire(const mst_pass *pass, head *head_out) {
+    mst_status status = MST_OK;
+    const mst_model *model = pass->model;
+    bool tied = model->config.tie_embeddings;
+    *head_out = (head){.table_role = tied ? MST_ROLE_TOKENS : MST_ROLE_LM_HEAD};
+    MST_TRY(mst_held_acquire(pass, model->layout->unit_count - 1, &head_out->norm));
+    if (tied) MST_TRY(mst_held_acquire(pass, 0, &head_out->table));
+done:
+    return status;
+}
+
+static void head_release(head *h) {
+    mst_held_release(&h->table);
+    mst_held_release(&h->norm);
+}
+
+static const mst_held *table_of(const head *h) {
+    return h->table.weights ? &h->table : &h->norm;
+}
+
+/* logits [rows, vocab] in ACC = h [rows, d_model] W^T. */
+static mst_status logits_of(const head *h, size_t first, size_t rows, void *logits) {
+    const mst_model *model = h->norm.pass->model;
+    size_t d = model->config.d_model, vocab = model->config.vocab_size;
+    mst_matmul_args args = {
+        .m = rows,
+        .n = vocab,
+        .k = d,
+        .dtype = model->dtype,
+        .c_dtype = model->acc,
+        .b_transposed = true,
+        .a = mst_at(model->final.y, first * d, model->dtype),
+        .lda = d,
+        .b = mst_weight(table_of(h), h->table_role),
+        .ldb = d,
+        .c = logits,
+        .ldc = vocab,
+    };
+    return model->kernels->matmul(model->queue, &args);
+}
+
+/* dh = dlogits W and dW += dlogits^T h for a chunk whose dlogits stand in the place of its logits. */
+static mst_status chunk_backward(const head *h, size_t first, size_t rows, size_t ldd) {
+    mst_status status = MST_OK;
+    const mst_model *model = h->norm.pass->model;
+    size_t d = model->config.d_model, vocab = model->config.vocab_size;
+    mst_matmul_args dh = {
+        .m = rows,
+        .n = d,
+        .k = vocab,
+        .dtype = model->dtype,
+        .c_dtype = model->dtype,
+        .a = model->logits,
+        .lda = ldd,
+        .b = mst_weight(table_of(h), h->table_role),
+        .ldb = d,
+        .c = mst_at(model->dnorm, first * d, model->dtype),
+        .ldc = d,
+    };
+    MST_TRY(model->kernels->matmul(model->queue, &dh));
+    mst_matmul_args dw = {
+        .m = vocab,
+        .n = d,
+        .k = rows,
+        .dtype = model->dtype,
+        .c_dtype = model->acc,
+        .a_transposed = true,
+        .a = model->logits,
+        .lda = ldd,
+        .b = mst_at(model->final.y, first * d, model->dtype),
+        .ldb = d,
+        .c = mst_gradient(table_of(h), h->table_role),
+        .ldc = d,
+        .accumulate = true,
+    };
+    MST_TRY(model->kernels->matmul(model->queue, &dw));
+done:
+    return status;
+}
+
+static mst_status chunk(const head *h, size_t first, size_t rows) {
+    mst_status status = MST_OK;
+    const mst_pass *pass = h->norm.pass;
+    const mst_model *model = pass->model;
+    size_t vocab = model->config.vocab_size;
+    /* In place: a row of dlogits starts where its row of logits does, also when its elements are smaller. */
+    size_t ldd = vocab * (mst_dtype_size(model->acc) / mst_dtype_size(model->dtype));
+    MST_TRY(logits_of(h, first, rows, model->logits));
+    mst_cross_entropy_args loss = {
+        .rows = rows,
+        .vocab = vocab,
+        .dtype = model->dtype,
+        .logits = model->logits,
+        .targets = pass->targets + first,
+        .scale = pass->loss_scale,
+        .z_coefficient = pass->z_coefficient,
+        .loss = mst_at(model->loss, first, model->acc),
+        .zloss = mst_at(model->zloss, first, model->acc),
+        .dlogits = pass->sink ? model->logits : NULL,
+        .ldd = ldd,
+    };
+    MST_TRY(model->kernels->cross_entropy(model->queue, &loss));
+    if (pass->sink) MST_TRY(chunk_backward(h, first, rows, ldd));
+done:
+    return status;
+}
+
+static double value_at(const void *values, size_t index, mst_dtype acc) {
+    return acc == MST_F64 ? ((const double *)values)[index] : (double)((const float *)values)[index];
+}
+
+/* Sums in fp64, in the order of the rows. */
+static mst_loss sum_loss(const mst_pass *pass) {
+    const mst_model *model = pass->model;
+    mst_loss sum = {0};
+    for (size_t r = 0; r < model->rows; r++) {
+        sum.loss += value_at(model->loss, r, model->acc);
+        sum.zloss += value_at(model->zloss, r, model->acc);
+        sum.valid += pass->targets[r] >= 0;
+    }
+    return sum;
+}
+
+static mst_status final_norm(const head *h) {
+    const mst_model *model = h->norm.pass->model;
+    const void *x = mst_layer(model, model->config.n_layers - 1)->norm2.x;
+    return mst_norm_forward(&h->norm, MST_ROLE_FINAL_NORM, x, model->delta, &model->final);
+}
+
+mst_status mst_pass_head(const mst_pass *pass, mst_loss *loss_out) {
+    mst_status status = MST_OK;
+    const mst_model *model = pass->model;
+    head h;
+    MST_TRY(head_acquire(pass, &h));
+    MST_TRY(final_norm(&h));
+    for (size_t first = 0; first < model->rows; first += model->chunk_rows) {
+        size_t left = model->rows - first;
+        MST_TRY(chunk(&h, first, left < model->chunk_rows ? left : model->chunk_rows));
+    }
+    if (pass->sink) {
+        MST_TRY(
+            mst_norm_backward(&h.norm, MST_ROLE_FINAL_NORM, &model->final, model->dnorm, NULL, model->dx));
+        MST_TRY(mst_unit_done(pass, h.norm.unit));
+    }
+    MST_TRY(mst_queue_sync(model->queue));
+    *loss_out = sum_loss(pass);
+done:
+    head_release(&h);
+    return status ? mst_error_context(status, "head") : MST_OK;
+}
+
+mst_status mst_pass_logits(const mst_pass *pass, size_t row, void *logits_out) {
+    mst_status status = MST_OK;
+    head h;
+    MST_TRY(head_acquire(pass, &h));
+    MST_TRY(final_norm(&h));
+    MST_TRY(logits_of(&h, row, 1, logits_out));
+    MST_TRY(mst_queue_sync(pass->model->queue));
+done:
+    head_release(&h);
+    return status ? mst_error_context(status, "head") : MST_OK;
+}

@@ -1,0 +1,267 @@
+/* The forward and the backward pass through embedding and layers. */
+#include <math.h>
+
+#include "decoder.h"
+
+enum { MAX_PRODUCTS = 4 };
+
+static size_t add_product(const mst_model *model, mst_role role, void *y, size_t ldy, mst_product *products,
+                          size_t count) {
+    if (!mst_has(model, role)) return count;
+    products[count] = (mst_product){.role = role, .y = y, .ldy = ldy};
+    return count + 1;
+}
+
+/* The products that fill [rows, q + 2 kv]: one fused, or three side by side. */
+static size_t qkv_products(const mst_model *model, void *qkv, mst_product products[MAX_PRODUCTS]) {
+    size_t ld = model->width_qkv, count = 0;
+    count = add_product(model, MST_ROLE_QKV, qkv, ld, products, count);
+    count = add_product(model, MST_ROLE_Q, qkv, ld, products, count);
+    count = add_product(model, MST_ROLE_K, mst_at(qkv, model->column_k, model->dtype), ld, products, count);
+    return add_product(model, MST_ROLE_V, mst_at(qkv, model->column_v, model->dtype), ld, products, count);
+}
+
+static size_t mlp_products(const mst_model *model, void *gate, void *up, mst_product products[MAX_PRODUCTS]) {
+    size_t count = add_product(model, MST_ROLE_GATE, gate, model->config.d_ff, products, 0);
+    return add_product(model, MST_ROLE_UP, up, model->config.d_ff, products, count);
+}
+
+/* Turns queries and keys, which stand side by side like heads of one tensor, by their positions; or back. */
+static mst_status turn(const mst_model *model, void *qkv, bool inverse) {
+    const mst_model_config *config = &model->config;
+    if (model->family->positions != MST_POSITIONS_ROPE) return MST_OK;
+    mst_rope_args args = {
+        .rows = model->rows,
+        .heads = config->n_heads + config->n_kv_heads,
+        .head_dim = config->head_dim,
+        .seq_len = model->options.seq_len,
+        .dtype = model->dtype,
+        .cosine = model->cosine,
+        .sine = model->sine,
+        .inverse = inverse,
+        .x = qkv,
+        .ld = model->width_qkv,
+    };
+    return model->kernels->rope(model->queue, &args);
+}
+
+/* What attention's two passes have in common. */
+static mst_attention_args attention_args(const mst_model *model, const mst_layer_buffers *layer) {
+    const mst_model_config *config = &model->config;
+    size_t ld = model->width_qkv;
+    return (mst_attention_args){
+        .sequences = model->options.micro,
+        .seq_len = model->options.seq_len,
+        .heads = config->n_heads,
+        .kv_heads = config->n_kv_heads,
+        .head_dim = config->head_dim,
+        .dtype = model->dtype,
+        .scale = 1 / sqrt((double)config->head_dim),
+        .q = layer->qkv,
+        .k = mst_at(layer->qkv, model->column_k, model->dtype),
+        .v = mst_at(layer->qkv, model->column_v, model->dtype),
+        .ldq = ld,
+        .ldk = ld,
+        .ldv = ld,
+        .out = layer->attention,
+        .lse = layer->lse,
+    };
+}
+
+static mst_status attention_forward(const mst_held *held, const mst_layer_buffers *layer) {
+    mst_status status = MST_OK;
+    mst_model *model = held->pass->model;
+    mst_product products[MAX_PRODUCTS];
+    size_t count = qkv_products(model, layer->qkv, products);
+    MST_TRY(mst_products_forward(held, count, products, layer->norm1.y));
+    MST_TRY(turn(model, layer->qkv, false));
+    mst_attention_args args = attention_args(model, layer);
+    MST_TRY(model->kernels->attention_forward(model->queue, &args));
+    mst_product out = {.role = MST_ROLE_O, .y = model->delta, .ldy = model->config.d_model};
+    MST_TRY(mst_products_forward(held, 1, &out, layer->attention));
+done:
+    return status;
+}
+
+static mst_status activation_forward(const mst_model *model, const mst_layer_buffers *layer) {
+    size_t rows = model->rows, cols = model->config.d_ff;
+    if (model->family->mlp == MST_MLP_SWIGLU) {
+        mst_swiglu_args args = {.rows = rows,
+                                .cols = cols,
+                                .dtype = model->dtype,
+                                .gate = layer->gate,
+                                .up = layer->up,
+                                .y = layer->act};
+        return model->kernels->swiglu_forward(model->queue, &args);
+    }
+    mst_gelu_args args = {.count = rows * cols, .dtype = model->dtype, .x = layer->up, .y = layer->act};
+    return model->kernels->gelu_forward(model->queue, &args);
+}
+
+static mst_status mlp_forward(const mst_held *held, const mst_layer_buffers *layer) {
+    mst_status status = MST_OK;
+    mst_model *model = held->pass->model;
+    mst_product products[MAX_PRODUCTS];
+    size_t count = mlp_products(model, layer->gate, layer->up, products);
+    MST_TRY(mst_products_forward(held, count, products, layer->norm2.y));
+    MST_TRY(activation_forward(model, layer));
+    mst_product down = {.role = MST_ROLE_DOWN, .y = model->delta, .ldy = model->config.d_model};
+    MST_TRY(mst_products_forward(held, 1, &down, layer->act));
+done:
+    return status;
+}
+
+/* Reads the residual stream as x + delta (layer 0: norm1.x) and leaves it as norm2.x + delta. */
+static mst_status layer_forward(const mst_pass *pass, size_t number) {
+    mst_status status = MST_OK;
+    mst_model *model = pass->model;
+    mst_layer_buffers *layer = mst_layer(model, number);
+    mst_held held;
+    MST_TRY(mst_held_acquire(pass, mst_layer_unit(number), &held));
+    const void *x = number > 0 ? mst_layer(model, number - 1)->norm2.x : layer->norm1.x;
+    MST_TRY(mst_norm_forward(&held, MST_ROLE_NORM1, x, number > 0 ? model->delta : NULL, &layer->norm1));
+    MST_TRY(attention_forward(&held, layer));
+    MST_TRY(mst_norm_forward(&held, MST_ROLE_NORM2, layer->norm1.x, model->delta, &layer->norm2));
+    MST_TRY(mlp_forward(&held, layer));
+done:
+    mst_held_release(&held);
+    return status;
+}
+
+/* What the embedding's two passes have in common. */
+static mst_embedding_args embedding_args(const mst_pass *pass) {
+    const mst_model *model = pass->model;
+    return (mst_embedding_args){
+        .rows = model->rows,
+        .cols = model->config.d_model,
+        .vocab = model->config.vocab_size,
+        .seq_len = model->options.seq_len,
+        .dtype = model->dtype,
+        .tokens = pass->tokens,
+    };
+}
+
+static mst_status embedding_forward(const mst_pass *pass) {
+    mst_status status = MST_OK;
+    const mst_model *model = pass->model;
+    mst_held held;
+    MST_TRY(mst_held_acquire(pass, 0, &held));
+    mst_embedding_args args = embedding_args(pass);
+    args.table = mst_weight(&held, MST_ROLE_TOKENS);
+    args.positions = mst_weight(&held, MST_ROLE_POSITIONS);
+    args.y = mst_layer(model, 0)->norm1.x;
+    MST_TRY(model->kernels->embedding_forward(model->queue, &args));
+done:
+    mst_held_release(&held);
+    return status;
+}
+
+mst_status mst_pass_forward(const mst_pass *pass) {
+    mst_status status = MST_OK;
+    const mst_model *model = pass->model;
+    size_t unit = 0;
+    MST_TRY(embedding_forward(pass));
+    for (size_t i = 0; i < model->config.n_layers; i++) {
+        unit = mst_layer_unit(i);
+        MST_TRY(layer_forward(pass, i));
+    }
+done:
+    return status ? mst_error_context(status, "forward pass of %s", model->layout->units[unit].name) : MST_OK;
+}
+
+/* From dact; the gradient of gate takes gate's place, that of up takes act's, which is no longer needed. */
+static mst_status activation_backward(const mst_model *model, const mst_layer_buffers *layer) {
+    size_t rows = model->rows, cols = model->config.d_ff;
+    if (model->family->mlp == MST_MLP_SWIGLU) {
+        mst_swiglu_args args = {.rows = rows,
+                                .cols = cols,
+                                .dtype = model->dtype,
+                                .gate = layer->gate,
+                                .up = layer->up,
+                                .dy = model->dact,
+                                .dgate = layer->gate,
+                                .dup = layer->act};
+        return model->kernels->swiglu_backward(model->queue, &args);
+    }
+    mst_gelu_args args = {
+        .count = rows * cols, .dtype = model->dtype, .x = layer->up, .dy = model->dact, .dx = layer->act};
+    return model->kernels->gelu_backward(model->queue, &args);
+}
+
+/* From dx, the gradient of the layer's output, to dnorm, that of norm2's. */
+static mst_status mlp_backward(const mst_held *held, const mst_layer_buffers *layer) {
+    mst_status status = MST_OK;
+    mst_model *model = held->pass->model;
+    mst_product down = {.role = MST_ROLE_DOWN, .y = model->dx, .ldy = model->config.d_model};
+    MST_TRY(mst_products_backward(held, 1, &down, layer->act, model->dact));
+    MST_TRY(activation_backward(model, layer));
+    mst_product products[MAX_PRODUCTS];
+    size_t count = mlp_products(model, layer->gate, layer->act, products);
+    MST_TRY(mst_products_backward(held, count, products, layer->norm2.y, model->dnorm));
+done:
+    return status;
+}
+
+/* From dx, the gradient of what attention was added to, to dnorm, that of norm1's output. */
+static mst_status attention_backward(const mst_held *held, const mst_layer_buffers *layer) {
+    mst_status status = MST_OK;
+    mst_model *model = held->pass->model;
+    mst_product out = {.role = MST_ROLE_O, .y = model->dx, .ldy = model->config.d_model};
+    MST_TRY(mst_products_backward(held, 1, &out, layer->attention, model->dattention));
+    mst_attention_args args = attention_args(model, layer);
+    args.dout = model->dattention;
+    args.dq = model->dqkv;
+    args.dk = mst_at(model->dqkv, model->column_k, model->dtype);
+    args.dv = mst_at(model->dqkv, model->column_v, model->dtype);
+    args.work = model->work;
+    MST_TRY(model->kernels->attention_backward(model->queue, &args));
+    MST_TRY(turn(model, model->dqkv, true));
+    mst_product products[MAX_PRODUCTS];
+    size_t count = qkv_products(model, model->dqkv, products);
+    MST_TRY(mst_products_backward(held, count, products, layer->norm1.y, model->dnorm));
+done:
+    return status;
+}
+
+static mst_status layer_backward(const mst_pass *pass, size_t number) {
+    mst_status status = MST_OK;
+    mst_model *model = pass->model;
+    mst_layer_buffers *layer = mst_layer(model, number);
+    mst_held held;
+    MST_TRY(mst_held_acquire(pass, mst_layer_unit(number), &held));
+    MST_TRY(mlp_backward(&held, layer));
+    MST_TRY(mst_norm_backward(&held, MST_ROLE_NORM2, &layer->norm2, model->dnorm, model->dx, model->dx));
+    MST_TRY(attention_backward(&held, layer));
+    MST_TRY(mst_norm_backward(&held, MST_ROLE_NORM1, &layer->norm1, model->dnorm, model->dx, model->dx));
+done:
+    mst_held_release(&held);
+    return status;
+}
+
+static mst_status embedding_backward(const mst_pass *pass) {
+    const mst_model *model = pass->model;
+    /* No weights are needed, so none are taken. */
+    mst_held held = {.pass = pass, .unit = 0, .gradients = pass->sink->gradients[0]};
+    mst_embedding_args args = embedding_args(pass);
+    args.dy = model->dx;
+    args.dtable = mst_gradient(&held, MST_ROLE_TOKENS);
+    args.dpositions = mst_gradient(&held, MST_ROLE_POSITIONS);
+    return model->kernels->embedding_backward(model->queue, &args);
+}
+
+mst_status mst_pass_backward(const mst_pass *pass) {
+    mst_status status = MST_OK;
+    const mst_model *model = pass->model;
+    size_t unit = 0;
+    for (size_t i = model->config.n_layers; i > 0; i--) {
+        unit = mst_layer_unit(i - 1);
+        MST_TRY(layer_backward(pass, i - 1));
+        MST_TRY(mst_unit_done(pass, unit));
+    }
+    unit = 0;
+    MST_TRY(embedding_backward(pass));
+    MST_TRY(mst_unit_done(pass, unit));
+done:
+    return status ? mst_error_context(status, "backward pass of %s", model->layout->units[unit].name)
+                  : MST_OK;
+}

@@ -1,0 +1,249 @@
+/* A model's life: its description, its one arena of memory, and the passes that it offers. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "decoder.h"
+#include "rope.h"
+
+/* Hands out consecutive pieces of one allocation; with no base it only measures. */
+typedef struct arena {
+    char *base;
+    size_t used;
+} arena;
+
+static void *take(arena *a, size_t count, mst_dtype dtype) {
+    size_t bytes = (count * mst_dtype_size(dtype) + 63) / 64 * 64;
+    void *piece = a->base ? a->base + a->used : NULL;
+    a->used = bytes > SIZE_MAX - a->used ? SIZE_MAX : a->used + bytes;
+    return piece;
+}
+
+static void place_norm(const mst_model *model, arena *a, mst_norm_buffers *norm) {
+    norm->x = take(a, model->rows * model->config.d_model, model->dtype);
+    norm->y = take(a, model->rows * model->config.d_model, model->dtype);
+    norm->rstd = take(a, model->rows, model->acc);
+    if (model->family->norm == MST_NORM_LAYER) norm->mean = take(a, model->rows, model->acc);
+}
+
+static void place_layer(const mst_model *model, arena *a, mst_layer_buffers *layer) {
+    size_t rows = model->rows, d_ff = model->config.d_ff;
+    place_norm(model, a, &layer->norm1);
+    place_norm(model, a, &layer->norm2);
+    layer->qkv = take(a, rows * model->width_qkv, model->dtype);
+    layer->attention = take(a, rows * model->width_q, model->dtype);
+    layer->lse = take(a, rows * model->config.n_heads, model->acc);
+    if (model->family->mlp == MST_MLP_SWIGLU) layer->gate = take(a, rows * d_ff, model->dtype);
+    layer->up = take(a, rows * d_ff, model->dtype);
+    layer->act = take(a, rows * d_ff, model->dtype);
+}
+
+static void place_backward(mst_model *model, arena *a) {
+    size_t rows = model->rows, d = model->config.d_model;
+    model->dx = take(a, rows * d, model->dtype);
+    model->dnorm = take(a, rows * d, model->dtype);
+    if (model->dtype != model->acc) model->dnorm_sum = take(a, rows * d, model->acc);
+    model->dact = take(a, rows * model->config.d_ff, model->dtype);
+    model->dattention = take(a, rows * model->width_q, model->dtype);
+    model->dqkv = take(a, rows * model->width_qkv, model->dtype);
+    model->work = take(a, rows * model->config.n_heads, model->acc);
+}
+
+static size_t layer_sets(const mst_model *model) {
+    return model->options.forward_only ? 1 : model->config.n_layers;
+}
+
+/* Sets every pointer into the arena. Run twice: to measure, then to place. */
+static void place(mst_model *model, arena *a) {
+    size_t rows = model->rows;
+    for (size_t i = 0; i < layer_sets(model); i++) place_layer(model, a, &model->layers[i]);
+    place_norm(model, a, &model->final);
+    model->delta = take(a, rows * model->config.d_model, model->dtype);
+    model->logits = take(a, model->chunk_rows * model->config.vocab_size, model->acc);
+    model->loss = take(a, rows, model->acc);
+    model->zloss = take(a, rows, model->acc);
+    if (!model->options.forward_only) place_backward(model, a);
+    model->passing = a->used;
+    if (model->family->positions == MST_POSITIONS_ROPE) {
+        size_t count = model->options.seq_len * (model->config.head_dim / 2);
+        model->cosine = take(a, count, MST_F32);
+        model->sine = take(a, count, MST_F32);
+    }
+}
+
+static mst_status allocate(mst_model *model) {
+    mst_status status = MST_OK;
+    arena measure = {0};
+    model->layers = calloc(layer_sets(model), sizeof *model->layers);
+    MST_CHECK(model->layers, MST_ENOMEM, "model: no memory for the description of %zu layers",
+              model->config.n_layers);
+    place(model, &measure);
+    MST_CHECK(measure.used < SIZE_MAX, MST_ENOMEM,
+              "model: activations of %zu sequences of %zu tokens exceed any memory; use smaller microbatches",
+              model->options.micro, model->options.seq_len);
+    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, measure.used, &model->arena));
+    model->arena_bytes = measure.used;
+    arena placed = {.base = model->arena};
+    place(model, &placed);
+done:
+    return status;
+}
+
+static void add_parts(mst_model *model, const mst_tensor_spec *spec, const mst_unit *unit) {
+    const mst_tensor *tensor = &model->layout->tensors[unit->first_tensor];
+    const mst_tensor *end = tensor + unit->tensors;
+    for (; spec->name && tensor < end; spec++, tensor++)
+        model->part[spec->role] =
+            (mst_part){.offset = tensor->offset, .rows = tensor->shape[0], .cols = tensor->shape[1]};
+}
+
+/* Fills what follows from the config and the options alone. */
+static void describe(mst_model *model) {
+    const mst_model_config *config = &model->config;
+    const mst_kernels *kernels = model->kernels;
+    bool rms = model->family->norm == MST_NORM_RMS;
+    model->norm_forward = rms ? kernels->rmsnorm_forward : kernels->layernorm_forward;
+    model->norm_backward = rms ? kernels->rmsnorm_backward : kernels->layernorm_backward;
+    model->dtype = model->options.dtype;
+    model->acc = mst_dtype_acc(model->dtype);
+    model->rows = model->options.micro * model->options.seq_len;
+    model->chunk_rows = model->rows < MST_HEAD_CHUNK ? model->rows : MST_HEAD_CHUNK;
+    model->width_q = mst_extent_of(config, MST_EXTENT_QUERY);
+    model->width_qkv = mst_extent_of(config, MST_EXTENT_QKV);
+    model->column_k = model->width_q;
+    model->column_v = model->width_q + mst_extent_of(config, MST_EXTENT_KEY);
+    const mst_unit *units = model->layout->units;
+    add_parts(model, model->family->embedding, &units[0]);
+    add_parts(model, model->family->layer, &units[mst_layer_unit(0)]);
+    add_parts(model, model->family->head, &units[model->layout->unit_count - 1]);
+}
+
+static mst_status check_options(const mst_model_config *config, const mst_layout *layout,
+                                const mst_model_options *options) {
+    mst_status status = MST_OK;
+    const mst_family *family = mst_family_get(config->family);
+    bool learned = family->positions == MST_POSITIONS_LEARNED;
+    size_t longest = learned ? config->max_seq_len : MST_ROPE_POSITIONS;
+    MST_CHECK(options->seq_len >= 1 && options->seq_len <= longest, MST_ECONFIG,
+              "model: seq_len is %zu; it must be 1 to %zu%s", options->seq_len, longest,
+              learned ? ", model.max_seq_len" : "");
+    MST_CHECK(options->micro >= 1 && options->micro <= INT32_MAX / options->seq_len, MST_ECONFIG,
+              "model: a microbatch of %zu sequences of %zu tokens; it must have 1 to %d tokens",
+              options->micro, options->seq_len, INT32_MAX);
+    MST_CHECK(layout->unit_count == config->n_layers + 2, MST_EINVAL,
+              "model: the layout has %zu units, the config asks for %zu; make it with mst_model_layout",
+              layout->unit_count, config->n_layers + 2);
+done:
+    return status;
+}
+
+mst_status mst_model_create(const mst_model_config *config, const mst_layout *layout,
+                            const mst_model_options *options, mst_queue *queue, const mst_kernels *kernels,
+                            mst_model **model_out) {
+    mst_status status = MST_OK;
+    mst_model *model = NULL;
+    *model_out = NULL;
+    MST_TRY(mst_model_config_check(config));
+    MST_TRY(check_options(config, layout, options));
+    model = calloc(1, sizeof *model);
+    MST_CHECK(model, MST_ENOMEM, "model: no memory for its description");
+    model->config = *config;
+    model->options = *options;
+    model->family = mst_family_get(config->family);
+    model->layout = layout;
+    model->queue = queue;
+    model->kernels = kernels;
+    describe(model);
+    MST_TRY(allocate(model));
+    if (model->cosine)
+        mst_rope_tables(config->rope_theta, config->head_dim, options->seq_len, model->cosine, model->sine);
+    *model_out = model;
+    model = NULL;
+done:
+    mst_model_destroy(&model);
+    return status;
+}
+
+void mst_model_destroy(mst_model **model) {
+    if (!*model) return;
+    mst_memory_free(MST_SPACE_DEVICE, &(*model)->arena);
+    free((*model)->layers);
+    free(*model);
+    *model = NULL;
+}
+
+size_t mst_model_bytes(const mst_model *model) {
+    return model->arena_bytes;
+}
+
+/* Debug builds: a pass that reads what it has not written computes NaN. */
+static void poison(mst_model *model) {
+#ifdef MST_DEBUG
+    memset(model->arena, 0xff, model->passing);
+#else
+    (void)model;
+#endif
+}
+
+static mst_status check_tokens(const mst_model *model, const int32_t *tokens, const int32_t *targets) {
+    mst_status status = MST_OK;
+    size_t vocab = model->config.vocab_size;
+    for (size_t r = 0; r < model->rows; r++) {
+        MST_CHECK(tokens[r] >= 0 && (size_t)tokens[r] < vocab, MST_EINVAL,
+                  "model: token %zu of the microbatch is %d; it must be 0 to %zu (vocab_size %zu)", r,
+                  tokens[r], vocab - 1, vocab);
+        MST_CHECK(!targets || targets[r] < 0 || (size_t)targets[r] < vocab, MST_EINVAL,
+                  "model: target %zu of the microbatch is %d; it must be below %zu (vocab_size), or negative "
+                  "for none",
+                  r, targets[r], vocab);
+    }
+done:
+    return status;
+}
+
+mst_status mst_model_train(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
+                           const int32_t *targets, double loss_scale, double z_coefficient,
+                           const mst_gradient_sink *sink, mst_loss *loss_out) {
+    mst_status status = MST_OK;
+    mst_pass pass = {.model = model,
+                     .source = weights,
+                     .sink = sink,
+                     .tokens = tokens,
+                     .targets = targets,
+                     .loss_scale = loss_scale,
+                     .z_coefficient = z_coefficient};
+    MST_CHECK(!model->options.forward_only, MST_EINVAL, "model: a forward-only model cannot be trained");
+    MST_TRY(check_tokens(model, tokens, targets));
+    poison(model);
+    MST_TRY(mst_pass_forward(&pass));
+    MST_TRY(mst_pass_head(&pass, loss_out));
+    MST_TRY(mst_pass_backward(&pass));
+done:
+    return status;
+}
+
+mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
+                          const int32_t *targets, mst_loss *loss_out) {
+    mst_status status = MST_OK;
+    mst_pass pass = {.model = model, .source = weights, .tokens = tokens, .targets = targets};
+    MST_TRY(check_tokens(model, tokens, targets));
+    poison(model);
+    MST_TRY(mst_pass_forward(&pass));
+    MST_TRY(mst_pass_head(&pass, loss_out));
+done:
+    return status;
+}
+
+mst_status mst_model_logits(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
+                            size_t position, void *logits_out) {
+    mst_status status = MST_OK;
+    mst_pass pass = {.model = model, .source = weights, .tokens = tokens};
+    MST_CHECK(position < model->options.seq_len, MST_EINVAL,
+              "model: logits of position %zu; it must be below seq_len, %zu", position,
+              model->options.seq_len);
+    MST_TRY(check_tokens(model, tokens, NULL));
+    poison(model);
+    MST_TRY(mst_pass_forward(&pass));
+    MST_TRY(mst_pass_logits(&pass, position, logits_out));
+done:
+    return status;
+}

@@ -1,0 +1,200 @@
+/* What both passes are made of: units held, products and norms. */
+#include "decoder.h"
+
+mst_status mst_held_acquire(const mst_pass *pass, size_t unit, mst_held *held_out) {
+    mst_status status = MST_OK;
+    const void *weights = NULL;
+    *held_out = (mst_held){.pass = pass, .unit = unit};
+    MST_TRY(pass->source->acquire(pass->source->context, unit, &weights));
+    held_out->weights = weights;
+    if (pass->sink) held_out->gradients = pass->sink->gradients[unit];
+done:
+    return status;
+}
+
+void mst_held_release(mst_held *held) {
+    if (held->weights) held->pass->source->release(held->pass->source->context, held->unit);
+    held->weights = NULL;
+}
+
+const void *mst_weight(const mst_held *held, mst_role role) {
+    const mst_model *model = held->pass->model;
+    return mst_has(model, role) ? mst_at(held->weights, model->part[role].offset, model->dtype) : NULL;
+}
+
+void *mst_gradient(const mst_held *held, mst_role role) {
+    const mst_model *model = held->pass->model;
+    return mst_has(model, role) ? mst_at(held->gradients, model->part[role].offset, model->acc) : NULL;
+}
+
+mst_status mst_unit_done(const mst_pass *pass, size_t unit) {
+    return pass->sink->unit_done ? pass->sink->unit_done(pass->sink->context, unit) : MST_OK;
+}
+
+/* Widths of a product's input and output, however its weight is stored. */
+static size_t width_in(const mst_model *model, const mst_part *w) {
+    return model->family->in_out ? w->rows : w->cols;
+}
+
+static size_t width_out(const mst_model *model, const mst_part *w) {
+    return model->family->in_out ? w->cols : w->rows;
+}
+
+static mst_status product_forward(const mst_held *held, const mst_product *product, const void *x) {
+    const mst_model *model = held->pass->model;
+    const mst_part *w = &model->part[product->role];
+    bool in_out = model->family->in_out;
+    size_t in = width_in(model, w), out = width_out(model, w);
+    mst_matmul_args y = {
+        .m = model->rows,
+        .n = out,
+        .k = in,
+        .dtype = model->dtype,
+        .c_dtype = model->dtype,
+        .b_transposed = !in_out,
+        .a = x,
+        .lda = in,
+        .b = mst_weight(held, product->role),
+        .ldb = w->cols,
+        .bias = mst_weight(held, product->role + 1),
+        .c = product->y,
+        .ldc = product->ldy,
+    };
+    return model->kernels->matmul(model->queue, &y);
+}
+
+mst_status mst_products_forward(const mst_held *held, size_t count, const mst_product *products,
+                                const void *x) {
+    mst_status status = MST_OK;
+    for (size_t i = 0; i < count; i++) MST_TRY(product_forward(held, &products[i], x));
+done:
+    return status;
+}
+
+/* Adds the gradients of one weight, [out, in] += dy^T x or [in, out] += x^T dy, and of its bias. */
+static mst_status product_backward_weight(const mst_held *held, const mst_product *product, const void *x) {
+    mst_status status = MST_OK;
+    const mst_model *model = held->pass->model;
+    const mst_part *w = &model->part[product->role];
+    bool in_out = model->family->in_out;
+    size_t in = width_in(model, w), out = width_out(model, w);
+    mst_matmul_args dw = {
+        .m = w->rows,
+        .n = w->cols,
+        .k = model->rows,
+        .dtype = model->dtype,
+        .c_dtype = model->acc,
+        .a_transposed = true,
+        .a = in_out ? x : product->y,
+        .lda = in_out ? in : product->ldy,
+        .b = in_out ? product->y : x,
+        .ldb = in_out ? product->ldy : in,
+        .c = mst_gradient(held, product->role),
+        .ldc = w->cols,
+        .accumulate = true,
+    };
+    MST_TRY(model->kernels->matmul(model->queue, &dw));
+    if (mst_has(model, product->role + 1)) {
+        mst_bias_grad_args db = {
+            .rows = model->rows,
+            .cols = out,
+            .dtype = model->dtype,
+            .dy = product->y,
+            .ld = product->ldy,
+            .dbias = mst_gradient(held, product->role + 1),
+        };
+        MST_TRY(model->kernels->bias_grad(model->queue, &db));
+    }
+done:
+    return status;
+}
+
+/* dx (+)= dy W^T for one product; dx [rows, in] dense of type dx_dtype. */
+static mst_status product_backward_input(const mst_held *held, const mst_product *product, void *dx,
+                                         mst_dtype dx_dtype, bool accumulate) {
+    const mst_model *model = held->pass->model;
+    const mst_part *w = &model->part[product->role];
+    bool in_out = model->family->in_out;
+    size_t in = width_in(model, w), out = width_out(model, w);
+    mst_matmul_args args = {
+        .m = model->rows,
+        .n = in,
+        .k = out,
+        .dtype = model->dtype,
+        .c_dtype = dx_dtype,
+        .b_transposed = in_out,
+        .a = product->y,
+        .lda = product->ldy,
+        .b = mst_weight(held, product->role),
+        .ldb = w->cols,
+        .c = dx,
+        .ldc = in,
+        .accumulate = accumulate,
+    };
+    return model->kernels->matmul(model->queue, &args);
+}
+
+mst_status mst_products_backward(const mst_held *held, size_t count, const mst_product *products,
+                                 const void *x, void *dx) {
+    mst_status status = MST_OK;
+    const mst_model *model = held->pass->model;
+    bool added_up = count > 1 && model->dtype != model->acc;
+    void *sum = added_up ? model->dnorm_sum : dx;
+    mst_dtype sum_dtype = added_up ? model->acc : model->dtype;
+    for (size_t i = 0; i < count; i++) {
+        MST_TRY(product_backward_weight(held, &products[i], x));
+        MST_TRY(product_backward_input(held, &products[i], sum, sum_dtype, i > 0));
+    }
+    if (added_up) {
+        mst_cast_args rounded = {
+            .count = model->rows * model->config.d_model,
+            .source = sum,
+            .source_dtype = sum_dtype,
+            .result = dx,
+            .result_dtype = model->dtype,
+        };
+        MST_TRY(model->kernels->cast(model->queue, &rounded));
+    }
+done:
+    return status;
+}
+
+mst_status mst_norm_forward(const mst_held *held, mst_role role, const void *x, const void *delta,
+                            const mst_norm_buffers *norm) {
+    const mst_model *model = held->pass->model;
+    mst_norm_args args = {
+        .rows = model->rows,
+        .cols = model->config.d_model,
+        .dtype = model->dtype,
+        .eps = model->config.norm_eps,
+        .x = x,
+        .delta = delta,
+        .sum = delta ? norm->x : NULL,
+        .weight = mst_weight(held, role),
+        .bias = mst_weight(held, role + 1),
+        .y = norm->y,
+        .mean = norm->mean,
+        .rstd = norm->rstd,
+    };
+    return model->norm_forward(model->queue, &args);
+}
+
+mst_status mst_norm_backward(const mst_held *held, mst_role role, const mst_norm_buffers *norm,
+                             const void *dy, const void *dresidual, void *dx) {
+    const mst_model *model = held->pass->model;
+    mst_norm_grad_args args = {
+        .rows = model->rows,
+        .cols = model->config.d_model,
+        .dtype = model->dtype,
+        .x = norm->x,
+        .weight = mst_weight(held, role),
+        .mean = norm->mean,
+        .rstd = norm->rstd,
+        .dy = dy,
+        .dresidual = dresidual,
+        .dx = dx,
+        .dweight = mst_gradient(held, role),
+        .dbias = mst_gradient(held, role + 1),
+    };
+    return model->norm_backward(model->queue, &args);
+}

@@ -1,0 +1,137 @@
+/* AdamW over the blocks that this rank owns, tensor by tensor: some decay, some do not. */
+#include "muster/optimizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "muster/queue.h"
+
+struct mst_optimizer {
+    mst_optimizer_config config;
+    const mst_layout *layout; /* kept by reference */
+    mst_queue *queue;
+    const mst_kernels *kernels;
+    mst_shard *shards;     /* [unit_count], parts of the three arrays below */
+    float *master, *m, *v; /* [blocks owned in all units * MST_BLOCK] */
+    size_t bytes;
+};
+
+static mst_status allocate(mst_optimizer *o, size_t blocks, float **array_out) {
+    mst_status status = MST_OK;
+    void *memory = NULL;
+    size_t bytes = blocks * MST_BLOCK * sizeof(float);
+    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, bytes, &memory));
+    *array_out = memory;
+    o->bytes += bytes;
+done:
+    return status == MST_OK ? MST_OK : mst_error_context(status, "optimizer state of %zu blocks", blocks);
+}
+
+mst_status mst_optimizer_create(const mst_optimizer_config *config, const mst_layout *layout, int rank, int size,
+                                mst_queue *queue, const mst_kernels *kernels, mst_optimizer **optimizer_out) {
+    mst_status status = MST_OK;
+    size_t owned = 0;
+    *optimizer_out = NULL;
+    mst_optimizer *o = calloc(1, sizeof *o);
+    MST_CHECK(o, MST_ENOMEM, "creating the optimizer: no memory for %zu bytes", sizeof *o);
+    *o = (mst_optimizer){.config = *config, .layout = layout, .queue = queue, .kernels = kernels};
+    o->shards = calloc(layout->unit_count, sizeof *o->shards);
+    MST_CHECK(o->shards, MST_ENOMEM, "creating the optimizer: no memory for %zu units", layout->unit_count);
+    for (size_t unit = 0; unit < layout->unit_count; unit++) {
+        mst_shard *shard = &o->shards[unit];
+        mst_shard_range(&layout->units[unit], rank, size, &shard->first_block, &shard->blocks);
+        owned += shard->blocks;
+    }
+    MST_TRY(allocate(o, owned, &o->master));
+    MST_TRY(allocate(o, owned, &o->m));
+    MST_TRY(allocate(o, owned, &o->v));
+    size_t offset = 0;
+    for (size_t unit = 0; unit < layout->unit_count; unit++) {
+        mst_shard *shard = &o->shards[unit];
+        shard->master = o->master + offset;
+        shard->m = o->m + offset;
+        shard->v = o->v + offset;
+        offset += shard->blocks * MST_BLOCK;
+    }
+    *optimizer_out = o;
+done:
+    if (status != MST_OK) mst_optimizer_destroy(&o);
+    return status;
+}
+
+void mst_optimizer_destroy(mst_optimizer **optimizer) {
+    mst_optimizer *o = *optimizer;
+    if (!o) return;
+    mst_memory_free(MST_SPACE_DEVICE, &o->master);
+    mst_memory_free(MST_SPACE_DEVICE, &o->m);
+    mst_memory_free(MST_SPACE_DEVICE, &o->v);
+    free(o->shards);
+    free(o);
+    *optimizer = NULL;
+}
+
+size_t mst_optimizer_bytes(const mst_optimizer *optimizer) { return optimizer->bytes; }
+mst_shard *mst_optimizer_shards(mst_optimizer *optimizer) { return optimizer->shards; }
+
+/* x^n by squaring: libm's pow may differ between machines. */
+static double power(double x, uint64_t n) {
+    double result = 1.0;
+    for (; n > 0; n >>= 1, x *= x)
+        if (n & 1) result *= x;
+    return result;
+}
+
+static size_t min_of(size_t a, size_t b) { return a < b ? a : b; }
+static size_t max_of(size_t a, size_t b) { return a > b ? a : b; }
+
+static char *at_block(void *unit_weights, mst_dtype dtype, size_t block) {
+    return (char *)unit_weights + block * MST_BLOCK * mst_dtype_size(dtype);
+}
+
+mst_status mst_optimizer_update(mst_optimizer *o, size_t unit, const float *gradient, double gradient_scale,
+                                double rate, uint64_t update_count, void *unit_weights, mst_dtype weight_dtype) {
+    mst_status status = MST_OK;
+    const mst_shard *shard = &o->shards[unit];
+    const mst_unit *u = &o->layout->units[unit];
+    size_t first = shard->first_block * MST_BLOCK, end = first + shard->blocks * MST_BLOCK; /* elements of the unit */
+    MST_CHECK(update_count >= 1, MST_EINVAL, "optimizer update: number 0; updates count from 1");
+    mst_adamw_args args = {
+        .weight_dtype = weight_dtype,
+        .gradient_scale = gradient_scale,
+        .lr = rate,
+        .beta1 = o->config.beta1,
+        .beta2 = o->config.beta2,
+        .eps = o->config.eps,
+        .correction1 = 1.0 - power(o->config.beta1, update_count),
+        .correction2_sqrt = sqrt(1.0 - power(o->config.beta2, update_count)),
+    };
+    /* The shard cuts tensors; padding between them is left alone, and so stays zero. */
+    for (size_t t = u->first_tensor; t < u->first_tensor + u->tensors; t++) {
+        const mst_tensor *tensor = &o->layout->tensors[t];
+        size_t begin = max_of(first, tensor->offset), stop = min_of(end, tensor->offset + tensor->count);
+        if (begin >= stop) continue;
+        size_t at = begin - first;
+        args.count = stop - begin;
+        args.gradient = gradient + at;
+        args.m = shard->m + at;
+        args.v = shard->v + at;
+        args.master = shard->master + at;
+        args.weight = (char *)unit_weights + begin * mst_dtype_size(weight_dtype);
+        args.weight_decay = tensor->decay ? o->config.weight_decay : 0.0;
+        MST_TRY(o->kernels->adamw(o->queue, &args));
+    }
+done:
+    return status;
+}
+
+mst_status mst_optimizer_write_weights(mst_optimizer *o, size_t unit, void *unit_weights, mst_dtype weight_dtype) {
+    const mst_shard *shard = &o->shards[unit];
+    mst_cast_args args = {
+        .count = shard->blocks * MST_BLOCK,
+        .source = shard->master,
+        .source_dtype = MST_F32,
+        .result = at_block(unit_weights, weight_dtype, shard->first_block),
+        .result_dtype = weight_dtype,
+    };
+    return o->kernels->cast(o->queue, &args);
+}

@@ -1,0 +1,464 @@
+#include "muster/step.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What one microbatch gives to the step, gathered on all ranks. */
+typedef struct record {
+    double loss, zloss;
+    uint64_t valid;
+} record;
+
+/* What one rank says at a step's end. */
+typedef struct message {
+    uint64_t stop_requested;
+    double elapsed;
+    uint64_t culprit; /* this rank's first microbatch whose gradient is not finite; UINT64_MAX: none */
+} message;
+
+struct mst_trainer {
+    mst_trainer_config config;
+    mst_comm *comm; /* not owned, like the next four */
+    mst_data *data;
+    mst_queue *queue;
+    mst_kernels kernels;
+    mst_watchdog *watchdog;
+    mst_layout layout;
+    mst_exchange *exchange;
+    mst_optimizer *optimizer;
+    mst_model *model;
+    mst_position position;
+    size_t first_lane, lanes;  /* this rank's, in every round */
+    double loss_scale;         /* constant of the config: keeps summed gradients near the size of mean ones */
+    int32_t *tokens, *targets; /* [micro * seq_len] */
+    void **gradients;          /* [units] accumulators of the current lane */
+    record *mine;              /* [rounds * lanes here * leaf] this rank's records, in order */
+    record *gathered;          /* [microbatches] in rank order */
+    record *records;           /* [microbatches] in order */
+    double *values;            /* [microbatches] one field of the records */
+    message *messages;         /* [ranks] */
+    size_t *bytes_of, *bytes_of_message; /* [ranks] */
+};
+
+static size_t microbatches(const mst_trainer *t) {
+    return t->config.shape.leaf * t->config.shape.lanes * t->config.shape.rounds;
+}
+
+size_t mst_trainer_samples_per_step(const mst_trainer *trainer) {
+    return microbatches(trainer) * trainer->config.micro;
+}
+
+/* ---- the seams of the model ---- */
+
+static mst_status acquire_weights(void *context, size_t unit, const void **weights_out) {
+    mst_trainer *t = context;
+    mst_watchdog_progress(t->watchdog, "compute", t->position.step);
+    *weights_out = mst_exchange_weights(t->exchange, unit);
+    return MST_OK;
+}
+
+static void release_weights(void *context, size_t unit) {
+    (void)context;
+    (void)unit;
+}
+
+static mst_weight_source weight_source(mst_trainer *t) {
+    return (mst_weight_source){.context = t, .acquire = acquire_weights, .release = release_weights};
+}
+
+static mst_status hand_over_unit(void *context, size_t unit) {
+    mst_trainer *t = context;
+    return mst_exchange_unit_done(t->exchange, unit);
+}
+
+/* ---- life ---- */
+
+/* The largest power of two whose product with the tokens of a microbatch is at most 1: scaling by it is
+ * exact. */
+static double choose_loss_scale(size_t tokens) {
+    return ldexp(1.0, -ilogb((double)tokens));
+}
+
+static mst_status allocate_records(mst_trainer *t) {
+    mst_status status = MST_OK;
+    size_t size = (size_t)mst_comm_size(t->comm), tokens = t->config.micro * t->config.seq_len,
+           all = microbatches(t);
+    size_t here = t->config.shape.rounds * t->lanes * t->config.shape.leaf;
+    t->tokens = calloc(tokens, sizeof *t->tokens);
+    t->targets = calloc(tokens, sizeof *t->targets);
+    t->gradients = calloc(t->layout.unit_count, sizeof *t->gradients);
+    t->mine = calloc(here + 1, sizeof *t->mine);
+    t->gathered = calloc(all, sizeof *t->gathered);
+    t->records = calloc(all, sizeof *t->records);
+    t->values = calloc(all, sizeof *t->values);
+    t->messages = calloc(size, sizeof *t->messages);
+    t->bytes_of = calloc(size, sizeof *t->bytes_of);
+    t->bytes_of_message = calloc(size, sizeof *t->bytes_of_message);
+    MST_CHECK(t->tokens && t->targets && t->gradients && t->mine && t->gathered && t->records && t->values &&
+                  t->messages && t->bytes_of && t->bytes_of_message,
+              MST_ENOMEM, "trainer: out of memory for the records of %zu microbatches", all);
+    for (size_t rank = 0; rank < size; rank++) {
+        size_t first, lanes;
+        mst_lanes_of(t->config.shape.lanes, (int)rank, (int)size, &first, &lanes);
+        t->bytes_of[rank] = t->config.shape.rounds * lanes * t->config.shape.leaf * sizeof(record);
+        t->bytes_of_message[rank] = sizeof(message);
+    }
+done:
+    return status;
+}
+
+/* What can fail on one rank alone; the caller agrees on the result. */
+static mst_status create_local(mst_trainer *t) {
+    mst_status status = MST_OK;
+    int rank = mst_comm_rank(t->comm), size = mst_comm_size(t->comm);
+    const mst_model_options options = {
+        .dtype = t->config.precision, .micro = t->config.micro, .seq_len = t->config.seq_len};
+    mst_lanes_of(t->config.shape.lanes, rank, size, &t->first_lane, &t->lanes);
+    t->loss_scale = choose_loss_scale(t->config.micro * t->config.seq_len);
+    MST_TRY(mst_model_layout(&t->config.model, &t->layout));
+    MST_TRY(mst_model_create(&t->config.model, &t->layout, &options, t->queue, &t->kernels, &t->model));
+    MST_TRY(mst_optimizer_create(&t->config.optimizer, &t->layout, rank, size, t->queue, &t->kernels,
+                                 &t->optimizer));
+    MST_TRY(allocate_records(t));
+done:
+    return status;
+}
+
+mst_status mst_trainer_create(const mst_trainer_config *config, mst_comm *comm, mst_data *data,
+                              mst_queue *queue, const mst_kernels *kernels, mst_watchdog *watchdog,
+                              mst_trainer **trainer_out) {
+    mst_status status = MST_OK;
+    mst_trainer *t = calloc(1, sizeof *t);
+    *trainer_out = NULL;
+    if (t == NULL) {
+        status = mst_error(MST_ENOMEM, "trainer: out of memory");
+    } else {
+        *t = (mst_trainer){.config = *config,
+                           .comm = comm,
+                           .data = data,
+                           .queue = queue,
+                           .kernels = *kernels,
+                           .watchdog = watchdog};
+        status = create_local(t);
+    }
+    MST_TRY(mst_comm_agree(comm, status));
+    MST_TRY(mst_exchange_create(comm, config->transport, &config->shape, config->precision, &t->layout, queue,
+                                &t->kernels, &t->exchange));
+    *trainer_out = t;
+    t = NULL;
+done:
+    mst_trainer_destroy(&t);
+    return status;
+}
+
+void mst_trainer_destroy(mst_trainer **trainer) {
+    mst_trainer *t = *trainer;
+    if (t == NULL) return;
+    mst_exchange_destroy(&t->exchange);
+    mst_optimizer_destroy(&t->optimizer);
+    mst_model_destroy(&t->model);
+    mst_layout_clear(&t->layout);
+    free(t->tokens);
+    free(t->targets);
+    free(t->gradients);
+    free(t->mine);
+    free(t->gathered);
+    free(t->records);
+    free(t->values);
+    free(t->messages);
+    free(t->bytes_of);
+    free(t->bytes_of_message);
+    free(t);
+    *trainer = NULL;
+}
+
+/* Owners write their blocks of the weights from the masters; then all see them. */
+static mst_status publish_masters(mst_trainer *t) {
+    mst_status status = MST_OK;
+    for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++)
+        status = mst_optimizer_write_weights(t->optimizer, unit, mst_exchange_weights(t->exchange, unit),
+                                             t->config.precision);
+    MST_TRY(mst_comm_agree(t->comm, status));
+    MST_TRY(mst_exchange_publish(t->exchange));
+done:
+    return status;
+}
+
+mst_status mst_trainer_init(mst_trainer *trainer) {
+    mst_trainer *t = trainer;
+    mst_status status = MST_OK;
+    mst_shard *shards = mst_optimizer_shards(t->optimizer);
+    for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++) {
+        mst_shard *shard = &shards[unit];
+        mst_watchdog_progress(t->watchdog, "initialise", 0);
+        memset(shard->m, 0, shard->blocks * MST_BLOCK * sizeof *shard->m);
+        memset(shard->v, 0, shard->blocks * MST_BLOCK * sizeof *shard->v);
+        status = mst_model_init_blocks(&t->config.model, &t->layout, unit, t->config.seed, shard->first_block,
+                                       shard->blocks, t->queue, &t->kernels, shard->master);
+    }
+    MST_TRY(mst_comm_agree(t->comm, status));
+    t->position = (mst_position){0};
+    MST_TRY(publish_masters(t));
+done:
+    return status;
+}
+
+mst_status mst_trainer_restore(mst_trainer *trainer, const mst_position *position) {
+    trainer->position = *position;
+    return publish_masters(trainer);
+}
+
+/* ---- a step ---- */
+
+static mst_status compute_microbatch(mst_trainer *t, size_t index, const mst_gradient_sink *sink,
+                                     record *record_out) {
+    mst_status status = MST_OK;
+    const mst_weight_source weights = weight_source(t);
+    mst_loss loss;
+    MST_TRY(mst_data_read(t->data, MST_SPLIT_TRAIN, t->position.samples + index * t->config.micro,
+                          t->config.micro, t->tokens, t->targets));
+    MST_TRY(mst_model_train(t->model, &weights, t->tokens, t->targets, t->loss_scale, t->config.z_coefficient,
+                            sink, &loss));
+    *record_out = (record){loss.loss, loss.zloss, loss.valid};
+done:
+    return status;
+}
+
+static mst_status compute_lane(mst_trainer *t, size_t round, size_t lane, record *records_out) {
+    mst_status status = MST_OK;
+    const mst_sum_shape *shape = &t->config.shape;
+    MST_TRY(mst_exchange_begin_lane(t->exchange, round, lane, t->gradients));
+    for (size_t j = 0; j < shape->leaf; j++) {
+        const bool last = j + 1 == shape->leaf;
+        const mst_gradient_sink sink = {
+            .gradients = t->gradients, .context = t, .unit_done = last ? hand_over_unit : NULL};
+        MST_TRY(compute_microbatch(t, mst_microbatch_index(shape, round, lane, j), &sink, &records_out[j]));
+    }
+done:
+    return status;
+}
+
+static mst_status compute_rounds(mst_trainer *t) {
+    mst_status status = MST_OK;
+    const mst_sum_shape *shape = &t->config.shape;
+    record *next = t->mine;
+    for (size_t round = 0; round < shape->rounds; round++) {
+        mst_status mine = MST_OK;
+        for (size_t i = 0; i < t->lanes && mine == MST_OK; i++, next += shape->leaf)
+            mine = compute_lane(t, round, t->first_lane + i, next);
+        mst_watchdog_waiting(t->watchdog, "exchange", t->position.step);
+        MST_TRY(mst_comm_agree(t->comm, mine));
+        MST_TRY(mst_exchange_end_round(t->exchange, round));
+    }
+done:
+    return status;
+}
+
+/* Gathers all records, and puts them from rank order into the order of microbatches. */
+static mst_status gather_records(mst_trainer *t) {
+    mst_status status = MST_OK;
+    const mst_sum_shape *shape = &t->config.shape;
+    const record *next = t->gathered;
+    const int size = mst_comm_size(t->comm);
+    MST_TRY(mst_comm_allgather(t->comm, t->mine, t->bytes_of, t->gathered));
+    for (int rank = 0; rank < size; rank++) {
+        size_t first, lanes;
+        mst_lanes_of(shape->lanes, rank, size, &first, &lanes);
+        for (size_t round = 0; round < shape->rounds; round++)
+            for (size_t lane = first; lane < first + lanes; lane++)
+                for (size_t j = 0; j < shape->leaf; j++)
+                    t->records[mst_microbatch_index(shape, round, lane, j)] = *next++;
+    }
+done:
+    return status;
+}
+
+static mst_status gather_messages(mst_trainer *t, const message *mine) {
+    return mst_comm_allgather(t->comm, mine, t->bytes_of_message, t->messages);
+}
+
+static mst_status exchange_notices(mst_trainer *t, mst_notice *notice) {
+    mst_status status = MST_OK;
+    const message mine = {.stop_requested = notice->stop_requested, .elapsed = notice->elapsed};
+    MST_TRY(gather_messages(t, &mine));
+    notice->elapsed = t->messages[0].elapsed;
+    for (int rank = 0; rank < mst_comm_size(t->comm); rank++)
+        if (t->messages[rank].stop_requested) notice->stop_requested = true;
+done:
+    return status;
+}
+
+/* Means of the losses over all valid tokens, and the scale that turns the summed gradient into the mean
+ * gradient. */
+static void summarise_losses(mst_trainer *t, mst_step_report *report, double *mean_scale_out) {
+    const size_t all = microbatches(t);
+    report->valid = 0;
+    report->culprit = SIZE_MAX;
+    for (size_t i = 0; i < all; i++) {
+        report->valid += t->records[i].valid;
+        if (report->culprit == SIZE_MAX && !(isfinite(t->records[i].loss) && isfinite(t->records[i].zloss)))
+            report->culprit = i;
+    }
+    const double count = report->valid == 0 ? 1.0 : (double)report->valid;
+    for (size_t i = 0; i < all; i++) t->values[i] = t->records[i].loss;
+    report->loss = mst_ordered_sum_values(&t->config.shape, t->values) / count;
+    for (size_t i = 0; i < all; i++) t->values[i] = t->records[i].zloss;
+    report->zloss = mst_ordered_sum_values(&t->config.shape, t->values) / count;
+    *mean_scale_out = 1.0 / (count * t->loss_scale);
+}
+
+static mst_status update_shards(mst_trainer *t, double gradient_scale, double rate) {
+    mst_status status = MST_OK;
+    for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++) {
+        mst_watchdog_progress(t->watchdog, "update", t->position.step);
+        status = mst_optimizer_update(t->optimizer, unit, mst_exchange_gradient(t->exchange, unit),
+                                      gradient_scale, rate, t->position.updates + 1,
+                                      mst_exchange_weights(t->exchange, unit), t->config.precision);
+    }
+    mst_watchdog_waiting(t->watchdog, "publish", t->position.step);
+    MST_TRY(mst_comm_agree(t->comm, status));
+    MST_TRY(mst_exchange_publish(t->exchange));
+    t->position.updates++;
+done:
+    return status;
+}
+
+static bool all_finite(const mst_layout *layout, void *const *gradients) {
+    for (size_t unit = 0; unit < layout->unit_count; unit++) {
+        const float *gradient = gradients[unit];
+        for (size_t i = 0; i < layout->units[unit].blocks * MST_BLOCK; i++)
+            if (!isfinite(gradient[i])) return false;
+    }
+    return true;
+}
+
+/*
+ * Names the first microbatch whose own gradient is not finite, by computing this step's microbatches once
+ * more, one by one: the weights have not changed, so each gives what it gave. Nothing is handed to the
+ * exchange.
+ */
+static mst_status find_culprit(mst_trainer *t, mst_step_report *report) {
+    mst_status status = MST_OK, mine = MST_OK;
+    const mst_sum_shape *shape = &t->config.shape;
+    const mst_gradient_sink sink = {.gradients = t->gradients};
+    const size_t here = t->lanes * shape->leaf; /* microbatches of a round */
+    message found = {.culprit = UINT64_MAX};
+    for (size_t i = 0; i < shape->rounds * here && mine == MST_OK && found.culprit == UINT64_MAX; i++) {
+        const size_t lane = t->first_lane + i % here / shape->leaf;
+        const size_t index = mst_microbatch_index(shape, i / here, lane, i % shape->leaf);
+        record ignored;
+        mine = mst_exchange_clear_lane(t->exchange, t->gradients);
+        if (mine == MST_OK) mine = compute_microbatch(t, index, &sink, &ignored);
+        if (mine == MST_OK && !all_finite(&t->layout, t->gradients)) found.culprit = index;
+    }
+    MST_TRY(mst_comm_agree(t->comm, mine));
+    MST_TRY(gather_messages(t, &found));
+    for (int rank = 0; rank < mst_comm_size(t->comm); rank++)
+        if (t->messages[rank].culprit < report->culprit) report->culprit = (size_t)t->messages[rank].culprit;
+done:
+    return status;
+}
+
+mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_report *report_out) {
+    mst_trainer *t = trainer;
+    mst_status status = MST_OK;
+    double norm2 = 0, mean_scale = 1;
+    *report_out = (mst_step_report){0};
+    MST_TRY(compute_rounds(t));
+    MST_TRY(gather_records(t));
+    MST_TRY(exchange_notices(t, notice));
+    summarise_losses(t, report_out, &mean_scale);
+    MST_TRY(mst_exchange_norm2(t->exchange, &norm2));
+    report_out->grad_norm = sqrt(norm2) * mean_scale;
+    report_out->rate = mst_schedule_rate(&t->config.schedule, t->position.step);
+    report_out->finite =
+        isfinite(report_out->loss) && isfinite(report_out->zloss) && isfinite(report_out->grad_norm);
+    const double clip_norm = t->config.optimizer.clip_norm;
+    /* The small constant is PyTorch's, so that clipped runs can be compared. */
+    report_out->clip = clip_norm > 0 ? fmin(1.0, clip_norm / (report_out->grad_norm + 1e-6)) : 1.0;
+    report_out->updated = report_out->finite && report_out->valid > 0;
+    if (report_out->updated) MST_TRY(update_shards(t, mean_scale * report_out->clip, report_out->rate));
+    if (!report_out->finite && report_out->culprit == SIZE_MAX) MST_TRY(find_culprit(t, report_out));
+    t->position.step++;
+    t->position.samples += mst_trainer_samples_per_step(t);
+    t->position.tokens += report_out->valid;
+done:
+    return status;
+}
+
+/* ---- evaluation ---- */
+
+/* Fixed number of microbatches between gathers, whatever the rank count. */
+enum { EVALUATION_CHUNK = 64 };
+
+static mst_status evaluate_chunk(mst_trainer *t, uint64_t first, size_t count, double *loss,
+                                 uint64_t *valid) {
+    mst_status status = MST_OK, mine = MST_OK;
+    const mst_weight_source weights = weight_source(t);
+    const size_t rank = (size_t)mst_comm_rank(t->comm), size = (size_t)mst_comm_size(t->comm);
+    record all[EVALUATION_CHUNK] = {{0}}, here[EVALUATION_CHUNK] = {{0}};
+    size_t bytes_of[1024], begin = count * rank / size, end = count * (rank + 1) / size;
+    MST_CHECK(size <= 1024, MST_EUNSUPPORTED, "evaluation: %zu ranks are more than 1024", size);
+    for (size_t r = 0; r < size; r++)
+        bytes_of[r] = (count * (r + 1) / size - count * r / size) * sizeof(record);
+    for (size_t i = begin; i < end && mine == MST_OK; i++) {
+        mst_loss one = {0};
+        mine = mst_data_read(t->data, MST_SPLIT_HELDOUT, (first + i) * t->config.micro, t->config.micro,
+                             t->tokens, t->targets);
+        if (mine == MST_OK) mine = mst_model_loss(t->model, &weights, t->tokens, t->targets, &one);
+        here[i - begin] = (record){one.loss, one.zloss, one.valid};
+    }
+    mst_watchdog_waiting(t->watchdog, "evaluate", t->position.step);
+    MST_TRY(mst_comm_agree(t->comm, mine));
+    MST_TRY(mst_comm_allgather(t->comm, here, bytes_of, all));
+    for (size_t i = 0; i < count; i++) {
+        *loss += all[i].loss;
+        *valid += all[i].valid;
+    }
+done:
+    return status;
+}
+
+mst_status mst_trainer_evaluate(mst_trainer *trainer, uint64_t batches, double *loss_out,
+                                uint64_t *valid_out) {
+    mst_trainer *t = trainer;
+    mst_status status = MST_OK;
+    const uint64_t whole = mst_data_samples(t->data, MST_SPLIT_HELDOUT) / t->config.micro;
+    const uint64_t count = batches < whole ? batches : whole;
+    double loss = 0;
+    uint64_t valid = 0;
+    for (uint64_t first = 0; first < count; first += EVALUATION_CHUNK) {
+        const uint64_t left = count - first;
+        MST_TRY(evaluate_chunk(t, first, left < EVALUATION_CHUNK ? (size_t)left : EVALUATION_CHUNK, &loss,
+                               &valid));
+    }
+    *loss_out = valid == 0 ? NAN : loss / (double)valid;
+    *valid_out = valid;
+done:
+    return status;
+}
+
+/* ---- what others ask ---- */
+
+const mst_position *mst_trainer_position(const mst_trainer *trainer) {
+    return &trainer->position;
+}
+const mst_layout *mst_trainer_layout(const mst_trainer *trainer) {
+    return &trainer->layout;
+}
+mst_shard *mst_trainer_shards(mst_trainer *trainer) {
+    return mst_optimizer_shards(trainer->optimizer);
+}
+const char *mst_trainer_transport(const mst_trainer *trainer) {
+    return mst_exchange_transport(trainer->exchange);
+}
+
+size_t mst_trainer_bytes(const mst_trainer *trainer) {
+    return mst_exchange_bytes(trainer->exchange) + mst_optimizer_bytes(trainer->optimizer) +
+           mst_model_bytes(trainer->model);
+}
+
+mst_flops mst_trainer_flops(const mst_trainer *trainer) {
+    return mst_model_flops(&trainer->config.model, &trainer->layout, trainer->config.seq_len);
+}
