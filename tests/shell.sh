@@ -24,7 +24,12 @@ expect() {
   local want=$1 got=0
   shift
   checks=$((checks + 1))
-  timeout 120 "$@" >"$work/out" 2>"$work/err" || got=$?
+  if [ "$1" = ranks ]; then
+    shift
+    ranks "$@" >"$work/out" 2>"$work/err" || got=$?
+  else
+    timeout 120 "$@" >"$work/out" 2>"$work/err" || got=$?
+  fi
   [ "$got" = "$want" ] && return
   fail "exit code $got, not $want: $*"
   sed 's/^/    | /' "$work/err" >&2
@@ -42,7 +47,11 @@ says() {
 ranks() {
   local n=$1
   shift
-  if [ "$n" = 1 ]; then "$@"; else mpirun --oversubscribe --bind-to none --mca btl self,vader -n "$n" "$@"; fi
+  if [ "$n" = 1 ]; then
+    timeout 120 "$@"
+  else
+    timeout 120 mpirun --oversubscribe --bind-to none --mca btl self,vader -n "$n" "$@"
+  fi
 }
 
 skip() {

@@ -17,9 +17,9 @@
  */
 typedef struct cli_option {
     const char *name;     /* without the dashes */
-    char letter;          /* of the short form, or 0 */
     const char *argument; /* name of its value in the help, such as "FILE"; NULL: a flag */
     const char *help;     /* what it does; states the default */
+    char letter;          /* of the short form, or 0 */
     bool required;
     bool repeated; /* every value counts (cli_texts); otherwise the last one does */
 } cli_option;
@@ -84,6 +84,11 @@ const char *const *cli_operands(const cli_args *args);
 
 /** Prints a command's help, generated from its table. */
 void cli_help(const cli_command *command, FILE *file);
+
+/** Prints this thread's error message on the first rank, the first time that it is called with a failure.
+ * main does so at the end; a command of several ranks does it before it leaves the job, since a launcher
+ * kills the others when one has failed. */
+void cli_print_error(mst_status status);
 
 /** 0 done; 1 the work failed; 2 the command or config is wrong; 75 stopped early on request with a good
  * checkpoint. */

@@ -14,8 +14,8 @@ static const cli_option options[] = {{.name = "tensors", .help = "list all tenso
                                      {.name = "config", .help = "print only the config, as YAML"},
                                      {0}};
 
-/* A text out of the file (UTF-8, but otherwise anything): control characters, also the two-byte ones that some terminals
- * obey, are not printed as they are. */
+/* A text out of the file (UTF-8, but otherwise anything): control characters, also the two-byte ones that
+ * some terminals obey, are not printed as they are. */
 static void put_text(const char *text, const char *kept) {
     for (; *text != '\0'; text++) {
         const unsigned char byte = (unsigned char)*text, next = (unsigned char)text[1];
@@ -65,7 +65,8 @@ static void put_model(const mst_manifest *manifest) {
 
 static void put_progress(const mst_checkpoint_meta *meta) {
     char number[4][32];
-    printf("%-14s %s (%s updates)\n", "step", grouped(meta->step, number[0]), grouped(meta->updates, number[1]));
+    printf("%-14s %s (%s updates)\n", "step", grouped(meta->step, number[0]),
+           grouped(meta->updates, number[1]));
     printf("%-14s %s tokens in %s samples\n", "trained on", grouped(meta->tokens, number[2]),
            grouped(meta->samples, number[3]));
 }
@@ -84,7 +85,8 @@ static void put_tensors(const mst_manifest *manifest) {
         const mst_manifest_tensor *tensor = &manifest->tensors[i];
         char shape[64], number[32];
         int length = snprintf(shape, sizeof shape, "[%zu", tensor->shape[0]);
-        if (tensor->dims == 2) length += snprintf(shape + length, sizeof shape - (size_t)length, ", %zu", tensor->shape[1]);
+        if (tensor->dims == 2)
+            length += snprintf(shape + length, sizeof shape - (size_t)length, ", %zu", tensor->shape[1]);
         snprintf(shape + length, sizeof shape - (size_t)length, "]");
         printf("  %-52s f32 %-18s %15s\n", tensor->name, shape, grouped(tensor->count, number));
     }
@@ -96,7 +98,8 @@ static mst_status check_file(const char *folder, const mst_manifest_file *file) 
     struct stat facts;
     snprintf(path, sizeof path, "%s/%s", folder, file->name);
     if (stat(path, &facts) != 0)
-        return mst_error(MST_EIO, "%s is missing: model.h5 would show NaN in its place, without an error", path);
+        return mst_error(MST_EIO, "%s is missing: model.h5 would show NaN in its place, without an error",
+                         path);
     if ((uint64_t)facts.st_size != file->bytes)
         return mst_error(MST_EFORMAT, "%s has %llu bytes, the manifest says %" PRIu64, path,
                          (unsigned long long)facts.st_size, file->bytes);
@@ -148,6 +151,7 @@ const cli_command cli_inspect = {
                    "tensor whole, under its Hugging Face name.",
     .operands = operands,
     .options = options,
-    .example = "muster inspect runs/tiny-llama --tensors\nmuster inspect runs/tiny-llama --config > again.yaml",
+    .example =
+        "muster inspect runs/tiny-llama --tensors\nmuster inspect runs/tiny-llama --config > again.yaml",
     .run = run,
 };

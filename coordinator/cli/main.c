@@ -7,11 +7,13 @@
 #include "muster/nearest.h"
 
 static const cli_command *const commands[] = {
-#define CLI_ADDRESS(command) &command,
+#define CLI_ADDRESS(command) &(command),
     CLI_COMMANDS(CLI_ADDRESS)
 #undef CLI_ADDRESS
 };
-enum { COMMANDS = sizeof commands / sizeof *commands };
+#define CLI_COUNT(command) +1
+enum { COMMANDS = 0 CLI_COMMANDS(CLI_COUNT) };
+#undef CLI_COUNT
 
 /* How many of the words name this command: 0 if they do not, else 1 or 2. */
 static int words_named(const cli_command *command, int count, char *const *words) {
@@ -113,12 +115,19 @@ static mst_status run(int count, char *const *words) {
     return run_command(count, words, false);
 }
 
+void cli_print_error(mst_status status) {
+    static bool printed;
+    if (status == MST_OK || printed) return;
+    printed = true;
+    fflush(stdout);
+    /* All ranks of a job have the same failure, unless they could not even join it. */
+    if (cli_launcher_rank() == 0 || status == MST_EMPI) fprintf(stderr, "muster: %s\n", mst_error_message());
+}
+
 int main(int argc, char **argv) {
     mst_status status = run(argc - 1, argv + 1);
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == MST_OK)
         status = mst_error(MST_EIO, "cannot write to standard output: %s", strerror(errno));
-    /* All ranks of a job have the same failure, unless they could not even join it. */
-    if (status != MST_OK && (cli_launcher_rank() == 0 || status == MST_EMPI))
-        fprintf(stderr, "muster: %s\n", mst_error_message());
+    cli_print_error(status);
     return cli_exit_code(status);
 }

@@ -28,8 +28,9 @@ const char *config_quote(const char *text, char quoted_out[CONFIG_QUOTE_MAX]) {
     size_t used = 0, i = 0;
     quoted_out[used++] = '\'';
     for (; text[i] != '\0' && i < ROOM; i++) {
-        unsigned char c = (unsigned char)text[i];
-        quoted_out[used++] = c < 0x20 || c == 0x7f ? '?' : text[i];
+        bool control = (unsigned char)text[i] < 0x20 || text[i] == 0x7f;
+        quoted_out[used++] = text[i];
+        if (control) quoted_out[used - 1] = '?';
     }
     /* Do not cut a UTF-8 character in two: drop what has begun. */
     if (text[i] != '\0') {

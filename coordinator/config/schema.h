@@ -20,16 +20,16 @@ typedef struct config_key {
     config_kind kind;
     size_t offset, size; /* of the member of mst_config */
 
-    uint64_t low, high;               /* WHOLE: both allowed */
-    double real_low, real_high;       /* REAL */
-    bool low_excluded, high_excluded; /* REAL: the bound itself is not allowed */
-    const char *const *names;         /* ENUM: ends with NULL */
-    const char *fallback; /* the default, as it would stand in the file; NULL: required or derived */
-    const char *derived;  /* in words, where the default depends on other keys (check.c computes it) */
-    const char *example;  /* a value for --help-config where there is no fallback */
-    const char *unit;     /* or NULL */
-    bool fixed;           /* part of what defines the run's bits: may not change once it has begun */
+    uint64_t low, high;         /* WHOLE: both allowed */
+    double real_low, real_high; /* REAL */
+    const char *const *names;   /* ENUM: ends with NULL */
+    const char *fallback;       /* the default, as it would stand in the file; NULL: required or derived */
+    const char *derived;        /* in words, where the default depends on other keys (check.c computes it) */
+    const char *example;        /* a value for --help-config where there is no fallback */
+    const char *unit;           /* or NULL */
     const char *meaning;
+    bool low_excluded, high_excluded; /* REAL: the bound itself is not allowed */
+    bool fixed; /* part of what defines the run's bits: may not change once it has begun */
 } config_key;
 
 typedef struct config_section {

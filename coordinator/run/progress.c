@@ -109,12 +109,12 @@ static void put_words(const mst_progress *p, words *w) {
 
 /* ---- plain lines ---- */
 
-static void print_plain(mst_progress *p) {
+static void print_plain(mst_progress *p, bool goes_on) {
     words w;
     put_words(p, &w);
     fprintf(p->file, "step %s  %s  norm %.3f  lr %.2e  %s  %s", w.step, w.loss, p->grad_norm,
             p->learning_rate, w.speed, w.flops);
-    if (w.left[0] != '\0' && p->step < p->total) fprintf(p->file, "  %s", w.left);
+    if (goes_on && w.left[0] != '\0') fprintf(p->file, "  %s", w.left);
     fputc('\n', p->file);
     fflush(p->file);
     p->pending = false;
@@ -124,7 +124,7 @@ static void print_plain(mst_progress *p) {
 
 static size_t columns_of(FILE *file) {
     struct winsize size;
-    if (ioctl(fileno(file), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return COLUMNS_UNKNOWN;
+    if (ioctl(fileno(file), TIOCGWINSZ, &size) != 0 || size.ws_col < 2) return COLUMNS_UNKNOWN;
     return size.ws_col;
 }
 
@@ -160,7 +160,8 @@ static void draw(mst_progress *p) {
     words w;
     put_words(p, &w);
     size_t columns = columns_of(p->file), gap = 2;
-    size_t room = columns > 1 ? columns - 1 : 1; /* the last column would wrap on some terminals */
+    size_t room =
+        columns > 10 ? columns - 3 : columns - 1; /* a terminal echoes ^C at the end; it must not wrap */
     char percent[8] = "";
     if (p->total > 0)
         snprintf(percent, sizeof percent, "%3.0f%%", floor(100.0 * (double)p->step / (double)p->total));
@@ -247,7 +248,7 @@ void mst_progress_step(mst_progress *p, const mst_metrics_step_fields *fields) {
     if (p->live)
         draw(p);
     else
-        print_plain(p);
+        print_plain(p, !last);
 }
 
 void mst_progress_message(mst_progress *p, const char *format, ...) {
@@ -267,7 +268,7 @@ void mst_progress_end(mst_progress **progress) {
     mst_progress *p = *progress;
     if (p == NULL) return;
     hide(p);
-    if (p->any && p->pending) print_plain(p);
+    if (p->any && p->pending) print_plain(p, false);
     fflush(p->file);
     free(p);
     *progress = NULL;

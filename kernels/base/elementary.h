@@ -1,6 +1,7 @@
 /*
- * Logarithm and cosine in fp64 without a mathematics library: only +, -, *, / and integer operations, which IEEE 754
- * defines to the last bit, so every compiler and every machine gives the same bits. Private to this room and its test.
+ * Logarithm and cosine in fp64 without a mathematics library: only +, -, *, / and integer operations, which
+ * IEEE 754 defines to the last bit, so every compiler and every machine gives the same bits. Private to this
+ * room and its test.
  */
 #ifndef MUSTER_BASE_ELEMENTARY_H
 #define MUSTER_BASE_ELEMENTARY_H
@@ -10,8 +11,8 @@
 
 /*
  * Natural logarithm of a normal number x > 0, within 4 units of 2^-53 relative to the result.
- * x = 2^e m with sqrt(1/2) < m < sqrt(2); log m = 2 artanh(f) with f = (m - 1) / (m + 1), |f| < 0.1716, by its power
- * series: the first term left out, f^25 / 25, is below 2^-64 of the sum.
+ * x = 2^e m with sqrt(1/2) < m < sqrt(2); log m = 2 artanh(f) with f = (m - 1) / (m + 1), |f| < 0.1716, by
+ * its power series: the first term left out, f^25 / 25, is below 2^-64 of the sum.
  */
 static inline double elementary_log(double x) {
     static const double ln2_high = 0x1.62e42fefa3800p-1; /* 42 bits of ln 2: e times this is exact */
@@ -35,8 +36,9 @@ static inline double elementary_log(double x) {
 
 /*
  * cos(2 pi turns) for 0 <= turns < 1, within 4 units of 2^-53 relative to the result.
- * The nearest multiple of a quarter turn is taken off exactly; what is left, |angle| <= pi / 4, goes into the Taylor
- * series of cos or sin: the first terms left out, angle^20 / 20! and angle^19 / 19!, are below 2^-60 of the sum.
+ * The nearest multiple of a quarter turn is taken off exactly; what is left, |angle| <= pi / 4, goes into the
+ * Taylor series of cos or sin: the first terms left out, angle^20 / 20! and angle^19 / 19!, are below 2^-60
+ * of the sum.
  */
 static inline double elementary_cos_turns(double turns) {
     static const double half_pi = 0x1.921fb54442d18p0;

@@ -6,10 +6,12 @@
 #include "elementary.h"
 
 /*
- * Purposes and redraws share one 64-bit key with the seed. An odd multiplier makes the map one to one in the seed for each
- * variant, and in the variant for each seed.
+ * Purposes and redraws share one 64-bit key with the seed. An odd multiplier makes the map one to one in the
+ * seed for each variant, and in the variant for each seed.
  */
-static uint64_t key_of(uint64_t seed, uint64_t variant) { return seed ^ (variant * 0xd1342543de82ef95u); }
+static uint64_t key_of(uint64_t seed, uint64_t variant) {
+    return seed ^ (variant * 0xd1342543de82ef95u);
+}
 
 /* The key of the n-th redraw of a rejected deviate; n = 0 is the key of mst_random_bits. */
 static uint64_t redraw_key(uint64_t seed, mst_random_purpose purpose, uint64_t n) {
@@ -37,9 +39,12 @@ static void philox(uint64_t key, uint64_t a, uint64_t b, uint32_t out[4]) {
 }
 
 /* The top 53 of 64 random bits. */
-static uint64_t bits53(uint32_t low, uint32_t high) { return ((uint64_t)high << 32 | low) >> 11; }
+static uint64_t bits53(uint32_t low, uint32_t high) {
+    return ((uint64_t)high << 32 | low) >> 11;
+}
 
-void mst_random_bits(uint64_t seed, mst_random_purpose purpose, uint64_t a, uint64_t b, uint32_t bits_out[4]) {
+void mst_random_bits(uint64_t seed, mst_random_purpose purpose, uint64_t a, uint64_t b,
+                     uint32_t bits_out[4]) {
     philox(redraw_key(seed, purpose, 0), a, b, bits_out);
 }
 
@@ -53,7 +58,8 @@ double mst_random_normal(uint64_t seed, mst_random_purpose purpose, uint64_t a, 
     for (uint64_t n = 0;; n++) {
         uint32_t bits[4];
         philox(redraw_key(seed, purpose, n), a, b, bits);
-        double radius_uniform = (double)(bits53(bits[0], bits[1]) + 1) * 0x1p-53; /* (0, 1]: its logarithm exists */
+        double radius_uniform =
+            (double)(bits53(bits[0], bits[1]) + 1) * 0x1p-53; /* (0, 1]: its logarithm exists */
         double turns = (double)bits53(bits[2], bits[3]) * 0x1p-53;
         double z = sqrt(-2.0 * elementary_log(radius_uniform)) * elementary_cos_turns(turns);
         if (!(limit > 0.0) || fabs(z) <= limit) return z;
@@ -67,13 +73,15 @@ static uint64_t feistel_round(uint64_t key, uint64_t stream, unsigned round, uin
     return bits[0] & mask;
 }
 
-uint64_t mst_random_permute(uint64_t seed, mst_random_purpose purpose, uint64_t stream, uint64_t count, uint64_t index) {
+uint64_t mst_random_permute(uint64_t seed, mst_random_purpose purpose, uint64_t stream, uint64_t count,
+                            uint64_t index) {
     enum { ROUNDS = 6 };
     unsigned half = 0; /* bits of each half: 2^(2 half) >= count */
     while (half < 32 && (uint64_t)1 << (2 * half) < count) half++;
     uint64_t mask = ((uint64_t)1 << half) - 1, key = redraw_key(seed, purpose, 0);
-    /* The network permutes [0, 2^(2 half)), so walking from an index in range comes back into range, at the latest at the
-     * index itself. The range is more than a quarter of the whole: fewer than four steps on average. */
+    /* The network permutes [0, 2^(2 half)), so walking from an index in range comes back into range, at the
+     * latest at the index itself. The range is more than a quarter of the whole: fewer than four steps on
+     * average. */
     do {
         uint64_t left = index >> half, right = index & mask;
         for (unsigned round = 0; round < ROUNDS; round++) {

@@ -78,8 +78,8 @@ done:
 
 /*
  * (1 + tanh(z)) / 2 = logistic(2 z), which does not cancel for negative z. 2 z = x (linear + cubic x^2), with
- * linear = 2 sqrt(2 / pi) and cubic = 0.044715 linear. From x^2 = 400 on the logistic function is 0 or 1 in fp32: held
- * there, so that nothing overflows.
+ * linear = 2 sqrt(2 / pi) and cubic = 0.044715 linear. From x^2 = 400 on the logistic function is 0 or 1 in
+ * fp32: held there, so that nothing overflows.
  */
 static const float gelu_linear = 1.59576912f, gelu_cubic = 0.0713548163f, gelu_square_max = 400.0f;
 

@@ -64,4 +64,6 @@ done:
     return status;
 }
 
-void MST_AT_LEVEL(mst_cpu_fill_adamw)(mst_kernels *table) { table->adamw = mst_adamw_cpu; }
+void MST_AT_LEVEL(mst_cpu_fill_adamw)(mst_kernels *table) {
+    table->adamw = mst_adamw_cpu;
+}

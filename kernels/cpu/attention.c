@@ -1,5 +1,5 @@
-/* Causal attention, forward: a tile of queries visits the tiles of keys that it sees, with a running maximum and sum per
- * query. Dao et al. 2022. */
+/* Causal attention, forward: a tile of queries visits the tiles of keys that it sees, with a running maximum
+ * and sum per query. Dao et al. 2022. */
 #include "attention.h"
 
 #include "cpu_math.h"
@@ -16,7 +16,7 @@ typedef struct forward_job {
 
 /* A strip of queries on its way. */
 typedef struct strip {
-    float *panel;   /* [head_dim, STRIP] scaled queries */
+    float *panel;   /* [width, STRIP] scaled queries */
     float *out;     /* [STRIP, width] sum of exp(score - maximum) v */
     float *maximum; /* [STRIP] */
     float *sum;     /* [STRIP] of exp(score - maximum) */
@@ -29,14 +29,14 @@ typedef struct forward_memory {
     float *rows;          /* [STRIP, width] */
 } forward_memory;
 
-static size_t forward_floats(size_t head_dim, size_t width) {
-    return STRIPS * STRIP * (head_dim + width + 2) + KEYS * (2 * width + STRIP) + STRIP * width;
+static size_t forward_floats(size_t width) {
+    return STRIPS * STRIP * (2 * width + 2) + KEYS * (2 * width + STRIP) + STRIP * width;
 }
 
-static forward_memory lay_out(float *memory, size_t head_dim, size_t width) {
+static forward_memory lay_out(float *memory, size_t width) {
     forward_memory m;
     for (size_t i = 0; i < STRIPS; i++) {
-        m.strips[i].panel = take(&memory, head_dim * STRIP);
+        m.strips[i].panel = take(&memory, width * STRIP);
         m.strips[i].out = take(&memory, STRIP * width);
         m.strips[i].maximum = take(&memory, STRIP);
         m.strips[i].sum = take(&memory, STRIP);
@@ -48,12 +48,13 @@ static forward_memory lay_out(float *memory, size_t head_dim, size_t width) {
     return m;
 }
 
-static void begin_strip(const forward_job *job, size_t sequence, size_t head, size_t query, float *rows, strip *s) {
+static void begin_strip(const forward_job *job, size_t sequence, size_t head, size_t query, float *rows,
+                        strip *s) {
     const mst_attention_args *a = job->args;
     size_t count = smaller(STRIP, a->seq_len - query);
     const void *q = element(a->q, token_offset(a, sequence, query, a->ldq, head), a->dtype);
     pack_rows(q, a->dtype, a->ldq, count, STRIP, a->head_dim, (float)a->scale, rows, job->width);
-    transpose_strip(rows, job->width, a->head_dim, s->panel);
+    transpose_strip(rows, job->width, s->panel);
     for (size_t i = 0; i < STRIP * job->width; i++) s->out[i] = 0.0f;
     for (size_t i = 0; i < STRIP; i++) {
         s->maximum[i] = -__builtin_inff();
@@ -62,9 +63,9 @@ static void begin_strip(const forward_job *job, size_t sequence, size_t head, si
 }
 
 /*
- * Turns scores into weights exp(score - maximum), and gives the factor for what was summed under the former maximum.
- * A maximum of -inf (all scores so far are -inf) is taken as 0, so that the weights are 0 and not NaN. `masked`: some
- * keys come after some queries; query - key is `distance`.
+ * Turns scores into weights exp(score - maximum), and gives the factor for what was summed under the former
+ * maximum. A maximum of -inf (all scores so far are -inf) is taken as 0, so that the weights are 0 and not
+ * NaN. `masked`: some keys come after some queries; query - key is `distance`.
  */
 MST_INLINE void weigh(float *scores, size_t keys, ptrdiff_t distance, bool masked, strip *s, float *factor) {
     float base[STRIP], sum[STRIP] = {0};
@@ -98,7 +99,8 @@ MST_INLINE void weigh(float *scores, size_t keys, ptrdiff_t distance, bool maske
 }
 
 /* One strip of queries meets one tile of keys. */
-static void visit(const forward_job *job, const forward_memory *m, strip *s, size_t query, size_t key, size_t keys) {
+static void visit(const forward_job *job, const forward_memory *m, strip *s, size_t query, size_t key,
+                  size_t keys) {
     size_t width = job->width, seen = smaller(keys, query + STRIP - key);
     float factor[STRIP];
     multiply_scores(round_up(seen, MR), job->args->head_dim, m->keys, width, s->panel, m->scores);
@@ -118,7 +120,8 @@ static float log_sum_exp(float maximum, float sum) {
     return (float)((double)maximum + elementary_log((double)sum));
 }
 
-MST_INLINE void store_row(void *out, size_t at, mst_dtype dtype, const float *row, float sum, size_t head_dim) {
+MST_INLINE void store_row(void *out, size_t at, mst_dtype dtype, const float *row, float sum,
+                          size_t head_dim) {
     float scale = 1.0f / sum;
 #pragma omp simd
     for (size_t d = 0; d < head_dim; d++) store(out, at + d, dtype, row[d] * scale);
@@ -148,8 +151,9 @@ static mst_status forward_task(void *context, size_t task, int thread) {
     size_t first = tile * QUERIES, end = smaller(a->seq_len, first + QUERIES);
     size_t strips = tiles_of(end - first, STRIP);
     float *memory = mst_queue_scratch(job->queue, thread, job->scratch_bytes);
-    MST_CHECK(memory != NULL, MST_ENOMEM, "attention_forward: no memory for %zu bytes of scratch", job->scratch_bytes);
-    forward_memory m = lay_out(memory, a->head_dim, job->width);
+    MST_CHECK(memory != NULL, MST_ENOMEM, "attention_forward: no memory for %zu bytes of scratch",
+              job->scratch_bytes);
+    forward_memory m = lay_out(memory, job->width);
     for (size_t i = 0; i < strips; i++)
         begin_strip(job, sequence, head, first + i * STRIP, m.rows, &m.strips[i]);
     for (size_t key = 0; key < end; key += KEYS) {
@@ -175,7 +179,7 @@ static mst_status mst_attention_forward_cpu(mst_queue *queue, const mst_attentio
     forward_job job = {.args = args, .queue = queue};
     job.width = round_up(args->head_dim, PAD);
     job.tiles = tiles_of(args->seq_len, QUERIES);
-    job.scratch_bytes = forward_floats(args->head_dim, job.width) * sizeof(float);
+    job.scratch_bytes = forward_floats(job.width) * sizeof(float);
     for (int thread = 0; thread < mst_queue_threads(queue); thread++)
         MST_CHECK(mst_queue_scratch(queue, thread, job.scratch_bytes) != NULL, MST_ENOMEM,
                   "attention_forward: no memory for %zu bytes of scratch per thread", job.scratch_bytes);

@@ -1,10 +1,11 @@
 /*
- * What both passes of attention share. Queries are taken in strips of STRIP that stand side by side in vector lanes:
- * scores[key][query], so that maxima and sums over keys need no sum across lanes. Every product is a block of MR rows by
- * NR columns whose elements are each summed in order of depth by fma_f32, so MR, NR and the vector length change no bit.
+ * What both passes of attention share. Queries are taken in strips of STRIP that stand side by side in vector
+ * lanes: scores[key][query], so that maxima and sums over keys need no sum across lanes. Every product is a
+ * block of MR rows by NR columns whose elements are each summed in order of depth by fma_f32, so MR, NR and
+ * the vector length change no bit.
  *
- * Token t sees tokens 0 to t, and exactly these: a key after the query takes part in no product with it, not even times
- * zero, because its elements may be infinite or NaN.
+ * Token t sees tokens 0 to t, and exactly these: a key after the query takes part in no product with it, not
+ * even times zero, because its elements may be infinite or NaN.
  *
  * Private to attention*.c.
  */
@@ -16,7 +17,8 @@
 /** Sets the slot of the backward pass. */
 mst_cpu_fill_fn MST_AT_LEVEL(mst_cpu_fill_attention_grad);
 
-/* Vectors by the compilers' extension: plain loops over local arrays stay in registers with gcc, but not with clang. */
+/* Vectors by the compilers' extension: plain loops over local arrays stay in registers with gcc, but not with
+ * clang. */
 #if defined(__AVX512F__)
 enum { MR = 8, VECTOR = 16 };
 #elif defined(__AVX2__)
@@ -27,16 +29,20 @@ enum { MR = 4, VECTOR = 4 };
 typedef float vector __attribute__((vector_size(4 * VECTOR), aligned(4), may_alias));
 
 enum {
-    STRIP = 32,              /* queries side by side */
-    STRIPS = 4,              /* strips that one visit of a tile of keys serves */
+    STRIP = 32,               /* queries side by side */
+    STRIPS = 4,               /* strips that one visit of a tile of keys serves */
     QUERIES = STRIP * STRIPS, /* of a tile */
-    KEYS = 64,               /* of a tile */
-    PAD = 16,                /* rows of head_dim elements are padded with zeros to a multiple */
+    KEYS = 64,                /* of a tile */
+    PAD = 16,                 /* rows of head_dim elements are padded with zeros to a multiple */
 };
 
-static inline size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
 
-static inline size_t round_up(size_t count, size_t multiple) { return (count + multiple - 1) / multiple * multiple; }
+static inline size_t round_up(size_t count, size_t multiple) {
+    return (count + multiple - 1) / multiple * multiple;
+}
 
 MST_INLINE vector vector_of(float x) {
     vector r;
@@ -56,8 +62,8 @@ MST_INLINE vector vector_fma(vector a, vector b, vector c) {
  * c[i][l] (+)= sum over k of a(i, k) b[k][l], k ascending, for MR rows and `vectors` vectors of columns.
  * a(i, k) = a[i * a_row + k * a_depth]. `vectors` (1 or 2) and `add` are constants.
  */
-MST_INLINE void block(size_t vectors, const float *a, size_t a_row, size_t a_depth, const float *b, size_t ldb,
-                      size_t depth, float *c, size_t ldc, bool add) {
+MST_INLINE void block(size_t vectors, const float *a, size_t a_row, size_t a_depth, const float *b,
+                      size_t ldb, size_t depth, float *c, size_t ldc, bool add) {
     vector sum[MR][2];
 #pragma GCC unroll 8
     for (size_t i = 0; i < MR; i++)
@@ -82,8 +88,8 @@ MST_INLINE void block(size_t vectors, const float *a, size_t a_row, size_t a_dep
 }
 
 /** block for any number of columns that is a multiple of PAD; ldb and ldc are `width`. Adds to c. */
-MST_INLINE void block_row(size_t width, const float *a, size_t a_row, size_t a_depth, const float *b, size_t depth,
-                          float *c) {
+MST_INLINE void block_row(size_t width, const float *a, size_t a_row, size_t a_depth, const float *b,
+                          size_t depth, float *c) {
     size_t l = 0;
     for (; l + 2 * VECTOR <= width; l += 2 * VECTOR)
         block(2, a, a_row, a_depth, b + l, width, depth, c + l, width, true);
@@ -100,14 +106,15 @@ MST_INLINE void add_row(size_t width, float factor, const float *b, float *c) {
  * scores[key][query] = rows[key] . column[query].
  * @param keys a multiple of MR
  * @param rows [keys, width], of which head_dim columns count
- * @param panel [head_dim, STRIP]
+ * @param panel [width, STRIP]
  * @param scores [keys, STRIP]
  */
-static inline void multiply_scores(size_t keys, size_t head_dim, const float *rows, size_t width, const float *panel,
-                                   float *scores) {
+static inline void multiply_scores(size_t keys, size_t head_dim, const float *rows, size_t width,
+                                   const float *panel, float *scores) {
     for (size_t l = 0; l < STRIP; l += 2 * VECTOR)
         for (size_t i = 0; i < keys; i += MR)
-            block(2, rows + i * width, width, 1, panel + l, STRIP, head_dim, scores + i * STRIP + l, STRIP, false);
+            block(2, rows + i * width, width, 1, panel + l, STRIP, head_dim, scores + i * STRIP + l, STRIP,
+                  false);
 }
 
 /**
@@ -115,8 +122,8 @@ static inline void multiply_scores(size_t keys, size_t head_dim, const float *ro
  * @param query, key first ones of the strip and of the tile, multiples of MR
  * @param keys of the tile; weights is [keys, STRIP], rows [keys, width], result [STRIP, width]
  */
-static inline void add_over_keys(size_t query, size_t key, size_t keys, const float *weights, const float *rows,
-                                 size_t width, float *result) {
+static inline void add_over_keys(size_t query, size_t key, size_t keys, const float *weights,
+                                 const float *rows, size_t width, float *result) {
     for (size_t i = 0; i < STRIP; i += MR) {
         if (query + i < key) continue; /* then the last of these MR stands before key, too */
         size_t all = smaller(keys, query + i + 1 - key), some = smaller(keys, all + MR - 1);
@@ -132,10 +139,11 @@ static inline void add_over_keys(size_t query, size_t key, size_t keys, const fl
  * @param query, key, keys, weights as above
  * @param queries of the strip: rows is [queries, width], result [keys rounded up to MR, width]
  */
-static inline void add_over_queries(size_t query, size_t queries, size_t key, size_t keys, const float *weights,
-                                    const float *rows, size_t width, float *result) {
+static inline void add_over_queries(size_t query, size_t queries, size_t key, size_t keys,
+                                    const float *weights, const float *rows, size_t width, float *result) {
     for (size_t i = 0; i < keys; i += MR) {
-        /* Query number `some` sees the first of these MR keys, query number `all` and those after it see all. */
+        /* Query number `some` sees the first of these MR keys, query number `all` and those after it see all.
+         */
         size_t some = key + i > query ? key + i - query : 0, all = some;
         if (key + i + MR - 1 > query + some) all = some + MR - 1;
         for (size_t k = some; k < smaller(all, queries); k++)
@@ -147,8 +155,8 @@ static inline void add_over_queries(size_t query, size_t queries, size_t key, si
     }
 }
 
-MST_INLINE void pack_rows_of(const void *source, mst_dtype dtype, size_t ld, size_t rows, size_t head_dim, float scale,
-                             float *result, size_t width) {
+MST_INLINE void pack_rows_of(const void *source, mst_dtype dtype, size_t ld, size_t rows, size_t head_dim,
+                             float scale, float *result, size_t width) {
     for (size_t r = 0; r < rows; r++) {
 #pragma omp simd
         for (size_t d = 0; d < head_dim; d++) result[r * width + d] = load(source, r * ld + d, dtype) * scale;
@@ -166,10 +174,38 @@ static inline void pack_rows(const void *source, mst_dtype dtype, size_t ld, siz
     for (size_t i = rows * width; i < padded * width; i++) result[i] = 0.0f;
 }
 
-/** panel [head_dim, STRIP] = rows [STRIP, width] transposed. */
-static inline void transpose_strip(const float *rows, size_t width, size_t head_dim, float *panel) {
-    for (size_t d = 0; d < head_dim; d++)
-        for (size_t q = 0; q < STRIP; q++) panel[d * STRIP + q] = rows[q * width + d];
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define MST_HAS_SHUFFLE 1
+#endif
+#endif
+
+/* result[j][i] = source[i][j] for i, j < 4. Compilers make one load and one store per element of the plain
+ * loop. */
+MST_INLINE void transpose_4x4(const float *source, size_t ld, float *result, size_t ld_result) {
+#ifdef MST_HAS_SHUFFLE
+    typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
+    quad a = *(const quad *)source, b = *(const quad *)(source + ld);
+    quad c = *(const quad *)(source + 2 * ld), d = *(const quad *)(source + 3 * ld);
+    quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5),
+         ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5),
+         cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    *(quad *)result = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
+    *(quad *)(result + ld_result) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
+    *(quad *)(result + 2 * ld_result) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
+    *(quad *)(result + 3 * ld_result) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
+#else
+    for (size_t i = 0; i < 4; i++)
+        for (size_t j = 0; j < 4; j++) result[j * ld_result + i] = source[i * ld + j];
+#endif
+}
+
+/** panel [width, STRIP] = rows [STRIP, width] transposed. */
+static inline void transpose_strip(const float *rows, size_t width, float *panel) {
+    for (size_t d = 0; d < width; d += 4)
+        for (size_t q = 0; q < STRIP; q += 4)
+            transpose_4x4(rows + q * width + d, width, panel + d * STRIP + q, STRIP);
 }
 
 /** Takes `count` floats, a multiple of 16, from the front of scratch memory. */
@@ -180,7 +216,8 @@ static inline float *take(float **memory, size_t count) {
 }
 
 /** Element 0 of one token and one head of a tensor with `ld` elements from row to row. */
-static inline size_t token_offset(const mst_attention_args *a, size_t sequence, size_t token, size_t ld, size_t head) {
+static inline size_t token_offset(const mst_attention_args *a, size_t sequence, size_t token, size_t ld,
+                                  size_t head) {
     return (sequence * a->seq_len + token) * ld + head * a->head_dim;
 }
 
@@ -188,12 +225,12 @@ static inline mst_status check_attention(const char *name, const mst_attention_a
     mst_status status = check_dtype(name, a->dtype);
     if (status != MST_OK) return status;
     MST_CHECK(a->kv_heads > 0 ? a->heads % a->kv_heads == 0 : a->heads == 0, MST_EINVAL,
-              "%s: %zu query heads cannot share %zu key/value heads; heads must be a multiple of kv_heads", name,
-              a->heads, a->kv_heads);
+              "%s: %zu query heads cannot share %zu key/value heads; heads must be a multiple of kv_heads",
+              name, a->heads, a->kv_heads);
     size_t q_cols = a->heads * a->head_dim, kv_cols = a->kv_heads * a->head_dim;
     MST_CHECK(a->ldq >= q_cols && a->ldk >= kv_cols && a->ldv >= kv_cols, MST_EINVAL,
-              "%s: leading dimensions %zu, %zu, %zu are below the rows' lengths %zu, %zu, %zu", name, a->ldq, a->ldk,
-              a->ldv, q_cols, kv_cols, kv_cols);
+              "%s: leading dimensions %zu, %zu, %zu are below the rows' lengths %zu, %zu, %zu", name, a->ldq,
+              a->ldk, a->ldv, q_cols, kv_cols, kv_cols);
 done:
     return status;
 }

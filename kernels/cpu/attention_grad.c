@@ -1,10 +1,10 @@
 /*
- * Causal attention, backward, from the forward pass's lse: with p = exp(score - lse) and ds = p (dout . v - dout . out),
- * dq = scale sum ds k, dk = scale sum ds q, dv = sum p dout. Dao et al. 2022.
+ * Causal attention, backward, from the forward pass's lse: with p = exp(score - lse) and ds = p (dout . v -
+ * dout . out), dq = scale sum ds k, dk = scale sum ds q, dv = sum p dout. Dao et al. 2022.
  *
- * A task takes all or some of the query tiles that read one key/value head, in a fixed order, and adds to sums of its own
- * for all keys; where several tasks share a head, a second loop adds their sums in order. How many do is a function of the
- * shapes.
+ * A task takes all or some of the query tiles that read one key/value head, in a fixed order, and adds to
+ * sums of its own for all keys; where several tasks share a head, a second loop adds their sums in order. How
+ * many do is a function of the shapes.
  */
 #include "attention.h"
 
@@ -13,9 +13,9 @@
 static mst_attention_backward_fn mst_attention_backward_cpu;
 
 enum {
-    TASKS = 16,       /* wanted where there are few heads */
-    TASKS_FEW = 8,    /* so many heads are left whole: their keys and values are then read once */
-    SUM_ROWS = 64,    /* keys of a task of the second loop */
+    TASKS = 16,    /* wanted where there are few heads */
+    TASKS_FEW = 8, /* so many heads are left whole: their keys and values are then read once */
+    SUM_ROWS = 64, /* keys of a task of the second loop */
 };
 
 typedef struct backward_job {
@@ -25,15 +25,16 @@ typedef struct backward_job {
     size_t tokens; /* seq_len padded */
     size_t tiles;  /* of queries, per head */
     size_t parts;  /* tasks per key/value head */
-    float *sums;   /* [sequences * kv_heads * parts, dk and dv, tokens, width], in thread 0's scratch; NULL for one part */
+    float *sums; /* [sequences * kv_heads * parts, dk and dv, tokens, width], in thread 0's scratch; NULL for
+                    one part */
     size_t shared_bytes, scratch_bytes;
 } backward_job;
 
 typedef struct strip {
-    float *q, *dout;              /* [STRIP, width]; q is scaled */
-    float *q_panel, *dout_panel;  /* [head_dim, STRIP] */
-    float *dq;                    /* [STRIP, width] */
-    float *lse, *delta;           /* [STRIP]; delta is dout . out */
+    float *q, *dout;             /* [STRIP, width]; q is scaled */
+    float *q_panel, *dout_panel; /* [width, STRIP] */
+    float *dq;                   /* [STRIP, width] */
+    float *lse, *delta;          /* [STRIP]; delta is dout . out */
 } strip;
 
 typedef struct backward_memory {
@@ -43,25 +44,27 @@ typedef struct backward_memory {
     float *k, *v, *dk, *dv;   /* [tokens, width] */
 } backward_memory;
 
-static size_t sum_floats(const backward_job *job) { return 2 * job->tokens * job->width; }
+static size_t sum_floats(const backward_job *job) {
+    return 2 * job->tokens * job->width;
+}
 
 static size_t backward_floats(const backward_job *job) {
-    size_t width = job->width, head_dim = job->args->head_dim;
-    size_t floats = STRIPS * STRIP * (3 * width + 2 * head_dim + 2) + 2 * KEYS * STRIP + STRIP * width;
+    size_t width = job->width;
+    size_t floats = STRIPS * STRIP * (5 * width + 2) + 2 * KEYS * STRIP + STRIP * width;
     return floats + 2 * job->tokens * width + (job->parts == 1 ? sum_floats(job) : 0);
 }
 
 /* @param part number of the task */
 static backward_memory lay_out(const backward_job *job, float *memory, size_t part) {
     backward_memory m;
-    size_t width = job->width, head_dim = job->args->head_dim, rows = job->tokens * width;
+    size_t width = job->width, rows = job->tokens * width;
     for (size_t i = 0; i < STRIPS; i++) {
         strip *s = &m.strips[i];
         s->q = take(&memory, STRIP * width);
         s->dout = take(&memory, STRIP * width);
         s->dq = take(&memory, STRIP * width);
-        s->q_panel = take(&memory, head_dim * STRIP);
-        s->dout_panel = take(&memory, head_dim * STRIP);
+        s->q_panel = take(&memory, width * STRIP);
+        s->dout_panel = take(&memory, width * STRIP);
         s->lse = take(&memory, STRIP);
         s->delta = take(&memory, STRIP);
     }
@@ -80,20 +83,25 @@ static float dot(const float *a, const float *b, size_t width) {
     float lane[MST_LANES] = {0};
     for (size_t d = 0; d < width; d += PAD)
 #pragma omp simd
-        for (size_t k = 0; k < PAD; k++) lane[d % MST_LANES + k] = fma_f32(a[d + k], b[d + k], lane[d % MST_LANES + k]);
+        for (size_t k = 0; k < PAD; k++)
+            lane[d % MST_LANES + k] = fma_f32(a[d + k], b[d + k], lane[d % MST_LANES + k]);
     return lanes_sum(lane);
 }
 
-static void begin_strip(const backward_job *job, size_t sequence, size_t head, size_t query, float *out, strip *s) {
+static void begin_strip(const backward_job *job, size_t sequence, size_t head, size_t query, float *out,
+                        strip *s) {
     const mst_attention_args *a = job->args;
     size_t width = job->width, count = smaller(STRIP, a->seq_len - query), row = a->heads * a->head_dim;
-    size_t at_q = token_offset(a, sequence, query, a->ldq, head), at_out = token_offset(a, sequence, query, row, head);
+    size_t at_q = token_offset(a, sequence, query, a->ldq, head),
+           at_out = token_offset(a, sequence, query, row, head);
     const float *lse = (const float *)a->lse + (sequence * a->heads + head) * a->seq_len + query;
-    pack_rows(element(a->q, at_q, a->dtype), a->dtype, a->ldq, count, STRIP, a->head_dim, (float)a->scale, s->q, width);
-    pack_rows(element(a->dout, at_out, a->dtype), a->dtype, row, count, STRIP, a->head_dim, 1.0f, s->dout, width);
+    pack_rows(element(a->q, at_q, a->dtype), a->dtype, a->ldq, count, STRIP, a->head_dim, (float)a->scale,
+              s->q, width);
+    pack_rows(element(a->dout, at_out, a->dtype), a->dtype, row, count, STRIP, a->head_dim, 1.0f, s->dout,
+              width);
     pack_rows(element(a->out, at_out, a->dtype), a->dtype, row, count, STRIP, a->head_dim, 1.0f, out, width);
-    transpose_strip(s->q, width, a->head_dim, s->q_panel);
-    transpose_strip(s->dout, width, a->head_dim, s->dout_panel);
+    transpose_strip(s->q, width, s->q_panel);
+    transpose_strip(s->dout, width, s->dout_panel);
     for (size_t i = 0; i < STRIP; i++) {
         s->lse[i] = i < count ? lse[i] : 0.0f;
         s->delta[i] = dot(s->dout + i * width, out + i * width, width);
@@ -101,8 +109,10 @@ static void begin_strip(const backward_job *job, size_t sequence, size_t head, s
     for (size_t i = 0; i < STRIP * width; i++) s->dq[i] = 0.0f;
 }
 
-/* From scores and dout . v: weights = exp(score - lse), and ds in place of dout . v. Both 0 where a key is not seen. */
-MST_INLINE void weigh(float *weights, float *dscores, size_t keys, ptrdiff_t distance, bool masked, const strip *s) {
+/* From scores and dout . v: weights = exp(score - lse), and ds in place of dout . v. Both 0 where a key is
+ * not seen. */
+MST_INLINE void weigh(float *weights, float *dscores, size_t keys, ptrdiff_t distance, bool masked,
+                      const strip *s) {
     for (size_t k = 0; k < keys; k++)
 #pragma omp simd
         for (size_t i = 0; i < STRIP; i++) {
@@ -131,16 +141,16 @@ static void visit(const backward_job *job, const backward_memory *m, const strip
     add_over_queries(query, queries, key, seen, m->dscores, s->q, width, m->dk + at);
 }
 
-MST_INLINE void store_rows_of(void *result, mst_dtype dtype, size_t ld, size_t rows, size_t head_dim, float scale,
-                              const float *source, size_t width) {
+MST_INLINE void store_rows_of(void *result, mst_dtype dtype, size_t ld, size_t rows, size_t head_dim,
+                              float scale, const float *source, size_t width) {
     for (size_t r = 0; r < rows; r++)
 #pragma omp simd
         for (size_t d = 0; d < head_dim; d++) store(result, r * ld + d, dtype, source[r * width + d] * scale);
 }
 
 /* The inverse of pack_rows, from element `at` of result on. */
-static void store_rows(void *result, size_t at, mst_dtype dtype, size_t ld, size_t rows, size_t head_dim, float scale,
-                       const float *source, size_t width) {
+static void store_rows(void *result, size_t at, mst_dtype dtype, size_t ld, size_t rows, size_t head_dim,
+                       float scale, const float *source, size_t width) {
     if (dtype == MST_BF16)
         store_rows_of(element_mut(result, at, dtype), MST_BF16, ld, rows, head_dim, scale, source, width);
     else
@@ -150,7 +160,8 @@ static void store_rows(void *result, size_t at, mst_dtype dtype, size_t ld, size
 /* All that one tile of queries of one head contributes. */
 static void run_tile(const backward_job *job, backward_memory *m, size_t sequence, size_t head, size_t tile) {
     const mst_attention_args *a = job->args;
-    size_t first = tile * QUERIES, end = smaller(a->seq_len, first + QUERIES), strips = tiles_of(end - first, STRIP);
+    size_t first = tile * QUERIES, end = smaller(a->seq_len, first + QUERIES),
+           strips = tiles_of(end - first, STRIP);
     for (size_t i = 0; i < strips; i++)
         begin_strip(job, sequence, head, first + i * STRIP, m->out, &m->strips[i]);
     for (size_t key = 0; key < end; key += KEYS)
@@ -160,18 +171,18 @@ static void run_tile(const backward_job *job, backward_memory *m, size_t sequenc
         }
     for (size_t i = 0; i < strips; i++) {
         size_t query = first + i * STRIP, count = smaller(STRIP, end - query);
-        store_rows(a->dq, token_offset(a, sequence, query, a->ldq, head), a->dtype, a->ldq, count, a->head_dim,
-                   (float)a->scale, m->strips[i].dq, job->width);
+        store_rows(a->dq, token_offset(a, sequence, query, a->ldq, head), a->dtype, a->ldq, count,
+                   a->head_dim, (float)a->scale, m->strips[i].dq, job->width);
     }
 }
 
 static void store_sums(const backward_job *job, size_t sequence, size_t kv_head, size_t first, size_t rows,
                        const float *dk, const float *dv) {
     const mst_attention_args *a = job->args;
-    store_rows(a->dk, token_offset(a, sequence, first, a->ldk, kv_head), a->dtype, a->ldk, rows, a->head_dim, 1.0f, dk,
-               job->width);
-    store_rows(a->dv, token_offset(a, sequence, first, a->ldv, kv_head), a->dtype, a->ldv, rows, a->head_dim, 1.0f, dv,
-               job->width);
+    store_rows(a->dk, token_offset(a, sequence, first, a->ldk, kv_head), a->dtype, a->ldk, rows, a->head_dim,
+               1.0f, dk, job->width);
+    store_rows(a->dv, token_offset(a, sequence, first, a->ldv, kv_head), a->dtype, a->ldv, rows, a->head_dim,
+               1.0f, dv, job->width);
 }
 
 /* Task: part `task % parts` of the query tiles of all heads that read one key/value head. */
@@ -239,7 +250,8 @@ static mst_status mst_attention_backward_cpu(mst_queue *queue, const mst_attenti
     for (int thread = 0; thread < mst_queue_threads(queue); thread++) {
         size_t bytes = job.scratch_bytes + (thread == 0 ? job.shared_bytes : 0);
         void *memory = mst_queue_scratch(queue, thread, bytes);
-        MST_CHECK(memory != NULL, MST_ENOMEM, "attention_backward: no memory for %zu bytes of scratch", bytes);
+        MST_CHECK(memory != NULL, MST_ENOMEM, "attention_backward: no memory for %zu bytes of scratch",
+                  bytes);
         if (thread == 0) job.sums = memory;
     }
     MST_TRY(mst_queue_for(queue, heads * job.parts, backward_task, &job));

@@ -1,6 +1,7 @@
 /*
- * Sums over the rows of a matrix in two stages of fixed shape: every tile of rows is summed in row order into a partial
- * sum of its own, then the partial sums are added in tile order. The shape follows from the number of rows alone.
+ * Sums over the rows of a matrix in two stages of fixed shape: every tile of rows is summed in row order into
+ * a partial sum of its own, then the partial sums are added in tile order. The shape follows from the number
+ * of rows alone.
  */
 #ifndef MST_CPU_COLUMNS_H
 #define MST_CPU_COLUMNS_H
@@ -20,15 +21,16 @@ typedef struct column_sums {
 } column_sums;
 
 /** Chooses the partition and takes scratch memory of thread 0, which tasks must therefore not ask for. */
-static inline mst_status column_sums_init(column_sums *c, mst_queue *queue, size_t rows, size_t cols, float *first,
-                                          float *second) {
+static inline mst_status column_sums_init(column_sums *c, mst_queue *queue, size_t rows, size_t cols,
+                                          float *first, float *second) {
     size_t even_share = tiles_of(rows, COLUMN_TILES_MAX);
     *c = (column_sums){.rows = rows, .cols = cols, .sums = second == NULL ? 1 : 2, .total = {first, second}};
     c->tile_rows = even_share < COLUMN_TILE_ROWS ? COLUMN_TILE_ROWS : even_share;
     c->tiles = tiles_of(rows, c->tile_rows);
     c->partial = mst_queue_scratch(queue, 0, c->tiles * c->sums * cols * sizeof(float));
     if (c->partial != NULL) return MST_OK;
-    return mst_error(MST_ENOMEM, "column sums: no memory for %zu partial sums of %zu columns", c->tiles, cols);
+    return mst_error(MST_ENOMEM, "column sums: no memory for %zu partial sums of %zu columns", c->tiles,
+                     cols);
 }
 
 /** The partial sums of one tile, zeroed; the second one (if any) follows at + cols. */
@@ -43,7 +45,8 @@ static mst_status column_sums_task(void *context, size_t task, int thread) {
     const column_sums *c = context;
     (void)thread;
     size_t column_tiles = tiles_of(c->cols, COLUMN_TILE), which = task / column_tiles;
-    size_t begin = task % column_tiles * COLUMN_TILE, end = tile_end(c->cols, COLUMN_TILE, task % column_tiles);
+    size_t begin = task % column_tiles * COLUMN_TILE,
+           end = tile_end(c->cols, COLUMN_TILE, task % column_tiles);
     size_t width = end - begin;
     float sum[COLUMN_TILE] = {0};
     for (size_t tile = 0; tile < c->tiles; tile++) {

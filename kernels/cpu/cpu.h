@@ -1,7 +1,7 @@
 /*
- * What every fast CPU body shares. Each C file of this folder is compiled once for every instruction-set level, with
- * MST_LEVEL as its name (x86_64_v2, x86_64_v3, x86_64_v4, or generic). Bodies are static, with names to search for; a
- * file exports one function per level, which fills its slots of the table.
+ * What every fast CPU body shares. Each C file of this folder is compiled once for every instruction-set
+ * level, with MST_LEVEL as its name (x86_64_v2, x86_64_v3, x86_64_v4, or generic). Bodies are static, with
+ * names to search for; a file exports one function per level, which fills its slots of the table.
  *
  * Rules, so that every compiler and every number of threads gives the same bits:
  *  - a parallel loop is cut into tiles whose size follows from the arguments alone;
@@ -67,7 +67,8 @@ static inline void *element_mut(void *p, size_t i, mst_dtype dtype) {
     return (char *)p + i * mst_dtype_size(dtype);
 }
 
-/** a * b + c: rounded once where the level has the instruction, twice where it has not. Levels are device classes. */
+/** a * b + c: rounded once where the level has the instruction, twice where it has not. Levels are device
+ * classes. */
 MST_INLINE float fma_f32(float a, float b, float c) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
     return __builtin_fmaf(a, b, c);
@@ -87,7 +88,9 @@ MST_INLINE float lanes_sum(float lane[MST_LANES]) {
 }
 
 /** Number of tiles of `tile` that cover `count`. */
-static inline size_t tiles_of(size_t count, size_t tile) { return count / tile + (count % tile != 0); }
+static inline size_t tiles_of(size_t count, size_t tile) {
+    return count / tile + (count % tile != 0);
+}
 
 /** The end of tile number `task`. */
 static inline size_t tile_end(size_t count, size_t tile, size_t task) {
@@ -95,13 +98,16 @@ static inline size_t tile_end(size_t count, size_t tile, size_t task) {
 }
 
 /** Rows of a task that has about `elements` elements: at least one. */
-static inline size_t tile_of_rows(size_t cols, size_t elements) { return cols < elements ? elements / cols : 1; }
+static inline size_t tile_of_rows(size_t cols, size_t elements) {
+    return cols < elements ? elements / cols : 1;
+}
 
 /** Refuses a type that the fast bodies do not compute. @retval MST_EUNSUPPORTED, naming the operation */
 static inline mst_status check_dtype(const char *operation, mst_dtype dtype) {
     if (dtype == MST_F32 || dtype == MST_BF16) return MST_OK;
-    return mst_error(MST_EUNSUPPORTED, "%s: %s on device cpu, which computes f32 and bf16; open device ref for it",
-                     operation, mst_dtype_name(dtype));
+    return mst_error(MST_EUNSUPPORTED,
+                     "%s: %s on device cpu, which computes f32 and bf16; open device ref for it", operation,
+                     mst_dtype_name(dtype));
 }
 
 #endif

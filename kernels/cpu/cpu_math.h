@@ -1,6 +1,6 @@
 /*
- * Exponential and logistic function for the bodies, in fp32 without branches, so that loops over them become vector code.
- * No mathematics library: its bits depend on the machine. Private to this folder.
+ * Exponential and logistic function for the bodies, in fp32 without branches, so that loops over them become
+ * vector code. No mathematics library: its bits depend on the machine. Private to this folder.
  */
 #ifndef MST_CPU_MATH_H
 #define MST_CPU_MATH_H
@@ -33,9 +33,9 @@ typedef struct split_exp {
 #define EXP_ROUNDER (0x1.8p23f + 127.0f)
 
 /*
- * x = n ln 2 + r with |r| <= ln(2) / 2; exp(r) = 1 + r + r^2 q(r), q of degree 4 by the Remez exchange (relative error
- * of exp(r): 2^-28). ln 2 is cut in two so that n * ln2_high is exact, also where there is no fused product.
- * |x| < 2^21; a NaN gives a NaN fraction.
+ * x = n ln 2 + r with |r| <= ln(2) / 2; exp(r) = 1 + r + r^2 q(r), q of degree 4 by the Remez exchange
+ * (relative error of exp(r): 2^-28). ln 2 is cut in two so that n * ln2_high is exact, also where there is no
+ * fused product. |x| < 2^21; a NaN gives a NaN fraction.
  */
 MST_INLINE split_exp exp_split(float x) {
     const float log2_e = 0x1.715476p0f, ln2_high = 0x1.62e4p-1f, ln2_low = 0x1.7f7d1cp-20f;
@@ -50,18 +50,22 @@ MST_INLINE split_exp exp_split(float x) {
     return (split_exp){fraction, shifted};
 }
 
-/** exp(x) within 2 units in the last place, denormal results included; exp(-inf) = 0, exp(inf) = inf, NaN stays NaN. */
+/** exp(x) within 2 units in the last place, denormal results included; exp(-inf) = 0, exp(inf) = inf, NaN
+ * stays NaN. */
 MST_INLINE float exp_f32(float x) {
-    x = x < -104.0f ? -104.0f : x; /* below, the result rounds to 0; above 89 it overflows; a NaN passes both */
+    x = x < -104.0f ? -104.0f
+                    : x; /* below, the result rounds to 0; above 89 it overflows; a NaN passes both */
     x = x > 89.0f ? 89.0f : x;
     split_exp e = exp_split(x);
     int32_t n = (int32_t)bits_of_float(e.shifted) - (int32_t)bits_of_float(EXP_ROUNDER);
     int32_t half = n >> 1; /* 2^n itself may be out of range */
-    float scale = float_of_bits((uint32_t)(half + 127) << 23), rest = float_of_bits((uint32_t)(n - half + 127) << 23);
+    float scale = float_of_bits((uint32_t)(half + 127) << 23),
+          rest = float_of_bits((uint32_t)(n - half + 127) << 23);
     return e.fraction * scale * rest;
 }
 
-/** exp(x) for x <= 88, the same but 0 where the result is below 2^-126.5: the weights of a softmax. NaN stays NaN. */
+/** exp(x) for x <= 88, the same but 0 where the result is below 2^-126.5: the weights of a softmax. NaN stays
+ * NaN. */
 MST_INLINE float exp_flushed(float x) {
     split_exp e = exp_split(x < -88.0f ? -88.0f : x); /* at -88, n + 127 = 0: the bits of 0.0 */
     return e.fraction * float_of_bits(bits_of_float(e.shifted) << 23);

@@ -1,7 +1,8 @@
 /*
- * Cross-entropy and z-loss with their gradient. A row of logits is read from memory once, in blocks: of each block the
- * maximum is found, and exp(logit - maximum) is kept in scratch memory and summed. When the row's log-sum-exp is known, a
- * second pass scales what was kept into the gradient; the exponentials are not computed again.
+ * Cross-entropy and z-loss with their gradient. A row of logits is read from memory once, in blocks: of each
+ * block the maximum is found, and exp(logit - maximum) is kept in scratch memory and summed. When the row's
+ * log-sum-exp is known, a second pass scales what was kept into the gradient; the exponentials are not
+ * computed again.
  */
 #include "cpu.h"
 #include "cpu_math.h"
@@ -45,7 +46,8 @@ static float max_of(const float *x, size_t n) {
 
 /* The next block is fetched meanwhile: this pass computes, the search for the maximum waits for memory. */
 MST_INLINE void weigh_chunk(float *lane, float *weight, const float *x, float max, size_t i, size_t width) {
-    for (size_t k = 0; k < width; k += LINE) __builtin_prefetch((const void *)((uintptr_t)(x + i + k) + BLOCK_BYTES));
+    for (size_t k = 0; k < width; k += LINE)
+        __builtin_prefetch((const void *)((uintptr_t)(x + i + k) + BLOCK_BYTES));
 #pragma omp simd
     for (size_t k = 0; k < width; k++) {
         float w = exp_flushed(x[i + k] - max);
@@ -71,7 +73,8 @@ static void softmax_row_weigh(softmax_row *row, const float *logits, size_t voca
         size_t begin = b * BLOCK, width = tile_end(vocab, BLOCK, b) - begin;
         float max = max_of(logits + begin, width);
         row->block_max[b] = max;
-        row->block_total[b] = weigh(row->weight + begin, logits + begin, max == -__builtin_inff() ? 0 : max, width);
+        row->block_total[b] =
+            weigh(row->weight + begin, logits + begin, max == -__builtin_inff() ? 0 : max, width);
         row->max = max > row->max ? max : row->max;
     }
     row->total = 0;
@@ -86,8 +89,8 @@ MST_INLINE void scale_row(void *dlogits, const float *weight, float factor, size
 }
 
 /* Second pass: dlogits[j] = factor * exp(logit[j] - max) - (j == target) * scale. */
-MST_INLINE void softmax_row_scale(const softmax_row *row, void *dlogits, double factor, float scale, size_t target,
-                                  size_t vocab, mst_dtype dtype) {
+MST_INLINE void softmax_row_scale(const softmax_row *row, void *dlogits, double factor, float scale,
+                                  size_t target, size_t vocab, mst_dtype dtype) {
     for (size_t b = 0; b < tiles_of(vocab, BLOCK); b++) {
         float block_factor = (float)(factor * exp_f32(row->block_max[b] - row->max));
         scale_row(dlogits, row->weight, block_factor, b * BLOCK, tile_end(vocab, BLOCK, b), dtype);
@@ -143,17 +146,21 @@ static mst_status mst_cross_entropy_cpu(mst_queue *queue, const mst_cross_entrop
     size_t row_bytes = args->ldd * mst_dtype_size(args->dtype), logits_bytes = args->vocab * sizeof(float);
     MST_CHECK(args->dlogits == NULL || args->ldd >= args->vocab, MST_EINVAL,
               "cross_entropy: ldd %zu is below vocab %zu", args->ldd, args->vocab);
-    MST_CHECK(args->dlogits != args->logits || row_bytes == logits_bytes, MST_EINVAL,
-              "cross_entropy: in place, rows of dlogits must be %zu bytes apart like those of logits, not %zu",
-              logits_bytes, row_bytes);
+    MST_CHECK(
+        args->dlogits != args->logits || row_bytes == logits_bytes, MST_EINVAL,
+        "cross_entropy: in place, rows of dlogits must be %zu bytes apart like those of logits, not %zu",
+        logits_bytes, row_bytes);
     for (size_t r = 0; r < args->rows; r++)
         MST_CHECK(args->targets[r] < 0 || (size_t)args->targets[r] < args->vocab, MST_EINVAL,
-                  "cross_entropy: target %d of row %zu is outside the vocabulary of %zu", (int)args->targets[r], r,
-                  args->vocab);
-    cross_entropy_job job = {.args = args, .queue = queue, .tile_rows = tile_of_rows(args->vocab, TILE_ELEMENTS)};
+                  "cross_entropy: target %d of row %zu is outside the vocabulary of %zu",
+                  (int)args->targets[r], r, args->vocab);
+    cross_entropy_job job = {
+        .args = args, .queue = queue, .tile_rows = tile_of_rows(args->vocab, TILE_ELEMENTS)};
     MST_TRY(mst_queue_for(queue, tiles_of(args->rows, job.tile_rows), cross_entropy_task, &job));
 done:
     return status;
 }
 
-void MST_AT_LEVEL(mst_cpu_fill_cross_entropy)(mst_kernels *table) { table->cross_entropy = mst_cross_entropy_cpu; }
+void MST_AT_LEVEL(mst_cpu_fill_cross_entropy)(mst_kernels *table) {
+    table->cross_entropy = mst_cross_entropy_cpu;
+}

@@ -68,7 +68,8 @@ static mst_status block_digest_task(void *context, size_t task, int thread) {
     size_t last = tile_end(tiles_of(a->count, MST_BLOCK), TASK_BLOCKS, task);
     for (size_t block = task * TASK_BLOCKS; block < last; block++) {
         size_t begin = block * MST_BLOCK, n = tile_end(a->count, MST_BLOCK, block) - begin;
-        MST_TRY(mst_digest_of(element(a->data, begin, a->dtype), n * mst_dtype_size(a->dtype), &a->digest[block]));
+        MST_TRY(mst_digest_of(element(a->data, begin, a->dtype), n * mst_dtype_size(a->dtype),
+                              &a->digest[block]));
     }
 done:
     return status;
@@ -77,7 +78,8 @@ done:
 /* Bytes are bytes: any dtype will do. */
 static mst_status mst_block_digest_cpu(mst_queue *queue, const mst_block_digest_args *args) {
     mst_block_digest_args job = *args;
-    return mst_queue_for(queue, tiles_of(args->count, (size_t)MST_BLOCK * TASK_BLOCKS), block_digest_task, &job);
+    return mst_queue_for(queue, tiles_of(args->count, (size_t)MST_BLOCK * TASK_BLOCKS), block_digest_task,
+                         &job);
 }
 
 void MST_AT_LEVEL(mst_cpu_fill_elements)(mst_kernels *table) {

@@ -1,5 +1,5 @@
-/* Token and position embedding. Backward: a task owns a tile of columns of every row of the tables, so that each element
- * is added to by one thread, in order of r. */
+/* Token and position embedding. Backward: a task owns a tile of columns of every row of the tables, so that
+ * each element is added to by one thread, in order of r. */
 #include "cpu.h"
 
 static mst_embedding_forward_fn mst_embedding_forward_cpu;
@@ -18,14 +18,16 @@ static mst_status check_tokens(const char *operation, const mst_embedding_args *
     MST_CHECK(!positions || args->rows == 0 || args->seq_len > 0, MST_EINVAL, "%s: seq_len is 0", operation);
     for (size_t r = 0; r < args->rows; r++)
         MST_CHECK(args->tokens[r] >= 0 && (size_t)args->tokens[r] < args->vocab, MST_EINVAL,
-                  "%s: token %d of row %zu is outside the vocabulary of %zu", operation, (int)args->tokens[r], r,
-                  args->vocab);
+                  "%s: token %d of row %zu is outside the vocabulary of %zu", operation, (int)args->tokens[r],
+                  r, args->vocab);
 done:
     return status;
 }
 
 /** Row of the position tables that row r uses. */
-static size_t position_of(const mst_embedding_args *a, size_t r) { return a->first + r % a->seq_len; }
+static size_t position_of(const mst_embedding_args *a, size_t r) {
+    return a->first + r % a->seq_len;
+}
 
 MST_INLINE void add_rows(void *y, const void *token, const void *position, size_t cols, mst_dtype dtype) {
 #pragma omp simd
@@ -68,7 +70,8 @@ MST_INLINE void add_to_row(float *total, const void *dy, size_t width, mst_dtype
     for (size_t i = 0; i < width; i++) total[i] += load(dy, i, dtype);
 }
 
-MST_INLINE void embedding_backward_tile(const mst_embedding_args *a, size_t begin, size_t end, mst_dtype dtype) {
+MST_INLINE void embedding_backward_tile(const mst_embedding_args *a, size_t begin, size_t end,
+                                        mst_dtype dtype) {
     float *dtable = a->dtable, *dpositions = a->dpositions;
     for (size_t r = 0; r < a->rows; r++) {
         const void *dy = element(a->dy, r * a->cols + begin, dtype);

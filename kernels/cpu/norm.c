@@ -1,4 +1,5 @@
-/* RMSNorm and LayerNorm with the residual fused: each row is read from memory once and stays in the first cache. */
+/* RMSNorm and LayerNorm with the residual fused: each row is read from memory once and stays in the first
+ * cache. */
 #include "cpu.h"
 
 static mst_rmsnorm_forward_fn mst_rmsnorm_forward_cpu;
@@ -38,7 +39,8 @@ MST_INLINE float add_row(const void *x, const void *delta, void *sum, size_t col
     return lanes_sum(lane);
 }
 
-MST_INLINE void deviation_chunk(float *lane, const void *x, float mean, size_t i, size_t width, mst_dtype dtype) {
+MST_INLINE void deviation_chunk(float *lane, const void *x, float mean, size_t i, size_t width,
+                                mst_dtype dtype) {
 #pragma omp simd
     for (size_t k = 0; k < width; k++) {
         float deviation = load(x, i + k, dtype) - mean;
@@ -56,8 +58,8 @@ MST_INLINE float row_deviation2(const void *x, float mean, size_t cols, mst_dtyp
 }
 
 /** y = (x - mean) rstd weight + bias. */
-MST_INLINE void normalise_row(void *y, const void *x, float mean, float rstd, const void *weight, const void *bias,
-                              size_t cols, mst_dtype dtype) {
+MST_INLINE void normalise_row(void *y, const void *x, float mean, float rstd, const void *weight,
+                              const void *bias, size_t cols, mst_dtype dtype) {
 #pragma omp simd
     for (size_t i = 0; i < cols; i++) {
         float value = (load(x, i, dtype) - mean) * rstd * load(weight, i, dtype);
@@ -111,7 +113,8 @@ static mst_status norm_task(void *context, size_t task, int thread) {
     return MST_OK;
 }
 
-static mst_status norm_forward(mst_queue *queue, const mst_norm_args *args, norm_kind kind, const char *operation) {
+static mst_status norm_forward(mst_queue *queue, const mst_norm_args *args, norm_kind kind,
+                               const char *operation) {
     mst_status status = MST_OK;
     MST_TRY(check_dtype(operation, args->dtype));
     MST_CHECK((args->delta == NULL) == (args->sum == NULL), MST_EINVAL,

@@ -1,4 +1,5 @@
-/* Gradients of RMSNorm and LayerNorm, and of a bias: what is summed over rows is summed in tiles of fixed shape. */
+/* Gradients of RMSNorm and LayerNorm, and of a bias: what is summed over rows is summed in tiles of fixed
+ * shape. */
 #include "columns.h"
 #include "cpu.h"
 
@@ -117,7 +118,8 @@ static mst_status norm_backward(mst_queue *queue, const mst_norm_grad_args *args
                                 const char *operation) {
     mst_status status = MST_OK;
     MST_TRY(check_dtype(operation, args->dtype));
-    MST_CHECK(kind == LAYERNORM || args->dbias == NULL, MST_EINVAL, "%s has no bias; pass NULL for dbias", operation);
+    MST_CHECK(kind == LAYERNORM || args->dbias == NULL, MST_EINVAL, "%s has no bias; pass NULL for dbias",
+              operation);
     if (args->rows == 0 || args->cols == 0) goto done;
     norm_grad_job job = {.args = args, .kind = kind};
     MST_TRY(column_sums_init(&job.columns, queue, args->rows, args->cols, args->dweight, args->dbias));
@@ -165,7 +167,8 @@ static mst_status mst_bias_grad_cpu(mst_queue *queue, const mst_bias_grad_args *
     mst_status status = MST_OK;
     MST_TRY(check_dtype("bias_grad", args->dtype));
     if (args->rows == 0 || args->cols == 0) goto done;
-    MST_CHECK(args->ld >= args->cols, MST_EINVAL, "bias_grad: ld %zu is below cols %zu", args->ld, args->cols);
+    MST_CHECK(args->ld >= args->cols, MST_EINVAL, "bias_grad: ld %zu is below cols %zu", args->ld,
+              args->cols);
     bias_grad_job job = {.args = args};
     MST_TRY(column_sums_init(&job.columns, queue, args->rows, args->cols, args->dbias, NULL));
     MST_TRY(mst_queue_for(queue, job.columns.tiles, bias_grad_task, &job));

@@ -1,6 +1,6 @@
 /*
- * The ordered sum: the tree runs over a stack that stays in the cache, so that every source is read from memory once and
- * the result written once. DESIGN: docs/ordered-sum.md.
+ * The ordered sum: the tree runs over a stack that stays in the cache, so that every source is read from
+ * memory once and the result written once. DESIGN: docs/ordered-sum.md.
  */
 #include "cpu.h"
 
@@ -73,7 +73,8 @@ static void add_subtrees(void *out, subtree left, subtree right, size_t n, mst_d
         add_to_wire(out, left, right, n, MST_F32);
 }
 
-/** The root of the tree over elements begin to begin + n - 1. `memory` has a chunk for every depth of the stack. */
+/** The root of the tree over elements begin to begin + n - 1. `memory` has a chunk for every depth of the
+ * stack. */
 static subtree combine_sources(const mst_ordered_sum_args *a, size_t begin, size_t n, float *memory) {
     subtree stack[SOURCES_MAX];
     size_t depth = 0;
@@ -109,7 +110,8 @@ MST_INLINE void finish_loop(double *lane, void *result, const void *root, size_t
     finish_lanes(lane, result, root, i, n - i, root_dtype, wire, result_dtype, accumulate);
 }
 
-/** result = root, or result += root, and its squares added to the lanes. A bf16 result holds the root exactly. */
+/** result = root, or result += root, and its squares added to the lanes. A bf16 result holds the root
+ * exactly. */
 static void finish_chunk(double *lane, const mst_ordered_sum_args *a, size_t begin, size_t n, subtree root) {
     void *result = element_mut(a->result, begin, a->result_dtype);
     bool wide = root.dtype == MST_F32;
@@ -156,16 +158,19 @@ static mst_status ordered_sum_task(void *context, size_t task, int thread) {
 static mst_status mst_ordered_sum_cpu(mst_queue *queue, const mst_ordered_sum_args *args) {
     mst_status status = MST_OK;
     ordered_sum_job job = {.args = args, .queue = queue};
-    MST_CHECK(args->sources >= 1 && args->sources <= SOURCES_MAX, MST_EINVAL, "ordered_sum: %zu sources, not 1..%d",
-              args->sources, SOURCES_MAX);
-    MST_CHECK(args->source_dtype != MST_F64 && args->wire != MST_F64 && args->result_dtype != MST_F64, MST_EINVAL,
-              "ordered_sum: f64; sources, wire and result are f32 or bf16");
+    MST_CHECK(args->sources >= 1 && args->sources <= SOURCES_MAX, MST_EINVAL,
+              "ordered_sum: %zu sources, not 1..%d", args->sources, SOURCES_MAX);
+    MST_CHECK(args->source_dtype != MST_F64 && args->wire != MST_F64 && args->result_dtype != MST_F64,
+              MST_EINVAL, "ordered_sum: f64; sources, wire and result are f32 or bf16");
     MST_CHECK(args->result_dtype == MST_F32 || (args->wire == MST_BF16 && !args->accumulate), MST_EINVAL,
               "ordered_sum: a bf16 result needs a bf16 wire and no accumulation");
     MST_TRY(stack_depth(args, &job.depth));
-    MST_TRY(mst_queue_for(queue, tiles_of(args->count, (size_t)MST_BLOCK * TASK_BLOCKS), ordered_sum_task, &job));
+    MST_TRY(
+        mst_queue_for(queue, tiles_of(args->count, (size_t)MST_BLOCK * TASK_BLOCKS), ordered_sum_task, &job));
 done:
     return status;
 }
 
-void MST_AT_LEVEL(mst_cpu_fill_ordered_sum)(mst_kernels *table) { table->ordered_sum = mst_ordered_sum_cpu; }
+void MST_AT_LEVEL(mst_cpu_fill_ordered_sum)(mst_kernels *table) {
+    table->ordered_sum = mst_ordered_sum_cpu;
+}

@@ -29,8 +29,8 @@ MST_INLINE void rope_rows(const mst_rope_args *a, size_t begin, size_t end, mst_
     for (size_t r = begin; r < end; r++) {
         size_t angles = (a->first + r % a->seq_len) * half;
         for (size_t h = 0; h < a->heads; h++)
-            rope_head(element_mut(a->x, r * a->ld + h * a->head_dim, dtype), a->cosine + angles, a->sine + angles,
-                      direction, half, dtype);
+            rope_head(element_mut(a->x, r * a->ld + h * a->head_dim, dtype), a->cosine + angles,
+                      a->sine + angles, direction, half, dtype);
     }
 }
 
@@ -59,4 +59,6 @@ done:
     return status;
 }
 
-void MST_AT_LEVEL(mst_cpu_fill_rope)(mst_kernels *table) { table->rope = mst_rope_cpu; }
+void MST_AT_LEVEL(mst_cpu_fill_rope)(mst_kernels *table) {
+    table->rope = mst_rope_cpu;
+}

@@ -2,7 +2,9 @@
 #include "element.h"
 #include "ref.h"
 
-static double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
+static double sigmoid(double x) {
+    return 1.0 / (1.0 + exp(-x));
+}
 
 /* Shazeer 2020. */
 mst_status mst_swiglu_forward_ref(mst_queue *queue, const mst_swiglu_args *args) {
@@ -26,7 +28,8 @@ mst_status mst_swiglu_backward_ref(mst_queue *queue, const mst_swiglu_args *args
     return MST_OK;
 }
 
-/* Hendrycks and Gimpel 2016, the tanh form: gelu(x) = x (1 + tanh(z)) / 2, z = sqrt(2 / pi) (x + 0.044715 x^3). */
+/* Hendrycks and Gimpel 2016, the tanh form: gelu(x) = x (1 + tanh(z)) / 2, z = sqrt(2 / pi) (x + 0.044715
+ * x^3). */
 static const double gelu_scale = 0.79788456080286535588, gelu_cubic = 0.044715;
 
 mst_status mst_gelu_forward_ref(mst_queue *queue, const mst_gelu_args *args) {
@@ -44,7 +47,8 @@ mst_status mst_gelu_backward_ref(mst_queue *queue, const mst_gelu_args *args) {
     (void)queue;
     for (size_t i = 0; i < args->count; i++) {
         double x = load(args->x, args->dtype, i), dy = load(args->dy, args->dtype, i);
-        double z = gelu_scale * (x + gelu_cubic * x * x * x), dz = gelu_scale * (1.0 + 3.0 * gelu_cubic * x * x);
+        double z = gelu_scale * (x + gelu_cubic * x * x * x),
+               dz = gelu_scale * (1.0 + 3.0 * gelu_cubic * x * x);
         double s = sigmoid(2.0 * z), one_minus_s = sigmoid(-2.0 * z);
         store(args->dx, args->dtype, i, dy * (s + x * 2.0 * s * one_minus_s * dz));
     }

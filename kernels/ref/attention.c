@@ -8,11 +8,13 @@ static mst_status check(const char *name, const mst_attention_args *args) {
     mst_status status = MST_OK;
     size_t q_cols = args->heads * args->head_dim, kv_cols = args->kv_heads * args->head_dim;
     MST_CHECK(args->kv_heads > 0 ? args->heads % args->kv_heads == 0 : args->heads == 0, MST_EINVAL,
-              "%s: %zu query heads cannot share %zu key/value heads; heads must be a multiple of kv_heads", name,
-              args->heads, args->kv_heads);
-    MST_CHECK(args->ldq >= q_cols, MST_EINVAL, "%s: ldq %zu is less than heads * head_dim = %zu", name, args->ldq, q_cols);
+              "%s: %zu query heads cannot share %zu key/value heads; heads must be a multiple of kv_heads",
+              name, args->heads, args->kv_heads);
+    MST_CHECK(args->ldq >= q_cols, MST_EINVAL, "%s: ldq %zu is less than heads * head_dim = %zu", name,
+              args->ldq, q_cols);
     MST_CHECK(args->ldk >= kv_cols && args->ldv >= kv_cols, MST_EINVAL,
-              "%s: ldk %zu or ldv %zu is less than kv_heads * head_dim = %zu", name, args->ldk, args->ldv, kv_cols);
+              "%s: ldk %zu or ldv %zu is less than kv_heads * head_dim = %zu", name, args->ldk, args->ldv,
+              kv_cols);
 done:
     return status;
 }
@@ -25,12 +27,14 @@ static size_t at(const mst_attention_args *args, size_t sequence, size_t token, 
 /* Dot product of head_dim elements of a from i on and of b from j on. */
 static double dot(const mst_attention_args *args, const void *a, size_t i, const void *b, size_t j) {
     double sum = 0.0;
-    for (size_t d = 0; d < args->head_dim; d++) sum += load(a, args->dtype, i + d) * load(b, args->dtype, j + d);
+    for (size_t d = 0; d < args->head_dim; d++)
+        sum += load(a, args->dtype, i + d) * load(b, args->dtype, j + d);
     return sum;
 }
 
 /* Scores of query token t with the tokens 0 to t that it sees. */
-static void scores_of(const mst_attention_args *args, size_t sequence, size_t head, size_t t, double *scores) {
+static void scores_of(const mst_attention_args *args, size_t sequence, size_t head, size_t t,
+                      double *scores) {
     size_t kv_head = head / (args->heads / args->kv_heads);
     for (size_t j = 0; j <= t; j++)
         scores[j] = args->scale * dot(args, args->q, at(args, sequence, t, args->ldq, head), args->k,
@@ -45,7 +49,8 @@ static double log_sum_exp(const double *scores, size_t count) {
 }
 
 /* One query token of one head: its softmax, and the weighted sum of the values. */
-static void forward_token(const mst_attention_args *args, size_t sequence, size_t head, size_t t, double *scores) {
+static void forward_token(const mst_attention_args *args, size_t sequence, size_t head, size_t t,
+                          double *scores) {
     size_t kv_head = head / (args->heads / args->kv_heads);
     scores_of(args, sequence, head, t, scores);
     double lse = log_sum_exp(scores, t + 1);
@@ -53,7 +58,8 @@ static void forward_token(const mst_attention_args *args, size_t sequence, size_
     for (size_t d = 0; d < args->head_dim; d++) {
         double sum = 0.0;
         for (size_t j = 0; j <= t; j++)
-            sum += exp(scores[j] - lse) * load(args->v, args->dtype, at(args, sequence, j, args->ldv, kv_head) + d);
+            sum += exp(scores[j] - lse) *
+                   load(args->v, args->dtype, at(args, sequence, j, args->ldv, kv_head) + d);
         store(args->out, args->dtype, at(args, sequence, t, args->heads * args->head_dim, head) + d, sum);
     }
 }
@@ -79,16 +85,19 @@ done:
  * gives dq = scale sum_j ds[j] k[j], dk[j] += scale ds[j] q, dv[j] += p[j] dout.
  * dk and dv are [seq_len, head_dim], sums over the query heads that share them.
  */
-static void backward_token(const mst_attention_args *args, size_t sequence, size_t head, size_t t, double *ds, double *dk,
-                           double *dv) {
+static void backward_token(const mst_attention_args *args, size_t sequence, size_t head, size_t t, double *ds,
+                           double *dk, double *dv) {
     size_t kv_head = head / (args->heads / args->kv_heads), head_dim = args->head_dim;
-    size_t at_q = at(args, sequence, t, args->ldq, head), at_out = at(args, sequence, t, args->heads * head_dim, head);
-    double lse = load(args->lse, mst_dtype_acc(args->dtype), (sequence * args->heads + head) * args->seq_len + t);
+    size_t at_q = at(args, sequence, t, args->ldq, head),
+           at_out = at(args, sequence, t, args->heads * head_dim, head);
+    double lse =
+        load(args->lse, mst_dtype_acc(args->dtype), (sequence * args->heads + head) * args->seq_len + t);
     double dout_out = dot(args, args->dout, at_out, args->out, at_out);
     scores_of(args, sequence, head, t, ds);
     for (size_t j = 0; j <= t; j++) {
         double p = exp(ds[j] - lse);
-        ds[j] = p * (dot(args, args->dout, at_out, args->v, at(args, sequence, j, args->ldv, kv_head)) - dout_out);
+        ds[j] = p * (dot(args, args->dout, at_out, args->v, at(args, sequence, j, args->ldv, kv_head)) -
+                     dout_out);
         for (size_t d = 0; d < head_dim; d++) {
             dk[j * head_dim + d] += args->scale * ds[j] * load(args->q, args->dtype, at_q + d);
             dv[j * head_dim + d] += p * load(args->dout, args->dtype, at_out + d);
@@ -103,16 +112,18 @@ static void backward_token(const mst_attention_args *args, size_t sequence, size
 }
 
 /* One key/value head of one sequence: all the query heads that read it. */
-static void backward_group(const mst_attention_args *args, size_t sequence, size_t kv_head, double *ds, double *dk,
-                           double *dv) {
+static void backward_group(const mst_attention_args *args, size_t sequence, size_t kv_head, double *ds,
+                           double *dk, double *dv) {
     size_t group = args->heads / args->kv_heads, count = args->seq_len * args->head_dim;
     for (size_t i = 0; i < count; i++) dk[i] = dv[i] = 0.0;
     for (size_t head = kv_head * group; head < (kv_head + 1) * group; head++)
         for (size_t t = 0; t < args->seq_len; t++) backward_token(args, sequence, head, t, ds, dk, dv);
     for (size_t t = 0; t < args->seq_len; t++) {
         for (size_t d = 0; d < args->head_dim; d++) {
-            store(args->dk, args->dtype, at(args, sequence, t, args->ldk, kv_head) + d, dk[t * args->head_dim + d]);
-            store(args->dv, args->dtype, at(args, sequence, t, args->ldv, kv_head) + d, dv[t * args->head_dim + d]);
+            store(args->dk, args->dtype, at(args, sequence, t, args->ldk, kv_head) + d,
+                  dk[t * args->head_dim + d]);
+            store(args->dv, args->dtype, at(args, sequence, t, args->ldv, kv_head) + d,
+                  dv[t * args->head_dim + d]);
         }
     }
 }
@@ -126,7 +137,8 @@ mst_status mst_attention_backward_ref(mst_queue *queue, const mst_attention_args
     ds = calloc(args->seq_len + 1, sizeof *ds);
     dk = calloc(count + 1, sizeof *dk);
     dv = calloc(count + 1, sizeof *dv);
-    MST_CHECK(ds && dk && dv, MST_ENOMEM, "attention_backward: no memory for %zu sums", 2 * count + args->seq_len);
+    MST_CHECK(ds && dk && dv, MST_ENOMEM, "attention_backward: no memory for %zu sums",
+              2 * count + args->seq_len);
     for (size_t sequence = 0; sequence < args->sequences; sequence++)
         for (size_t kv_head = 0; kv_head < args->kv_heads; kv_head++)
             backward_group(args, sequence, kv_head, ds, dk, dv);

@@ -8,15 +8,18 @@
 
 static inline double load(const void *tensor, mst_dtype dtype, size_t i) {
     switch (dtype) {
-    case MST_F64: return ((const double *)tensor)[i];
-    case MST_F32: return ((const float *)tensor)[i];
-    default: return mst_bf16_to_f32(((const mst_bf16 *)tensor)[i]);
+    case MST_F64:
+        return ((const double *)tensor)[i];
+    case MST_F32:
+        return ((const float *)tensor)[i];
+    default:
+        return mst_bf16_to_f32(((const mst_bf16 *)tensor)[i]);
     }
 }
 
 /*
- * Rounds to bf16 once. Going through fp32 would round twice, unless the step to fp32 rounds to odd: an inexact result
- * takes the neighbour whose last bit is set, so that it never looks like a tie.
+ * Rounds to bf16 once. Going through fp32 would round twice, unless the step to fp32 rounds to odd: an
+ * inexact result takes the neighbour whose last bit is set, so that it never looks like a tie.
  */
 static inline mst_bf16 bf16_from_f64(double x) {
     float nearest = (float)x;
@@ -32,9 +35,15 @@ static inline mst_bf16 bf16_from_f64(double x) {
 /* Rounds to nearest, ties to even. */
 static inline void store(void *tensor, mst_dtype dtype, size_t i, double value) {
     switch (dtype) {
-    case MST_F64: ((double *)tensor)[i] = value; break;
-    case MST_F32: ((float *)tensor)[i] = (float)value; break;
-    default: ((mst_bf16 *)tensor)[i] = bf16_from_f64(value); break;
+    case MST_F64:
+        ((double *)tensor)[i] = value;
+        break;
+    case MST_F32:
+        ((float *)tensor)[i] = (float)value;
+        break;
+    default:
+        ((mst_bf16 *)tensor)[i] = bf16_from_f64(value);
+        break;
     }
 }
 

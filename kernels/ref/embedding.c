@@ -4,11 +4,12 @@
 
 static mst_status check(const char *name, const mst_embedding_args *args, bool positions) {
     mst_status status = MST_OK;
-    MST_CHECK(!positions || args->rows == 0 || args->seq_len > 0, MST_EINVAL, "%s: %zu rows but seq_len 0", name,
-              args->rows);
+    MST_CHECK(!positions || args->rows == 0 || args->seq_len > 0, MST_EINVAL, "%s: %zu rows but seq_len 0",
+              name, args->rows);
     for (size_t r = 0; r < args->rows; r++)
         MST_CHECK(args->tokens[r] >= 0 && (size_t)args->tokens[r] < args->vocab, MST_EINVAL,
-                  "%s: token %d in row %zu is not in a vocabulary of %zu", name, (int)args->tokens[r], r, args->vocab);
+                  "%s: token %d in row %zu is not in a vocabulary of %zu", name, (int)args->tokens[r], r,
+                  args->vocab);
 done:
     return status;
 }
@@ -39,7 +40,8 @@ mst_status mst_embedding_backward_ref(mst_queue *queue, const mst_embedding_args
         for (size_t c = 0; c < args->cols; c++) {
             double dy = load(args->dy, args->dtype, r * args->cols + c);
             add(args->dtable, acc, (size_t)args->tokens[r] * args->cols + c, dy);
-            if (args->dpositions) add(args->dpositions, acc, (args->first + r % args->seq_len) * args->cols + c, dy);
+            if (args->dpositions)
+                add(args->dpositions, acc, (args->first + r % args->seq_len) * args->cols + c, dy);
         }
     }
 done:

@@ -9,12 +9,17 @@ static mst_status check(const mst_matmul_args *args) {
     MST_CHECK(args->c_dtype == args->dtype || args->c_dtype == acc, MST_EINVAL,
               "matmul: c of %s for operands of %s; use %s or %s", mst_dtype_name(args->c_dtype),
               mst_dtype_name(args->dtype), mst_dtype_name(args->dtype), mst_dtype_name(acc));
-    MST_CHECK(!args->accumulate || args->c_dtype == acc, MST_EINVAL, "matmul: c of %s cannot accumulate; use %s",
-              mst_dtype_name(args->c_dtype), mst_dtype_name(acc));
-    MST_CHECK(!args->accumulate || !args->bias, MST_EINVAL, "matmul: a bias and accumulate together; leave one out");
-    MST_CHECK(args->lda >= a_cols, MST_EINVAL, "matmul: lda %zu is less than the %zu columns of a", args->lda, a_cols);
-    MST_CHECK(args->ldb >= b_cols, MST_EINVAL, "matmul: ldb %zu is less than the %zu columns of b", args->ldb, b_cols);
-    MST_CHECK(args->ldc >= args->n, MST_EINVAL, "matmul: ldc %zu is less than the %zu columns of c", args->ldc, args->n);
+    MST_CHECK(!args->accumulate || args->c_dtype == acc, MST_EINVAL,
+              "matmul: c of %s cannot accumulate; use %s", mst_dtype_name(args->c_dtype),
+              mst_dtype_name(acc));
+    MST_CHECK(!args->accumulate || !args->bias, MST_EINVAL,
+              "matmul: a bias and accumulate together; leave one out");
+    MST_CHECK(args->lda >= a_cols, MST_EINVAL, "matmul: lda %zu is less than the %zu columns of a", args->lda,
+              a_cols);
+    MST_CHECK(args->ldb >= b_cols, MST_EINVAL, "matmul: ldb %zu is less than the %zu columns of b", args->ldb,
+              b_cols);
+    MST_CHECK(args->ldc >= args->n, MST_EINVAL, "matmul: ldc %zu is less than the %zu columns of c",
+              args->ldc, args->n);
 done:
     return status;
 }
@@ -33,8 +38,10 @@ mst_status mst_matmul_ref(mst_queue *queue, const mst_matmul_args *args) {
                 sum += load(args->a, args->dtype, at_a) * load(args->b, args->dtype, at_b);
             }
             size_t at_c = i * args->ldc + j;
-            if (args->accumulate) add(args->c, args->c_dtype, at_c, sum);
-            else store(args->c, args->c_dtype, at_c, sum);
+            if (args->accumulate)
+                add(args->c, args->c_dtype, at_c, sum);
+            else
+                store(args->c, args->c_dtype, at_c, sum);
         }
     }
 done:

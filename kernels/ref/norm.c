@@ -10,7 +10,8 @@ static mst_status check_forward(const char *name, const mst_norm_args *args, boo
               "%s: `delta` and `sum` come together; one of them is NULL", name);
     MST_CHECK(layernorm || !args->bias, MST_EINVAL, "%s: it has no bias; pass NULL", name);
     MST_CHECK(!args->y || args->rstd, MST_EINVAL, "%s: `rstd` is NULL; it is an output beside `y`", name);
-    MST_CHECK(!args->y || !layernorm || args->mean, MST_EINVAL, "%s: `mean` is NULL; it is an output beside `y`", name);
+    MST_CHECK(!args->y || !layernorm || args->mean, MST_EINVAL,
+              "%s: `mean` is NULL; it is an output beside `y`", name);
 done:
     return status;
 }
@@ -97,7 +98,8 @@ static void backward(const mst_norm_grad_args *args, bool layernorm) {
             sum_g += g;
             sum_g_xhat += g * xhat;
         }
-        double mean_g = layernorm ? sum_g / (double)args->cols : 0.0, mean_g_xhat = sum_g_xhat / (double)args->cols;
+        double mean_g = layernorm ? sum_g / (double)args->cols : 0.0,
+               mean_g_xhat = sum_g_xhat / (double)args->cols;
         for (size_t c = 0; c < args->cols; c++) {
             size_t i = r * args->cols + c;
             double xhat = (load(args->x, dtype, i) - mean) * rstd, dy = load(args->dy, dtype, i);

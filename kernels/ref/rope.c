@@ -4,10 +4,11 @@
 
 static mst_status check(const mst_rope_args *args) {
     mst_status status = MST_OK;
-    MST_CHECK(args->head_dim % 2 == 0, MST_EINVAL, "rope: head_dim %zu is odd; it must be even", args->head_dim);
+    MST_CHECK(args->head_dim % 2 == 0, MST_EINVAL, "rope: head_dim %zu is odd; it must be even",
+              args->head_dim);
     MST_CHECK(args->rows == 0 || args->seq_len > 0, MST_EINVAL, "rope: %zu rows but seq_len 0", args->rows);
-    MST_CHECK(args->ld >= args->heads * args->head_dim, MST_EINVAL, "rope: ld %zu is less than heads * head_dim = %zu",
-              args->ld, args->heads * args->head_dim);
+    MST_CHECK(args->ld >= args->heads * args->head_dim, MST_EINVAL,
+              "rope: ld %zu is less than heads * head_dim = %zu", args->ld, args->heads * args->head_dim);
 done:
     return status;
 }

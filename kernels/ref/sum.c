@@ -5,7 +5,8 @@
 mst_status mst_bias_grad_ref(mst_queue *queue, const mst_bias_grad_args *args) {
     mst_status status = MST_OK;
     (void)queue;
-    MST_CHECK(args->ld >= args->cols, MST_EINVAL, "bias_grad: ld %zu is less than the %zu columns", args->ld, args->cols);
+    MST_CHECK(args->ld >= args->cols, MST_EINVAL, "bias_grad: ld %zu is less than the %zu columns", args->ld,
+              args->cols);
     for (size_t c = 0; c < args->cols; c++) {
         double sum = 0.0;
         for (size_t r = 0; r < args->rows; r++) sum += load(args->dy, args->dtype, r * args->ld + c);
@@ -19,7 +20,9 @@ done:
 
 enum { MAX_SOURCES = 256 };
 
-static float round_to(mst_dtype wire, float x) { return wire == MST_BF16 ? mst_bf16_to_f32(mst_bf16_from_f32(x)) : x; }
+static float round_to(mst_dtype wire, float x) {
+    return wire == MST_BF16 ? mst_bf16_to_f32(mst_bf16_from_f32(x)) : x;
+}
 
 /* Combines the levels alone: does one value remain? */
 static bool is_whole_tree(const mst_ordered_sum_args *args) {
@@ -36,12 +39,13 @@ static mst_status check(const mst_ordered_sum_args *args) {
     mst_status status = MST_OK;
     MST_CHECK(args->sources >= 1 && args->sources <= MAX_SOURCES, MST_EINVAL,
               "ordered_sum: %zu sources; from 1 to %d are possible", args->sources, MAX_SOURCES);
-    MST_CHECK(args->source_dtype != MST_F64 && args->wire != MST_F64 && args->result_dtype != MST_F64, MST_EINVAL,
-              "ordered_sum: f64; only f32 and bf16 are possible");
+    MST_CHECK(args->source_dtype != MST_F64 && args->wire != MST_F64 && args->result_dtype != MST_F64,
+              MST_EINVAL, "ordered_sum: f64; only f32 and bf16 are possible");
     MST_CHECK(args->result_dtype == MST_F32 || (args->wire == MST_BF16 && !args->accumulate), MST_EINVAL,
               "ordered_sum: a result of bf16 needs a wire of bf16 and no accumulation");
     MST_CHECK(is_whole_tree(args), MST_EINVAL,
-              "ordered_sum: the levels of %zu sources do not combine to one value; give whole subtrees in lane order",
+              "ordered_sum: the levels of %zu sources do not combine to one value; give whole subtrees in "
+              "lane order",
               args->sources);
 done:
     return status;

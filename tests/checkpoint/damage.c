@@ -1,4 +1,5 @@
-/* Every byte of a checkpoint counts: a changed, missing or additional one is found by verify, and never loaded. */
+/* Every byte of a checkpoint counts: a changed, missing or additional one is found by verify, and never
+ * loaded. */
 #include <dirent.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -30,8 +31,10 @@ static mst_status verify(const test_state *s, const char *folder) {
     return mst_checkpoint_verify(folder, s->queue, &s->kernels, &digests);
 }
 
-/* Verify must say no and name the file; load must say no, or give the right elements (it does not read every byte). */
-static void expect_found(test_state *s, const char *folder, const char *name, const char *what, long at, bool try_load) {
+/* Verify must say no and name the file; load must say no, or give the right elements (it does not read every
+ * byte). */
+static void expect_found(test_state *s, const char *folder, const char *name, const char *what, long at,
+                         bool try_load) {
     mst_status status = verify(s, folder);
     CHECK(status == MST_EFORMAT || status == MST_EIO, "%s, %s at %ld: verify says %s", name, what, at,
           mst_status_name(status));
@@ -49,7 +52,8 @@ static void damage_file(test_state *s, const char *folder, const char *name) {
     test_path(folder, "aside", aside);
     if (stat(path, &facts) != 0) exit(1);
     long size = (long)facts.st_size;
-    /* Small files byte by byte (their digest is looked at first); of large ones the start, the end and a sample. */
+    /* Small files byte by byte (their digest is looked at first); of large ones the start, the end and a
+     * sample. */
     long step = size <= 8192 ? 1 : size / 200;
     for (long at = 0; at < size; at += step) {
         long place = at + (long)roll((uint64_t)(step < size - at ? step : size - at));
@@ -89,8 +93,8 @@ int main(void) {
     CHECK_OK(mst_comm_create(&comm));
     test_folder_make(folder);
     test_state_create(comm, seed, &state);
-    CHECK_OK(mst_checkpoint_save(comm, folder, &state.layout, state.shards, &state.meta, state.queue, &state.kernels,
-                                 &digests, path));
+    CHECK_OK(mst_checkpoint_save(comm, folder, &state.layout, state.shards, &state.meta, state.queue,
+                                 &state.kernels, &digests, path));
     DIR *entries = opendir(path);
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;)
         if (entry->d_name[0] != '.') snprintf(names[count++], sizeof *names, "%s", entry->d_name);

@@ -1,7 +1,7 @@
 /*
- * The Nth system call fails, for N = 1, 2, ... until a save succeeds: each time the error comes back, nothing half-written
- * is left, and the checkpoints that were whole before still are. Then the same with the process killed at the Nth call.
- * A new step; one that replaces another; the same where names cannot be exchanged.
+ * The Nth system call fails, for N = 1, 2, ... until a save succeeds: each time the error comes back, nothing
+ * half-written is left, and the checkpoints that were whole before still are. Then the same with the process
+ * killed at the Nth call. A new step; one that replaces another; the same where names cannot be exchanged.
  */
 #include <errno.h>
 #include <sys/wait.h>
@@ -61,14 +61,17 @@ static int exchange_(const char *one, const char *other) {
 }
 
 static mst_status save(const test_state *s, const char *folder, mst_checkpoint_digests *digests) {
-    return mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, digests, NULL);
+    return mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue, &s->kernels,
+                               digests, NULL);
 }
 
 /* With the system whole again: the checkpoint is there, whole, with one of two states. */
-static void check_whole(const test_state *s, const char *path, const mst_digest *one, const mst_digest *other) {
+static void check_whole(const test_state *s, const char *path, const mst_digest *one,
+                        const mst_digest *other) {
     mst_checkpoint_digests found = {0};
     CHECK_OK(mst_checkpoint_verify(path, s->queue, &s->kernels, &found));
-    CHECK(memcmp(&found.state, one, 32) == 0 || memcmp(&found.state, other, 32) == 0, "%s: another state", path);
+    CHECK(memcmp(&found.state, one, 32) == 0 || memcmp(&found.state, other, 32) == 0, "%s: another state",
+          path);
 }
 
 typedef struct fault_scene {
@@ -76,8 +79,8 @@ typedef struct fault_scene {
     bool replaces, forever, can_exchange;
 } fault_scene;
 
-/* An older checkpoint at step 500, perhaps another at step 1000 (kept from the last time if it is still the same), and the
- * state to save at step 1000. */
+/* An older checkpoint at step 500, perhaps another at step 1000 (kept from the last time if it is still the
+ * same), and the state to save at step 1000. */
 static void prepare(test_state *s, const fault_scene *scene, const char *folder, mst_digest states_out[3]) {
     mst_checkpoint_digests digests;
     char step[4096];
@@ -91,7 +94,8 @@ static void prepare(test_state *s, const fault_scene *scene, const char *folder,
     if (!scene->replaces) test_folder_remove(step);
     states_out[1] = digests.state;
     s->meta.samples = 2;
-    CHECK_OK(mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &digests));
+    CHECK_OK(
+        mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &digests));
     states_out[2] = digests.state;
 }
 
@@ -111,7 +115,8 @@ static bool try_once(test_state *s, const fault_scene *scene, const char *folder
 
     CHECK(status == MST_OK || status == MST_EIO, "%s failed: got %s", failed, mst_status_name(status));
     CHECK(status == MST_OK || strstr(mst_error_message(), "Input/output error"), "'%s'", mst_error_message());
-    /* What a save survives: closing what was only read, a look at what is there already, the exchange (there is another way). */
+    /* What a save survives: closing what was only read, a look at what is there already, the exchange (there
+     * is another way). */
     bool harmless = failed_call == NULL || scene->replaces || strcmp(failed, "close") == 0;
     CHECK(status != MST_OK || harmless, "%s failed, and yet it was saved", failed);
     test_path(folder, "step-00000500", path);
@@ -122,7 +127,8 @@ static bool try_once(test_state *s, const fault_scene *scene, const char *folder
     CHECK(there || (status != MST_OK && !scene->replaces), "%s failed: step 1000 is gone", failed);
     if (there) check_whole(s, step, &states[status == MST_OK ? 2 : 1], &states[2]);
     size_t dots, entries = test_folder_entries(folder, &dots);
-    CHECK(dots == 0 && entries == 1u + there, "call %ld, %s: %zu entries, %zu leftovers", number, failed, entries, dots);
+    CHECK(dots == 0 && entries == 1u + there, "call %ld, %s: %zu entries, %zu leftovers", number, failed,
+          entries, dots);
     return failed_call == NULL;
 }
 
@@ -168,8 +174,8 @@ static bool kill_once(test_state *s, const fault_scene *scene, const char *folde
     CHECK_OK(mst_checkpoint_newest(folder, 0, path));
     if (scene->replaces) check_whole(s, step, &states[1], &states[2]);
     size_t dots, entries = test_folder_entries(folder, &dots);
-    CHECK(dots == 0 && entries == 1u + (strcmp(path, step) == 0), "killed at call %ld: %zu entries, %zu leftovers", number,
-          entries, dots);
+    CHECK(dots == 0 && entries == 1u + (strcmp(path, step) == 0),
+          "killed at call %ld: %zu entries, %zu leftovers", number, entries, dots);
     return WIFEXITED(ended) && WEXITSTATUS(ended) == 0;
 }
 
@@ -201,9 +207,9 @@ int main(void) {
     ckpt_system.rename = rename_;
     ckpt_system.exchange = exchange_;
     static const fault_scene scenes[] = {{"a new step", false, false, true},
-                                   {"a new step, everything failing from then on", false, true, true},
-                                   {"a step that replaces another", true, false, true},
-                                   {"the same without exchange", true, false, false}};
+                                         {"a new step, everything failing from then on", false, true, true},
+                                         {"a step that replaces another", true, false, true},
+                                         {"the same without exchange", true, false, false}};
     for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) run_scene(&state, folder, &scenes[i]);
     for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++)
         if (!scenes[i].forever) run_kills(&state, folder, &scenes[i]);

@@ -1,8 +1,8 @@
 /*
- * Any number of writers to any number of readers, and failures on several ranks. Run by ranks.sh under mpirun.
- *   ranks pass BASE    saves BASE/wR with this rank count R if it is missing, and loads all BASE/w* that are there
- *   ranks full BASE    saves on a disk that is full for all ranks, for one, for rank 0; then with room again
- *   ranks save BASE    saves BASE/wR only
+ * Any number of writers to any number of readers, and failures on several ranks. Run by ranks.sh under
+ * mpirun. ranks pass BASE    saves BASE/wR with this rank count R if it is missing, and loads all BASE/w*
+ * that are there ranks full BASE    saves on a disk that is full for all ranks, for one, for rank 0; then
+ * with room again ranks save BASE    saves BASE/wR only
  */
 #include <signal.h>
 #include <sys/resource.h>
@@ -22,7 +22,8 @@ static void saved_at(const char *base, int ranks, char path[4096]) {
 static void save(test_state *s, const char *folder) {
     mst_checkpoint_digests saved, verified;
     char path[4096];
-    CHECK_OK(mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &saved, path));
+    CHECK_OK(mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue, &s->kernels,
+                                 &saved, path));
     if (mst_comm_rank(s->comm) == 0) {
         CHECK_OK(mst_checkpoint_verify(path, s->queue, &s->kernels, &verified));
         CHECK(memcmp(&saved, &verified, sizeof saved) == 0, "%s: digests differ", path);
@@ -49,7 +50,8 @@ static void load(test_state *s, const char *folder, const mst_checkpoint_digests
 static void pass(test_state *s, const char *base) {
     char folder[4096], newest[4096];
     mst_checkpoint_digests digests;
-    CHECK_OK(mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &digests));
+    CHECK_OK(
+        mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &digests));
     saved_at(base, mst_comm_size(s->comm), folder);
     CHECK_OK(mst_checkpoint_newest(folder, 0, newest));
     mst_comm_barrier(s->comm);
@@ -73,19 +75,21 @@ static void fail_on(test_state *s, const char *folder, int rank, rlim_t bytes) {
     char path[4096];
     bool mine = rank < 0 || rank == mst_comm_rank(s->comm);
     if (mine) limit_files(bytes);
-    mst_status status =
-        mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &digests, path);
+    mst_status status = mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue,
+                                            &s->kernels, &digests, path);
     limit_files(RLIM_INFINITY);
-    CHECK(status == MST_EIO, "limit %llu on rank %d: got %s", (unsigned long long)bytes, rank, mst_status_name(status));
-    CHECK(strstr(mst_error_message(), "File too large") && strstr(mst_error_message(), ".tmp-step-00001000"), "%s",
-          mst_error_message());
+    CHECK(status == MST_EIO, "limit %llu on rank %d: got %s", (unsigned long long)bytes, rank,
+          mst_status_name(status));
+    CHECK(strstr(mst_error_message(), "File too large") && strstr(mst_error_message(), ".tmp-step-00001000"),
+          "%s", mst_error_message());
     size_t dots;
     CHECK(test_folder_entries(folder, &dots) == 0, "something is left after a failure");
     /* The same message on every rank. */
     char first[512];
     snprintf(first, sizeof first, "%.400s", mst_error_message());
     CHECK_OK(mst_comm_broadcast(s->comm, 0, first, sizeof first));
-    CHECK(strncmp(first, mst_error_message(), 400) == 0, "rank 0 says '%s', this one '%s'", first, mst_error_message());
+    CHECK(strncmp(first, mst_error_message(), 400) == 0, "rank 0 says '%s', this one '%s'", first,
+          mst_error_message());
     mst_comm_barrier(s->comm);
 }
 
@@ -118,7 +122,8 @@ int main(int argc, char **argv) {
     }
     test_state_destroy(&state);
     char name[64];
-    snprintf(name, sizeof name, "checkpoint %s, rank %d of %d", argv[1], mst_comm_rank(comm), mst_comm_size(comm));
+    snprintf(name, sizeof name, "checkpoint %s, rank %d of %d", argv[1], mst_comm_rank(comm),
+             mst_comm_size(comm));
     mst_comm_destroy(&comm);
     return test_finish(name);
 }

@@ -1,4 +1,5 @@
-/* One rank: what is saved comes back, the same state gives the same files, what is there already is kept or replaced. */
+/* One rank: what is saved comes back, the same state gives the same files, what is there already is kept or
+ * replaced. */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,7 +12,8 @@ static bool digests_equal(const mst_checkpoint_digests *a, const mst_checkpoint_
 }
 
 static mst_status save(const test_state *s, const char *folder, mst_checkpoint_digests *digests, char *path) {
-    return mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, digests, path);
+    return mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue, &s->kernels,
+                               digests, path);
 }
 
 static ino_t inode(const char *path) {
@@ -22,7 +24,8 @@ static ino_t inode(const char *path) {
 static void check_round_trip(test_state *s, const char *folder, uint64_t seed) {
     mst_checkpoint_digests saved, computed, opened, verified;
     char path[4096], newest[4096];
-    CHECK_OK(mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &computed));
+    CHECK_OK(
+        mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &computed));
     CHECK_OK(save(s, folder, &saved, path));
     CHECK(digests_equal(&saved, &computed), "digests before and after saving differ");
     size_t dots;
@@ -31,8 +34,10 @@ static void check_round_trip(test_state *s, const char *folder, uint64_t seed) {
     mst_checkpoint_meta meta;
     CHECK_OK(mst_checkpoint_open(path, &meta, &opened));
     CHECK(digests_equal(&saved, &opened), "the manifest has other digests");
-    CHECK(meta.step == 1000 && meta.updates == 998 && meta.samples == 64000 && meta.tokens == 8192000, "counters");
-    CHECK(meta.config && strcmp(meta.config, s->meta.config) == 0, "config '%s'", meta.config ? meta.config : "");
+    CHECK(meta.step == 1000 && meta.updates == 998 && meta.samples == 64000 && meta.tokens == 8192000,
+          "counters");
+    CHECK(meta.config && strcmp(meta.config, s->meta.config) == 0, "config '%s'",
+          meta.config ? meta.config : "");
     CHECK(meta.model.norm_eps == 1e-5 && meta.model.rope_theta == 10000 && meta.model.d_ff == 3, "model");
     CHECK(memcmp(&meta.data, &s->meta.data, sizeof meta.data) == 0, "data digest");
     mst_checkpoint_meta_clear(&meta);
@@ -59,7 +64,8 @@ static void check_digest_inputs(test_state *s) {
         if (counter) ++*counter;
         if (i == 3) s->meta.data.bytes[7] ^= 1;
         if (i == 4) s->shards[1].v[5] = 42;
-        CHECK_OK(mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &other));
+        CHECK_OK(
+            mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &other));
         CHECK(memcmp(&base.weights, &other.weights, 32) == 0, "weights digest changed by input %zu", i);
         CHECK(memcmp(&base.state, &other.state, 32) != 0, "state digest not changed by input %zu", i);
         if (counter) --*counter;
@@ -92,17 +98,33 @@ static void check_same_step_again(test_state *s, const char *folder) {
     s->meta.samples--;
 }
 
+/* The same state gives the same bytes in every file. */
+static void check_same_bytes(const test_state *s, const char *base) {
+    mst_checkpoint_digests digests;
+    char folder[2][4096], path[2][4096], command[9000];
+    for (int i = 0; i < 2; i++) {
+        test_path(base, i == 0 ? "one" : "other", folder[i]);
+        if (i == 1) sleep(1); /* HDF5's time stamps, if there were any, would differ */
+        CHECK_OK(save(s, folder[i], &digests, path[i]));
+    }
+    snprintf(command, sizeof command, "diff -r '%s' '%s'", path[0], path[1]);
+    CHECK(system(command) == 0, "two checkpoints of one state differ");
+}
+
 static void check_other_model(test_state *s, const char *folder) {
     char path[4096];
     CHECK_OK(mst_checkpoint_newest(folder, 0, path));
     mst_tensor *tensor = &s->layout.tensors[1];
     size_t kept = tensor->shape[1];
     tensor->shape[1] = 9000;
-    CHECK_STATUS(mst_checkpoint_load(s->comm, path, &s->layout, s->shards, s->queue, &s->kernels), MST_EFORMAT);
-    CHECK(strstr(mst_error_message(), tensor->name) && strstr(mst_error_message(), "[3, 9000]"), "%s", mst_error_message());
+    CHECK_STATUS(mst_checkpoint_load(s->comm, path, &s->layout, s->shards, s->queue, &s->kernels),
+                 MST_EFORMAT);
+    CHECK(strstr(mst_error_message(), tensor->name) && strstr(mst_error_message(), "[3, 9000]"), "%s",
+          mst_error_message());
     tensor->shape[1] = kept;
     strcpy(tensor->name, "model.layers.2.zzz.weight");
-    CHECK_STATUS(mst_checkpoint_load(s->comm, path, &s->layout, s->shards, s->queue, &s->kernels), MST_EFORMAT);
+    CHECK_STATUS(mst_checkpoint_load(s->comm, path, &s->layout, s->shards, s->queue, &s->kernels),
+                 MST_EFORMAT);
     CHECK(strstr(mst_error_message(), "model.layers.2.mlp.weight"), "%s", mst_error_message());
     strcpy(tensor->name, "model.layers.2.mlp.weight");
 }
@@ -121,7 +143,8 @@ static void check_weights_only(test_state *s, const char *folder, uint64_t seed)
     CHECK(test_state_differences(s, seed) == 0, "weights differ");
 }
 
-/* Folders without a manifest, other names, missing folders; skip; resolve; prune; leftovers of killed jobs. */
+/* Folders without a manifest, other names, missing folders; skip; resolve; prune; leftovers of killed jobs.
+ */
 static void check_folder(test_state *s, const char *folder) {
     char path[4096], run[4096], other[4096];
     mst_checkpoint_digests digests;
@@ -180,6 +203,7 @@ int main(void) {
     check_other_model(&state, inner);
     check_weights_only(&state, inner, seed);
     check_folder(&state, inner);
+    check_same_bytes(&state, inner);
     test_state_destroy(&state);
     test_folder_remove(folder);
     mst_comm_destroy(&comm);

@@ -15,17 +15,13 @@ typedef struct shape {
     unsigned unit;
 } shape;
 
-/* Rows longer and shorter than a block, ranges that cut rows, sizes around a block, one element; names whose order is not
- * the order of units; a unit with fewer blocks than ranks. */
+/* Rows longer and shorter than a block, ranges that cut rows, sizes around a block, one element; names whose
+ * order is not the order of units; a unit with fewer blocks than ranks. */
 static const shape shapes[] = {
-    {"model.embed_tokens.weight", 2, {130, 97}, 0},
-    {"model.layers.2.mlp.weight", 2, {3, 9001}, 1},
-    {"model.layers.2.norm.weight", 1, {97, 1}, 1},
-    {"model.layers.2.bias", 1, {4097, 1}, 1},
-    {"model.layers.10.mlp.weight", 2, {64, 64}, 2},
-    {"model.layers.10.norm.weight", 1, {4095, 1}, 2},
-    {"model.layers.10.bias", 1, {1, 1}, 2},
-    {"model.norm.weight", 1, {7, 1}, 3},
+    {"model.embed_tokens.weight", 2, {130, 97}, 0}, {"model.layers.2.mlp.weight", 2, {3, 9001}, 1},
+    {"model.layers.2.norm.weight", 1, {97, 1}, 1},  {"model.layers.2.bias", 1, {4097, 1}, 1},
+    {"model.layers.10.mlp.weight", 2, {64, 64}, 2}, {"model.layers.10.norm.weight", 1, {4095, 1}, 2},
+    {"model.layers.10.bias", 1, {1, 1}, 2},         {"model.norm.weight", 1, {7, 1}, 3},
     {"lm_head.weight", 2, {20000, 1}, 3},
 };
 enum { TENSORS = sizeof shapes / sizeof *shapes, SMALL_TENSORS = 2 };
@@ -87,14 +83,16 @@ static uint32_t expected_bits(const mst_layout *layout, size_t unit, int kind, s
 static void create(mst_comm *comm, uint64_t seed, size_t tensors, int threads, test_state *s) {
     *s = (test_state){.comm = comm};
     build_layout(tensors, &s->layout);
-    if (mst_queue_create(threads, &s->queue) != MST_OK || mst_kernels_open(MST_DEVICE_CPU, NULL, &s->kernels) != MST_OK) {
+    if (mst_queue_create(threads, &s->queue) != MST_OK ||
+        mst_kernels_open(MST_DEVICE_CPU, NULL, &s->kernels) != MST_OK) {
         fprintf(stderr, "test: %s\n", mst_error_message());
         exit(1);
     }
     s->shards = must(calloc(s->layout.unit_count, sizeof *s->shards));
     for (size_t u = 0; u < s->layout.unit_count; u++) {
         mst_shard *shard = &s->shards[u];
-        mst_shard_range(&s->layout.units[u], mst_comm_rank(comm), mst_comm_size(comm), &shard->first_block, &shard->blocks);
+        mst_shard_range(&s->layout.units[u], mst_comm_rank(comm), mst_comm_size(comm), &shard->first_block,
+                        &shard->blocks);
         size_t count = shard->blocks * MST_BLOCK;
         shard->master = must(calloc(count + 1, 4));
         shard->m = must(calloc(count + 1, 4));
@@ -159,7 +157,9 @@ size_t test_state_differences(const test_state *state, uint64_t seed) {
         const mst_shard *shard = &state->shards[u];
         for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
             for (size_t i = 0; i < shard->blocks * MST_BLOCK; i++) {
-                uint32_t bits = expected_bits(&state->layout, u, kind, shard->first_block * MST_BLOCK + i, seed), found;
+                uint32_t bits =
+                             expected_bits(&state->layout, u, kind, shard->first_block * MST_BLOCK + i, seed),
+                         found;
                 memcpy(&found, &shard_data(shard, kind)[i], 4);
                 differences += bits != found;
             }

@@ -27,7 +27,7 @@ errors_are() {
   says "wrong.yaml:$(line_of d_modle):3: error: model: unknown key 'd_modle'; did you mean 'd_model'?"
   says "wrong.yaml:$(line_of 12.5):10: error: run.steps: '12.5' is not a whole number in plain digits; expected a whole number from 1"
   says "wrong.yaml:$(line_of '^model:'):1: error: model.d_model: required, but missing; give it a whole number"
-  says "muster: config wrong.yaml: 3 errors; 'muster train --help-config' describes every key"
+  says "config wrong.yaml: 3 errors; 'muster train --help-config' describes every key"
 }
 expect 2 "$muster" train wrong.yaml --run here
 errors_are
@@ -40,7 +40,7 @@ says "--set batch.lanes=6: error: batch.lanes: 6 is not a power of two"
 
 # Under a launcher the same, once.
 if command -v mpirun >/dev/null; then
-  expect 2 ranks 4 "$muster" train wrong.yaml
+  expect 2 mpirun --oversubscribe -n 4 "$muster" train wrong.yaml
   errors_are
   check "each error is said once" [ "$(grep -c 'unknown key' err) $(grep -c '^muster: ' err)" = "1 1" ]
   check "nothing is left" [ ! -e runs ]

@@ -35,22 +35,22 @@ check "nothing is left of a failure" [ "$(ls -A | grep -cE '^x|^\.')" = 0 ]
 cat >config.yaml <<'E2'
 run: {name: t, steps: 10}
 model: {d_model: 64, n_layers: 1, n_heads: 2}
-data: {sources: [{path: first.h5}], seq_len: 80}
+data: {sources: [{path: first.h5}], seq_len: 50}
 batch: {micro: 1, leaf: 1, lanes: 1, rounds: 2}
 schedule: {peak: 1.0e-3}
 E2
 head -1 lines.jsonl >first.jsonl
 for i in 1 2; do echo "{\"text\": \"document $i\"}"; done >>first.jsonl
 expect 0 "$muster" data build first.jsonl -o first.h5 --heldout 0
-# One sample: tokens 0 to 80 of 81 or more. Every microbatch shows it, in its epoch.
-expect 0 "$muster" data show config.yaml --step 2 --micro 1 --set data.seq_len=70
-prints "step 2, microbatch 1 of 2 (from 0): 1 sequences of 70 tokens"
-prints "sequence 0: sample 3, $work/first.h5, epoch 3, tokens 0 to 70, 70 of 70 targets count"
+# One sample: tokens 0 to 50 of 67. Every microbatch shows it, in its epoch.
+expect 0 "$muster" data show config.yaml --step 2 --micro 1
+prints "step 2, microbatch 1 of 2 (from 0): 1 sequences of 50 tokens"
+prints "sequence 0: sample 3, $work/first.h5, epoch 3, tokens 0 to 50, 50 of 50 targets count"
 prints '  tab\t escape\x1b[31m bidi\xe2\x80\xae café \\'
-prints '  next<eos>document 1<eos>d'
-expect 0 "$muster" data show config.yaml --sample 2 --micro 1 --set data.seq_len=70
+prints "  next<eos>d"
+expect 0 "$muster" data show config.yaml --sample 2 --micro 1
 prints "sample 3, "
-check "neither steps are guessed" [ "$(grep -c '^step' out)" = 0 ]
+check "no step is guessed" [ "$(grep -c '^step' out)" = 0 ]
 expect 2 "$muster" data show config.yaml
 says "either --step or --sample"
 expect 2 "$muster" data show config.yaml --step 11
@@ -74,8 +74,8 @@ tail -c +119 first.h5 | head -c "$length" | sed "0,/\"loss_mask\": null/s//\"los
   head -c 8 /dev/zero
   head -c $((count - 8)) /dev/zero | tr '\0' '\1'
 } >masked.h5
-expect 0 "$muster" data show config.yaml --step 1 --set data.seq_len=70 --set 'data.sources=[{path: masked.h5}]'
-prints "63 of 70 targets count"
+expect 0 "$muster" data show config.yaml --step 1 --set 'data.sources=[{path: masked.h5}]'
+prints "43 of 50 targets count"
 prints 't[-ab\t esc-]ape\x1b'
 
 finish

@@ -116,8 +116,9 @@ static void test_live(void) {
     show(p, 250, 1000, 2, true);
     terminal_read(&t, &s);
     CHECK(strcmp(screen_row(&s, 0), "before all") == 0, "%s", screen_row(&s, 0));
-    CHECK(strcmp(screen_row(&s, 1), "250/1000  ======---------------------   25%  loss 3.1416  12.3k tok/s  182 GFLOP/s "
-                                    "(79% of peak)  25m00s left") == 0,
+    CHECK(strcmp(screen_row(&s, 1),
+                 "250/1000  ======-------------------   25%  loss 3.1416  12.3k tok/s  182 GFLOP/s "
+                 "(79% of peak)  25m00s left") == 0,
           "'%s'", screen_row(&s, 1));
     CHECK(s.row == 1 && s.colors > 0, "one line, in colours");
 

@@ -1,6 +1,4 @@
 /* Checks of attention. */
-#include <string.h>
-
 #include "check.h"
 
 typedef struct attention_case {
@@ -24,12 +22,14 @@ static mst_attention_args args_of(const attention_case *c, check_view view) {
     return args;
 }
 
-static mst_status call_forward(const void *context, const mst_kernels *table, mst_queue *queue, check_view view) {
+static mst_status call_forward(const void *context, const mst_kernels *table, mst_queue *queue,
+                               check_view view) {
     mst_attention_args args = args_of(context, view);
     return table->attention_forward(queue, &args);
 }
 
-static mst_status call_backward(const void *context, const mst_kernels *table, mst_queue *queue, check_view view) {
+static mst_status call_backward(const void *context, const mst_kernels *table, mst_queue *queue,
+                                check_view view) {
     mst_attention_args args = args_of(context, view);
     return table->attention_backward(queue, &args);
 }
@@ -38,14 +38,22 @@ typedef struct attention_shape {
     size_t sequences, seq_len, heads, kv_heads, head_dim, padding;
 } attention_shape;
 
-static attention_case set_up(check_trial *trial, attention_shape s, mst_dtype dtype, bool backward, double q_scale) {
+static attention_case set_up(check_trial *trial, attention_shape s, mst_dtype dtype, bool backward,
+                             double q_scale) {
     size_t rows = s.sequences * s.seq_len, q_cols = s.heads * s.head_dim, kv_cols = s.kv_heads * s.head_dim;
     size_t ldq = q_cols + s.padding, ldk = kv_cols + 2 * s.padding, ldv = kv_cols + s.padding;
     mst_dtype acc = mst_dtype_acc(dtype);
     check_role made = backward ? ROLE_IN : ROLE_OUT;
-    attention_case c = {.args = {.sequences = s.sequences, .seq_len = s.seq_len, .heads = s.heads, .kv_heads = s.kv_heads,
-                                 .head_dim = s.head_dim, .dtype = dtype, .scale = 1.0 / sqrt((double)s.head_dim),
-                                 .ldq = ldq, .ldk = ldk, .ldv = ldv}};
+    attention_case c = {.args = {.sequences = s.sequences,
+                                 .seq_len = s.seq_len,
+                                 .heads = s.heads,
+                                 .kv_heads = s.kv_heads,
+                                 .head_dim = s.head_dim,
+                                 .dtype = dtype,
+                                 .scale = 1.0 / sqrt((double)s.head_dim),
+                                 .ldq = ldq,
+                                 .ldk = ldk,
+                                 .ldv = ldv}};
     c.q = trial_tensor(trial, "q", ROLE_IN, dtype, rows, q_cols, ldq);
     c.k = trial_tensor(trial, "k", ROLE_IN, dtype, rows, kv_cols, ldk);
     c.v = trial_tensor(trial, "v", ROLE_IN, dtype, rows, kv_cols, ldv);
@@ -88,17 +96,20 @@ static score score_of(const attention_case *c, size_t sequence, size_t head, siz
 /* ---------------------------------------------------------------- forward */
 
 /*
- * With eps the relative error of one p = exp(score - max): that of the score, the rounding of the difference (2 U32 of the
- * largest |score|), the exp, one more exp and product for every tile of at least 16 keys (the running maximum), and the
- * rounding of p to dtype, the operand type of the product with v:
- *   out is off by sum p |v| (2 eps + 2 sum_error(t + 1) + 3 U32): p is in the numerator and in the denominator;
- *   lse is off by eps without the rounding of p, by sum_error(t + 1), and by 3 U32 (1 + |lse| + largest |score|).
+ * With eps the relative error of one p = exp(score - max): that of the score, the rounding of the difference
+ * (2 U32 of the largest |score|), the exp, and one more exp and product for every tile of at least 16 keys
+ * (the running maximum): out is off by sum p |v| (2 eps + 2 sum_error(t + 1) + 3 U32), as p is in the
+ * numerator and in the denominator; by TINY |v| where p may be 0; and, where p is rounded to dtype, the
+ * operand type of the product with v, by a relative roundoff of each p, independently, in both places; lse is
+ * off by eps, sum_error(t + 1) and 3 U32 (1 + |lse| + largest |score|).
  */
 static void bounds_of_token(const attention_case *c, size_t sequence, size_t head, size_t t) {
     const mst_attention_args *args = &c->args;
-    size_t kv_head = head / (args->heads / args->kv_heads), row = sequence * args->seq_len + t;
+    size_t hd = args->head_dim, kv_head = head / (args->heads / args->kv_heads),
+           first = sequence * args->seq_len;
     size_t lse_row = sequence * args->heads + head;
-    double lse = *tensor_exact(c->lse, lse_row, t), largest = 0.0, error = 0.0;
+    double lse = *tensor_exact(c->lse, lse_row, t), largest = 0.0, error = 0.0,
+           operand = roundoff(args->dtype);
     for (size_t j = 0; j <= t; j++) {
         score s = score_of(c, sequence, head, t, j);
         largest = fmax(largest, fabs(s.value));
@@ -106,14 +117,15 @@ static void bounds_of_token(const attention_case *c, size_t sequence, size_t hea
     }
     double eps = error + 2.0 * U32 * largest + EXP_ERROR + (EXP_ERROR + 3.0 * U32) * (double)(t / 16 + 1);
     *tensor_bound(c->lse, lse_row, t) = eps + sum_error(t + 1) + 3.0 * U32 * (1.0 + fabs(lse) + largest);
-    eps += roundoff(args->dtype);
-    for (size_t d = 0; d < args->head_dim; d++) *tensor_bound(c->out, row, head * args->head_dim + d) = 0.0;
     for (size_t j = 0; j <= t; j++) {
         double p = exp(score_of(c, sequence, head, t, j).value - lse);
-        for (size_t d = 0; d < args->head_dim; d++)
-            *tensor_bound(c->out, row, head * args->head_dim + d) +=
-                (p + TINY) * fabs(tensor_initial(c->v, sequence * args->seq_len + j, kv_head * args->head_dim + d)) *
-                (2.0 * eps + 2.0 * sum_error(t + 1) + 3.0 * U32);
+        for (size_t d = 0; d < hd; d++) {
+            double v = fabs(tensor_initial(c->v, first + j, kv_head * hd + d));
+            double out = *tensor_exact(c->out, first + t, head * hd + d);
+            *tensor_bound(c->out, first + t, head * hd + d) +=
+                p * v * (2.0 * eps + 2.0 * sum_error(t + 1) + 3.0 * U32) + TINY * v;
+            *tensor_squares(c->out, first + t, head * hd + d) += pow(operand * p, 2.0) * (v * v + out * out);
+        }
     }
 }
 
@@ -128,11 +140,13 @@ static void run_forward(check_trial *trial, const attention_case *c) {
 }
 
 static const attention_shape shapes[] = {
-    {0, 5, 2, 1, 8, 0},   {2, 0, 2, 1, 8, 0},   {1, 1, 1, 1, 1, 0},  {2, 5, 3, 3, 7, 3},    {2, 17, 4, 2, 16, 0},
-    {1, 70, 9, 3, 12, 1}, {3, 33, 2, 1, 64, 0}, {1, 1, 6, 2, 20, 2}, {1, 150, 1, 1, 80, 5}, {1, 257, 2, 1, 32, 0},
+    {0, 5, 2, 1, 8, 0},    {2, 0, 2, 1, 8, 0},    {1, 1, 1, 1, 1, 0},   {2, 5, 3, 3, 7, 3},
+    {2, 17, 4, 2, 16, 0},  {1, 70, 9, 3, 12, 1},  {3, 33, 2, 1, 64, 0}, {1, 1, 6, 2, 20, 2},
+    {1, 150, 1, 1, 80, 5}, {1, 257, 2, 1, 32, 0},
 };
 
-/* A token must not see the tokens after it: other (huge, but finite) values there must not change one bit before. */
+/* A token must not see the tokens after it: other (huge, but finite) values there must not change one bit
+ * before. */
 static void check_causal(check_state *checker, mst_dtype dtype) {
     enum { T = 41, SEEN = 22, HEAD = 16 };
     check_trial trial;
@@ -173,15 +187,15 @@ void check_attention_forward(check_state *checker) {
             double q_scale = i % 3 == 2 ? 30.0 : 1.0; /* scores far apart: exp underflows */
             check_trial trial;
             trial_begin(&trial, checker, "%s %zu x %zu tokens, %zu/%zu heads of %zu, padding %zu, q scale %g",
-                        mst_dtype_name((mst_dtype)dtype), s.sequences, s.seq_len, s.heads, s.kv_heads, s.head_dim, s.padding,
-                        q_scale);
+                        mst_dtype_name((mst_dtype)dtype), s.sequences, s.seq_len, s.heads, s.kv_heads,
+                        s.head_dim, s.padding, q_scale);
             attention_case c = set_up(&trial, s, (mst_dtype)dtype, false, q_scale);
             run_forward(&trial, &c);
         }
         check_causal(checker, (mst_dtype)dtype);
         check_nonfinite(checker, (mst_dtype)dtype);
     }
-    if (checker->table.matmul == checker->ref.matmul) return;
+    if (takes_f64(checker)) return;
     check_trial trial;
     trial_begin(&trial, checker, "f64");
     attention_case c = set_up(&trial, shapes[3], MST_F64, false, 1.0);
@@ -205,8 +219,8 @@ static bool fill_forward(check_trial *trial, attention_case *c) {
 }
 
 /* Absolute dot product of head_dim elements of two rows, and the dot product itself. */
-static void dots(const attention_case *c, const check_tensor *a, size_t row_a, size_t head_a, const check_tensor *b, size_t row_b,
-                 size_t head_b, double *sum, double *sum_abs) {
+static void dots(const attention_case *c, const check_tensor *a, size_t row_a, size_t head_a,
+                 const check_tensor *b, size_t row_b, size_t head_b, double *sum, double *sum_abs) {
     *sum = *sum_abs = 0.0;
     for (size_t d = 0; d < c->args.head_dim; d++) {
         double product = tensor_initial(a, row_a, head_a * c->args.head_dim + d) *
@@ -217,10 +231,12 @@ static void dots(const attention_case *c, const check_tensor *a, size_t row_a, s
 }
 
 /*
- * One pair (t, j) adds to the bounds of dq[t], dk[j] and dv[j]. p = exp(score - lse) is off by the factor eps: the score,
- * 2 U32 (|score| + |lse|), the exp, and the rounding to dtype as an operand of the next product. ds = p (dout.v - dout.out)
- * is off by p (|dout|.|v| + |dout|.|out|) (sum_error(head_dim) + 2 U32) + |ds| (eps + 3 U32). The sums over tokens (and over
- * the heads of a group for dk, dv) add sum_error(their length) of what they add up.
+ * One pair (t, j) adds to the bounds of dq[t], dk[j] and dv[j]. p = exp(score - lse) is off by the factor
+ * eps: the score, 2 U32 (|score| + |lse|), the exp; or it is 0 below TINY. ds = p (dout.v - dout.out) is off
+ * by p (|dout|.|v| + |dout|.|out|) (sum_error(head_dim) + 2 U32) + |ds| (eps + 3 U32), and where p is 0 by
+ * TINY times the bracket. The sums over tokens (and over the heads of a group for dk, dv) add sum_error(their
+ * length) of what they add up. p and ds are operands of products, so they may be rounded to dtype:
+ * independent errors of a relative roundoff.
  */
 static void bounds_of_pair(const attention_case *c, size_t sequence, size_t head, size_t t, size_t j) {
     const mst_attention_args *args = &c->args;
@@ -228,19 +244,23 @@ static void bounds_of_pair(const attention_case *c, size_t sequence, size_t head
     size_t row_t = sequence * args->seq_len + t, row_j = sequence * args->seq_len + j;
     score s = score_of(c, sequence, head, t, j);
     double lse = tensor_initial(c->lse, sequence * args->heads + head, t), p = exp(s.value - lse);
-    double dp, dp_abs, own, own_abs;
+    double dp, dp_abs, own, own_abs, operand = roundoff(args->dtype), scale = args->scale;
     dots(c, c->dout, row_t, head, c->v, row_j, kv_head, &dp, &dp_abs);
     dots(c, c->dout, row_t, head, c->out, row_t, head, &own, &own_abs);
-    double eps = s.error + 2.0 * U32 * (fabs(s.value) + fabs(lse)) + EXP_ERROR + roundoff(args->dtype);
-    double ds = fabs(p * (dp - own));
-    double ds_error = (p + TINY) * (dp_abs + own_abs) * (sum_error(hd) + 2.0 * U32) + ds * (eps + 3.0 * U32);
+    double eps = s.error + 2.0 * U32 * (fabs(s.value) + fabs(lse)) + EXP_ERROR, ds = fabs(p * (dp - own));
+    double ds_error = p * (dp_abs + own_abs) * (sum_error(hd) + 2.0 * U32) + ds * (eps + 3.0 * U32) +
+                      TINY * (dp_abs + own_abs);
     double length = sum_error(group * args->seq_len) + 2.0 * U32;
     for (size_t d = 0; d < hd; d++) {
-        double q = fabs(tensor_initial(c->q, row_t, head * hd + d)), k = fabs(tensor_initial(c->k, row_j, kv_head * hd + d));
-        double dout = fabs(tensor_initial(c->dout, row_t, head * hd + d));
-        *tensor_bound(c->dq, row_t, head * hd + d) += args->scale * k * (ds_error + ds * length);
-        *tensor_bound(c->dk, row_j, kv_head * hd + d) += args->scale * q * (ds_error + ds * length);
-        *tensor_bound(c->dv, row_j, kv_head * hd + d) += dout * (p * (eps + length) + TINY);
+        size_t col = head * hd + d, kv_col = kv_head * hd + d;
+        double q = fabs(tensor_initial(c->q, row_t, col)), k = fabs(tensor_initial(c->k, row_j, kv_col));
+        double dout = fabs(tensor_initial(c->dout, row_t, col));
+        *tensor_bound(c->dq, row_t, col) += scale * k * (ds_error + ds * length);
+        *tensor_bound(c->dk, row_j, kv_col) += scale * q * (ds_error + ds * length);
+        *tensor_bound(c->dv, row_j, kv_col) += dout * (p * (eps + length) + TINY);
+        *tensor_squares(c->dq, row_t, col) += pow(operand * scale * ds * k, 2.0);
+        *tensor_squares(c->dk, row_j, kv_col) += pow(operand * scale * ds * q, 2.0);
+        *tensor_squares(c->dv, row_j, kv_col) += pow(operand * p * dout, 2.0);
     }
 }
 
@@ -262,13 +282,14 @@ void check_attention_backward(check_state *checker) {
             double q_scale = i % 3 == 2 ? 30.0 : 1.0;
             check_trial trial;
             trial_begin(&trial, checker, "%s %zu x %zu tokens, %zu/%zu heads of %zu, padding %zu, q scale %g",
-                        mst_dtype_name((mst_dtype)dtype), s.sequences, s.seq_len, s.heads, s.kv_heads, s.head_dim, s.padding,
-                        q_scale);
+                        mst_dtype_name((mst_dtype)dtype), s.sequences, s.seq_len, s.heads, s.kv_heads,
+                        s.head_dim, s.padding, q_scale);
             attention_case c = set_up(&trial, s, (mst_dtype)dtype, true, q_scale);
             run_backward(&trial, &c);
         }
         check_trial trial;
-        trial_begin(&trial, checker, "%s with NaN in the first and last dout", mst_dtype_name((mst_dtype)dtype));
+        trial_begin(&trial, checker, "%s with NaN in the first and last dout",
+                    mst_dtype_name((mst_dtype)dtype));
         attention_case c = set_up(&trial, (attention_shape){1, 19, 2, 2, 8, 0}, (mst_dtype)dtype, true, 1.0);
         tensor_set(c.dout, 0, 0, NAN);
         tensor_set(c.dout, 18, 9, NAN);
@@ -278,15 +299,16 @@ void check_attention_backward(check_state *checker) {
 
 /* ---------------------------------------------------------------- timing */
 
-/* GPT-2 124M at B4 T256, and a long grouped one. Two products of t (t + 1) / 2 pairs forward, five backward. */
+/* GPT-2 124M at B4 T256, and a long grouped one. Two products of t (t + 1) / 2 pairs forward, five backward.
+ */
 static void bench(check_state *checker, bool backward) {
     static const attention_shape timed[] = {{4, 256, 12, 12, 64, 0}, {1, 1024, 9, 3, 64, 0}};
     for (size_t i = 0; i < 4; i++) {
         attention_shape s = timed[i / 2];
         mst_dtype dtype = i % 2 ? MST_BF16 : MST_F32;
         check_trial trial;
-        trial_begin(&trial, checker, "%s %zu x %zu, %zu/%zu heads of %zu", mst_dtype_name(dtype), s.sequences, s.seq_len,
-                    s.heads, s.kv_heads, s.head_dim);
+        trial_begin(&trial, checker, "%s %zu x %zu, %zu/%zu heads of %zu", mst_dtype_name(dtype), s.sequences,
+                    s.seq_len, s.heads, s.kv_heads, s.head_dim);
         attention_case c = set_up(&trial, s, dtype, backward, 1.0);
         double pairs = (double)(s.sequences * s.heads) * (double)s.seq_len * (double)(s.seq_len + 1) / 2.0;
         double flops = (backward ? 5.0 : 2.0) * 2.0 * pairs * (double)s.head_dim;
@@ -296,5 +318,9 @@ static void bench(check_state *checker, bool backward) {
     }
 }
 
-void bench_attention_forward(check_state *checker) { bench(checker, false); }
-void bench_attention_backward(check_state *checker) { bench(checker, true); }
+void bench_attention_forward(check_state *checker) {
+    bench(checker, false);
+}
+void bench_attention_backward(check_state *checker) {
+    bench(checker, true);
+}

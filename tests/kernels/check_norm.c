@@ -12,8 +12,10 @@ typedef struct norm_case {
 
 /* ---------------------------------------------------------------- forward */
 
-/* The specification in fp64 normalises the sum as the body has stored it, so that its rounding is not counted twice. */
-static mst_status call_forward(const void *context, const mst_kernels *table, mst_queue *queue, check_view view) {
+/* The specification in fp64 normalises the sum as the body has stored it, so that its rounding is not counted
+ * twice. */
+static mst_status call_forward(const void *context, const mst_kernels *table, mst_queue *queue,
+                               check_view view) {
     const norm_case *c = context;
     const check_tensor *x = c->x;
     bool widened = view == VIEW_F64 && c->sum;
@@ -22,17 +24,24 @@ static mst_status call_forward(const void *context, const mst_kernels *table, ms
         for (size_t r = 0; r < c->rows; r++)
             for (size_t k = 0; k < c->cols; k++) *tensor_exact(x, r, k) = tensor_result(x, r, k);
     }
-    mst_norm_args args = {.rows = c->rows, .cols = c->cols, .dtype = dtype_in(c->dtype, view), .eps = c->eps,
-                          .x = tensor_at(x, view), .delta = widened ? NULL : tensor_at(c->delta, view),
-                          .sum = widened ? NULL : tensor_at(c->sum, view), .weight = tensor_at(c->weight, view),
-                          .bias = tensor_at(c->bias, view), .y = c->only_sum ? NULL : tensor_at(c->y, view),
-                          .mean = tensor_at(c->mean, view), .rstd = tensor_at(c->rstd, view)};
+    mst_norm_args args = {.rows = c->rows,
+                          .cols = c->cols,
+                          .dtype = dtype_in(c->dtype, view),
+                          .eps = c->eps,
+                          .x = tensor_at(x, view),
+                          .delta = widened ? NULL : tensor_at(c->delta, view),
+                          .sum = widened ? NULL : tensor_at(c->sum, view),
+                          .weight = tensor_at(c->weight, view),
+                          .bias = tensor_at(c->bias, view),
+                          .y = c->only_sum ? NULL : tensor_at(c->y, view),
+                          .mean = tensor_at(c->mean, view),
+                          .rstd = tensor_at(c->rstd, view)};
     return c->layernorm ? table->layernorm_forward(queue, &args) : table->rmsnorm_forward(queue, &args);
 }
 
 /* residual: 0 none, 1 into a tensor of its own, 2 in place of x. */
-static norm_case set_up_forward(check_trial *trial, bool layernorm, size_t rows, size_t cols, mst_dtype dtype, int residual,
-                                bool bias, check_flavour flavour) {
+static norm_case set_up_forward(check_trial *trial, bool layernorm, size_t rows, size_t cols, mst_dtype dtype,
+                                int residual, bool bias, check_flavour flavour) {
     norm_case c = {.rows = rows, .cols = cols, .dtype = dtype, .layernorm = layernorm, .eps = 1e-5};
     mst_dtype acc = mst_dtype_acc(dtype);
     c.x = trial_tensor(trial, "x", ROLE_IN, dtype, rows, cols, cols);
@@ -61,13 +70,12 @@ static double input(const norm_case *c, size_t r, size_t k) {
 }
 
 /*
- * Row r, with d = x - mean and n columns, for a body that computes the mean first and then the variance from d:
- *   mean     off by dm = sum_error(n + 1) mean|x|                    (0 for RMSNorm)
- *   d        off by dm + U32 |d|
- *   variance off by the factor e = sum_error(n) + 4 U32 + dm^2 / (variance + eps): sum d = 0, so dm counts squared only
- *   rstd     off by the factor e / 2 + 3 U32
- *   y        off by |weight| rstd (dm + U32 |d|) + |weight d rstd| (e / 2 + 5 U32) + U32 |y|, and for products below the
- *            normal range by ETA (1 + |weight| + rstd)
+ * Row r, with d = x - mean and n columns, for a body that computes the mean first and then the variance from
+ * d: mean     off by dm = sum_error(n + 1) mean|x|                    (0 for RMSNorm) d        off by dm +
+ * U32 |d| variance off by the factor e = sum_error(n) + 4 U32 + dm^2 / (variance + eps): sum d = 0, so dm
+ * counts squared only rstd     off by the factor e / 2 + 3 U32 y        off by |weight| rstd (dm + U32 |d|) +
+ * |weight d rstd| (e / 2 + 5 U32) + U32 |y|, and for products below the normal range by ETA (1 + |weight| +
+ * rstd)
  */
 static void bounds_of_row(const norm_case *c, size_t r) {
     double n = (double)c->cols, sum_abs = 0.0, variance = 0.0;
@@ -83,7 +91,8 @@ static void bounds_of_row(const norm_case *c, size_t r) {
     *tensor_bound(c->rstd, 0, r) = rstd * (e / 2.0 + 3.0 * U32);
     for (size_t k = 0; k < c->cols; k++) {
         double d = fabs(input(c, r, k) - mean), weight = fabs(tensor_initial(c->weight, 0, k));
-        *tensor_bound(c->y, r, k) = weight * rstd * (dm + U32 * d) + weight * d * rstd * (e / 2.0 + 5.0 * U32) +
+        *tensor_bound(c->y, r, k) = weight * rstd * (dm + U32 * d) +
+                                    weight * d * rstd * (e / 2.0 + 5.0 * U32) +
                                     U32 * fabs(*tensor_exact(c->y, r, k)) + ETA * (1.0 + weight + rstd);
     }
 }
@@ -136,17 +145,19 @@ static void check_nonfinite_forward(check_state *checker, bool layernorm, mst_dt
 }
 
 static void check_forward(check_state *checker, bool layernorm) {
-    static const size_t sizes[][2] = {{0, 8}, {3, 0}, {1, 1}, {3, 17}, {5, 64}, {2, 1000}, {67, 33}, {130, 96}};
+    static const size_t sizes[][2] = {{0, 8},  {3, 0},    {1, 1},   {3, 17},
+                                      {5, 64}, {2, 1000}, {67, 33}, {130, 96}};
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             for (int residual = 0; residual < 3; residual++) {
                 check_trial trial;
                 bool bias = layernorm && (i + (size_t)residual) % 2;
                 check_flavour flavour = (check_flavour)((i + (size_t)residual) % FLAVOURS);
-                trial_begin(&trial, checker, "%s %zu x %zu, residual %d%s, flavour %d", mst_dtype_name((mst_dtype)dtype),
-                            sizes[i][0], sizes[i][1], residual, bias ? ", bias" : "", (int)flavour);
-                norm_case c = set_up_forward(&trial, layernorm, sizes[i][0], sizes[i][1], (mst_dtype)dtype, residual,
-                                             bias, flavour);
+                trial_begin(&trial, checker, "%s %zu x %zu, residual %d%s, flavour %d",
+                            mst_dtype_name((mst_dtype)dtype), sizes[i][0], sizes[i][1], residual,
+                            bias ? ", bias" : "", (int)flavour);
+                norm_case c = set_up_forward(&trial, layernorm, sizes[i][0], sizes[i][1], (mst_dtype)dtype,
+                                             residual, bias, flavour);
                 if (c.cols == 0) c.rstd->role = ROLE_SCRATCH; /* statistics of nothing */
                 if (c.cols == 0 && c.mean) c.mean->role = ROLE_SCRATCH;
                 run_forward(&trial, &c);
@@ -156,7 +167,7 @@ static void check_forward(check_state *checker, bool layernorm) {
         check_offset(checker, layernorm, (mst_dtype)dtype);
         check_nonfinite_forward(checker, layernorm, (mst_dtype)dtype);
     }
-    if (checker->table.matmul == checker->ref.matmul) return;
+    if (takes_f64(checker)) return;
     check_trial trial;
     trial_begin(&trial, checker, "f64");
     norm_case c = set_up_forward(&trial, layernorm, 2, 4, MST_F64, 0, false, PLAIN);
@@ -164,31 +175,47 @@ static void check_forward(check_state *checker, bool layernorm) {
     trial_end(&trial);
 }
 
-void check_rmsnorm_forward(check_state *checker) { check_forward(checker, false); }
-void check_layernorm_forward(check_state *checker) { check_forward(checker, true); }
+void check_rmsnorm_forward(check_state *checker) {
+    check_forward(checker, false);
+}
+void check_layernorm_forward(check_state *checker) {
+    check_forward(checker, true);
+}
 
 static void bench_forward(check_state *checker, bool layernorm) {
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         check_trial trial;
         trial_begin(&trial, checker, "%s 1024 x 768, residual", mst_dtype_name((mst_dtype)dtype));
         norm_case c = set_up_forward(&trial, layernorm, 1024, 768, (mst_dtype)dtype, 1, layernorm, PLAIN);
-        trial_time(&trial, call_forward, &c, (mst_dtype)dtype, 4.0 * 1024 * 768 * (double)mst_dtype_size((mst_dtype)dtype), 0.0);
+        trial_time(&trial, call_forward, &c, (mst_dtype)dtype,
+                   4.0 * 1024 * 768 * (double)mst_dtype_size((mst_dtype)dtype), 0.0);
         trial_end(&trial);
     }
 }
 
-void bench_rmsnorm_forward(check_state *checker) { bench_forward(checker, false); }
-void bench_layernorm_forward(check_state *checker) { bench_forward(checker, true); }
+void bench_rmsnorm_forward(check_state *checker) {
+    bench_forward(checker, false);
+}
+void bench_layernorm_forward(check_state *checker) {
+    bench_forward(checker, true);
+}
 
 /* ---------------------------------------------------------------- backward */
 
-static mst_status call_backward(const void *context, const mst_kernels *table, mst_queue *queue, check_view view) {
+static mst_status call_backward(const void *context, const mst_kernels *table, mst_queue *queue,
+                                check_view view) {
     const norm_case *c = context;
-    mst_norm_grad_args args = {.rows = c->rows, .cols = c->cols, .dtype = dtype_in(c->dtype, view),
-                               .x = tensor_at(c->x, view), .weight = tensor_at(c->weight, view),
-                               .mean = tensor_at(c->mean, view), .rstd = tensor_at(c->rstd, view),
-                               .dy = tensor_at(c->dy, view), .dresidual = tensor_at(c->dresidual, view),
-                               .dx = tensor_at(c->dx, view), .dweight = tensor_at(c->dweight, view),
+    mst_norm_grad_args args = {.rows = c->rows,
+                               .cols = c->cols,
+                               .dtype = dtype_in(c->dtype, view),
+                               .x = tensor_at(c->x, view),
+                               .weight = tensor_at(c->weight, view),
+                               .mean = tensor_at(c->mean, view),
+                               .rstd = tensor_at(c->rstd, view),
+                               .dy = tensor_at(c->dy, view),
+                               .dresidual = tensor_at(c->dresidual, view),
+                               .dx = tensor_at(c->dx, view),
+                               .dweight = tensor_at(c->dweight, view),
                                .dbias = tensor_at(c->dbias, view)};
     return c->layernorm ? table->layernorm_backward(queue, &args) : table->rmsnorm_backward(queue, &args);
 }
@@ -204,8 +231,8 @@ static void fill_statistics(norm_case *c) {
     }
 }
 
-static norm_case set_up_backward(check_trial *trial, bool layernorm, size_t rows, size_t cols, mst_dtype dtype, int residual,
-                                 bool bias, check_flavour flavour) {
+static norm_case set_up_backward(check_trial *trial, bool layernorm, size_t rows, size_t cols,
+                                 mst_dtype dtype, int residual, bool bias, check_flavour flavour) {
     norm_case c = {.rows = rows, .cols = cols, .dtype = dtype, .layernorm = layernorm};
     mst_dtype acc = mst_dtype_acc(dtype);
     c.x = trial_tensor(trial, "x", ROLE_IN, dtype, rows, cols, cols);
@@ -233,14 +260,15 @@ static norm_case set_up_backward(check_trial *trial, bool layernorm, size_t rows
 }
 
 /*
- * dx = rstd (g - mean(g) - xhat mean(g xhat)) + dresidual with g = weight dy (1 rounding), xhat = (x - mean) rstd (2):
- *   rstd (3 U32 |g| + s mean|g| + |xhat| (s + 5 U32) mean|g xhat|), s = sum_error(n) + 3 U32,
- *   and 3 U32 of each of the terms that are added up; below the normal range ETA (1 + rstd) for each product, times what
- *   it is multiplied with later.
+ * dx = rstd (g - mean(g) - xhat mean(g xhat)) + dresidual with g = weight dy (1 rounding), xhat = (x - mean)
+ * rstd (2): rstd (3 U32 |g| + s mean|g| + |xhat| (s + 5 U32) mean|g xhat|), s = sum_error(n) + 3 U32, and 3
+ * U32 of each of the terms that are added up; below the normal range ETA (1 + rstd) for each product, times
+ * what it is multiplied with later.
  */
 static void bounds_of_dx(const norm_case *c, size_t r) {
     double n = (double)c->cols, mean = c->mean ? tensor_initial(c->mean, 0, r) : 0.0;
-    double rstd = tensor_initial(c->rstd, 0, r), mean_g = 0.0, mean_g_xhat = 0.0, s = sum_error(c->cols) + 3.0 * U32;
+    double rstd = tensor_initial(c->rstd, 0, r), mean_g = 0.0, mean_g_xhat = 0.0,
+           s = sum_error(c->cols) + 3.0 * U32;
     for (size_t k = 0; k < c->cols; k++) {
         double g = fabs(tensor_initial(c->weight, 0, k) * tensor_initial(c->dy, r, k));
         mean_g += c->layernorm ? g / n : 0.0;
@@ -251,18 +279,20 @@ static void bounds_of_dx(const norm_case *c, size_t r) {
         double xhat = fabs(tensor_initial(c->x, r, k) - mean) * rstd;
         double residual = c->dresidual ? fabs(tensor_initial(c->dresidual, r, k)) : 0.0;
         *tensor_bound(c->dx, r, k) =
-            rstd * (6.0 * U32 * g + (s + 3.0 * U32) * mean_g + xhat * (s + 8.0 * U32) * mean_g_xhat) + U32 * residual +
-            ETA * (1.0 + rstd) * (4.0 + xhat + mean_g_xhat);
+            rstd * (6.0 * U32 * g + (s + 3.0 * U32) * mean_g + xhat * (s + 8.0 * U32) * mean_g_xhat) +
+            U32 * residual + ETA * (1.0 + rstd) * (4.0 + xhat + mean_g_xhat);
     }
 }
 
-/* Sums over the rows and the old value: sum_error(rows + 1), and 3 roundings of dy (x - mean) rstd, each ETA at least. */
+/* Sums over the rows and the old value: sum_error(rows + 1), and 3 roundings of dy (x - mean) rstd, each ETA
+ * at least. */
 static void bounds_of_parameters(const norm_case *c) {
     for (size_t k = 0; k < c->cols; k++) {
         double lost = 0.0, dweight = fabs(tensor_initial(c->dweight, 0, k));
         double dbias = c->dbias ? fabs(tensor_initial(c->dbias, 0, k)) : 0.0;
         for (size_t r = 0; r < c->rows; r++) {
-            double mean = c->mean ? tensor_initial(c->mean, 0, r) : 0.0, dy = fabs(tensor_initial(c->dy, r, k));
+            double mean = c->mean ? tensor_initial(c->mean, 0, r) : 0.0,
+                   dy = fabs(tensor_initial(c->dy, r, k));
             double rstd = tensor_initial(c->rstd, 0, r);
             dweight += dy * fabs(tensor_initial(c->x, r, k) - mean) * rstd;
             lost += ETA * (1.0 + rstd + dy);
@@ -283,17 +313,19 @@ static void run_backward(check_trial *trial, norm_case *c) {
 }
 
 static void check_backward(check_state *checker, bool layernorm) {
-    static const size_t sizes[][2] = {{0, 8}, {3, 0}, {1, 1}, {3, 17}, {5, 64}, {2, 1000}, {67, 33}, {300, 40}};
+    static const size_t sizes[][2] = {{0, 8},  {3, 0},    {1, 1},   {3, 17},
+                                      {5, 64}, {2, 1000}, {67, 33}, {300, 40}};
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             for (int residual = 0; residual < 3; residual++) {
                 check_trial trial;
                 bool bias = layernorm && (i + (size_t)residual) % 2;
                 check_flavour flavour = (check_flavour)((i + (size_t)residual) % FLAVOURS);
-                trial_begin(&trial, checker, "%s %zu x %zu, residual %d%s, flavour %d", mst_dtype_name((mst_dtype)dtype),
-                            sizes[i][0], sizes[i][1], residual, bias ? ", bias" : "", (int)flavour);
-                norm_case c = set_up_backward(&trial, layernorm, sizes[i][0], sizes[i][1], (mst_dtype)dtype, residual,
-                                              bias, flavour);
+                trial_begin(&trial, checker, "%s %zu x %zu, residual %d%s, flavour %d",
+                            mst_dtype_name((mst_dtype)dtype), sizes[i][0], sizes[i][1], residual,
+                            bias ? ", bias" : "", (int)flavour);
+                norm_case c = set_up_backward(&trial, layernorm, sizes[i][0], sizes[i][1], (mst_dtype)dtype,
+                                              residual, bias, flavour);
                 run_backward(&trial, &c);
             }
         }
@@ -305,18 +337,27 @@ static void check_backward(check_state *checker, bool layernorm) {
     }
 }
 
-void check_rmsnorm_backward(check_state *checker) { check_backward(checker, false); }
-void check_layernorm_backward(check_state *checker) { check_backward(checker, true); }
+void check_rmsnorm_backward(check_state *checker) {
+    check_backward(checker, false);
+}
+void check_layernorm_backward(check_state *checker) {
+    check_backward(checker, true);
+}
 
 static void bench_backward(check_state *checker, bool layernorm) {
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         check_trial trial;
         trial_begin(&trial, checker, "%s 1024 x 768, residual", mst_dtype_name((mst_dtype)dtype));
         norm_case c = set_up_backward(&trial, layernorm, 1024, 768, (mst_dtype)dtype, 1, layernorm, PLAIN);
-        trial_time(&trial, call_backward, &c, (mst_dtype)dtype, 4.0 * 1024 * 768 * (double)mst_dtype_size((mst_dtype)dtype), 0.0);
+        trial_time(&trial, call_backward, &c, (mst_dtype)dtype,
+                   4.0 * 1024 * 768 * (double)mst_dtype_size((mst_dtype)dtype), 0.0);
         trial_end(&trial);
     }
 }
 
-void bench_rmsnorm_backward(check_state *checker) { bench_backward(checker, false); }
-void bench_layernorm_backward(check_state *checker) { bench_backward(checker, true); }
+void bench_rmsnorm_backward(check_state *checker) {
+    bench_backward(checker, false);
+}
+void bench_layernorm_backward(check_state *checker) {
+    bench_backward(checker, true);
+}

@@ -20,18 +20,20 @@ static mst_embedding_args embedding_args(const embedding_case *c, check_view vie
     return args;
 }
 
-static mst_status call_embedding_forward(const void *context, const mst_kernels *table, mst_queue *queue, check_view view) {
+static mst_status call_embedding_forward(const void *context, const mst_kernels *table, mst_queue *queue,
+                                         check_view view) {
     mst_embedding_args args = embedding_args(context, view);
     return table->embedding_forward(queue, &args);
 }
 
-static mst_status call_embedding_backward(const void *context, const mst_kernels *table, mst_queue *queue, check_view view) {
+static mst_status call_embedding_backward(const void *context, const mst_kernels *table, mst_queue *queue,
+                                          check_view view) {
     mst_embedding_args args = embedding_args(context, view);
     return table->embedding_backward(queue, &args);
 }
 
-static embedding_case set_up_embedding(check_trial *trial, mst_embedding_args args, bool positions, bool backward,
-                                       check_flavour flavour) {
+static embedding_case set_up_embedding(check_trial *trial, mst_embedding_args args, bool positions,
+                                       bool backward, check_flavour flavour) {
     embedding_case c = {.args = args};
     mst_dtype acc = mst_dtype_acc(args.dtype);
     size_t position_rows = args.first + args.seq_len;
@@ -42,7 +44,8 @@ static embedding_case set_up_embedding(check_trial *trial, mst_embedding_args ar
         c.table = trial_tensor(trial, "table", ROLE_IN, args.dtype, args.vocab, args.cols, args.cols);
         tensor_fill(c.table, flavour, 1.0);
         if (positions) {
-            c.positions = trial_tensor(trial, "positions", ROLE_IN, args.dtype, position_rows, args.cols, args.cols);
+            c.positions =
+                trial_tensor(trial, "positions", ROLE_IN, args.dtype, position_rows, args.cols, args.cols);
             tensor_fill(c.positions, flavour, 1.0);
         }
         c.y = trial_tensor(trial, "y", ROLE_OUT, args.dtype, args.rows, args.cols, args.cols);
@@ -54,7 +57,8 @@ static embedding_case set_up_embedding(check_trial *trial, mst_embedding_args ar
     tensor_fill(c.dtable, PLAIN, 1.0);
     c.dtable->bits = true;
     if (positions) {
-        c.dpositions = trial_tensor(trial, "dpositions", ROLE_INOUT, acc, position_rows, args.cols, args.cols);
+        c.dpositions =
+            trial_tensor(trial, "dpositions", ROLE_INOUT, acc, position_rows, args.cols, args.cols);
         tensor_fill(c.dpositions, PLAIN, 1.0);
         c.dpositions->bits = true;
     }
@@ -62,35 +66,43 @@ static embedding_case set_up_embedding(check_trial *trial, mst_embedding_args ar
 }
 
 /*
- * Forward: one sum, and one rounding, that of the result: bound 0. Backward: rows are added in order of r, one rounding
- * each, which leaves no choice: the same bits as the specification.
+ * Forward: one sum, and one rounding, that of the result: bound 0. Backward: rows are added in order of r,
+ * one rounding each, which leaves no choice: the same bits as the specification.
  */
 static void check_embedding(check_state *checker, bool backward) {
     /* rows, cols, vocab, seq_len, first */
-    static const size_t shapes[][5] = {{0, 8, 4, 1, 0},    {3, 0, 4, 3, 0},    {1, 1, 1, 1, 0},   {12, 17, 3, 4, 0},
-                                       {9, 64, 100, 5, 2}, {64, 33, 2, 32, 1}, {200, 50, 7, 50, 0}};
+    static const size_t shapes[][5] = {{0, 8, 4, 1, 0},    {3, 0, 4, 3, 0},    {1, 1, 1, 1, 0},
+                                       {12, 17, 3, 4, 0},  {9, 64, 100, 5, 2}, {64, 33, 2, 32, 1},
+                                       {200, 50, 7, 50, 0}};
     check_call_fn *call = backward ? call_embedding_backward : call_embedding_forward;
     for (size_t i = 0; i < 4 * sizeof shapes / sizeof *shapes; i++) {
         const size_t *s = shapes[i / 4];
         mst_dtype dtype = i & 1 ? MST_BF16 : MST_F32;
         bool positions = i & 2;
-        mst_embedding_args args = {.rows = s[0], .cols = s[1], .vocab = s[2], .seq_len = s[3], .first = s[4], .dtype = dtype};
+        mst_embedding_args args = {
+            .rows = s[0], .cols = s[1], .vocab = s[2], .seq_len = s[3], .first = s[4], .dtype = dtype};
         check_trial trial;
-        trial_begin(&trial, checker, "%s %zu x %zu, vocab %zu, seq_len %zu, first %zu%s", mst_dtype_name(dtype), s[0], s[1],
-                    s[2], s[3], s[4], positions ? ", positions" : "");
-        embedding_case c = set_up_embedding(&trial, args, positions, backward, (check_flavour)(i / 4 % FLAVOURS));
+        trial_begin(&trial, checker, "%s %zu x %zu, vocab %zu, seq_len %zu, first %zu%s",
+                    mst_dtype_name(dtype), s[0], s[1], s[2], s[3], s[4], positions ? ", positions" : "");
+        embedding_case c =
+            set_up_embedding(&trial, args, positions, backward, (check_flavour)(i / 4 % FLAVOURS));
         if (s[1] > 20) tensor_set(backward ? c.dy : c.table, 1, 20, NAN);
         if (trial_run(&trial, call, &c, backward ? REFERENCE_SAME : REFERENCE_F64)) trial_compare(&trial);
         trial_end(&trial);
     }
 }
 
-void check_embedding_forward(check_state *checker) { check_embedding(checker, false); }
-void check_embedding_backward(check_state *checker) { check_embedding(checker, true); }
+void check_embedding_forward(check_state *checker) {
+    check_embedding(checker, false);
+}
+void check_embedding_backward(check_state *checker) {
+    check_embedding(checker, true);
+}
 
 static void bench_embedding(check_state *checker, bool backward) {
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
-        mst_embedding_args args = {.rows = 1024, .cols = 768, .vocab = 8192, .seq_len = 256, .dtype = (mst_dtype)dtype};
+        mst_embedding_args args = {
+            .rows = 1024, .cols = 768, .vocab = 8192, .seq_len = 256, .dtype = (mst_dtype)dtype};
         double values = 1024.0 * 768.0, size = (double)mst_dtype_size(args.dtype);
         check_trial trial;
         trial_begin(&trial, checker, "%s 1024 x 768, vocab 8192", mst_dtype_name(args.dtype));
@@ -101,8 +113,12 @@ static void bench_embedding(check_state *checker, bool backward) {
     }
 }
 
-void bench_embedding_forward(check_state *checker) { bench_embedding(checker, false); }
-void bench_embedding_backward(check_state *checker) { bench_embedding(checker, true); }
+void bench_embedding_forward(check_state *checker) {
+    bench_embedding(checker, false);
+}
+void bench_embedding_backward(check_state *checker) {
+    bench_embedding(checker, true);
+}
 
 /* ---------------------------------------------------------------- cross-entropy */
 
@@ -113,7 +129,8 @@ typedef struct cross_entropy_case {
     check_tensor *logits, *loss, *zloss, *dlogits;
 } cross_entropy_case;
 
-static mst_status call_cross_entropy(const void *context, const mst_kernels *table, mst_queue *queue, check_view view) {
+static mst_status call_cross_entropy(const void *context, const mst_kernels *table, mst_queue *queue,
+                                     check_view view) {
     const cross_entropy_case *c = context;
     mst_cross_entropy_args args = c->args;
     args.dtype = dtype_in(args.dtype, view);
@@ -126,28 +143,33 @@ static mst_status call_cross_entropy(const void *context, const mst_kernels *tab
 }
 
 /* Every fifth row is not valid. */
-static cross_entropy_case set_up_cross_entropy(check_trial *trial, size_t rows, size_t vocab, mst_dtype dtype, gradient_place place,
-                                               double spread) {
-    cross_entropy_case c = {.args = {.rows = rows, .vocab = vocab, .dtype = dtype, .scale = 0.37, .z_coefficient = 1e-3}};
+static cross_entropy_case set_up_cross_entropy(check_trial *trial, size_t rows, size_t vocab, mst_dtype dtype,
+                                               gradient_place place, double spread) {
+    cross_entropy_case c = {
+        .args = {.rows = rows, .vocab = vocab, .dtype = dtype, .scale = 0.37, .z_coefficient = 1e-3}};
     mst_dtype acc = mst_dtype_acc(dtype);
     int32_t *targets = trial_ints(trial, rows);
-    for (size_t r = 0; r < rows; r++) targets[r] = r % 5 == 3 ? -1 : (int32_t)random_below(trial->checker, vocab);
+    for (size_t r = 0; r < rows; r++)
+        targets[r] = r % 5 == 3 ? -1 : (int32_t)random_below(trial->checker, vocab);
     c.args.targets = targets;
     c.logits = trial_tensor(trial, "logits", ROLE_IN, acc, rows, vocab, vocab);
     tensor_fill(c.logits, PLAIN, spread);
     c.loss = trial_tensor(trial, "loss", ROLE_OUT, acc, 1, rows, rows);
     c.zloss = trial_tensor(trial, "zloss", ROLE_OUT, acc, 1, rows, rows);
-    if (place == APART) c.dlogits = trial_tensor(trial, "dlogits", ROLE_OUT, dtype, rows, vocab, vocab + rows % 4);
+    if (place == APART)
+        c.dlogits = trial_tensor(trial, "dlogits", ROLE_OUT, dtype, rows, vocab, vocab + rows % 4);
     if (place == IN_PLACE)
-        c.dlogits = trial_alias(trial, "dlogits", c.logits, dtype, vocab * (mst_dtype_size(acc) / mst_dtype_size(dtype)));
+        c.dlogits = trial_alias(trial, "dlogits", c.logits, dtype,
+                                vocab * (mst_dtype_size(acc) / mst_dtype_size(dtype)));
     return c;
 }
 
 /*
- * lse = max + log(sum exp(x - max)): each exp is off by EXP_ERROR, and by U32 |x - max| from its argument, which weighted with
- * its share of the sum is U32 (1 + log n) at most; the sum by sum_error(n); log and the last sum by 2 U32 (|max| + |lse|).
- * loss = lse - logit; zloss = lse^2. dlogits = scale ((1 + 2 z lse) p - hit) with p = exp(x - lse) off by the error of lse,
- * U32 |x - lse| and EXP_ERROR, or 0 below TINY; four roundings more, of ETA at least.
+ * lse = max + log(sum exp(x - max)): each exp is off by EXP_ERROR, and by U32 |x - max| from its argument,
+ * which weighted with its share of the sum is U32 (1 + log n) at most; the sum by sum_error(n); log and the
+ * last sum by 2 U32 (|max| + |lse|). loss = lse - logit; zloss = lse^2. dlogits = scale ((1 + 2 z lse) p -
+ * hit) with p = exp(x - lse) off by the error of lse, U32 |x - lse| and EXP_ERROR, or 0 below TINY; four
+ * roundings more, of ETA at least.
  */
 static void bounds_of_row(const cross_entropy_case *c, size_t r) {
     const mst_cross_entropy_args *args = &c->args;
@@ -165,8 +187,9 @@ static void bounds_of_row(const cross_entropy_case *c, size_t r) {
         double p_error = TINY + (p > 0.0 ? p * (lse_error + U32 * fabs(x - lse) + EXP_ERROR) : 0.0);
         double factor_error = 2.0 * z * lse_error + 2.0 * U32 * (1.0 + 2.0 * z * fabs(lse));
         double hit = j == (size_t)args->targets[r] ? 1.0 : 0.0;
-        *tensor_bound(c->dlogits, r, j) =
-            fabs(args->scale) * (fabs(factor) * p_error + p * factor_error + 4.0 * U32 * (fabs(factor) * p + hit)) + 2.0 * ETA;
+        *tensor_bound(c->dlogits, r, j) = fabs(args->scale) * (fabs(factor) * p_error + p * factor_error +
+                                                               4.0 * U32 * (fabs(factor) * p + hit)) +
+                                          2.0 * ETA;
     }
 }
 
@@ -178,7 +201,8 @@ static void run_cross_entropy(check_trial *trial, const cross_entropy_case *c) {
     trial_end(trial);
 }
 
-/* NaN and infinities spoil their row alone, and not at all in a row that is not valid. -Inf is a probability of 0. */
+/* NaN and infinities spoil their row alone, and not at all in a row that is not valid. -Inf is a probability
+ * of 0. */
 static void check_nonfinite(check_state *checker, mst_dtype dtype, gradient_place place) {
     check_trial trial;
     trial_begin(&trial, checker, "%s 9 x 21 with NaN and Inf, place %d", mst_dtype_name(dtype), (int)place);
@@ -189,7 +213,8 @@ static void check_nonfinite(check_state *checker, mst_dtype dtype, gradient_plac
     size_t target = (size_t)c.args.targets[6];
     tensor_set(c.logits, 6, (target + 1) % 21, -INFINITY);
     for (size_t j = 0; j < 21; j++) tensor_set(c.logits, 7, j, -200.0);
-    for (size_t j = 0; j < 21; j++) tensor_set(c.logits, 4, j, j == 8 ? 3e38 : -3e38); /* their difference overflows */
+    for (size_t j = 0; j < 21; j++)
+        tensor_set(c.logits, 4, j, j == 8 ? 3e38 : -3e38); /* their difference overflows */
     run_cross_entropy(&trial, &c);
 }
 
@@ -200,10 +225,10 @@ void check_cross_entropy(check_state *checker) {
             for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
                 double spread = i % 3 == 2 ? 60.0 : 2.0;
                 check_trial trial;
-                trial_begin(&trial, checker, "%s %zu x %zu, place %d, spread %g", mst_dtype_name((mst_dtype)dtype),
-                            sizes[i][0], sizes[i][1], place, spread);
-                cross_entropy_case c =
-                    set_up_cross_entropy(&trial, sizes[i][0], sizes[i][1], (mst_dtype)dtype, (gradient_place)place, spread);
+                trial_begin(&trial, checker, "%s %zu x %zu, place %d, spread %g",
+                            mst_dtype_name((mst_dtype)dtype), sizes[i][0], sizes[i][1], place, spread);
+                cross_entropy_case c = set_up_cross_entropy(&trial, sizes[i][0], sizes[i][1],
+                                                            (mst_dtype)dtype, (gradient_place)place, spread);
                 run_cross_entropy(&trial, &c);
             }
             check_nonfinite(checker, (mst_dtype)dtype, (gradient_place)place);
@@ -230,16 +255,20 @@ typedef struct bias_grad_case {
     check_tensor *dy, *dbias;
 } bias_grad_case;
 
-static mst_status call_bias_grad(const void *context, const mst_kernels *table, mst_queue *queue, check_view view) {
+static mst_status call_bias_grad(const void *context, const mst_kernels *table, mst_queue *queue,
+                                 check_view view) {
     const bias_grad_case *c = context;
-    mst_bias_grad_args args = {.rows = c->rows, .cols = c->cols, .dtype = dtype_in(c->dtype, view),
-                               .dy = tensor_at(c->dy, view), .ld = tensor_ld(c->dy, view),
+    mst_bias_grad_args args = {.rows = c->rows,
+                               .cols = c->cols,
+                               .dtype = dtype_in(c->dtype, view),
+                               .dy = tensor_at(c->dy, view),
+                               .ld = tensor_ld(c->dy, view),
                                .dbias = tensor_at(c->dbias, view)};
     return table->bias_grad(queue, &args);
 }
 
-static bias_grad_case set_up_bias_grad(check_trial *trial, size_t rows, size_t cols, size_t padding, mst_dtype dtype,
-                                       check_flavour flavour) {
+static bias_grad_case set_up_bias_grad(check_trial *trial, size_t rows, size_t cols, size_t padding,
+                                       mst_dtype dtype, check_flavour flavour) {
     bias_grad_case c = {.rows = rows, .cols = cols, .dtype = dtype};
     c.dy = trial_tensor(trial, "dy", ROLE_IN, dtype, rows, cols, cols + padding);
     c.dbias = trial_tensor(trial, "dbias", ROLE_INOUT, mst_dtype_acc(dtype), 1, cols, cols);
@@ -258,14 +287,16 @@ static void bounds_of_bias_grad(const bias_grad_case *c) {
 }
 
 void check_bias_grad(check_state *checker) {
-    static const size_t sizes[][2] = {{0, 8}, {3, 0}, {1, 1}, {3, 17}, {5, 64}, {1000, 3}, {67, 133}, {300, 40}};
+    static const size_t sizes[][2] = {{0, 8},  {3, 0},    {1, 1},    {3, 17},
+                                      {5, 64}, {1000, 3}, {67, 133}, {300, 40}};
     for (size_t i = 0; i < 4 * sizeof sizes / sizeof *sizes; i++) {
         const size_t *s = sizes[i / 4];
         mst_dtype dtype = i & 1 ? MST_BF16 : MST_F32;
         size_t padding = i & 2 ? 5 : 0;
         check_trial trial;
         trial_begin(&trial, checker, "%s %zu x %zu, padding %zu", mst_dtype_name(dtype), s[0], s[1], padding);
-        bias_grad_case c = set_up_bias_grad(&trial, s[0], s[1], padding, dtype, (check_flavour)(i / 4 % FLAVOURS));
+        bias_grad_case c =
+            set_up_bias_grad(&trial, s[0], s[1], padding, dtype, (check_flavour)(i / 4 % FLAVOURS));
         if (s[0] > 2 && s[1] > 2) tensor_set(c.dy, 2, 2, i & 1 ? NAN : INFINITY);
         if (trial_run(&trial, call_bias_grad, &c, REFERENCE_F64)) {
             bounds_of_bias_grad(&c);
@@ -280,7 +311,8 @@ void bench_bias_grad(check_state *checker) {
         check_trial trial;
         trial_begin(&trial, checker, "%s 1024 x 3072", mst_dtype_name((mst_dtype)dtype));
         bias_grad_case c = set_up_bias_grad(&trial, 1024, 3072, 0, (mst_dtype)dtype, PLAIN);
-        trial_time(&trial, call_bias_grad, &c, c.dtype, 1024.0 * 3072.0 * (double)mst_dtype_size(c.dtype), 0.0);
+        trial_time(&trial, call_bias_grad, &c, c.dtype, 1024.0 * 3072.0 * (double)mst_dtype_size(c.dtype),
+                   0.0);
         trial_end(&trial);
     }
 }

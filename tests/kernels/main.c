@@ -37,10 +37,12 @@ typedef struct check_options {
 } check_options;
 
 static void usage(FILE *stream) {
-    fprintf(stream, "check_kernels [--table cpu|ref] [--level LEVEL] [--seed N] [--op SLOT] [--bench [--threads N]]\n"
-                    "Compares every kernel body with the specification; --bench times it instead.\n"
-                    "Exit status: 0 all is right, 1 something is wrong, 2 wrong usage, 77 the level is not available here.\n"
-                    "Example: check_kernels --table cpu --level x86-64-v2 --op matmul\n");
+    fprintf(stream,
+            "check_kernels [--table cpu|ref] [--level LEVEL] [--seed N] [--op SLOT] [--bench [--threads N]]\n"
+            "Compares every kernel body with the specification; --bench times it instead.\n"
+            "Exit status: 0 all is right, 1 something is wrong, 2 wrong usage, 77 the level is not available "
+            "here.\n"
+            "Example: check_kernels --table cpu --level x86-64-v2 --op matmul\n");
 }
 
 static bool is_operation(const char *name) {
@@ -50,10 +52,11 @@ static bool is_operation(const char *name) {
 }
 
 static bool parse(int argc, char **argv, check_options *options_out) {
-    static const struct option known[] = {{"table", required_argument, NULL, 't'},   {"level", required_argument, NULL, 'l'},
-                                          {"seed", required_argument, NULL, 's'},    {"op", required_argument, NULL, 'o'},
-                                          {"threads", required_argument, NULL, 'n'}, {"bench", no_argument, NULL, 'b'},
-                                          {"help", no_argument, NULL, 'h'},          {0}};
+    static const struct option known[] = {
+        {"table", required_argument, NULL, 't'},   {"level", required_argument, NULL, 'l'},
+        {"seed", required_argument, NULL, 's'},    {"op", required_argument, NULL, 'o'},
+        {"threads", required_argument, NULL, 'n'}, {"bench", no_argument, NULL, 'b'},
+        {"help", no_argument, NULL, 'h'},          {0}};
     bool right = true;
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (option) {
@@ -61,16 +64,27 @@ static bool parse(int argc, char **argv, check_options *options_out) {
             right = right && (strcmp(optarg, "cpu") == 0 || strcmp(optarg, "ref") == 0);
             options_out->device = strcmp(optarg, "ref") == 0 ? MST_DEVICE_REF : MST_DEVICE_CPU;
             break;
-        case 'l': options_out->level = optarg; break;
-        case 's': options_out->seed = strtoull(optarg, NULL, 0); break;
+        case 'l':
+            options_out->level = optarg;
+            break;
+        case 's':
+            options_out->seed = strtoull(optarg, NULL, 0);
+            break;
         case 'o':
             right = right && is_operation(optarg);
             options_out->operation = optarg;
             break;
-        case 'n': options_out->threads = atoi(optarg); break;
-        case 'b': options_out->bench = true; break;
-        case 'h': usage(stdout); exit(0);
-        default: right = false;
+        case 'n':
+            options_out->threads = atoi(optarg);
+            break;
+        case 'b':
+            options_out->bench = true;
+            break;
+        case 'h':
+            usage(stdout);
+            exit(0);
+        default:
+            right = false;
         }
     }
     return right && optind == argc;
@@ -112,8 +126,17 @@ static double measure_gflops(check_state *checker, mst_dtype dtype) {
     double best = 0.0;
     for (int i = 0; i < 3; i++)
         if (mst_memory_alloc(MST_SPACE_HOST, (size_t)N * N * sizeof(float), &memory[i]) != MST_OK) goto done;
-    mst_matmul_args args = {.m = N, .n = N, .k = N, .dtype = dtype, .c_dtype = MST_F32, .a = memory[0], .lda = N,
-                            .b = memory[1], .ldb = N, .c = memory[2], .ldc = N};
+    mst_matmul_args args = {.m = N,
+                            .n = N,
+                            .k = N,
+                            .dtype = dtype,
+                            .c_dtype = MST_F32,
+                            .a = memory[0],
+                            .lda = N,
+                            .b = memory[1],
+                            .ldb = N,
+                            .c = memory[2],
+                            .ldc = N};
     for (int run = 0; run < 5; run++) {
         struct timespec start, end;
         clock_gettime(CLOCK_MONOTONIC, &start);
@@ -148,8 +171,8 @@ static size_t check_operation(check_state *checker, size_t i) {
         fprintf(stderr, "%s: the check compared nothing\n", checker->operation);
         checker->failures++;
     }
-    printf("%-20s %4zu trials %8zu values, largest error %.2f of what is permitted%s\n", checker->operation, checker->trials,
-           checker->values, checker->worst, checker->failures ? "  FAILED" : "");
+    printf("%-20s %4zu trials %8zu values, largest error %.2f of what is permitted%s\n", checker->operation,
+           checker->trials, checker->values, checker->worst, checker->failures ? "  FAILED" : "");
     return checker->failures;
 }
 
@@ -175,7 +198,9 @@ static size_t run(check_state *checker, const check_options *options) {
 }
 
 int main(int argc, char **argv) {
-    check_options options = {.device = MST_DEVICE_CPU, .seed = (uint64_t)time(NULL), .threads = (int)sysconf(_SC_NPROCESSORS_ONLN)};
+    check_options options = {.device = MST_DEVICE_CPU,
+                             .seed = (uint64_t)time(NULL),
+                             .threads = (int)sysconf(_SC_NPROCESSORS_ONLN)};
     if (!parse(argc, argv, &options)) {
         usage(stderr);
         return 2;
@@ -191,7 +216,8 @@ int main(int argc, char **argv) {
     for (int q = 0; status == MST_OK && q < QUEUES; q++) status = mst_queue_create(q + 1, &checker.queue[q]);
     if (status == MST_OK) status = mst_queue_create(options.threads, &checker.bench_queue);
     if (status == MST_OK) {
-        printf("table %s (%s), seed %llu\n", checker.table.name, checker.table.class_name, (unsigned long long)checker.seed);
+        printf("table %s (%s), seed %llu\n", checker.table.name, checker.table.class_name,
+               (unsigned long long)checker.seed);
         if (options.bench) measure_peaks(&checker);
         failed = run(&checker, &options);
     } else {

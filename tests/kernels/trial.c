@@ -21,7 +21,9 @@ double random_normal(check_state *checker) {
     return mst_random_normal(checker->seed, MST_RANDOM_TEST, checker->drawn++, 1, 0.0);
 }
 
-size_t random_below(check_state *checker, size_t below) { return (size_t)(random_uniform(checker) * (double)below); }
+size_t random_below(check_state *checker, size_t below) {
+    return (size_t)(random_uniform(checker) * (double)below);
+}
 
 /* ---------------------------------------------------------------- memory */
 
@@ -47,6 +49,7 @@ void trial_end(check_trial *trial) {
     for (size_t i = 0; i < trial->tensor_count; i++) {
         check_tensor *x = &trial->tensors[i];
         free(x->bound);
+        free(x->squares);
         if (x->aliased) continue;
         free(x->memory);
         free(x->initial);
@@ -61,11 +64,13 @@ static check_tensor *next_tensor(check_trial *trial) {
     return &trial->tensors[trial->tensor_count++];
 }
 
-check_tensor *trial_tensor(check_trial *trial, const char *name, check_role role, mst_dtype dtype, size_t rows, size_t cols, size_t ld) {
+check_tensor *trial_tensor(check_trial *trial, const char *name, check_role role, mst_dtype dtype,
+                           size_t rows, size_t cols, size_t ld) {
     check_tensor *x = next_tensor(trial);
     size_t size = mst_dtype_size(dtype), shift = trial->checker->trials * 7 % 16;
     size_t extent = rows > 0 ? (rows - 1) * ld + cols : 0; /* the last row has no padding */
-    *x = (check_tensor){.trial = trial, .name = name, .role = role, .dtype = dtype, .rows = rows, .cols = cols, .ld = ld};
+    *x = (check_tensor){
+        .trial = trial, .name = name, .role = role, .dtype = dtype, .rows = rows, .cols = cols, .ld = ld};
     x->exact_ld = ld;
     x->offset = MARGIN + shift * size;
     x->bytes = x->offset + extent * size + MARGIN;
@@ -75,7 +80,8 @@ check_tensor *trial_tensor(check_trial *trial, const char *name, check_role role
     return x;
 }
 
-check_tensor *trial_alias(check_trial *trial, const char *name, check_tensor *of, mst_dtype dtype, size_t ld) {
+check_tensor *trial_alias(check_trial *trial, const char *name, check_tensor *of, mst_dtype dtype,
+                          size_t ld) {
     check_tensor *x = next_tensor(trial);
     *x = *of;
     x->name = name;
@@ -93,9 +99,13 @@ static void *trial_array(check_trial *trial, size_t bytes) {
     return trial->arrays[trial->array_count++] = memory;
 }
 
-int32_t *trial_ints(check_trial *trial, size_t count) { return trial_array(trial, count * sizeof(int32_t)); }
+int32_t *trial_ints(check_trial *trial, size_t count) {
+    return trial_array(trial, count * sizeof(int32_t));
+}
 
-float *trial_floats(check_trial *trial, size_t count) { return trial_array(trial, count * sizeof(float)); }
+float *trial_floats(check_trial *trial, size_t count) {
+    return trial_array(trial, count * sizeof(float));
+}
 
 /* ---------------------------------------------------------------- elements */
 
@@ -105,9 +115,15 @@ static double element_load(const check_tensor *x, const unsigned char *image, si
     float single;
     double value;
     switch (x->dtype) {
-    case MST_F64: memcpy(&value, at, sizeof value); return value;
-    case MST_F32: memcpy(&single, at, sizeof single); return single;
-    default: memcpy(&half, at, sizeof half); return x->words ? half : (double)mst_bf16_to_f32(half);
+    case MST_F64:
+        memcpy(&value, at, sizeof value);
+        return value;
+    case MST_F32:
+        memcpy(&single, at, sizeof single);
+        return single;
+    default:
+        memcpy(&half, at, sizeof half);
+        return x->words ? half : (double)mst_bf16_to_f32(half);
     }
 }
 
@@ -116,22 +132,35 @@ void tensor_set(check_tensor *x, size_t row, size_t col, double value) {
     float single = (float)value;
     uint16_t half = mst_bf16_from_f32(single);
     switch (x->dtype) {
-    case MST_F64: memcpy(at, &value, sizeof value); break;
-    case MST_F32: memcpy(at, &single, sizeof single); break;
-    default: memcpy(at, &half, sizeof half); break;
+    case MST_F64:
+        memcpy(at, &value, sizeof value);
+        break;
+    case MST_F32:
+        memcpy(at, &single, sizeof single);
+        break;
+    default:
+        memcpy(at, &half, sizeof half);
+        break;
     }
 }
 
-double tensor_initial(const check_tensor *x, size_t row, size_t col) { return element_load(x, x->initial, row, col); }
+double tensor_initial(const check_tensor *x, size_t row, size_t col) {
+    return element_load(x, x->initial, row, col);
+}
 
-double tensor_result(const check_tensor *x, size_t row, size_t col) { return element_load(x, x->result, row, col); }
+double tensor_result(const check_tensor *x, size_t row, size_t col) {
+    return element_load(x, x->result, row, col);
+}
 
 static double draw(check_state *checker, check_flavour flavour) {
     double z = random_normal(checker);
     switch (flavour) {
-    case WIDE: return ldexp(z, (int)random_below(checker, 31) - 20);
-    case DENORMAL: return random_uniform(checker) < 0.5 ? z * 0x1p-128 : z;
-    default: return z;
+    case WIDE:
+        return ldexp(z, (int)random_below(checker, 31) - 20);
+    case DENORMAL:
+        return random_uniform(checker) < 0.5 ? z * 0x1p-128 : z;
+    default:
+        return z;
     }
 }
 
@@ -145,7 +174,9 @@ void *tensor_at(const check_tensor *x, check_view view) {
     return view == VIEW_F64 ? (void *)x->exact : (void *)(x->memory + x->offset);
 }
 
-size_t tensor_ld(const check_tensor *x, check_view view) { return !x ? 0 : view == VIEW_F64 ? x->exact_ld : x->ld; }
+size_t tensor_ld(const check_tensor *x, check_view view) {
+    return !x ? 0 : view == VIEW_F64 ? x->exact_ld : x->ld;
+}
 
 /* ---------------------------------------------------------------- runs */
 
@@ -160,7 +191,9 @@ void trial_fail(check_trial *trial, const char *format, ...) {
     fputc('\n', stderr);
 }
 
-static bool is_output(const check_tensor *x) { return x->role == ROLE_OUT || x->role == ROLE_INOUT; }
+static bool is_output(const check_tensor *x) {
+    return x->role == ROLE_OUT || x->role == ROLE_INOUT;
+}
 
 static void restore(check_trial *trial) {
     for (size_t i = 0; i < trial->tensor_count; i++) {
@@ -215,12 +248,14 @@ static void keep_results(check_trial *trial) {
     }
 }
 
-/* Allocates `exact` and `bound`, and widens the inputs. */
+/* Allocates `exact`, `bound` and `squares`, and widens the inputs. */
 static void widen(check_trial *trial) {
     for (size_t i = 0; i < trial->tensor_count; i++) {
         check_tensor *x = &trial->tensors[i];
         free(x->bound);
+        free(x->squares);
         x->bound = allocate(x->rows * x->cols * sizeof(double));
+        x->squares = allocate(x->rows * x->cols * sizeof(double));
         if (x->aliased) continue;
         free(x->exact);
         x->exact = allocate(x->rows * x->ld * sizeof(double));
@@ -231,7 +266,8 @@ static void widen(check_trial *trial) {
     }
 }
 
-static mst_status run_reference(check_trial *trial, check_call_fn *call, const void *context, check_reference reference) {
+static mst_status run_reference(check_trial *trial, check_call_fn *call, const void *context,
+                                check_reference reference) {
     const mst_kernels *ref = &trial->checker->ref;
     if (reference == REFERENCE_F64) return call(context, ref, trial->checker->queue[0], VIEW_F64);
     restore(trial);
@@ -254,12 +290,15 @@ bool trial_run(check_trial *trial, check_call_fn *call, const void *context, che
             return false;
         }
         check_edges(trial);
-        if (q == 0) keep_results(trial);
-        else check_same_bits(trial, q + 1);
+        if (q == 0)
+            keep_results(trial);
+        else
+            check_same_bits(trial, q + 1);
     }
     widen(trial);
     mst_status status = run_reference(trial, call, context, reference);
-    if (status != MST_OK) trial_fail(trial, "the specification: %s: %s", mst_status_name(status), mst_error_message());
+    if (status != MST_OK)
+        trial_fail(trial, "the specification: %s: %s", mst_status_name(status), mst_error_message());
     return status == MST_OK;
 }
 
@@ -267,8 +306,8 @@ void trial_expect(check_trial *trial, check_call_fn *call, const void *context, 
     restore(trial);
     mst_status status = call(context, &trial->checker->table, trial->checker->queue[0], VIEW_BODY);
     if (status != expected)
-        trial_fail(trial, "got %s (%s) instead of %s", mst_status_name(status), status ? mst_error_message() : "",
-                   mst_status_name(expected));
+        trial_fail(trial, "got %s (%s) instead of %s", mst_status_name(status),
+                   status ? mst_error_message() : "", mst_status_name(expected));
     if (status != MST_OK && mst_error_message()[0] == '\0') trial_fail(trial, "failed without a message");
     check_edges(trial);
     trial->checker->values++;
@@ -280,7 +319,9 @@ void trial_expect(check_trial *trial, check_call_fn *call, const void *context, 
 static double largest(mst_dtype dtype) {
     return dtype == MST_F64 ? 0x1.fffffffffffffp1023 : dtype == MST_F32 ? 0x1.fffffep127 : 0x1.fep127;
 }
-static double underflow(mst_dtype dtype) { return dtype == MST_F64 ? 0.0 : dtype == MST_F32 ? 0x1p-150 : 0x1p-134; }
+static double underflow(mst_dtype dtype) {
+    return dtype == MST_F64 ? 0.0 : dtype == MST_F32 ? 0x1p-150 : 0x1p-134;
+}
 
 /* Error in units of what is permitted: up to 1 is right; NaN and infinity are wrong. */
 static double rate(const check_tensor *x, double value, double exact, double bound) {
@@ -296,13 +337,16 @@ static void compare(check_trial *trial, const check_tensor *x) {
     check_state *checker = trial->checker;
     for (size_t r = 0; r < x->rows; r++) {
         for (size_t c = 0; c < x->cols; c++) {
-            double value = tensor_result(x, r, c), exact = *tensor_exact(x, r, c), bound = *tensor_bound(x, r, c);
+            double value = tensor_result(x, r, c), exact = *tensor_exact(x, r, c);
+            double bound = *tensor_bound(x, r, c) + sqrt(*tensor_squares(x, r, c));
             double error = rate(x, value, exact, bound);
             checker->values++;
             if (!(error <= 1.0))
-                trial_fail(trial, "%s[%zu, %zu] is %.9g, exact %.17g, bound %.3g: %.3g times what is permitted", x->name, r,
-                           c, value, exact, bound, error);
-            else if (error > checker->worst) checker->worst = error;
+                trial_fail(trial,
+                           "%s[%zu, %zu] is %.9g, exact %.17g, bound %.3g: %.3g times what is permitted",
+                           x->name, r, c, value, exact, bound, error);
+            else if (error > checker->worst)
+                checker->worst = error;
         }
     }
 }
@@ -325,7 +369,8 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-void trial_time(check_trial *trial, check_call_fn *call, const void *context, mst_dtype dtype, double bytes, double flops) {
+void trial_time(check_trial *trial, check_call_fn *call, const void *context, mst_dtype dtype, double bytes,
+                double flops) {
     enum { RUNS = 9 };
     check_state *checker = trial->checker;
     double seconds[RUNS];
@@ -342,7 +387,8 @@ void trial_time(check_trial *trial, check_call_fn *call, const void *context, ms
     qsort(seconds, RUNS, sizeof *seconds, by_size);
     double time = seconds[RUNS / 2], peak = checker->peak_gflops[dtype == MST_BF16];
     printf("%-20s %-34s %10.3f ms", checker->operation, trial->label, 1e3 * time);
-    if (bytes > 0.0) printf("  %7.2f GB/s (%3.0f %%)", 1e-9 * bytes / time, 1e-7 * bytes / time / checker->peak_gbytes);
+    if (bytes > 0.0)
+        printf("  %7.2f GB/s (%3.0f %%)", 1e-9 * bytes / time, 1e-7 * bytes / time / checker->peak_gbytes);
     if (flops > 0.0) printf("  %7.2f GFLOP/s (%3.0f %%)", 1e-9 * flops / time, 1e-7 * flops / time / peak);
     putchar('\n');
 }

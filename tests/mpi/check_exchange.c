@@ -195,7 +195,7 @@ static void check_refusals(const job *j) {
     if (j->size > 1)
         CHECK_STATUS(
             mst_exchange_create(j->comm, MST_TRANSPORT_SELF, &shape, MST_F32, &j->layout, j->queue, &j->kernels, &x),
-            MST_EUNSUPPORTED);
+            MST_ECONFIG);
     CHECK_OK(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, MST_F32, &j->layout, j->queue, &j->kernels, &x));
     void *gradients[UNITS];
     CHECK_STATUS(mst_exchange_begin_lane(x, 0, 8, gradients), MST_EINVAL);

@@ -249,12 +249,12 @@ typedef struct outcome {
 /* The value of a text field in a line of metrics.jsonl. */
 static void field(const char *line, const char *name, char *value, size_t size) {
     char key[64];
-    snprintf(key, sizeof key, "\"%s\"", name);
+    snprintf(key, sizeof key, "\"%s\":", name);
     const char *at = strstr(line, key);
     value[0] = '\0';
     if (at == NULL) return;
     at += strlen(key);
-    while (*at == ':' || *at == ' ' || *at == '"') at++;
+    at += strspn(at, " \"");
     size_t length = strcspn(at, "\",}");
     snprintf(value, size, "%.*s", (int)length, at);
 }
@@ -299,6 +299,8 @@ static void remove_folder(const char *path) {
 
 /* Runs a case to its end; killed twice on the way, each time going on with another number of ranks, where it
  * says so. */
+static int kills_sent, kills_felt;
+
 static bool run_case_to_end(const run_case *c, const char *name, outcome *o) {
     char config[320], run_dir[320], output[320], metrics[400], what[256];
     snprintf(config, sizeof config, "%s/%s.yaml", folder, name);
@@ -323,7 +325,8 @@ static bool run_case_to_end(const run_case *c, const char *name, outcome *o) {
             nap(0.01);
         nap(0.001 * random_below(40));
         kill_a_rank(run_dir);
-        wait_for(child);
+        kills_sent++;
+        kills_felt += wait_for(child) != 0;
         j.ranks = ranks[random_below(value_counts[RANKS])];
     }
     int code = wait_for(start(&j));
@@ -384,7 +387,8 @@ int main(int argc, char **argv) {
             all = true;
         else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc)
             seed = strtoull(argv[++i], NULL, 10);
-        else if (strcmp(argv[i], "--most") == 0 && i + 1 < argc) most = strtoull(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--most") == 0 && i + 1 < argc)
+            most = strtoull(argv[++i], NULL, 10);
         else if (program_count < 2 && access(argv[i], X_OK) == 0)
             programs[program_count++] = argv[i];
     }

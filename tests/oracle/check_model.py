@@ -185,7 +185,7 @@ def check_training(tool, title, device, clip):
 
 
 def main(tool):
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # tensors are small, and threads that wait for each other are slow on a busy machine
     print(f"torch {torch.__version__}, seed {COMMON['seed']}")
     for title in MODELS:
         check_gradients(tool, title, "f32", "cpu")

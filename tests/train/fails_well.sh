@@ -12,25 +12,25 @@ head -c 3000 "$work/tokens.h5" >"$work/cut.h5"
 head -c 100000 /dev/urandom >"$work/noise.h5"
 
 for n in 1 4; do
-  expect 2 ranks $n "$muster" train "$work/no-such.yaml" --run "$work/r"
+  expect 2 ranks $n "$muster" train "$work/no-such.yaml" --run "$work/r$n"
   says 'no-such.yaml'
-  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set model.d_modle=3
-  says "did you mean 'd_model'"
-  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set batch.lanes=3
+  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set model.d_modle=3
+  says "did you mean 'model.d_model'"
+  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set batch.lanes=3
   says 'batch.lanes'
-  check 'nothing was made for a wrong config' [ ! -e "$work/r" ]
-  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set "data.sources=[$work/missing.h5]"
+  check 'nothing was made for a wrong config' [ ! -e "$work/r$n" ]
+  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set "data.sources=[$work/missing.h5]"
   says 'missing.h5'
-  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set "data.sources=[$work/cut.h5]"
+  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set "data.sources=[$work/cut.h5]"
   says 'cut.h5'
-  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set "data.sources=[$work/noise.h5]"
+  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set "data.sources=[$work/noise.h5]"
   says 'noise.h5'
-  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set data.seq_len=100000
-  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --set model.vocab_size=100
+  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set data.seq_len=100000
+  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set model.vocab_size=100
   says 'model.vocab_size'
   expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run /proc/nowhere/run
   says '/proc/nowhere'
-  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r" --resume "$work/no-checkpoint"
+  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --resume "$work/no-checkpoint"
   says 'no-checkpoint'
 done
 for command in 'verify' 'inspect' 'eval' 'generate --prompt x'; do
@@ -38,7 +38,7 @@ for command in 'verify' 'inspect' 'eval' 'generate --prompt x'; do
   expect 1 "$muster" $command "$work/no-checkpoint"
   says 'no-checkpoint'
 done
-expect 2 ranks 2 "$muster" train "$work/tiny.yaml" --run "$work/r" --set batch.transport=self
+expect 2 ranks 2 "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set batch.transport=self
 
 # A full disk: the checkpoint fails, its leftovers are gone, every rank ends, and the run goes on once there is room.
 if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=1500k tmpfs "$work/small" 2>/dev/null; then

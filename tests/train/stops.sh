@@ -8,7 +8,7 @@ muster=$1
 printf 'The quick brown fox jumps over the lazy dog %d. ' $(seq 400) >"$work/text.txt"
 "$muster" data build "$work/text.txt" -o "$work/tokens.h5" >/dev/null
 tiny_config "$work/tiny.yaml" 'checkpoint: {every: 0, minutes: 0}'
-sed -i 's/steps: 8/steps: 400/' "$work/tiny.yaml"
+sed -i 's/steps: 8/steps: 250/' "$work/tiny.yaml"
 
 expect 0 "$muster" train "$work/tiny.yaml" --run "$work/whole"
 digests=$(cat "$work/out")

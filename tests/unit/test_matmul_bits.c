@@ -1,5 +1,5 @@
-/* The CPU matrix product gives the same bits for any number of threads, for repeated calls, for other addresses, and when
- * several queues compute at once. Usage: test_matmul_bits [LEVEL [SEED]]. */
+/* The CPU matrix product gives the same bits for any number of threads, for repeated calls, for other
+ * addresses, and when several queues compute at once. Usage: test_matmul_bits [LEVEL [SEED]]. */
 #include <pthread.h>
 #include <stdint.h>
 
@@ -20,7 +20,9 @@ static uint32_t random_bits(void) {
 }
 
 /* Uniform in [-1, 1). */
-static float random_value(void) { return (float)((double)random_bits() / 2147483648.0 - 1.0); }
+static float random_value(void) {
+    return (float)((double)random_bits() / 2147483648.0 - 1.0);
+}
 
 typedef struct buffers {
     char *a, *b, *bias, *c, *first, *again;
@@ -32,8 +34,10 @@ static void *make(size_t elements, mst_dtype dtype) {
     CHECK_OK(mst_memory_alloc(MST_SPACE_HOST, (elements + 1) * mst_dtype_size(dtype), &memory));
     if (memory == NULL) exit(1);
     for (size_t i = 0; i <= elements; i++) {
-        if (dtype == MST_F32) ((float *)memory)[i] = random_value();
-        else ((mst_bf16 *)memory)[i] = mst_bf16_from_f32(random_value());
+        if (dtype == MST_F32)
+            ((float *)memory)[i] = random_value();
+        else
+            ((mst_bf16 *)memory)[i] = mst_bf16_from_f32(random_value());
     }
     return memory;
 }
@@ -46,14 +50,14 @@ static const char *text_of(const mst_matmul_args *x) {
     static char text[128];
     snprintf(text, sizeof text, "[%zu, %zu, %zu] %c%c %s -> %s%s%s ld %zu %zu %zu", x->m, x->n, x->k,
              x->a_transposed ? 'T' : 'N', x->b_transposed ? 'T' : 'N', mst_dtype_name(x->dtype),
-             mst_dtype_name(x->c_dtype), x->bias != NULL ? " bias" : "", x->accumulate ? " +=" : "", x->lda, x->ldb,
-             x->ldc);
+             mst_dtype_name(x->c_dtype), x->bias != NULL ? " bias" : "", x->accumulate ? " +=" : "", x->lda,
+             x->ldb, x->ldc);
     return text;
 }
 
 /*
- * A few elements against fp64: the error of an fp32 sum of k products is at most (k + 2) 2^-24 times the sum of absolute
- * values, and rounding to bf16 adds 2^-8 of the result at most.
+ * A few elements against fp64: the error of an fp32 sum of k products is at most (k + 2) 2^-24 times the sum
+ * of absolute values, and rounding to bf16 adds 2^-8 of the result at most.
  */
 static void check_samples(const mst_matmul_args *x, const void *before) {
     for (int s = 0; s < SAMPLES; s++) {
@@ -70,8 +74,8 @@ static void check_samples(const mst_matmul_args *x, const void *before) {
         double bound = (double)(x->k + 2) * 0x1p-24 * size;
         if (x->c_dtype == MST_BF16) bound += 0x1p-8 * (fabs(sum) + bound);
         double got = value_at(x->c, x->c_dtype, i * x->ldc + j);
-        CHECK(fabs(got - sum) <= bound, "%s: element %zu, %zu is %.9g, not %.9g within %.3g", text_of(x), i, j, got, sum,
-              bound);
+        CHECK(fabs(got - sum) <= bound, "%s: element %zu, %zu is %.9g, not %.9g within %.3g", text_of(x), i,
+              j, got, sum, bound);
     }
 }
 
@@ -86,8 +90,8 @@ static void check_bits(mst_matmul_args x, buffers *u) {
             memcpy(u->c, u->first, u->c_bytes);
             CHECK_OK(mst_matmul_cpu(queues[q], &x));
             if (q == 0 && repeat == 0) memcpy(u->again, u->c, u->c_bytes);
-            CHECK(memcmp(u->c, u->again, u->c_bytes) == 0, "%s: other bits with %d threads, call %d", text_of(&x),
-                  thread_counts[q], repeat);
+            CHECK(memcmp(u->c, u->again, u->c_bytes) == 0, "%s: other bits with %d threads, call %d",
+                  text_of(&x), thread_counts[q], repeat);
         }
     check_samples(&x, u->first);
     char *shifted = u->a + mst_dtype_size(x.dtype);
@@ -104,7 +108,7 @@ typedef struct types {
 } types;
 
 static const types type_list[] = {
-    {MST_F32, MST_F32, false, false}, {MST_F32, MST_F32, true, false},   {MST_F32, MST_F32, false, true},
+    {MST_F32, MST_F32, false, false},  {MST_F32, MST_F32, true, false},  {MST_F32, MST_F32, false, true},
     {MST_BF16, MST_BF16, true, false}, {MST_BF16, MST_F32, false, true}, {MST_BF16, MST_F32, false, false},
 };
 
@@ -114,13 +118,28 @@ static void check_shape(size_t m, size_t n, size_t k, size_t gap) {
             const types *type = &type_list[t];
             bool at = layout & 1, bt = layout & 2;
             size_t lda = (at ? m : k) + gap, ldb = (bt ? k : n) + gap, ldc = n + gap;
-            buffers u = {.a = make((at ? k : m) * lda, type->dtype), .b = make((bt ? n : k) * ldb, type->dtype),
-                         .bias = make(n, type->dtype),               .c = make(m * ldc, type->c_dtype),
-                         .first = make(m * ldc, type->c_dtype),      .again = make(m * ldc, type->c_dtype)};
-            check_bits((mst_matmul_args){.m = m, .n = n, .k = k, .dtype = type->dtype, .c_dtype = type->c_dtype,
-                                         .a_transposed = at, .b_transposed = bt, .a = u.a, .lda = lda, .b = u.b,
-                                         .ldb = ldb, .bias = type->bias ? u.bias : NULL, .c = u.c, .ldc = ldc,
-                                         .accumulate = type->accumulate}, &u);
+            buffers u = {.a = make((at ? k : m) * lda, type->dtype),
+                         .b = make((bt ? n : k) * ldb, type->dtype),
+                         .bias = make(n, type->dtype),
+                         .c = make(m * ldc, type->c_dtype),
+                         .first = make(m * ldc, type->c_dtype),
+                         .again = make(m * ldc, type->c_dtype)};
+            check_bits((mst_matmul_args){.m = m,
+                                         .n = n,
+                                         .k = k,
+                                         .dtype = type->dtype,
+                                         .c_dtype = type->c_dtype,
+                                         .a_transposed = at,
+                                         .b_transposed = bt,
+                                         .a = u.a,
+                                         .lda = lda,
+                                         .b = u.b,
+                                         .ldb = ldb,
+                                         .bias = type->bias ? u.bias : NULL,
+                                         .c = u.c,
+                                         .ldc = ldc,
+                                         .accumulate = type->accumulate},
+                       &u);
             mst_memory_free(MST_SPACE_HOST, &u.a);
             mst_memory_free(MST_SPACE_HOST, &u.b);
             mst_memory_free(MST_SPACE_HOST, &u.bias);
@@ -146,8 +165,17 @@ static void *compete(void *argument) {
     if (mst_queue_create(2, &queue) != MST_OK) return NULL;
     for (size_t s = 0; s < RIVAL_SHAPES; s++) {
         size_t side = RIVAL_SIDE - s;
-        mst_matmul_args x = {.m = side, .n = side, .k = side, .dtype = MST_F32, .c_dtype = MST_F32, .a = r->a,
-                             .lda = side, .b = r->b, .ldb = side, .c = r->c + s * RIVAL_SIDE * RIVAL_SIDE, .ldc = side};
+        mst_matmul_args x = {.m = side,
+                             .n = side,
+                             .k = side,
+                             .dtype = MST_F32,
+                             .c_dtype = MST_F32,
+                             .a = r->a,
+                             .lda = side,
+                             .b = r->b,
+                             .ldb = side,
+                             .c = r->c + s * RIVAL_SIDE * RIVAL_SIDE,
+                             .ldc = side};
         if (mst_matmul_cpu(queue, &x) != MST_OK) break;
     }
     mst_queue_destroy(&queue);
@@ -185,10 +213,21 @@ static void print_hash(void) {
             size_t m = shapes[s][0], n = shapes[s][1], k = shapes[s][2];
             mst_dtype dtype = t == 0 ? MST_F32 : MST_BF16;
             void *a = make(k * m, dtype), *b = make(k * n, dtype), *c = make(m * n, MST_F32);
-            mst_matmul_args x = {.m = m, .n = n, .k = k, .dtype = dtype, .c_dtype = MST_F32, .a_transposed = true,
-                                 .a = a, .lda = m, .b = b, .ldb = n, .c = c, .ldc = n};
+            mst_matmul_args x = {.m = m,
+                                 .n = n,
+                                 .k = k,
+                                 .dtype = dtype,
+                                 .c_dtype = MST_F32,
+                                 .a_transposed = true,
+                                 .a = a,
+                                 .lda = m,
+                                 .b = b,
+                                 .ldb = n,
+                                 .c = c,
+                                 .ldc = n};
             CHECK_OK(mst_matmul_cpu(queues[1], &x));
-            for (size_t i = 0; i < m * n * sizeof(float); i++) hash = (hash ^ ((unsigned char *)c)[i]) * 0x100000001b3u;
+            for (size_t i = 0; i < m * n * sizeof(float); i++)
+                hash = (hash ^ ((unsigned char *)c)[i]) * 0x100000001b3u;
             mst_memory_free(MST_SPACE_HOST, &a);
             mst_memory_free(MST_SPACE_HOST, &b);
             mst_memory_free(MST_SPACE_HOST, &c);
@@ -196,7 +235,8 @@ static void print_hash(void) {
     printf("hash %016llx\n", (unsigned long long)hash);
 }
 
-/* oneDNN's own number of threads, from the environment, must not matter: it is read once, so each value needs a process. */
+/* oneDNN's own number of threads, from the environment, must not matter: it is read once, so each value needs
+ * a process. */
 static void check_environment(const char *program, const char *level) {
     char command[1024], first[64] = "", line[64];
     for (int threads = 1; threads <= 4; threads++) {
@@ -214,8 +254,17 @@ static void check_environment(const char *program, const char *level) {
 
 static void check_refusals(void) {
     float one[4] = {1, 1, 1, 1};
-    mst_matmul_args good = {.m = 1, .n = 1, .k = 1, .dtype = MST_F32, .c_dtype = MST_F32, .a = one, .lda = 1,
-                            .b = one + 1, .ldb = 1, .c = one + 2, .ldc = 1};
+    mst_matmul_args good = {.m = 1,
+                            .n = 1,
+                            .k = 1,
+                            .dtype = MST_F32,
+                            .c_dtype = MST_F32,
+                            .a = one,
+                            .lda = 1,
+                            .b = one + 1,
+                            .ldb = 1,
+                            .c = one + 2,
+                            .ldc = 1};
     mst_matmul_args x = good;
     CHECK_OK(mst_matmul_cpu(queues[0], &x));
     x.lda = 0;
@@ -250,10 +299,11 @@ int main(int argc, char **argv) {
     }
     check_environment(argv[0], level);
     check_rivals();
-    /* One tile, many, edges on both sides, thin ones, and a k that is cut into slabs where panels are copied. */
-    static const size_t shapes[][4] = {{1, 1, 1, 0},      {7, 5, 3, 2},      {64, 64, 64, 0},  {130, 195, 66, 0},
-                                       {257, 770, 65, 3}, {600, 800, 96, 0}, {5, 1600, 80, 0}, {1500, 9, 80, 1},
-                                       {40, 50, 4500, 0}, {384, 256, 512, 0}};
+    /* One tile, many, edges on both sides, thin ones, and a k that is cut into slabs where panels are copied.
+     */
+    static const size_t shapes[][4] = {
+        {1, 1, 1, 0},      {7, 5, 3, 2},     {64, 64, 64, 0},  {130, 195, 66, 0}, {257, 770, 65, 3},
+        {600, 800, 96, 0}, {5, 1600, 80, 0}, {1500, 9, 80, 1}, {40, 50, 4500, 0}, {384, 256, 512, 0}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         check_shape(shapes[s][0], shapes[s][1], shapes[s][2], shapes[s][3]);
     if (strcmp(level, "x86-64-v2") != 0) check_refusals();

@@ -1,4 +1,5 @@
-/* Random numbers: published known answers, the mathematics of the normal deviates, and permutations that are ones. */
+/* Random numbers: published known answers, the mathematics of the normal deviates, and permutations that are
+ * ones. */
 #include "muster/random.h"
 
 #include "base/elementary.h"
@@ -6,7 +7,8 @@
 
 enum { SEED = 20240607 };
 
-/* Philox with a given raw key: the purpose is folded into the key by an odd multiplier, which this takes out again. */
+/* Philox with a given raw key: the purpose is folded into the key by an odd multiplier, which this takes out
+ * again. */
 static void raw_philox(uint64_t key, uint64_t a, uint64_t b, uint32_t out[4]) {
     mst_random_bits(key ^ (MST_RANDOM_TEST * 0xd1342543de82ef95u), MST_RANDOM_TEST, a, b, out);
 }
@@ -19,13 +21,16 @@ static void test_known_answers(void) {
     } known[] = {
         {0, 0, 0, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
         {UINT64_MAX, UINT64_MAX, UINT64_MAX, {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {0x85a308d3243f6a88, 0x0370734413198a2e, 0x299f31d0a4093822, {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+        {0x85a308d3243f6a88,
+         0x0370734413198a2e,
+         0x299f31d0a4093822,
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         uint32_t out[4];
         raw_philox(known[i].key, known[i].a, known[i].b, out);
-        CHECK(memcmp(out, known[i].expected, sizeof out) == 0, "vector %zu: %08x %08x %08x %08x", i, out[0], out[1],
-              out[2], out[3]);
+        CHECK(memcmp(out, known[i].expected, sizeof out) == 0, "vector %zu: %08x %08x %08x %08x", i, out[0],
+              out[1], out[2], out[3]);
     }
 }
 
@@ -52,23 +57,28 @@ static long double cos_turns_exact(double turns) {
     int quarter = (int)(4.0 * turns + 0.5);
     long double angle = 1.570796326794896619231321691639751442L * (4.0L * turns - quarter);
     switch (quarter % 4) {
-    case 0: return cosl(angle);
-    case 1: return -sinl(angle);
-    case 2: return -cosl(angle);
-    default: return sinl(angle);
+    case 0:
+        return cosl(angle);
+    case 1:
+        return -sinl(angle);
+    case 2:
+        return -cosl(angle);
+    default:
+        return sinl(angle);
     }
 }
 
 /*
- * Bound 4: log adds the rounding of f (1.5 units), of the sum and of exponent * ln2_low, and its two parts cancel to half
- * at most; cos and sin add those of the angle (1.5, damped), of the last term and of the sum.
+ * Bound 4: log adds the rounding of f (1.5 units), of the sum and of exponent * ln2_low, and its two parts
+ * cancel to half at most; cos and sin add those of the angle (1.5, damped), of the last term and of the sum.
  */
 static void test_log_and_cos(void) {
     double worst_log = 0.0, worst_cos = 0.0;
     for (uint64_t i = 0; i < 200000; i++) {
         double u = mst_random_uniform(SEED, MST_RANDOM_TEST, i, 0);
         double x = ldexp(1.0 + u, -(int)(i % 54)), near_one = 1.0 - ldexp(u, -(int)(i % 50));
-        worst_log = fmax(worst_log, fmax(ulps(elementary_log(x), logl(x)), ulps(elementary_log(near_one), logl(near_one))));
+        worst_log = fmax(worst_log, fmax(ulps(elementary_log(x), logl(x)),
+                                         ulps(elementary_log(near_one), logl(near_one))));
         double near_quarter = 0.25 * (double)(i % 4) + ldexp(u, -(int)(i % 40) - 3);
         worst_cos = fmax(worst_cos, ulps(elementary_cos_turns(u), cos_turns_exact(u)));
         worst_cos = fmax(worst_cos, ulps(elementary_cos_turns(near_quarter), cos_turns_exact(near_quarter)));
@@ -81,7 +91,8 @@ static void test_log_and_cos(void) {
     CHECK(elementary_cos_turns(0.25) == 0.0 && elementary_cos_turns(0.75) == 0.0, "cos at quarter turns");
 }
 
-/* Sample moments of n deviates, within 5 standard errors: sqrt(1, 2, 15, 96 over n) for mean, variance, skew, kurtosis. */
+/* Sample moments of n deviates, within 5 standard errors: sqrt(1, 2, 15, 96 over n) for mean, variance, skew,
+ * kurtosis. */
 static void test_normal_moments(void) {
     enum { N = 400000 };
     double sum[5] = {0};
@@ -106,7 +117,8 @@ static void test_truncation(void) {
         if (fabs(free_z) <= 2.0 && z != free_z) CHECK(false, "a deviate within the limit was redrawn");
         sum2 += z * z;
     }
-    /* Variance of a normal truncated at 2: 1 - 4 phi(2) / (2 Phi(2) - 1) = 0.773741; its square deviates by about 0.94. */
+    /* Variance of a normal truncated at 2: 1 - 4 phi(2) / (2 Phi(2) - 1) = 0.773741; its square deviates by
+     * about 0.94. */
     CHECK(fabs(sum2 / N - 0.773741) <= 5.0 * 0.94 / sqrt(N), "variance %g", sum2 / N);
     CHECK(fabs(mst_random_normal(SEED, MST_RANDOM_TEST, 1, 3, 0.01)) <= 0.01, "narrow truncation");
 }
@@ -129,18 +141,22 @@ static void test_permutation(uint64_t count) {
     uint64_t repeated = 0, outside = 0, fixed = 0;
     for (uint64_t i = 0; i < count; i++) {
         uint64_t to = mst_random_permute(SEED, MST_RANDOM_SHUFFLE, count, count, i);
-        if (to >= count) outside++;
-        else repeated += seen[to]++ != 0;
+        if (to >= count)
+            outside++;
+        else
+            repeated += seen[to]++ != 0;
         fixed += to == i;
     }
     CHECK(outside == 0 && repeated == 0, "count %llu: %llu outside, %llu twice", (unsigned long long)count,
           (unsigned long long)outside, (unsigned long long)repeated);
     /* A random permutation has one fixed point on average, and more than 12 once in 10^10. */
-    if (count > 100) CHECK(fixed <= 12, "%llu fixed points of %llu", (unsigned long long)fixed, (unsigned long long)count);
+    if (count > 100)
+        CHECK(fixed <= 12, "%llu fixed points of %llu", (unsigned long long)fixed, (unsigned long long)count);
     free(seen);
 }
 
-/* Every one of the 6 orders of three things comes equally often over the streams: chi-square with 5 degrees of freedom. */
+/* Every one of the 6 orders of three things comes equally often over the streams: chi-square with 5 degrees
+ * of freedom. */
 static void test_permutation_is_fair(void) {
     enum { N = 6000 };
     int times[6] = {0};

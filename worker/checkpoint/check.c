@@ -11,8 +11,8 @@ mst_status ckpt_checker_create(mst_queue *queue, const mst_kernels *kernels, ckp
     ckpt_checker checker = {.queue = queue, .kernels = kernels};
     checker.buffer = malloc(BUFFER_BYTES);
     checker.found = malloc(CKPT_CHECK_BLOCKS * sizeof *checker.found);
-    MST_CHECK(checker.buffer != NULL && checker.found != NULL, MST_ENOMEM, "checkpoint: no memory for a buffer of %d bytes",
-              BUFFER_BYTES);
+    MST_CHECK(checker.buffer != NULL && checker.found != NULL, MST_ENOMEM,
+              "checkpoint: no memory for a buffer of %d bytes", BUFFER_BYTES);
     *checker_out = checker;
     checker = (ckpt_checker){0};
 done:
@@ -26,14 +26,16 @@ void ckpt_checker_clear(ckpt_checker *checker) {
     *checker = (ckpt_checker){0};
 }
 
-mst_status ckpt_checker_blocks(ckpt_checker *checker, const float *data, uint64_t count, const mst_digest *expected,
-                               size_t *bad_out) {
+mst_status ckpt_checker_blocks(ckpt_checker *checker, const float *data, uint64_t count,
+                               const mst_digest *expected, size_t *bad_out) {
     size_t blocks = ckpt_blocks(count);
     for (size_t first = 0; first < blocks; first += CKPT_CHECK_BLOCKS) {
         size_t some = blocks - first < CKPT_CHECK_BLOCKS ? blocks - first : CKPT_CHECK_BLOCKS;
         uint64_t from = (uint64_t)first * MST_BLOCK, left = count - from, full = (uint64_t)some * MST_BLOCK;
-        mst_block_digest_args args = {
-            .count = (size_t)(left < full ? left : full), .dtype = MST_F32, .data = data + from, .digest = checker->found};
+        mst_block_digest_args args = {.count = (size_t)(left < full ? left : full),
+                                      .dtype = MST_F32,
+                                      .data = data + from,
+                                      .digest = checker->found};
         mst_status status = checker->kernels->block_digest(checker->queue, &args);
         if (status == MST_OK) status = mst_queue_sync(checker->queue);
         if (status != MST_OK) return status;
@@ -64,7 +66,8 @@ done:
 }
 
 /* Adds bytes [offset, end) of a file to a digest. */
-static mst_status hash_range(const ckpt_file *file, uint64_t offset, uint64_t end, void *buffer, mst_hasher *hasher) {
+static mst_status hash_range(const ckpt_file *file, uint64_t offset, uint64_t end, void *buffer,
+                             mst_hasher *hasher) {
     mst_status status = MST_OK;
     while (offset < end) {
         size_t some = end - offset < BUFFER_BYTES ? (size_t)(end - offset) : BUFFER_BYTES;
@@ -76,8 +79,8 @@ done:
     return status;
 }
 
-mst_status ckpt_outside_digest(const ckpt_file *file, uint64_t bytes, const ckpt_extent *extents, size_t count,
-                               mst_digest *digest_out) {
+mst_status ckpt_outside_digest(const ckpt_file *file, uint64_t bytes, const ckpt_extent *extents,
+                               size_t count, mst_digest *digest_out) {
     mst_status status = MST_OK;
     mst_hasher *hasher = NULL;
     void *buffer = malloc(BUFFER_BYTES);

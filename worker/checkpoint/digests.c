@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "checkpoints hold little-endian numbers, unconverted");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "checkpoints hold little-endian numbers, unconverted");
 
 mst_status ckpt_kind_begin(mst_hasher *hasher) {
     static const char head[] = "muster tensors 1\n";
@@ -25,8 +26,8 @@ mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_c
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) mst_digest_to_hex(&kinds[kind], hex[kind]);
     mst_digest_to_hex(&meta->data, data);
     int length = snprintf(text, sizeof text,
-                          "muster state 1\nweights %s\nexp_avg %s\nexp_avg_sq %s\nstep %" PRIu64 "\nupdates %" PRIu64
-                          "\nsamples %" PRIu64 "\ndata %s\n",
+                          "muster state 1\nweights %s\nexp_avg %s\nexp_avg_sq %s\nstep %" PRIu64
+                          "\nupdates %" PRIu64 "\nsamples %" PRIu64 "\ndata %s\n",
                           hex[MST_KIND_MASTER], hex[MST_KIND_EXP_AVG], hex[MST_KIND_EXP_AVG_SQ], meta->step,
                           meta->updates, meta->samples, data);
     return mst_digest_of(text, (size_t)length, state_out);
@@ -70,9 +71,10 @@ done:
     return status;
 }
 
-/* Gathers the digests of one tensor's blocks on rank 0. Ranks hold consecutive blocks, so rank order is block order. */
-static mst_status gather_tensor(mst_comm *comm, const mst_layout *layout, size_t tensor, const mst_digest *mine,
-                                size_t *bytes_of, mst_digest *all) {
+/* Gathers the digests of one tensor's blocks on rank 0. Ranks hold consecutive blocks, so rank order is block
+ * order. */
+static mst_status gather_tensor(mst_comm *comm, const mst_layout *layout, size_t tensor,
+                                const mst_digest *mine, size_t *bytes_of, mst_digest *all) {
     int size = mst_comm_size(comm);
     for (int rank = 0; rank < size; rank++) {
         ckpt_piece piece;
@@ -83,8 +85,9 @@ static mst_status gather_tensor(mst_comm *comm, const mst_layout *layout, size_t
 }
 
 /* The collective loop: a rank that failed goes on taking part, and says so at the end. */
-static mst_status gather_kinds(mst_comm *comm, const mst_layout *layout, const size_t *order, const ckpt_pieces *pieces,
-                               size_t *bytes_of, mst_digest *all, collector *to, ckpt_sums *sums) {
+static mst_status gather_kinds(mst_comm *comm, const mst_layout *layout, const size_t *order,
+                               const ckpt_pieces *pieces, size_t *bytes_of, mst_digest *all, collector *to,
+                               ckpt_sums *sums) {
     bool root = mst_comm_rank(comm) == 0;
     mst_status status = MST_OK;
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
@@ -102,8 +105,9 @@ static mst_status gather_kinds(mst_comm *comm, const mst_layout *layout, const s
     return status;
 }
 
-mst_status ckpt_sums_gather(mst_comm *comm, const mst_layout *layout, const size_t *order, const ckpt_pieces *pieces,
-                            const mst_checkpoint_meta *meta, const ckpt_file *file, ckpt_sums *sums_out) {
+mst_status ckpt_sums_gather(mst_comm *comm, const mst_layout *layout, const size_t *order,
+                            const ckpt_pieces *pieces, const mst_checkpoint_meta *meta, const ckpt_file *file,
+                            ckpt_sums *sums_out) {
     mst_status status = MST_OK;
     bool root = mst_comm_rank(comm) == 0;
     ckpt_sums sums = {0};

@@ -32,8 +32,9 @@ mst_status ckpt_pieces_digest(const ckpt_pieces *pieces, const mst_layout *layou
  * Collective; every rank returns the same status and sums.
  * @param file on rank 0: receives all block digests (digests.bin); NULL: none is written
  */
-mst_status ckpt_sums_gather(mst_comm *comm, const mst_layout *layout, const size_t *order, const ckpt_pieces *pieces,
-                            const mst_checkpoint_meta *meta, const ckpt_file *file, ckpt_sums *sums_out);
+mst_status ckpt_sums_gather(mst_comm *comm, const mst_layout *layout, const size_t *order,
+                            const ckpt_pieces *pieces, const mst_checkpoint_meta *meta, const ckpt_file *file,
+                            ckpt_sums *sums_out);
 
 /** Hashes the whole of a file. */
 mst_status ckpt_file_digest(const ckpt_file *file, uint64_t bytes, mst_digest *digest_out);
@@ -55,8 +56,8 @@ void ckpt_checker_clear(ckpt_checker *checker);
  * Compares the blocks of data with the digests expected.
  * @param bad_out the number of the first block that differs; `ckpt_blocks(count)` when none does
  */
-mst_status ckpt_checker_blocks(ckpt_checker *checker, const float *data, uint64_t count, const mst_digest *expected,
-                               size_t *bad_out);
+mst_status ckpt_checker_blocks(ckpt_checker *checker, const float *data, uint64_t count,
+                               const mst_digest *expected, size_t *bad_out);
 
 /** As ckpt_checker_blocks, for elements in a file. */
 mst_status ckpt_checker_stored(ckpt_checker *checker, const ckpt_file *file, uint64_t offset, uint64_t count,
@@ -68,7 +69,7 @@ typedef struct ckpt_extent {
 } ckpt_extent;
 
 /** Hashes what no extent covers. @param extents by offset, not overlapping, within the file */
-mst_status ckpt_outside_digest(const ckpt_file *file, uint64_t bytes, const ckpt_extent *extents, size_t count,
-                               mst_digest *digest_out);
+mst_status ckpt_outside_digest(const ckpt_file *file, uint64_t bytes, const ckpt_extent *extents,
+                               size_t count, mst_digest *digest_out);
 
 #endif

@@ -53,8 +53,8 @@ mst_status ckpt_errno(int error, const char *operation, const char *path) {
 mst_status ckpt_path_join(const char *folder, const char *name, char *path_out) {
     int length = snprintf(path_out, CKPT_PATH_MAX, "%s/%s", folder, name);
     if (length < 0 || length >= CKPT_PATH_MAX)
-        return mst_error(MST_EINVAL, "path %.80s.../%s has %d characters; the limit is %d", folder, name, length,
-                         CKPT_PATH_MAX - 1);
+        return mst_error(MST_EINVAL, "path %.80s.../%s has %d characters; the limit is %d", folder, name,
+                         length, CKPT_PATH_MAX - 1);
     return MST_OK;
 }
 
@@ -98,8 +98,8 @@ mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uin
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return ckpt_errno(errno, "read", file->path);
         if (got == 0)
-            return mst_error(MST_EFORMAT, "%s is cut short: %zu bytes are missing at byte %llu", file->path, bytes,
-                             (unsigned long long)offset);
+            return mst_error(MST_EFORMAT, "%s is cut short: %zu bytes are missing at byte %llu", file->path,
+                             bytes, (unsigned long long)offset);
         to += got;
         offset += (uint64_t)got;
         bytes -= (size_t)got;
@@ -121,7 +121,8 @@ mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t byt
 }
 
 mst_status ckpt_file_resize(const ckpt_file *file, uint64_t bytes) {
-    return ckpt_system.ftruncate(file->fd, (off_t)bytes) == 0 ? MST_OK : ckpt_errno(errno, "resize", file->path);
+    return ckpt_system.ftruncate(file->fd, (off_t)bytes) == 0 ? MST_OK
+                                                              : ckpt_errno(errno, "resize", file->path);
 }
 
 static mst_status sync_fd(int fd, const char *path) {

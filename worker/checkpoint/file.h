@@ -1,4 +1,5 @@
-/* Files of the room: every system call goes through one table, every error names the path, the place and the reason. */
+/* Files of the room: every system call goes through one table, every error names the path, the place and the
+ * reason. */
 #ifndef CHECKPOINT_FILE_H
 #define CHECKPOINT_FILE_H
 
@@ -21,7 +22,8 @@ typedef struct ckpt_calls {
     int (*fsync)(int fd);
     int (*mkdir)(const char *path, mode_t mode);
     int (*rename)(const char *from, const char *to);
-    int (*exchange)(const char *one, const char *other); /* both names change places at once, where the file system can */
+    int (*exchange)(const char *one,
+                    const char *other); /* both names change places at once, where the file system can */
     int (*unlink)(const char *path);
     int (*rmdir)(const char *path);
 } ckpt_calls;
@@ -56,12 +58,14 @@ mst_status ckpt_folder_make(const char *path);
 /** Waits until the names in a folder are on the disk. */
 mst_status ckpt_folder_sync(const char *path);
 mst_status ckpt_rename(const char *from, const char *to);
-/** Removes a folder and the files in it as far as it can. Leaves the error message alone: it is for cleaning up. */
+/** Removes a folder and the files in it as far as it can. Leaves the error message alone: it is for cleaning
+ * up. */
 void ckpt_folder_discard(const char *path);
 
 bool ckpt_exists(const char *path);
 
-/** Records an error of `operation` on `path` with errno's text, and what is free where the disk is full. @retval MST_EIO */
+/** Records an error of `operation` on `path` with errno's text, and what is free where the disk is full.
+ * @retval MST_EIO */
 mst_status ckpt_errno(int error, const char *operation, const char *path);
 
 #endif

@@ -19,8 +19,8 @@ mst_status ckpt_paths_of(const char *folder, uint64_t step, ckpt_paths *paths_ou
     mst_status status = MST_OK;
     char name[STEP_NAME_MAX];
     size_t length = strlen(folder);
-    MST_CHECK(length > 0 && length < sizeof paths_out->folder, MST_EINVAL, "checkpoint: folder '%.80s' has %zu characters",
-              folder, length);
+    MST_CHECK(length > 0 && length < sizeof paths_out->folder, MST_EINVAL,
+              "checkpoint: folder '%.80s' has %zu characters", folder, length);
     memcpy(paths_out->folder, folder, length + 1);
     step_name("", step, name);
     MST_TRY(ckpt_path_join(folder, name, paths_out->final));
@@ -60,7 +60,8 @@ mst_status ckpt_publish(const ckpt_paths *paths) {
     } else if (ckpt_system.exchange(paths->making, paths->final) == 0) {
         replaced = paths->making;
     } else {
-        /* NFS and others cannot exchange. Killed between the two renames, ckpt_folder_recover puts the old one back. */
+        /* NFS and others cannot exchange. Killed between the two renames, ckpt_folder_recover puts the old
+         * one back. */
         MST_TRY(ckpt_rename(paths->final, paths->old));
         status = ckpt_rename(paths->making, paths->final);
         if (status != MST_OK) ckpt_system.rename(paths->old, paths->final);
@@ -148,7 +149,8 @@ mst_status mst_checkpoint_resolve(const char *path, char *path_out) {
     MST_TRY(ckpt_path_join(path, "checkpoints", inner));
     MST_TRY(mst_checkpoint_newest(ckpt_exists(inner) ? inner : path, 0, path_out));
     MST_CHECK(path_out[0] != '\0', MST_EIO,
-              "%s is no checkpoint (it has no manifest.json), and no run folder with a checkpoint in it", path);
+              "%s is no checkpoint (it has no manifest.json), and no run folder with a checkpoint in it",
+              path);
 done:
     return status;
 }
@@ -165,8 +167,8 @@ mst_status mst_checkpoint_prune(const char *folder, size_t keep) {
         MST_TRY(ckpt_path_join(folder, name, path));
         step_name(".gone-", steps[i], name);
         MST_TRY(ckpt_path_join(folder, name, gone));
-        MST_CHECK(ckpt_system.rename(path, gone) == 0, MST_EIO, "cannot remove the old checkpoint %s: %s", path,
-                  strerror(errno));
+        MST_CHECK(ckpt_system.rename(path, gone) == 0, MST_EIO, "cannot remove the old checkpoint %s: %s",
+                  path, strerror(errno));
         ckpt_folder_discard(gone);
     }
 done:

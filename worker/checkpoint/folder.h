@@ -4,15 +4,16 @@
 
 #include "file.h"
 
-/* "step-00001000", which exists when it is whole; ".tmp-step-..." in the making; ".old-step-..." replaced where the file
- * system cannot exchange names; ".gone-step-..." being removed. */
+/* "step-00001000", which exists when it is whole; ".tmp-step-..." in the making; ".old-step-..." replaced
+ * where the file system cannot exchange names; ".gone-step-..." being removed. */
 typedef struct ckpt_paths {
     char folder[CKPT_PATH_MAX], final[CKPT_PATH_MAX], making[CKPT_PATH_MAX], old[CKPT_PATH_MAX];
 } ckpt_paths;
 
 mst_status ckpt_paths_of(const char *folder, uint64_t step, ckpt_paths *paths_out);
 
-/** Clears what killed jobs left in the folder: removes unfinished ones, puts back an old one whose new one never came. */
+/** Clears what killed jobs left in the folder: removes unfinished ones, puts back an old one whose new one
+ * never came. */
 mst_status ckpt_folder_recover(const char *folder);
 
 /** Gives the finished checkpoint its final name, in the place of one that may be there. @retval MST_EIO */

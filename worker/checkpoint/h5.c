@@ -83,13 +83,15 @@ static haddr_t driver_get_eof(const H5FD_t *base, H5FD_mem_t type) {
     return ((const driver_file *)base)->end_written;
 }
 
-static herr_t driver_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t offset, size_t bytes, void *buffer) {
+static herr_t driver_read(H5FD_t *base, H5FD_mem_t type, hid_t transfer, haddr_t offset, size_t bytes,
+                          void *buffer) {
     (void)type, (void)transfer;
     driver_file *file = (driver_file *)base;
     memset(buffer, 0, bytes);
     if (file->h5->status != MST_OK || offset >= file->end_written) return 0;
     haddr_t there = file->end_written - offset;
-    keep_error(file->h5, ckpt_file_read(file->h5->file, buffer, bytes < there ? bytes : (size_t)there, offset));
+    keep_error(file->h5,
+               ckpt_file_read(file->h5->file, buffer, bytes < there ? bytes : (size_t)there, offset));
     return 0;
 }
 
@@ -107,7 +109,8 @@ static herr_t driver_truncate(H5FD_t *base, hid_t transfer, hbool_t closing) {
     (void)transfer, (void)closing;
     driver_file *file = (driver_file *)base;
     if (file->end_written == file->end_allocated) return 0;
-    if (file->h5->status == MST_OK) keep_error(file->h5, ckpt_file_resize(file->h5->file, file->end_allocated));
+    if (file->h5->status == MST_OK)
+        keep_error(file->h5, ckpt_file_resize(file->h5->file, file->end_allocated));
     file->end_written = file->end_allocated;
     return 0;
 }
@@ -145,7 +148,8 @@ mst_status ckpt_h5_create(const ckpt_file *file, ckpt_h5 *h5_out) {
     CKPT_H5(h5, access = H5Pcreate(H5P_FILE_ACCESS), "prepare", "HDF5");
     CKPT_H5(h5, H5Pset_driver(access, driver, &h5), "set", "the file driver");
     CKPT_H5(h5, H5Pset_alignment(access, ALIGNMENT, ALIGNMENT), "set", "the alignment");
-    CKPT_H5(h5, H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST), "set", "the earliest format");
+    CKPT_H5(h5, H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST), "set",
+            "the earliest format");
     CKPT_H5(h5, h5->id = H5Fcreate(file->path, H5F_ACC_TRUNC, H5P_DEFAULT, access), "begin", "the file");
 done:
     if (access >= 0) H5Pclose(access);
@@ -185,22 +189,25 @@ hid_t ckpt_h5_group(hid_t parent, const char *name) {
 
 /* --- attributes --- */
 
-static mst_status put(const ckpt_h5 *h5, hid_t object, const char *name, hid_t stored, hid_t type, hid_t space,
-                      const void *value) {
+static mst_status put(const ckpt_h5 *h5, hid_t object, const char *name, hid_t stored, hid_t type,
+                      hid_t space, const void *value) {
     mst_status status = MST_OK;
     hid_t attribute = -1;
-    CKPT_H5(h5, attribute = H5Acreate2(object, name, stored, space, H5P_DEFAULT, H5P_DEFAULT), "create attribute", name);
+    CKPT_H5(h5, attribute = H5Acreate2(object, name, stored, space, H5P_DEFAULT, H5P_DEFAULT),
+            "create attribute", name);
     CKPT_H5(h5, H5Awrite(attribute, type, value), "write attribute", name);
 done:
     if (attribute >= 0) H5Aclose(attribute);
     return status;
 }
 
-mst_status ckpt_h5_put_numbers(const ckpt_h5 *h5, hid_t object, const char *name, const uint64_t *values, size_t count) {
+mst_status ckpt_h5_put_numbers(const ckpt_h5 *h5, hid_t object, const char *name, const uint64_t *values,
+                               size_t count) {
     mst_status status = MST_OK;
     hsize_t extent = count;
     hid_t space = -1;
-    CKPT_H5(h5, space = count > 0 ? H5Screate_simple(1, &extent, NULL) : H5Screate(H5S_SCALAR), "describe", name);
+    CKPT_H5(h5, space = count > 0 ? H5Screate_simple(1, &extent, NULL) : H5Screate(H5S_SCALAR), "describe",
+            name);
     status = put(h5, object, name, H5T_STD_U64LE, H5T_NATIVE_UINT64, space, values);
 done:
     if (space >= 0) H5Sclose(space);

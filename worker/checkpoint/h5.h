@@ -1,7 +1,8 @@
 /*
- * HDF5, for writing only. Its bytes go through a driver of ours into a ckpt_file: errors are then the system's own, with
- * path and errno, and no lock is taken (NFS and Lustre often refuse them). HDF5 1.10 crashes when closing a file whose
- * writes fail, so the driver keeps the first error to itself and tells HDF5 that all went well; h5_close reports it.
+ * HDF5, for writing only. Its bytes go through a driver of ours into a ckpt_file: errors are then the
+ * system's own, with path and errno, and no lock is taken (NFS and Lustre often refuse them). HDF5 1.10
+ * crashes when closing a file whose writes fail, so the driver keeps the first error to itself and tells HDF5
+ * that all went well; h5_close reports it.
  */
 #ifndef CHECKPOINT_H5_H
 #define CHECKPOINT_H5_H
@@ -30,20 +31,24 @@ mst_status ckpt_h5_error(const ckpt_h5 *h5, const char *what, const char *name);
         }                                                                                                    \
     } while (0)
 
-/** Begins an HDF5 file of the earliest format in an empty file. h5_out must stay where it is until ckpt_h5_close. */
+/** Begins an HDF5 file of the earliest format in an empty file. h5_out must stay where it is until
+ * ckpt_h5_close. */
 mst_status ckpt_h5_create(const ckpt_file *file, ckpt_h5 *h5_out);
 
-/** Ends it: all bytes are handed to the system (not yet fsynced). Accepts one that is not open. @retval MST_EIO, MST_EHDF5 */
+/** Ends it: all bytes are handed to the system (not yet fsynced). Accepts one that is not open. @retval
+ * MST_EIO, MST_EHDF5 */
 mst_status ckpt_h5_close(ckpt_h5 *h5);
 
-/** Creation properties of a dataset: contiguous, space allocated at once, never filled, without times. -1 when HDF5 fails. */
+/** Creation properties of a dataset: contiguous, space allocated at once, never filled, without times. -1
+ * when HDF5 fails. */
 hid_t ckpt_h5_plain_dataset(void);
 
 /** A group. -1 when HDF5 fails. */
 hid_t ckpt_h5_group(hid_t parent, const char *name);
 
 /** Attributes of an object. @param count 0: a scalar */
-mst_status ckpt_h5_put_numbers(const ckpt_h5 *h5, hid_t object, const char *name, const uint64_t *values, size_t count);
+mst_status ckpt_h5_put_numbers(const ckpt_h5 *h5, hid_t object, const char *name, const uint64_t *values,
+                               size_t count);
 mst_status ckpt_h5_put_text(const ckpt_h5 *h5, hid_t object, const char *name, const char *text);
 
 #endif

@@ -1,4 +1,5 @@
-/* Any number of writers to any number of readers: each rank reads the ranges of its shards, wherever they stand. */
+/* Any number of writers to any number of readers: each rank reads the ranges of its shards, wherever they
+ * stand. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,10 +46,12 @@ static mst_status check_layout(const mst_manifest *manifest, const mst_layout *l
         if (names != 0)
             return mst_error(MST_EFORMAT, "%s is of another model: tensor %s is only in the %s", path,
                              names < 0 ? has->name : needs->name, names < 0 ? "checkpoint" : "model");
-        if (has->dims == needs->dims && has->shape[0] == needs->shape[0] && has->shape[1] == needs->shape[1]) continue;
+        if (has->dims == needs->dims && has->shape[0] == needs->shape[0] && has->shape[1] == needs->shape[1])
+            continue;
         shape_text(has->dims, has->shape, stored, sizeof stored);
         shape_text(needs->dims, needs->shape, wanted, sizeof wanted);
-        return mst_error(MST_EFORMAT, "%s is of another model: tensor %s has shape %s there and %s in the model", path,
+        return mst_error(MST_EFORMAT,
+                         "%s is of another model: tensor %s has shape %s there and %s in the model", path,
                          has->name, stored, wanted);
     }
     if (manifest->tensor_count != layout->tensor_count) {
@@ -83,8 +86,8 @@ static void keep_digests(load *l, const mst_digest *digests, uint64_t first, uin
             uint64_t low = from > first ? from : first, high = from + ckpt_blocks(piece->count);
             if (high > first + count) high = first + count;
             if (low >= high) continue;
-            memcpy(l->pieces.digests[kind] + l->pieces.first_digest[i] + (low - from), digests + (low - first),
-                   (size_t)(high - low) * sizeof *digests);
+            memcpy(l->pieces.digests[kind] + l->pieces.first_digest[i] + (low - from),
+                   digests + (low - first), (size_t)(high - low) * sizeof *digests);
         }
     }
 }
@@ -126,7 +129,8 @@ done:
 }
 
 /* Elements [first, first + count) of a tensor, from all the stored pieces that hold some of them. */
-static mst_status read_range(load *l, mst_tensor_kind kind, size_t tensor, uint64_t first, uint64_t count, float *to) {
+static mst_status read_range(load *l, mst_tensor_kind kind, size_t tensor, uint64_t first, uint64_t count,
+                             float *to) {
     mst_status status = MST_OK;
     const size_t *range = &l->manifest.first_piece[kind * l->manifest.tensor_count + tensor];
     for (size_t i = range[0]; i < range[1]; i++) {
@@ -161,8 +165,9 @@ static mst_status load_piece(load *l, mst_tensor_kind kind, size_t number) {
     MST_TRY(ckpt_checker_blocks(&l->checker, data + piece->at, piece->count,
                                 l->pieces.digests[kind] + l->pieces.first_digest[number], &bad));
     uint64_t element = piece->first + (uint64_t)bad * MST_BLOCK;
-    MST_CHECK(bad == blocks, MST_EFORMAT, "%s/%s is damaged: %s of %s from element %" PRIu64 " on does not have its digest",
-              l->path, file_of(l, kind, tensor, element), mst_tensor_kind_name(kind), l->manifest.tensors[tensor].name,
+    MST_CHECK(bad == blocks, MST_EFORMAT,
+              "%s/%s is damaged: %s of %s from element %" PRIu64 " on does not have its digest", l->path,
+              file_of(l, kind, tensor, element), mst_tensor_kind_name(kind), l->manifest.tensors[tensor].name,
               element);
     memset(data + piece->at + piece->count, 0, (size_t)(blocks * MST_BLOCK - piece->count) * sizeof *data);
 done:
@@ -198,7 +203,8 @@ done:
     return status;
 }
 
-mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out, mst_checkpoint_digests *digests_out) {
+mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out,
+                               mst_checkpoint_digests *digests_out) {
     mst_manifest manifest;
     mst_status status = mst_manifest_read(path, &manifest);
     *meta_out = manifest.meta;

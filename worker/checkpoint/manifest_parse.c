@@ -1,4 +1,5 @@
-/* The reader of manifest.json. It trusts nothing: types, ranges, names; ckpt_manifest_index checks the whole. */
+/* The reader of manifest.json. It trusts nothing: types, ranges, names; ckpt_manifest_index checks the whole.
+ */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -24,7 +25,8 @@ static mst_status wrong(const place *at, const char *key, const char *what) {
     return mst_error(MST_EFORMAT, "%s: %s[%zu].%s: %s", at->name, at->list, at->index, key, what);
 }
 
-static mst_status get_number(const place *at, const json_t *object, const char *key, uint64_t most, uint64_t *out) {
+static mst_status get_number(const place *at, const json_t *object, const char *key, uint64_t most,
+                             uint64_t *out) {
     const json_t *value = json_object_get(object, key);
     if (!json_is_integer(value)) return wrong(at, key, "missing, or not a whole number");
     json_int_t number = json_integer_value(value);
@@ -68,12 +70,13 @@ static mst_status get_digest(const place *at, const json_t *object, const char *
     return mst_digest_from_hex(text, out) == MST_OK ? MST_OK : wrong(at, key, "not a SHA-256");
 }
 
-static mst_status get_list(const place *at, const json_t *object, const char *key, size_t size, const json_t **list_out,
-                           size_t *count_out, void *memory_out) {
+static mst_status get_list(const place *at, const json_t *object, const char *key, size_t size,
+                           const json_t **list_out, size_t *count_out, void *memory_out) {
     const json_t *list = json_object_get(object, key);
     if (!json_is_array(list)) return wrong(at, key, "missing, or not a list");
     void *memory = calloc(json_array_size(list) + 1, size);
-    if (memory == NULL) return mst_error(MST_ENOMEM, "%s: no memory for %zu %s", at->name, json_array_size(list), key);
+    if (memory == NULL)
+        return mst_error(MST_ENOMEM, "%s: no memory for %zu %s", at->name, json_array_size(list), key);
     *list_out = list;
     *count_out = json_array_size(list);
     memcpy(memory_out, &memory, sizeof memory);
@@ -91,12 +94,14 @@ static mst_status get_name(const place *at, const json_t *object, size_t room, c
     const char *name;
     mst_status status = get_text(at, object, "name", &name);
     if (status != MST_OK) return status;
-    if (!name_is_safe(name, room)) return wrong(at, "name", "not a plain name of letters, digits, '.', '_' and '-'");
+    if (!name_is_safe(name, room))
+        return wrong(at, "name", "not a plain name of letters, digits, '.', '_' and '-'");
     memcpy(out, name, strlen(name) + 1);
     return MST_OK;
 }
 
-static mst_status get_file(const place *at, const json_t *object, const char *digest_key, mst_manifest_file *out) {
+static mst_status get_file(const place *at, const json_t *object, const char *digest_key,
+                           mst_manifest_file *out) {
     mst_status status = MST_OK;
     MST_TRY(get_name(at, object, sizeof out->name, out->name));
     MST_TRY(get_number(at, object, "bytes", most_bytes, &out->bytes));
@@ -113,7 +118,8 @@ static mst_status get_model(const char *name, const json_t *root, mst_model_conf
     MST_TRY(get_text(&at, object, "family", &family));
     int id = 0;
     while (id < MST_FAMILY_COUNT && strcmp(mst_family_name((mst_family_id)id), family) != 0) id++;
-    MST_CHECK(id < MST_FAMILY_COUNT, MST_EFORMAT, "%s: model.family: '%.40s' is not known to this muster", name, family);
+    MST_CHECK(id < MST_FAMILY_COUNT, MST_EFORMAT, "%s: model.family: '%.40s' is not known to this muster",
+              name, family);
     model->family = (mst_family_id)id;
     MST_TRY(get_size(&at, object, "vocab_size", &model->vocab_size));
     MST_TRY(get_size(&at, object, "d_model", &model->d_model));
@@ -126,7 +132,8 @@ static mst_status get_model(const char *name, const json_t *root, mst_model_conf
     MST_TRY(get_real(&at, object, "norm_eps", &model->norm_eps));
     MST_TRY(get_real(&at, object, "rope_theta", &model->rope_theta));
     MST_TRY(get_real(&at, object, "init_deviation", &model->init_deviation));
-    MST_CHECK(json_is_boolean(tied), MST_EFORMAT, "%s: model.tie_embeddings: missing, or not true or false", name);
+    MST_CHECK(json_is_boolean(tied), MST_EFORMAT, "%s: model.tie_embeddings: missing, or not true or false",
+              name);
     model->tie_embeddings = json_is_true(tied);
 done:
     return status;
@@ -160,9 +167,11 @@ static mst_status get_files(const char *name, const json_t *root, mst_manifest *
     const json_t *list;
     MST_TRY(get_file(&at, json_object_get(root, "block_digests"), "sha256", &manifest->digests));
     MST_TRY(get_file(&at, json_object_get(root, "model_file"), "sha256", &manifest->model));
-    MST_CHECK(strcmp(manifest->digests.name, "digests.bin") == 0 && strcmp(manifest->model.name, "model.h5") == 0,
+    MST_CHECK(strcmp(manifest->digests.name, "digests.bin") == 0 &&
+                  strcmp(manifest->model.name, "model.h5") == 0,
               MST_EFORMAT, "%s: block_digests and model_file must name digests.bin and model.h5", name);
-    MST_TRY(get_list(&at, root, "shards", sizeof *manifest->shards, &list, &manifest->shard_count, &manifest->shards));
+    MST_TRY(get_list(&at, root, "shards", sizeof *manifest->shards, &list, &manifest->shard_count,
+                     &manifest->shards));
     at.list = "shards";
     for (at.index = 0; at.index < manifest->shard_count; at.index++) {
         mst_manifest_file *shard = &manifest->shards[at.index];
@@ -170,7 +179,8 @@ static mst_status get_files(const char *name, const json_t *root, mst_manifest *
         /* The names ascend, so that no file can stand for two. */
         bool ascends = at.index == 0 || strcmp(shard[-1].name, shard->name) < 0;
         MST_CHECK(strncmp(shard->name, "shard-", 6) == 0 && ascends, MST_EFORMAT,
-                  "%s: shards[%zu].name: '%s' is not a shard's, or not in order", name, at.index, shard->name);
+                  "%s: shards[%zu].name: '%s' is not a shard's, or not in order", name, at.index,
+                  shard->name);
     }
 done:
     return status;
@@ -191,12 +201,14 @@ static mst_status get_tensors(const char *name, const json_t *root, mst_manifest
         MST_TRY(get_text(&at, object, "dtype", &dtype));
         if (strcmp(dtype, "f32") != 0) MST_TRY(wrong(&at, "dtype", "not \"f32\""));
         tensor->dims = json_array_size(shape);
-        if (tensor->dims < 1 || tensor->dims > 2) MST_TRY(wrong(&at, "shape", "not a list of one or two sizes"));
+        if (tensor->dims < 1 || tensor->dims > 2)
+            MST_TRY(wrong(&at, "shape", "not a list of one or two sizes"));
         tensor->count = 1;
         tensor->shape[1] = 1;
         for (size_t d = 0; d < tensor->dims; d++) {
             json_int_t side = json_integer_value(json_array_get(shape, d)); /* 0 when it is not a number */
-            if (side < 1 || (uint64_t)side > most_elements / tensor->count) MST_TRY(wrong(&at, "shape", "out of range"));
+            if (side < 1 || (uint64_t)side > most_elements / tensor->count)
+                MST_TRY(wrong(&at, "shape", "out of range"));
             tensor->shape[d] = (size_t)side;
             tensor->count *= (uint64_t)side;
         }
@@ -205,14 +217,16 @@ done:
     return status;
 }
 
-/* Pieces stand by kind, then tensor, so the tensor's number needs no search: it is the last piece's or the next one. */
+/* Pieces stand by kind, then tensor, so the tensor's number needs no search: it is the last piece's or the
+ * next one. */
 static mst_status get_pieces(const char *name, const json_t *root, mst_manifest *manifest) {
     mst_status status = MST_OK;
     place at = {.name = name};
     const json_t *list;
     const char *kind, *tensor;
     size_t last_kind = 0, last_tensor = 0;
-    MST_TRY(get_list(&at, root, "pieces", sizeof *manifest->pieces, &list, &manifest->piece_count, &manifest->pieces));
+    MST_TRY(get_list(&at, root, "pieces", sizeof *manifest->pieces, &list, &manifest->piece_count,
+                     &manifest->pieces));
     at.list = "pieces";
     for (at.index = 0; at.index < manifest->piece_count; at.index++) {
         mst_manifest_piece *piece = &manifest->pieces[at.index];
@@ -223,7 +237,8 @@ static mst_status get_pieces(const char *name, const json_t *root, mst_manifest 
         MST_TRY(get_number(&at, object, "count", most_elements, &piece->count));
         MST_TRY(get_size(&at, object, "shard", &piece->shard));
         MST_TRY(get_number(&at, object, "offset", most_bytes, &piece->offset));
-        if (piece->shard >= manifest->shard_count) MST_TRY(wrong(&at, "shard", "there are not so many shards"));
+        if (piece->shard >= manifest->shard_count)
+            MST_TRY(wrong(&at, "shard", "there are not so many shards"));
         if (piece->first == 0 && at.index > 0 && ++last_tensor == manifest->tensor_count) {
             last_tensor = 0;
             last_kind++;
@@ -243,13 +258,15 @@ done:
 static mst_status check_seal(const char *text, size_t bytes, const char *name) {
     mst_digest digest;
     char expected[CKPT_SEAL_BYTES + 1] = CKPT_SEAL_HEAD;
-    if (bytes < CKPT_SEAL_BYTES) return mst_error(MST_EFORMAT, "%s is cut short: it has only %zu bytes", name, bytes);
+    if (bytes < CKPT_SEAL_BYTES)
+        return mst_error(MST_EFORMAT, "%s is cut short: it has only %zu bytes", name, bytes);
     mst_status status = mst_digest_of(text, bytes - CKPT_SEAL_BYTES, &digest);
     if (status != MST_OK) return status;
     mst_digest_to_hex(&digest, expected + sizeof CKPT_SEAL_HEAD - 1);
     strcat(expected, CKPT_SEAL_TAIL);
     if (memcmp(text + bytes - CKPT_SEAL_BYTES, expected, CKPT_SEAL_BYTES) != 0)
-        return mst_error(MST_EFORMAT, "%s is damaged: its last line is not the SHA-256 of what stands before", name);
+        return mst_error(MST_EFORMAT, "%s is damaged: its last line is not the SHA-256 of what stands before",
+                         name);
     return MST_OK;
 }
 
@@ -259,14 +276,15 @@ static mst_status parse_root(const char *name, const json_t *root, mst_manifest 
     const char *format;
     uint64_t version, block;
     MST_TRY(get_text(&at, root, "format", &format));
-    MST_CHECK(strcmp(format, "muster checkpoint") == 0, MST_EFORMAT, "%s: format: '%.40s' is not 'muster checkpoint'", name,
-              format);
+    MST_CHECK(strcmp(format, "muster checkpoint") == 0, MST_EFORMAT,
+              "%s: format: '%.40s' is not 'muster checkpoint'", name, format);
     MST_TRY(get_number(&at, root, "version", INT64_MAX, &version));
     MST_CHECK(version == MST_CHECKPOINT_VERSION, MST_EFORMAT,
               "%s: version: %llu is not one that this muster reads (%d); use a newer muster", name,
               (unsigned long long)version, MST_CHECKPOINT_VERSION);
     MST_TRY(get_number(&at, root, "block", UINT32_MAX, &block));
-    MST_CHECK(block == MST_BLOCK, MST_EFORMAT, "%s: block: %llu is not %d", name, (unsigned long long)block, MST_BLOCK);
+    MST_CHECK(block == MST_BLOCK, MST_EFORMAT, "%s: block: %llu is not %d", name, (unsigned long long)block,
+              MST_BLOCK);
     MST_TRY(get_meta(name, root, manifest));
     MST_TRY(get_files(name, root, manifest));
     MST_TRY(get_tensors(name, root, manifest));

@@ -29,7 +29,8 @@ static void put_text(page *to, const char *key, const char *text) {
 static void put_number(page *to, const char *key, uint64_t value) {
     if (to->status != MST_OK) return;
     if (value > INT64_MAX)
-        to->status = mst_error(MST_EINVAL, "checkpoint: %s is %" PRIu64 "; the limit is 2^63 - 1", key, value);
+        to->status =
+            mst_error(MST_EINVAL, "checkpoint: %s is %" PRIu64 "; the limit is 2^63 - 1", key, value);
     fprintf(to->stream, "\"%s\": %" PRIu64 ",\n", key, value);
 }
 
@@ -42,17 +43,21 @@ static void put_digest(page *to, const char *key, const mst_digest *digest) {
 static void put_model(page *to, const mst_model_config *model) {
     if (to->status != MST_OK) return;
     const char *family = mst_family_name(model->family);
-    if (family == NULL || !isfinite(model->norm_eps) || !isfinite(model->rope_theta) || !isfinite(model->init_deviation)) {
-        to->status = mst_error(MST_EINVAL, "checkpoint: the model's family or one of its numbers is not valid");
+    if (family == NULL || !isfinite(model->norm_eps) || !isfinite(model->rope_theta) ||
+        !isfinite(model->init_deviation)) {
+        to->status =
+            mst_error(MST_EINVAL, "checkpoint: the model's family or one of its numbers is not valid");
         return;
     }
-    fprintf(to->stream,
-            "\"model\": {\"family\": \"%s\", \"vocab_size\": %zu, \"d_model\": %zu, \"n_layers\": %zu, \"n_heads\": %zu, "
-            "\"n_kv_heads\": %zu, \"head_dim\": %zu, \"d_ff\": %zu, \"max_seq_len\": %zu, \"norm_eps\": %.17g, "
-            "\"rope_theta\": %.17g, \"init_deviation\": %.17g, \"tie_embeddings\": %s},\n",
-            family, model->vocab_size, model->d_model, model->n_layers, model->n_heads, model->n_kv_heads, model->head_dim,
-            model->d_ff, model->max_seq_len, model->norm_eps, model->rope_theta, model->init_deviation,
-            model->tie_embeddings ? "true" : "false");
+    fprintf(
+        to->stream,
+        "\"model\": {\"family\": \"%s\", \"vocab_size\": %zu, \"d_model\": %zu, \"n_layers\": %zu, "
+        "\"n_heads\": %zu, "
+        "\"n_kv_heads\": %zu, \"head_dim\": %zu, \"d_ff\": %zu, \"max_seq_len\": %zu, \"norm_eps\": %.17g, "
+        "\"rope_theta\": %.17g, \"init_deviation\": %.17g, \"tie_embeddings\": %s},\n",
+        family, model->vocab_size, model->d_model, model->n_layers, model->n_heads, model->n_kv_heads,
+        model->head_dim, model->d_ff, model->max_seq_len, model->norm_eps, model->rope_theta,
+        model->init_deviation, model->tie_embeddings ? "true" : "false");
 }
 
 static void put_meta(page *to, const mst_manifest *manifest) {
@@ -80,8 +85,8 @@ static void put_file(page *to, const char *before, const mst_manifest_file *file
                      const char *after) {
     char hex[MST_DIGEST_HEX];
     mst_digest_to_hex(&file->digest, hex);
-    fprintf(to->stream, "%s{\"name\": \"%s\", \"bytes\": %" PRIu64 ", \"%s\": \"%s\"}%s\n", before, file->name,
-            file->bytes, digest_key, hex, after);
+    fprintf(to->stream, "%s{\"name\": \"%s\", \"bytes\": %" PRIu64 ", \"%s\": \"%s\"}%s\n", before,
+            file->name, file->bytes, digest_key, hex, after);
 }
 
 static void put_lists(page *to, const mst_manifest *manifest) {
@@ -95,7 +100,8 @@ static void put_lists(page *to, const mst_manifest *manifest) {
     fputs("\"tensors\": [\n", to->stream);
     for (size_t i = 0; i < manifest->tensor_count; i++) {
         const mst_manifest_tensor *tensor = &manifest->tensors[i];
-        fprintf(to->stream, "{\"name\": \"%s\", \"dtype\": \"f32\", \"shape\": [%zu", tensor->name, tensor->shape[0]);
+        fprintf(to->stream, "{\"name\": \"%s\", \"dtype\": \"f32\", \"shape\": [%zu", tensor->name,
+                tensor->shape[0]);
         if (tensor->dims == 2) fprintf(to->stream, ", %zu", tensor->shape[1]);
         fprintf(to->stream, "]}%s\n", i + 1 < manifest->tensor_count ? "," : "");
     }
@@ -105,8 +111,8 @@ static void put_lists(page *to, const mst_manifest *manifest) {
         fprintf(to->stream,
                 "{\"kind\": \"%s\", \"tensor\": \"%s\", \"first\": %" PRIu64 ", \"count\": %" PRIu64
                 ", \"shard\": %zu, \"offset\": %" PRIu64 "}%s\n",
-                mst_tensor_kind_name(piece->kind), manifest->tensors[piece->tensor].name, piece->first, piece->count,
-                piece->shard, piece->offset, i + 1 < manifest->piece_count ? "," : "");
+                mst_tensor_kind_name(piece->kind), manifest->tensors[piece->tensor].name, piece->first,
+                piece->count, piece->shard, piece->offset, i + 1 < manifest->piece_count ? "," : "");
     }
     fputs("],\n", to->stream);
 }

@@ -1,4 +1,5 @@
-/* model.h5: virtual datasets that show every tensor whole. muster itself never reads it; h5py, h5dump and HDFView do. */
+/* model.h5: virtual datasets that show every tensor whole. muster itself never reads it; h5py, h5dump and
+ * HDFView do. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +15,10 @@ typedef struct model_file {
     hid_t properties; /* of the virtual dataset in the making */
 } model_file;
 
-/* Maps elements [first, first + count) of a tensor: at most three hyperslabs, the end of a row, whole rows, the start of one. */
-static mst_status map_piece(const model_file *model, hid_t whole, const mst_tensor *tensor, const ckpt_piece *piece,
-                            const char *file, const char *dataset) {
+/* Maps elements [first, first + count) of a tensor: at most three hyperslabs, the end of a row, whole rows,
+ * the start of one. */
+static mst_status map_piece(const model_file *model, hid_t whole, const mst_tensor *tensor,
+                            const ckpt_piece *piece, const char *file, const char *dataset) {
     mst_status status = MST_OK;
     const ckpt_h5 *h5 = &model->h5;
     hsize_t extent = piece->count, columns = tensor->dims == 1 ? tensor->count : tensor->shape[1];
@@ -29,9 +31,12 @@ static mst_status map_piece(const model_file *model, hid_t whole, const mst_tens
         hsize_t width = whole_rows ? columns : left < columns - column ? left : columns - column;
         hsize_t from = at - piece->first, some = rows * width;
         hsize_t start[2] = {row, column}, size[2] = {rows, width};
-        const hsize_t *corner = tensor->dims == 1 ? &start[1] : start, *sides = tensor->dims == 1 ? &size[1] : size;
-        CKPT_H5(h5, H5Sselect_hyperslab(whole, H5S_SELECT_SET, corner, NULL, sides, NULL), "map", tensor->name);
-        CKPT_H5(h5, H5Sselect_hyperslab(source, H5S_SELECT_SET, &from, NULL, &some, NULL), "map", tensor->name);
+        const hsize_t *corner = tensor->dims == 1 ? &start[1] : start,
+                      *sides = tensor->dims == 1 ? &size[1] : size;
+        CKPT_H5(h5, H5Sselect_hyperslab(whole, H5S_SELECT_SET, corner, NULL, sides, NULL), "map",
+                tensor->name);
+        CKPT_H5(h5, H5Sselect_hyperslab(source, H5S_SELECT_SET, &from, NULL, &some, NULL), "map",
+                tensor->name);
         CKPT_H5(h5, H5Pset_virtual(model->properties, whole, file, dataset, source), "map", tensor->name);
         at += some;
     }
@@ -63,7 +68,8 @@ static mst_status show_tensor(model_file *model, hid_t group, mst_tensor_kind ki
     }
     CKPT_H5(h5, H5Sselect_all(whole), "describe", tensor->name);
     CKPT_H5(h5,
-            shown = H5Dcreate2(group, tensor->name, H5T_IEEE_F32LE, whole, H5P_DEFAULT, model->properties, H5P_DEFAULT),
+            shown = H5Dcreate2(group, tensor->name, H5T_IEEE_F32LE, whole, H5P_DEFAULT, model->properties,
+                               H5P_DEFAULT),
             "create", tensor->name);
 done:
     if (shown >= 0) H5Dclose(shown);
@@ -77,15 +83,17 @@ static mst_status show_kind(model_file *model, hid_t parent, mst_tensor_kind kin
     mst_status status = MST_OK;
     const char *name = mst_tensor_kind_name(kind);
     hid_t group = parent;
-    if (kind != MST_KIND_MASTER) CKPT_H5(&model->h5, group = ckpt_h5_group(parent, name), "create group", name);
-    for (size_t i = 0; i < model->layout->tensor_count; i++) MST_TRY(show_tensor(model, group, kind, order[i]));
+    if (kind != MST_KIND_MASTER)
+        CKPT_H5(&model->h5, group = ckpt_h5_group(parent, name), "create group", name);
+    for (size_t i = 0; i < model->layout->tensor_count; i++)
+        MST_TRY(show_tensor(model, group, kind, order[i]));
 done:
     if (group >= 0 && group != parent) H5Gclose(group);
     return status;
 }
 
-/* The shard files with their sizes, so that a reader can tell a missing or foreign one: HDF5 itself says nothing. Datasets,
- * since an attribute ends at 64 KiB. */
+/* The shard files with their sizes, so that a reader can tell a missing or foreign one: HDF5 itself says
+ * nothing. Datasets, since an attribute ends at 64 KiB. */
 static mst_status list_sources(const model_file *model, const mst_manifest_file *shards, size_t count) {
     mst_status status = MST_OK;
     const ckpt_h5 *h5 = &model->h5;
@@ -93,7 +101,8 @@ static mst_status list_sources(const model_file *model, const mst_manifest_file 
     hid_t group = -1, space = -1, type = -1, plain = -1, files = -1, sizes = -1;
     char(*names)[MST_FILE_NAME_MAX] = calloc(count + 1, sizeof *names);
     uint64_t *bytes = calloc(count + 1, sizeof *bytes);
-    MST_CHECK(names != NULL && bytes != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %zu files", count);
+    MST_CHECK(names != NULL && bytes != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %zu files",
+              count);
     for (size_t i = 0; i < count; i++) {
         memcpy(names[i], shards[i].name, sizeof names[i]);
         bytes[i] = shards[i].bytes;
@@ -103,10 +112,11 @@ static mst_status list_sources(const model_file *model, const mst_manifest_file 
     CKPT_H5(h5, space = H5Screate_simple(1, &extent, NULL), "describe", "sources");
     CKPT_H5(h5, type = H5Tcopy(H5T_C_S1), "describe", "sources");
     CKPT_H5(h5, H5Tset_size(type, sizeof *names), "describe", "sources");
-    CKPT_H5(h5, files = H5Dcreate2(group, "files", type, space, H5P_DEFAULT, plain, H5P_DEFAULT), "create", "sources");
-    CKPT_H5(h5, H5Dwrite(files, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, names), "write", "sources");
-    CKPT_H5(h5, sizes = H5Dcreate2(group, "bytes", H5T_STD_U64LE, space, H5P_DEFAULT, plain, H5P_DEFAULT), "create",
+    CKPT_H5(h5, files = H5Dcreate2(group, "files", type, space, H5P_DEFAULT, plain, H5P_DEFAULT), "create",
             "sources");
+    CKPT_H5(h5, H5Dwrite(files, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, names), "write", "sources");
+    CKPT_H5(h5, sizes = H5Dcreate2(group, "bytes", H5T_STD_U64LE, space, H5P_DEFAULT, plain, H5P_DEFAULT),
+            "create", "sources");
     CKPT_H5(h5, H5Dwrite(sizes, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, bytes), "write", "sources");
 done:
     if (sizes >= 0) H5Dclose(sizes);
@@ -130,7 +140,8 @@ static mst_status put_facts(const ckpt_h5 *h5, const mst_checkpoint_meta *meta, 
     MST_TRY(ckpt_h5_put_numbers(h5, h5->id, "version", &version, 0));
     MST_TRY(ckpt_h5_put_numbers(h5, h5->id, "step", &meta->step, 0));
     MST_TRY(ckpt_h5_put_text(h5, h5->id, "run_id", meta->run_id != NULL ? meta->run_id : ""));
-    MST_TRY(ckpt_h5_put_text(h5, h5->id, "device_class", meta->device_class != NULL ? meta->device_class : ""));
+    MST_TRY(
+        ckpt_h5_put_text(h5, h5->id, "device_class", meta->device_class != NULL ? meta->device_class : ""));
     MST_TRY(ckpt_h5_put_text(h5, h5->id, "weights", weights));
     MST_TRY(ckpt_h5_put_text(h5, h5->id, "state", state));
 done:
@@ -138,8 +149,8 @@ done:
 }
 
 static mst_status write_model(model_file *model, const ckpt_file *file, const size_t *order,
-                              const mst_checkpoint_meta *meta, const ckpt_sums *sums, const mst_manifest_file *shards,
-                              size_t shard_count) {
+                              const mst_checkpoint_meta *meta, const ckpt_sums *sums,
+                              const mst_manifest_file *shards, size_t shard_count) {
     mst_status status = MST_OK;
     hid_t optimizer = -1;
     MST_TRY(ckpt_h5_create(file, &model->h5));
@@ -156,8 +167,9 @@ done:
 }
 
 mst_status ckpt_model_write(const ckpt_names *names, const mst_layout *layout, const size_t *order,
-                            const mst_checkpoint_meta *meta, const ckpt_sums *sums, const mst_manifest_file *shards,
-                            size_t shard_count, mst_manifest_file *model_out) {
+                            const mst_checkpoint_meta *meta, const ckpt_sums *sums,
+                            const mst_manifest_file *shards, size_t shard_count,
+                            mst_manifest_file *model_out) {
     mst_status status = MST_OK;
     ckpt_file file = CKPT_FILE_CLOSED;
     model_file model = {.names = names, .layout = layout};

@@ -11,7 +11,8 @@ static int compare_names(const void *left, const void *right, void *context) {
 mst_status ckpt_name_order(const mst_layout *layout, size_t **order_out) {
     mst_status status = MST_OK;
     size_t *order = malloc((layout->tensor_count + 1) * sizeof *order);
-    MST_CHECK(order != NULL, MST_ENOMEM, "checkpoint: no memory for the order of %zu tensors", layout->tensor_count);
+    MST_CHECK(order != NULL, MST_ENOMEM, "checkpoint: no memory for the order of %zu tensors",
+              layout->tensor_count);
     for (size_t i = 0; i < layout->tensor_count; i++) order[i] = i;
     qsort_r(order, layout->tensor_count, sizeof *order, compare_names, (void *)(uintptr_t)layout);
     for (size_t i = 1; i < layout->tensor_count; i++) {
@@ -33,9 +34,11 @@ bool ckpt_piece_within(const mst_layout *layout, size_t tensor, size_t first_blo
     size_t first = tensor_first > first_block ? tensor_first : first_block;
     size_t end = tensor_end < first_block + blocks ? tensor_end : first_block + blocks;
     if (first >= end) return false;
-    uint64_t from = (uint64_t)(first - tensor_first) * MST_BLOCK, to = (uint64_t)(end - tensor_first) * MST_BLOCK;
+    uint64_t from = (uint64_t)(first - tensor_first) * MST_BLOCK,
+             to = (uint64_t)(end - tensor_first) * MST_BLOCK;
     if (to > t->count) to = t->count;
-    *piece_out = (ckpt_piece){.tensor = tensor, .first = from, .count = to - from, .at = (first - first_block) * MST_BLOCK};
+    *piece_out = (ckpt_piece){
+        .tensor = tensor, .first = from, .count = to - from, .at = (first - first_block) * MST_BLOCK};
     return true;
 }
 
@@ -64,7 +67,8 @@ mst_status ckpt_pieces_list(const mst_layout *layout, const size_t *order, const
     size_t blocks = list.first_digest[list.count];
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
         list.digests[kind] = calloc(blocks + 1, sizeof(mst_digest));
-        MST_CHECK(list.digests[kind] != NULL, MST_ENOMEM, "checkpoint: no memory for the digests of %zu blocks", blocks);
+        MST_CHECK(list.digests[kind] != NULL, MST_ENOMEM,
+                  "checkpoint: no memory for the digests of %zu blocks", blocks);
     }
     *pieces_out = list;
     list = (ckpt_pieces){0};

@@ -1,20 +1,21 @@
 /*
- * The commit protocol. R: rank 0 alone; A: all ranks. After each step the ranks agree on the status; a failure anywhere
- * ends the save on every rank with the same message, and rank 0 removes the unfinished folder.
+ * The commit protocol. R: rank 0 alone; A: all ranks. After each step the ranks agree on the status; a
+ * failure anywhere ends the save on every rank with the same message, and rank 0 removes the unfinished
+ * folder.
  *
  *  1 A  hash every block of this rank's shards, in memory
  *  2 R  make the checkpoints folder; clear what killed jobs left there; make .tmp-step-N
- *  3 A  gather the block digests on rank 0, tensor by tensor; R writes them to digests.bin and hashes them: weights, state.
- *       The names of the shard files follow from the state, so a foreign shard never has the right name
- *  4 R  a whole checkpoint with the same meta and state stands at step-N already: keep it, and be done
- *  5 A  write this rank's shard file, fsync it, close it, read it back, compare every block with its digest of step 1
- *  6 A  gather on rank 0 where every piece stands
- *  7 R  write model.h5 and fsync it, fsync digests.bin, fsync .tmp-step-N: all names and contents are on the disk
- *  8 R  write manifest.json.tmp, fsync it, rename it to manifest.json, fsync .tmp-step-N: the folder is a checkpoint now
- *  9 R  rename .tmp-step-N to step-N (exchange it with one that differs, which is then removed), fsync the parent
+ *  3 A  gather the block digests on rank 0, tensor by tensor; R writes them to digests.bin and hashes them:
+ * weights, state. The names of the shard files follow from the state, so a foreign shard never has the right
+ * name 4 R  a whole checkpoint with the same meta and state stands at step-N already: keep it, and be done 5
+ * A  write this rank's shard file, fsync it, close it, read it back, compare every block with its digest of
+ * step 1 6 A  gather on rank 0 where every piece stands 7 R  write model.h5 and fsync it, fsync digests.bin,
+ * fsync .tmp-step-N: all names and contents are on the disk 8 R  write manifest.json.tmp, fsync it, rename it
+ * to manifest.json, fsync .tmp-step-N: the folder is a checkpoint now 9 R  rename .tmp-step-N to step-N
+ * (exchange it with one that differs, which is then removed), fsync the parent
  *
- * Killed at any instant: before 9 a reader sees no step-N (or the old one), after it the new one, whole. The instant
- * between exists only where names cannot be exchanged; the next save then puts the old one back.
+ * Killed at any instant: before 9 a reader sees no step-N (or the old one), after it the new one, whole. The
+ * instant between exists only where names cannot be exchanged; the next save then puts the old one back.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -55,8 +56,10 @@ static mst_status check_ranges(const save *s) {
         size_t first, blocks;
         mst_shard_range(&s->layout->units[u], s->rank, s->size, &first, &blocks);
         if (s->shards[u].first_block != first || s->shards[u].blocks != blocks)
-            return mst_error(MST_EINVAL, "checkpoint: the shard of unit %s begins at block %zu, not at %zu as this rank's does",
-                             s->layout->units[u].name, s->shards[u].first_block, first);
+            return mst_error(
+                MST_EINVAL,
+                "checkpoint: the shard of unit %s begins at block %zu, not at %zu as this rank's does",
+                s->layout->units[u].name, s->shards[u].first_block, first);
     }
     return MST_OK;
 }
@@ -69,8 +72,8 @@ static mst_status hash_memory(save *s) {
     MST_TRY(ckpt_pieces_digest(&s->pieces, s->layout, s->shards, s->queue, s->kernels));
     s->record = calloc(1, ckpt_record_bytes(s->pieces.count));
     s->record_bytes = calloc((size_t)s->size, sizeof *s->record_bytes);
-    MST_CHECK(s->record != NULL && s->record_bytes != NULL, MST_ENOMEM, "checkpoint: no memory for %zu pieces",
-              s->pieces.count);
+    MST_CHECK(s->record != NULL && s->record_bytes != NULL, MST_ENOMEM,
+              "checkpoint: no memory for %zu pieces", s->pieces.count);
 done:
     return status;
 }
@@ -91,16 +94,24 @@ done:
 }
 
 static mst_status name_files(save *s) {
-    char text[1024], hex[MST_DIGEST_HEX];
+    mst_status status = MST_OK;
+    mst_hasher *hasher = NULL;
     mst_digest digest;
+    char hex[MST_DIGEST_HEX], head[MST_DIGEST_HEX + 32];
+    const char *run_id = s->meta->run_id != NULL ? s->meta->run_id : "";
     mst_digest_to_hex(&s->sums.state, hex);
-    int length = snprintf(text, sizeof text, "muster files 1\n%s\n%s\n", hex, s->meta->run_id != NULL ? s->meta->run_id : "");
-    if (length >= (int)sizeof text) length = sizeof text - 1;
-    mst_status status = mst_digest_of(text, (size_t)length, &digest);
+    int length = snprintf(head, sizeof head, "muster files 1\n%s\n", hex);
+    MST_TRY(mst_hasher_create(&hasher));
+    MST_TRY(mst_hasher_update(hasher, head, (size_t)length));
+    MST_TRY(mst_hasher_update(hasher, run_id, strlen(run_id)));
+    MST_TRY(mst_hasher_update(hasher, "\n", 1));
+    MST_TRY(mst_hasher_finish(hasher, &digest));
     mst_digest_to_hex(&digest, hex);
     memcpy(s->names.id, hex, sizeof s->names.id - 1);
     memcpy(s->names.folder, s->paths.making, sizeof s->names.folder);
     s->names.size = s->size;
+done:
+    mst_hasher_destroy(&hasher);
     return status;
 }
 
@@ -108,14 +119,15 @@ static mst_status name_files(save *s) {
 
 static bool same_meta(const mst_manifest *one, const mst_manifest *other) {
     char *left = NULL, *right = NULL;
-    bool same = ckpt_manifest_print_meta(one, &left) == MST_OK && ckpt_manifest_print_meta(other, &right) == MST_OK &&
-                strcmp(left, right) == 0;
+    bool same = ckpt_manifest_print_meta(one, &left) == MST_OK &&
+                ckpt_manifest_print_meta(other, &right) == MST_OK && strcmp(left, right) == 0;
     free(left);
     free(right);
     return same;
 }
 
-/* Whether step-N holds what would be written, and is whole. What is unreadable there is replaced, not reported. */
+/* Whether step-N holds what would be written, and is whole. What is unreadable there is replaced, not
+ * reported. */
 static bool already_there(const save *s) {
     mst_manifest there = {0}, ours = {.meta = *s->meta, .state = s->sums.state};
     memcpy(ours.kinds, s->sums.kinds, sizeof ours.kinds);
@@ -140,7 +152,8 @@ static mst_status gather_records(save *s) {
         all += s->record_bytes[rank];
     }
     if (s->rank == 0 && (s->records = malloc(all)) == NULL)
-        status = mst_error(MST_ENOMEM, "checkpoint: no memory for the index of %d ranks (%zu bytes)", s->size, all);
+        status = mst_error(MST_ENOMEM, "checkpoint: no memory for the index of %d ranks (%zu bytes)", s->size,
+                           all);
     MST_TRY(mst_comm_agree(s->comm, status));
     MST_TRY(mst_comm_agree(s->comm, mst_comm_gather(s->comm, s->record, s->record_bytes, s->records)));
 done:
@@ -171,7 +184,8 @@ static mst_status fill_pieces(save *s, const size_t *shard_of, const ckpt_record
     mst_status status = MST_OK;
     mst_manifest *m = &s->manifest;
     size_t most = 0;
-    for (int rank = 0; rank < s->size; rank++) most += (s->record_bytes[rank] - sizeof(ckpt_record)) / sizeof(uint64_t);
+    for (int rank = 0; rank < s->size; rank++)
+        most += (s->record_bytes[rank] - sizeof(ckpt_record)) / sizeof(uint64_t);
     size_t *taken = calloc((size_t)s->size, sizeof *taken); /* offsets used of each rank's record */
     m->tensor_count = s->layout->tensor_count;
     m->tensors = calloc(m->tensor_count + 1, sizeof *m->tensors);
@@ -210,7 +224,8 @@ static mst_status fill_manifest(save *s) {
     mst_manifest *m = &s->manifest;
     size_t *shard_of = calloc((size_t)s->size, sizeof *shard_of);
     const ckpt_record **record_of = calloc((size_t)s->size, sizeof *record_of);
-    MST_CHECK(shard_of != NULL && record_of != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %d files", s->size);
+    MST_CHECK(shard_of != NULL && record_of != NULL, MST_ENOMEM,
+              "checkpoint: no memory for a list of %d files", s->size);
     m->meta = *s->meta; /* strings are the caller's: taken out again before the manifest is cleared */
     memcpy(m->kinds, s->sums.kinds, sizeof m->kinds);
     m->state = s->sums.state;
@@ -232,7 +247,8 @@ static mst_status write_manifest(save *s) {
     size_t bytes;
     mst_manifest read;
     MST_TRY(ckpt_manifest_print(&s->manifest, &text, &bytes));
-    MST_TRY(mst_manifest_parse(text, bytes, "the new manifest", &read)); /* none is written that the reader refuses */
+    MST_TRY(mst_manifest_parse(text, bytes, "the new manifest",
+                               &read)); /* none is written that the reader refuses */
     mst_manifest_clear(&read);
     MST_TRY(ckpt_path_join(s->paths.making, "manifest.json", path));
     MST_TRY(ckpt_file_create(s->paths.making, "manifest.json.tmp", &file));
@@ -269,15 +285,16 @@ static mst_status run_protocol(save *s, const char *folder) {
     char there = 0;
     MST_TRY(mst_comm_agree(s->comm, hash_memory(s)));
     MST_TRY(mst_comm_agree(s->comm, make_folder(s, folder)));
-    MST_TRY(ckpt_sums_gather(s->comm, s->layout, s->order, &s->pieces, s->meta, s->rank == 0 ? &s->digests : NULL,
-                             &s->sums));
+    MST_TRY(ckpt_sums_gather(s->comm, s->layout, s->order, &s->pieces, s->meta,
+                             s->rank == 0 ? &s->digests : NULL, &s->sums));
     if (s->rank == 0) there = already_there(s);
     MST_TRY(mst_comm_broadcast(s->comm, 0, &there, sizeof there));
     if (there) goto done;
 
     status = name_files(s);
     if (status == MST_OK)
-        status = ckpt_shard_write(&s->names, s->rank, s->layout, s->shards, &s->pieces, s->queue, s->kernels, s->record);
+        status = ckpt_shard_write(&s->names, s->rank, s->layout, s->shards, &s->pieces, s->queue, s->kernels,
+                                  s->record);
     MST_TRY(mst_comm_agree(s->comm, status));
     MST_TRY(gather_records(s));
     MST_TRY(mst_comm_agree(s->comm, commit(s)));
@@ -300,9 +317,10 @@ static void clean_up(save *s, mst_status status) {
     free(s->records);
 }
 
-mst_status mst_checkpoint_save(mst_comm *comm, const char *folder, const mst_layout *layout, const mst_shard *shards,
-                               const mst_checkpoint_meta *meta, mst_queue *queue, const mst_kernels *kernels,
-                               mst_checkpoint_digests *digests_out, char *path_out) {
+mst_status mst_checkpoint_save(mst_comm *comm, const char *folder, const mst_layout *layout,
+                               const mst_shard *shards, const mst_checkpoint_meta *meta, mst_queue *queue,
+                               const mst_kernels *kernels, mst_checkpoint_digests *digests_out,
+                               char *path_out) {
     save s = {.comm = comm,
               .rank = mst_comm_rank(comm),
               .size = mst_comm_size(comm),
@@ -321,8 +339,8 @@ mst_status mst_checkpoint_save(mst_comm *comm, const char *folder, const mst_lay
 }
 
 mst_status mst_checkpoint_digest(mst_comm *comm, const mst_layout *layout, const mst_shard *shards,
-                                 const mst_checkpoint_meta *meta, mst_queue *queue, const mst_kernels *kernels,
-                                 mst_checkpoint_digests *digests_out) {
+                                 const mst_checkpoint_meta *meta, mst_queue *queue,
+                                 const mst_kernels *kernels, mst_checkpoint_digests *digests_out) {
     mst_status status = MST_OK;
     save s = {.comm = comm,
               .rank = mst_comm_rank(comm),

@@ -18,13 +18,16 @@ static mst_status write_piece(const ckpt_h5 *h5, hid_t group, hid_t plain, const
     hsize_t extent = piece->count;
     uint64_t shape[2] = {tensor->shape[0], tensor->shape[1]};
     CKPT_H5(h5, space = H5Screate_simple(1, &extent, NULL), "describe", tensor->name);
-    CKPT_H5(h5, dataset = H5Dcreate2(group, tensor->name, H5T_IEEE_F32LE, space, H5P_DEFAULT, plain, H5P_DEFAULT),
+    CKPT_H5(h5,
+            dataset = H5Dcreate2(group, tensor->name, H5T_IEEE_F32LE, space, H5P_DEFAULT, plain, H5P_DEFAULT),
             "create", tensor->name);
     MST_TRY(ckpt_h5_put_numbers(h5, dataset, "first", &piece->first, 0));
     MST_TRY(ckpt_h5_put_numbers(h5, dataset, "shape", shape, tensor->dims));
-    CKPT_H5(h5, H5Dwrite(dataset, H5T_IEEE_F32LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), "write", tensor->name);
+    CKPT_H5(h5, H5Dwrite(dataset, H5T_IEEE_F32LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, data), "write",
+            tensor->name);
     haddr_t offset = H5Dget_offset(dataset);
-    MST_CHECK(offset != HADDR_UNDEF, MST_EHDF5, "HDF5 says no place for %s in %s", tensor->name, h5->file->path);
+    MST_CHECK(offset != HADDR_UNDEF, MST_EHDF5, "HDF5 says no place for %s in %s", tensor->name,
+              h5->file->path);
     *offset_out = offset;
 done:
     if (dataset >= 0) H5Dclose(dataset);
@@ -46,7 +49,8 @@ static mst_status write_pieces(const ckpt_file *file, const mst_layout *layout, 
             const ckpt_piece *piece = &pieces->pieces[i];
             const mst_tensor *tensor = &layout->tensors[piece->tensor];
             const float *data = ckpt_shard_data(&shards[tensor->unit], kind) + piece->at;
-            MST_TRY(write_piece(&h5, group, plain, tensor, piece, data, &record->offsets[kind * pieces->count + i]));
+            MST_TRY(write_piece(&h5, group, plain, tensor, piece, data,
+                                &record->offsets[kind * pieces->count + i]));
             if (h5.status != MST_OK) goto done; /* a full disk is not written to any further */
         }
         H5Gclose(group);
@@ -64,7 +68,8 @@ static int compare_extents(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
-/* Reads the file back: every block must have the digest that the memory had; the rest is hashed for later checks. */
+/* Reads the file back: every block must have the digest that the memory had; the rest is hashed for later
+ * checks. */
 static mst_status check_back(const ckpt_file *file, const mst_layout *layout, const ckpt_pieces *pieces,
                              ckpt_checker *checker, ckpt_record *record) {
     mst_status status = MST_OK;
@@ -77,8 +82,10 @@ static mst_status check_back(const ckpt_file *file, const mst_layout *layout, co
         const mst_digest *digests = pieces->digests[kind] + pieces->first_digest[number];
         MST_TRY(ckpt_checker_stored(checker, file, record->offsets[i], piece->count, digests, &bad));
         MST_CHECK(bad == ckpt_blocks(piece->count), MST_EIO,
-                  "%s, read back, differs from what was written: %s of %s, element %llu; the disk or memory is failing",
-                  file->path, mst_tensor_kind_name((mst_tensor_kind)kind), layout->tensors[piece->tensor].name,
+                  "%s, read back, differs from what was written: %s of %s, element %llu; the disk or memory "
+                  "is failing",
+                  file->path, mst_tensor_kind_name((mst_tensor_kind)kind),
+                  layout->tensors[piece->tensor].name,
                   (unsigned long long)(piece->first + (uint64_t)bad * MST_BLOCK));
         extents[i] = (ckpt_extent){record->offsets[i], piece->count * 4};
     }
@@ -90,9 +97,9 @@ done:
     return status;
 }
 
-mst_status ckpt_shard_write(const ckpt_names *names, int rank, const mst_layout *layout, const mst_shard *shards,
-                            const ckpt_pieces *pieces, mst_queue *queue, const mst_kernels *kernels,
-                            ckpt_record *record_out) {
+mst_status ckpt_shard_write(const ckpt_names *names, int rank, const mst_layout *layout,
+                            const mst_shard *shards, const ckpt_pieces *pieces, mst_queue *queue,
+                            const mst_kernels *kernels, ckpt_record *record_out) {
     mst_status status = MST_OK;
     if (pieces->count == 0) return MST_OK;
     ckpt_file file = CKPT_FILE_CLOSED;

@@ -18,8 +18,8 @@ static mst_status check_size(const ckpt_file *file, const mst_manifest_file *exp
     uint64_t bytes;
     mst_status status = ckpt_file_size(file, &bytes);
     if (status == MST_OK && bytes != expected->bytes)
-        status = mst_error(MST_EFORMAT, "%s is damaged: it has %" PRIu64 " bytes, the manifest says %" PRIu64, file->path,
-                           bytes, expected->bytes);
+        status = mst_error(MST_EFORMAT, "%s is damaged: it has %" PRIu64 " bytes, the manifest says %" PRIu64,
+                           file->path, bytes, expected->bytes);
     return status;
 }
 
@@ -38,8 +38,10 @@ done:
     return status;
 }
 
-/* A shard file's size, and all its bytes that are not elements of tensors. pieces: numbers in by_place, [count]. */
-static mst_status check_outside(const verify *v, const mst_manifest_file *shard, const size_t *pieces, size_t count) {
+/* A shard file's size, and all its bytes that are not elements of tensors. pieces: numbers in by_place,
+ * [count]. */
+static mst_status check_outside(const verify *v, const mst_manifest_file *shard, const size_t *pieces,
+                                size_t count) {
     mst_status status = MST_OK;
     ckpt_file file = CKPT_FILE_CLOSED;
     mst_digest found;
@@ -85,13 +87,17 @@ static mst_status check_piece(verify *v, const mst_manifest_piece *piece) {
     MST_TRY(ckpt_file_open(v->path, v->manifest.shards[piece->shard].name, &file));
     for (size_t block = 0, some; block < blocks; block += some) {
         some = blocks - block < CKPT_CHECK_BLOCKS ? blocks - block : CKPT_CHECK_BLOCKS;
-        uint64_t at = (uint64_t)block * MST_BLOCK, left = piece->count - at, full = (uint64_t)some * MST_BLOCK;
+        uint64_t at = (uint64_t)block * MST_BLOCK, left = piece->count - at,
+                 full = (uint64_t)some * MST_BLOCK;
         size_t bad;
-        MST_TRY(ckpt_file_read(&v->digests, expected, some * sizeof *expected, (number + block) * sizeof *expected));
+        MST_TRY(ckpt_file_read(&v->digests, expected, some * sizeof *expected,
+                               (number + block) * sizeof *expected));
         MST_TRY(mst_hasher_update(v->hasher, expected, some * sizeof *expected));
-        MST_TRY(ckpt_checker_stored(&v->checker, &file, piece->offset + at * 4, left < full ? left : full, expected, &bad));
-        MST_CHECK(bad == some, MST_EFORMAT, "%s is damaged: %s of %s, elements from %" PRIu64 " on do not have their digest",
-                  file.path, mst_tensor_kind_name(piece->kind), tensor->name,
+        MST_TRY(ckpt_checker_stored(&v->checker, &file, piece->offset + at * 4, left < full ? left : full,
+                                    expected, &bad));
+        MST_CHECK(bad == some, MST_EFORMAT,
+                  "%s is damaged: %s of %s, elements from %" PRIu64 " on do not have their digest", file.path,
+                  mst_tensor_kind_name(piece->kind), tensor->name,
                   piece->first + at + (uint64_t)bad * MST_BLOCK);
     }
 done:
@@ -133,7 +139,8 @@ mst_status mst_checkpoint_verify(const char *path, mst_queue *queue, const mst_k
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) MST_TRY(check_kind(&v, (mst_tensor_kind)kind));
     MST_TRY(ckpt_state_digest(v.manifest.kinds, &v.manifest.meta, &state));
     MST_CHECK(memcmp(&state, &v.manifest.state, sizeof state) == 0, MST_EFORMAT,
-              "%s/manifest.json is wrong: its state digest does not follow from the tensors and counters", path);
+              "%s/manifest.json is wrong: its state digest does not follow from the tensors and counters",
+              path);
     *digests_out = (mst_checkpoint_digests){v.manifest.kinds[MST_KIND_MASTER], state};
 done:
     if (v.digests.fd >= 0) ckpt_system.close(v.digests.fd);

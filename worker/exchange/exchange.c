@@ -64,9 +64,9 @@ static mst_status choose_transport(mst_exchange *x, mst_transport wanted) {
     bool one_node = mst_comm_node_size(x->comm) == x->size;
     x->transport = &mst_transport_self;
     if (x->size == 1) goto done;
-    MST_CHECK(wanted != MST_TRANSPORT_SELF, MST_EUNSUPPORTED,
+    MST_CHECK(wanted != MST_TRANSPORT_SELF, MST_ECONFIG,
               "exchange: transport self is for one rank, the job has %d; use auto, shm or mpi", x->size);
-    MST_CHECK(wanted != MST_TRANSPORT_SHM || one_node, MST_EUNSUPPORTED,
+    MST_CHECK(wanted != MST_TRANSPORT_SHM || one_node, MST_ECONFIG,
               "exchange: transport shm is for ranks of one node, here are %d of %d; use auto or mpi",
               mst_comm_node_size(x->comm), x->size);
     x->transport = wanted == MST_TRANSPORT_SHM ? &mst_transport_shm : &mst_transport_mpi;

@@ -57,7 +57,9 @@ mst_cpu_fill_fn mst_cpu_fill_generic;
 
 static const cpu_level levels[] = {{"generic", mst_cpu_fill_generic, {0}}};
 
-static cpu_features features_here(void) { return (cpu_features){0}; }
+static cpu_features features_here(void) {
+    return (cpu_features){0};
+}
 #endif
 
 enum { LEVELS = sizeof levels / sizeof levels[0] };
@@ -80,16 +82,18 @@ static mst_status level_find(const char *name, const cpu_level **level_out) {
     char names[128] = "";
     size_t count = levels_here(), used = 0;
     MST_CHECK(count > 0, MST_EUNSUPPORTED,
-              "cpu: this processor lacks %s, the least that muster is built for; use device ref", levels[0].name);
+              "cpu: this processor lacks %s, the least that muster is built for; use device ref",
+              levels[0].name);
     *level_out = &levels[count - 1];
     if (name == NULL) goto done;
     for (size_t i = 0; i < count; i++) {
         *level_out = &levels[i];
         if (strcmp(name, levels[i].name) == 0) goto done;
-        used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "", levels[i].name);
+        used +=
+            (size_t)snprintf(names + used, sizeof names - used, "%s%s", i > 0 ? ", " : "", levels[i].name);
     }
-    MST_CHECK(false, MST_EUNSUPPORTED, "cpu: instruction-set level '%s' is not available here; these are: %s", name,
-              names);
+    MST_CHECK(false, MST_EUNSUPPORTED, "cpu: instruction-set level '%s' is not available here; these are: %s",
+              name, names);
 done:
     return status;
 }

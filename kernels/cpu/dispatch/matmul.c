@@ -5,12 +5,12 @@
 #include "matmul_onednn.h"
 
 enum {
-    ROWS = 256,  /* of a tile, at most */
-    COLS = 768,  /* multiples of 48, the width of oneDNN's inner kernel */
-    COLS_WHOLE = 1024,   /* up to these a dense product is not cut into columns where oneDNN is fastest so */
+    ROWS = 256,        /* of a tile, at most */
+    COLS = 768,        /* multiples of 48, the width of oneDNN's inner kernel */
+    COLS_WHOLE = 1024, /* up to these a dense product is not cut into columns where oneDNN is fastest so */
     DEPTH_WHOLE = 8192,
-    ENOUGH = 16,         /* tiles: for 16 threads one each, for 2 an even share; fewer make smaller tiles */
-    SLAB = 2048,       /* of k, where panels are copied: bounds the copies to a few MiB */
+    ENOUGH = 16, /* tiles: for 16 threads one each, for 2 an even share; fewer make smaller tiles */
+    SLAB = 2048, /* of k, where panels are copied: bounds the copies to a few MiB */
 };
 
 /* One dimension cut into `count` pieces of `piece`; the last may be shorter. */
@@ -26,12 +26,17 @@ static cut cut_evenly(size_t total, size_t limit, size_t multiple) {
     return (cut){.total = total, .piece = piece, .count = (total + piece - 1) / piece};
 }
 
-static size_t piece_size(const cut *c, size_t i) { return i + 1 < c->count ? c->piece : c->total - i * c->piece; }
+static size_t piece_size(const cut *c, size_t i) {
+    return i + 1 < c->count ? c->piece : c->total - i * c->piece;
+}
 
 /* Pieces of one dimension come in kinds: whole ones and a shorter last one. */
-static size_t piece_kind(const cut *c, size_t i) { return piece_size(c, i) != c->piece; }
+static size_t piece_kind(const cut *c, size_t i) {
+    return piece_size(c, i) != c->piece;
+}
 
-/* Slabs of k: the first overwrites the result (unless it adds, too), those that follow add, the last may be shorter. */
+/* Slabs of k: the first overwrites the result (unless it adds, too), those that follow add, the last may be
+ * shorter. */
 enum { SLAB_FIRST, SLAB_NEXT, SLAB_SHORT, SLAB_KINDS };
 
 static size_t slab_kind(const cut *c, size_t i) {
@@ -59,16 +64,20 @@ typedef struct job {
 /* ---- the plan: a pure function of the arguments and of the device class ---- */
 
 static bool is_dense(const mst_matmul_args *x) {
-    return x->lda == (x->a_transposed ? x->m : x->k) && x->ldb == (x->b_transposed ? x->k : x->n) && x->ldc == x->n;
+    return x->lda == (x->a_transposed ? x->m : x->k) && x->ldb == (x->b_transposed ? x->k : x->n) &&
+           x->ldc == x->n;
 }
 
-static size_t tiles(const job *j) { return j->rows.count * j->cols.count; }
+static size_t tiles(const job *j) {
+    return j->rows.count * j->cols.count;
+}
 
 /* docs/determinism-cpu.md has the measurements behind these numbers. */
 static void choose_tiles(job *j, onednn_traits traits) {
     const mst_matmul_args *x = j->args;
     bool native_bf16 = x->dtype == MST_BF16 && !j->widen;
-    bool fast_whole = traits.wide && !j->widen && !x->a_transposed && (x->b_transposed || native_bf16) && is_dense(x);
+    bool fast_whole =
+        traits.wide && !j->widen && !x->a_transposed && (x->b_transposed || native_bf16) && is_dense(x);
     bool whole = fast_whole && x->n <= COLS_WHOLE && x->k <= DEPTH_WHOLE;
     bool strided_f32 = !native_bf16 && !x->a_transposed && !x->b_transposed;
     bool narrow = j->copy_a || j->copy_b || strided_f32 || !traits.wide;
@@ -83,8 +92,8 @@ static void choose_tiles(job *j, onednn_traits traits) {
 }
 
 /*
- * Below AVX-512 oneDNN computes tiles by kernels that read a and b where they stand, at half speed when rows of one
- * panel lie far apart: such panels are copied. So are all panels where bf16 is computed in fp32.
+ * Below AVX-512 oneDNN computes tiles by kernels that read a and b where they stand, at half speed when rows
+ * of one panel lie far apart: such panels are copied. So are all panels where bf16 is computed in fp32.
  */
 static void choose_copies(job *j, onednn_traits traits) {
     const mst_matmul_args *x = j->args;
@@ -115,7 +124,9 @@ static onednn_key key_of(const job *j, size_t row_kind, size_t col_kind, size_t 
     return key;
 }
 
-static size_t after(size_t at, size_t bytes) { return (at + bytes + 63) / 64 * 64; }
+static size_t after(size_t at, size_t bytes) {
+    return (at + bytes + 63) / 64 * 64;
+}
 
 /* Lays out a thread's scratch and makes sure that every thread has it. */
 static mst_status reserve_scratch(job *j, size_t product_bytes) {
@@ -143,12 +154,14 @@ static void give_teams(job *j) {
 /* Finds every product that occurs, with handles for every thread. */
 static mst_status take_teams(job *j) {
     mst_status status = MST_OK;
-    size_t last_row = piece_kind(&j->rows, j->rows.count - 1), last_col = piece_kind(&j->cols, j->cols.count - 1);
+    size_t last_row = piece_kind(&j->rows, j->rows.count - 1),
+           last_col = piece_kind(&j->cols, j->cols.count - 1);
     size_t last_slab = slab_kind(&j->depth, j->depth.count - 1), most = 0;
     for (size_t r = 0; r <= last_row; r++)
         for (size_t c = 0; c <= last_col; c++)
             for (size_t slab = 0; slab < SLAB_KINDS; slab++) {
-                bool occurs = slab == SLAB_FIRST || slab == last_slab || (slab == SLAB_NEXT && j->depth.count > 2);
+                bool occurs =
+                    slab == SLAB_FIRST || slab == last_slab || (slab == SLAB_NEXT && j->depth.count > 2);
                 if (!occurs) continue;
                 part *p = &j->parts[r][c][slab];
                 onednn_key key = key_of(j, r, c, slab);
@@ -174,7 +187,8 @@ static mst_status plan(job *j, bool widen) {
 /* ---- the work ---- */
 
 /* result [rows, cols] dense fp32 = the same part of a matrix with rows `ld` apart. */
-static void copy_panel(const void *source, mst_dtype dtype, size_t ld, size_t rows, size_t cols, float *result) {
+static void copy_panel(const void *source, mst_dtype dtype, size_t ld, size_t rows, size_t cols,
+                       float *result) {
     for (size_t r = 0; r < rows; r++, result += cols) {
         if (dtype == MST_F32) {
             memcpy(result, (const float *)source + r * ld, cols * sizeof *result);
@@ -190,7 +204,8 @@ static void round_tile(const float *tile, size_t rows, size_t cols, mst_bf16 *c,
         for (size_t l = 0; l < cols; l++) c[i * ldc + l] = mst_bf16_from_f32(tile[i * cols + l]);
 }
 
-/* Rows [row, row + rows) and columns [col, col + cols) of a stored matrix; copied to `copy` unless that is NULL. */
+/* Rows [row, row + rows) and columns [col, col + cols) of a stored matrix; copied to `copy` unless that is
+ * NULL. */
 static const void *panel(const void *matrix, mst_dtype dtype, size_t ld, size_t row, size_t rows, size_t col,
                          size_t cols, float *copy) {
     const void *corner = (const char *)matrix + (row * ld + col) * mst_dtype_size(dtype);
@@ -239,7 +254,7 @@ done:
 static void compute_empty(const mst_matmul_args *x) {
     for (size_t i = 0; i < x->m && !x->accumulate; i++)
         for (size_t l = 0; l < x->n; l++) {
-            float value = x->bias == NULL          ? 0.0f
+            float value = x->bias == NULL        ? 0.0f
                           : x->dtype == MST_BF16 ? mst_bf16_to_f32(((const mst_bf16 *)x->bias)[l])
                                                  : ((const float *)x->bias)[l];
             if (x->c_dtype == MST_BF16)
@@ -258,8 +273,8 @@ static mst_status check_args(const mst_matmul_args *x) {
               mst_dtype_name(x->c_dtype), mst_dtype_name(x->dtype));
     size_t a_cols = x->a_transposed ? x->m : x->k, b_cols = x->b_transposed ? x->k : x->n;
     MST_CHECK(x->lda >= a_cols && x->ldb >= b_cols && x->ldc >= x->n, MST_EINVAL,
-              "matmul: leading dimensions %zu, %zu, %zu are below the rows' lengths %zu, %zu, %zu", x->lda, x->ldb,
-              x->ldc, a_cols, b_cols, x->n);
+              "matmul: leading dimensions %zu, %zu, %zu are below the rows' lengths %zu, %zu, %zu", x->lda,
+              x->ldb, x->ldc, a_cols, b_cols, x->n);
     MST_CHECK(!x->accumulate || (x->bias == NULL && x->c_dtype == MST_F32), MST_EINVAL,
               "matmul: accumulate takes no bias and an f32 result");
 done:
@@ -285,6 +300,10 @@ done:
     return status;
 }
 
-mst_status mst_matmul_cpu_limit(const char *level) { return onednn_limit(level); }
+mst_status mst_matmul_cpu_limit(const char *level) {
+    return onednn_limit(level);
+}
 
-void mst_matmul_cpu_class(char *text, size_t size) { onednn_class(text, size); }
+void mst_matmul_cpu_class(char *text, size_t size) {
+    onednn_class(text, size);
+}

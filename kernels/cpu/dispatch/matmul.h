@@ -1,4 +1,5 @@
-/* The CPU matrix product: oneDNN, one single-threaded call per tile of a fixed grid. docs/determinism-cpu.md says why. */
+/* The CPU matrix product: oneDNN, one single-threaded call per tile of a fixed grid. docs/determinism-cpu.md
+ * says why. */
 #ifndef MST_CPU_MATMUL_H
 #define MST_CPU_MATMUL_H
 
@@ -17,8 +18,9 @@ mst_matmul_fn mst_matmul_cpu;
 mst_status mst_matmul_cpu_limit(const char *level);
 
 /**
- * Writes what the bits of a product depend on besides its arguments, such as "onednn-2.6.3-avx512_core_bf16-l2=1024k":
- * version, effective instruction set, and the cache size from which oneDNN derives some of its block sizes.
+ * Writes what the bits of a product depend on besides its arguments, such as
+ * "onednn-2.6.3-avx512_core_bf16-l2=1024k": version, effective instruction set, and the cache size from which
+ * oneDNN derives some of its block sizes.
  *
  * Not collective. From here on mst_matmul_cpu_limit comes too late.
  * @param text, size receives the text, cut to size - 1 characters

@@ -58,7 +58,8 @@ typedef struct shape {
 
 typedef const_dnnl_memory_desc_t shape_pointer;
 
-static dnnl_status_t shape_init(shape *s, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides) {
+static dnnl_status_t shape_init(shape *s, const dnnl_dims_t dims, dnnl_data_type_t type,
+                                const dnnl_dims_t strides) {
     return dnnl_memory_desc_create_with_strides(&s->md, 2, dims, type, strides);
 }
 
@@ -70,13 +71,14 @@ static dnnl_status_t add_to_result(dnnl_post_ops_t post) {
     return dnnl_post_ops_append_sum(post, 1.0f, 0, dnnl_data_type_undef);
 }
 
-static dnnl_status_t describe(dnnl_primitive_desc_t *description, const shape *a, const shape *b, const shape *bias,
-                              const shape *c, dnnl_primitive_attr_t attributes) {
-    return dnnl_matmul_primitive_desc_create(description, library.engine, a->md, b->md, bias->md, c->md, attributes);
+static dnnl_status_t describe(dnnl_primitive_desc_t *description, const shape *a, const shape *b,
+                              const shape *bias, const shape *c, dnnl_primitive_attr_t attributes) {
+    return dnnl_matmul_primitive_desc_create(description, library.engine, a->md, b->md, bias->md, c->md,
+                                             attributes);
 }
 
 static const char *dnnl_isa_3(dnnl_cpu_isa_t isa) {
-    return isa == dnnl_cpu_isa_avx2_vnni_2           ? "avx2_vnni_2"
+    return isa == dnnl_cpu_isa_avx2_vnni_2            ? "avx2_vnni_2"
            : isa == dnnl_cpu_isa_avx512_core_fp16     ? "avx512_core_fp16"
            : isa == dnnl_cpu_isa_avx512_core_amx_fp16 ? "avx512_core_amx_fp16"
                                                       : NULL;
@@ -86,19 +88,25 @@ static const char *dnnl_isa_3(dnnl_cpu_isa_t isa) {
 
 typedef const dnnl_memory_desc_t *shape_pointer;
 
-static dnnl_status_t shape_init(shape *s, const dnnl_dims_t dims, dnnl_data_type_t type, const dnnl_dims_t strides) {
+static dnnl_status_t shape_init(shape *s, const dnnl_dims_t dims, dnnl_data_type_t type,
+                                const dnnl_dims_t strides) {
     return dnnl_memory_desc_init_by_strides(&s->md, 2, dims, type, strides);
 }
 
-static void shape_clear(shape *s) { (void)s; }
+static void shape_clear(shape *s) {
+    (void)s;
+}
 
-static dnnl_status_t add_to_result(dnnl_post_ops_t post) { return dnnl_post_ops_append_sum(post, 1.0f); }
+static dnnl_status_t add_to_result(dnnl_post_ops_t post) {
+    return dnnl_post_ops_append_sum(post, 1.0f);
+}
 
-static dnnl_status_t describe(dnnl_primitive_desc_t *description, const shape *a, const shape *b, const shape *bias,
-                              const shape *c, dnnl_primitive_attr_t attributes) {
+static dnnl_status_t describe(dnnl_primitive_desc_t *description, const shape *a, const shape *b,
+                              const shape *bias, const shape *c, dnnl_primitive_attr_t attributes) {
     dnnl_matmul_desc_t operation;
     bool has_bias = bias->md.ndims != 0;
-    dnnl_status_t status = dnnl_matmul_desc_init(&operation, &a->md, &b->md, has_bias ? &bias->md : NULL, &c->md);
+    dnnl_status_t status =
+        dnnl_matmul_desc_init(&operation, &a->md, &b->md, has_bias ? &bias->md : NULL, &c->md);
     if (status != dnnl_success) return status;
     return dnnl_primitive_desc_create(description, &operation, attributes, library.engine, NULL);
 }
@@ -113,8 +121,9 @@ static const char *dnnl_isa_3(dnnl_cpu_isa_t isa) {
 /* ---- the library ---- */
 
 static mst_status failed(dnnl_status_t code, const char *operation) {
-    static const char *const names[] = {"success",      "out of memory", "invalid arguments",  "unimplemented",
-                                        "last impl reached", "runtime error", "not required"};
+    static const char *const names[] = {"success",       "out of memory",     "invalid arguments",
+                                        "unimplemented", "last impl reached", "runtime error",
+                                        "not required"};
     size_t i = (size_t)code;
     mst_status status = code == dnnl_out_of_memory ? MST_ENOMEM : MST_ELIBRARY;
     return mst_error(status, "matmul: oneDNN could not %s: %s", operation,
@@ -131,19 +140,21 @@ static mst_status failed(dnnl_status_t code, const char *operation) {
     } while (0)
 
 /*
- * oneDNN must compute every call on the calling thread: its own partition depends on the number of threads. Its OpenMP
- * runtime is asked by name, so that we neither choose nor link one.
+ * oneDNN must compute every call on the calling thread: its own partition depends on the number of threads.
+ * Its OpenMP runtime is asked by name, so that we neither choose nor link one.
  */
 static mst_status find_thread_count(void) {
     mst_status status = MST_OK;
     const dnnl_version_t *version = dnnl_version();
     if (version->cpu_runtime == DNNL_RUNTIME_SEQ) return MST_OK;
     MST_CHECK(version->cpu_runtime == DNNL_RUNTIME_OMP, MST_EUNSUPPORTED,
-              "matmul: this oneDNN is built with threading runtime %u, which cannot be held to one thread per call; "
+              "matmul: this oneDNN is built with threading runtime %u, which cannot be held to one thread "
+              "per call; "
               "use a oneDNN built with OpenMP or without threads",
               version->cpu_runtime);
     void *symbol = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
-    MST_CHECK(symbol != NULL, MST_ELIBRARY, "matmul: oneDNN uses OpenMP, but omp_set_num_threads is not to be found");
+    MST_CHECK(symbol != NULL, MST_ELIBRARY,
+              "matmul: oneDNN uses OpenMP, but omp_set_num_threads is not to be found");
     memcpy(&library.set_openmp_threads, &symbol, sizeof symbol);
 done:
     return status;
@@ -161,22 +172,32 @@ done:
     return status;
 }
 
-/* A thread count is a property of the calling thread, so every call says it again; it costs a few instructions. */
+/* A thread count is a property of the calling thread, so every call says it again; it costs a few
+ * instructions. */
 static void stay_on_this_thread(void) {
     if (library.set_openmp_threads != NULL) library.set_openmp_threads(1);
 }
 
 static const char *isa_name(dnnl_cpu_isa_t isa) {
     switch (isa) {
-    case dnnl_cpu_isa_sse41: return "sse41";
-    case dnnl_cpu_isa_avx: return "avx";
-    case dnnl_cpu_isa_avx2: return "avx2";
-    case dnnl_cpu_isa_avx2_vnni: return "avx2_vnni";
-    case dnnl_cpu_isa_avx512_core: return "avx512_core";
-    case dnnl_cpu_isa_avx512_core_vnni: return "avx512_core_vnni";
-    case dnnl_cpu_isa_avx512_core_bf16: return "avx512_core_bf16";
-    case dnnl_cpu_isa_avx512_core_amx: return "avx512_core_amx";
-    default: return dnnl_isa_3(isa);
+    case dnnl_cpu_isa_sse41:
+        return "sse41";
+    case dnnl_cpu_isa_avx:
+        return "avx";
+    case dnnl_cpu_isa_avx2:
+        return "avx2";
+    case dnnl_cpu_isa_avx2_vnni:
+        return "avx2_vnni";
+    case dnnl_cpu_isa_avx512_core:
+        return "avx512_core";
+    case dnnl_cpu_isa_avx512_core_vnni:
+        return "avx512_core_vnni";
+    case dnnl_cpu_isa_avx512_core_bf16:
+        return "avx512_core_bf16";
+    case dnnl_cpu_isa_avx512_core_amx:
+        return "avx512_core_amx";
+    default:
+        return dnnl_isa_3(isa);
     }
 }
 
@@ -215,10 +236,11 @@ mst_status onednn_limit(const char *level) {
     /* oneDNN refuses a change once it has chosen its kernels; lifting a limit would be such a change too. */
     bool changed = library.limit[0] == '\0' &&
                    dnnl_set_max_cpu_isa(v2 ? dnnl_cpu_isa_sse41 : dnnl_cpu_isa_avx2) == dnnl_success;
-    MST_CHECK(changed, MST_EUNSUPPORTED,
-              "matmul: level %s comes too late: oneDNN is in use with %s; choose one level per process, before the "
-              "first product",
-              level, library.limit[0] != '\0' ? library.limit : "the best level");
+    MST_CHECK(
+        changed, MST_EUNSUPPORTED,
+        "matmul: level %s comes too late: oneDNN is in use with %s; choose one level per process, before the "
+        "first product",
+        level, library.limit[0] != '\0' ? library.limit : "the best level");
     snprintf(library.limit, sizeof library.limit, "%s", wanted);
 done:
     pthread_mutex_unlock(&library.lock);
@@ -227,9 +249,12 @@ done:
 
 /* ---- products ---- */
 
-static dnnl_data_type_t type_of(int32_t dtype) { return dtype == MST_BF16 ? dnnl_bf16 : dnnl_f32; }
+static dnnl_data_type_t type_of(int32_t dtype) {
+    return dtype == MST_BF16 ? dnnl_bf16 : dnnl_f32;
+}
 
-static dnnl_status_t matrix(shape *s, int64_t rows, int64_t cols, int64_t ld, bool transposed, int32_t dtype) {
+static dnnl_status_t matrix(shape *s, int64_t rows, int64_t cols, int64_t ld, bool transposed,
+                            int32_t dtype) {
     dnnl_dims_t dims = {rows, cols}, strides = {transposed ? 1 : ld, transposed ? ld : 1};
     return shape_init(s, dims, type_of(dtype), strides);
 }
@@ -238,7 +263,8 @@ static mst_status make_attributes(const onednn_key *key, dnnl_primitive_attr_t *
     mst_status status = MST_OK;
     dnnl_post_ops_t post = NULL;
     TRY_DNNL(dnnl_primitive_attr_create(attributes_out), "create attributes");
-    TRY_DNNL(dnnl_primitive_attr_set_scratchpad_mode(*attributes_out, dnnl_scratchpad_mode_user), "take our scratch");
+    TRY_DNNL(dnnl_primitive_attr_set_scratchpad_mode(*attributes_out, dnnl_scratchpad_mode_user),
+             "take our scratch");
     /* The environment may have allowed fp32 products in bf16. */
     TRY_DNNL(dnnl_primitive_attr_set_fpmath_mode(*attributes_out, dnnl_fpmath_mode_strict), "be strict");
     if (key->accumulate) {
@@ -318,7 +344,9 @@ done:
     return status;
 }
 
-size_t onednn_product_scratch(const onednn_product *product) { return product->scratch_bytes; }
+size_t onednn_product_scratch(const onednn_product *product) {
+    return product->scratch_bytes;
+}
 
 /* ---- teams ---- */
 
@@ -334,7 +362,8 @@ static void team_destroy(onednn_team *team) {
 }
 
 /* A memory object of the shape that the product expects, without data. */
-static dnnl_status_t make_memory(const onednn_product *p, dnnl_query_t what, int index, dnnl_memory_t *memory_out) {
+static dnnl_status_t make_memory(const onednn_product *p, dnnl_query_t what, int index,
+                                 dnnl_memory_t *memory_out) {
     shape_pointer md = dnnl_primitive_desc_query_md(p->description, what, index);
     return dnnl_memory_create(memory_out, md, library.engine, DNNL_MEMORY_NONE);
 }
@@ -391,8 +420,8 @@ static void *writable(const void *p) {
     return q;
 }
 
-mst_status onednn_run(const onednn_product *product, onednn_team *team, int thread, const void *a, const void *b,
-                      const float *bias, void *c, void *scratch) {
+mst_status onednn_run(const onednn_product *product, onednn_team *team, int thread, const void *a,
+                      const void *b, const float *bias, void *c, void *scratch) {
     mst_status status = MST_OK;
     member *one = &team->members[thread];
     dnnl_exec_arg_t arguments[5] = {{DNNL_ARG_SRC, one->a},

@@ -1,6 +1,7 @@
 /*
- * Checkpoints: a folder with one HDF5 file per writing rank, model.h5 (virtual datasets: every tensor whole), block digests
- * and a JSON manifest, committed by rename. docs/checkpoint-format.md describes it byte by byte.
+ * Checkpoints: a folder with one HDF5 file per writing rank, model.h5 (virtual datasets: every tensor whole),
+ * block digests and a JSON manifest, committed by rename. docs/checkpoint-format.md describes it byte by
+ * byte.
  */
 #ifndef MUSTER_CHECKPOINT_H
 #define MUSTER_CHECKPOINT_H
@@ -16,8 +17,8 @@ extern "C" {
 
 enum { MST_CHECKPOINT_VERSION = 1 };
 
-/* What a checkpoint knows besides tensors. Strings are owned by whoever filled the struct (load: mst_checkpoint_meta_clear);
- * they are UTF-8, and NULL counts as "". */
+/* What a checkpoint knows besides tensors. Strings are owned by whoever filled the struct (load:
+ * mst_checkpoint_meta_clear); they are UTF-8, and NULL counts as "". */
 typedef struct mst_checkpoint_meta {
     uint64_t step;    /* steps done */
     uint64_t updates; /* optimizer updates done (steps less those skipped) */
@@ -39,40 +40,42 @@ typedef struct mst_checkpoint_digests {
 void mst_checkpoint_meta_clear(mst_checkpoint_meta *meta);
 
 /**
- * The digests of a training state, without writing anything: weights = SHA-256 over (name, dtype, shape, SHA-256 of each
- * block) in name order over the fp32 masters; state adds moments, step, updates, samples and the data's digest. Independent
- * of the rank count; docs/checkpoint-format.md has the exact bytes.
+ * The digests of a training state, without writing anything: weights = SHA-256 over (name, dtype, shape,
+ * SHA-256 of each block) in name order over the fp32 masters; state adds moments, step, updates, samples and
+ * the data's digest. Independent of the rank count; docs/checkpoint-format.md has the exact bytes.
  *
  * Collective; the same on all ranks.
  * @param shards [unit_count] ranges as mst_shard_range gives them for this rank; host memory
  * @retval MST_EINVAL other ranges, MST_ENOMEM, MST_ELIBRARY, MST_EMPI
  */
 mst_status mst_checkpoint_digest(mst_comm *comm, const mst_layout *layout, const mst_shard *shards,
-                                 const mst_checkpoint_meta *meta, mst_queue *queue, const mst_kernels *kernels,
-                                 mst_checkpoint_digests *digests_out);
+                                 const mst_checkpoint_meta *meta, mst_queue *queue,
+                                 const mst_kernels *kernels, mst_checkpoint_digests *digests_out);
 
 /**
  * Writes a checkpoint and commits it: folder/step-00001000 appears whole or not at all.
  *
- * Collective: all ranks agree on the status. A checkpoint of the same step that already stands there is kept if it is the
- * same and whole, otherwise replaced once the new one is whole.
+ * Collective: all ranks agree on the status. A checkpoint of the same step that already stands there is kept
+ * if it is the same and whole, otherwise replaced once the new one is whole.
  * @param folder the run's checkpoints folder, made if missing
  * @param path_out [4096] the committed folder, or NULL
- * @retval MST_EIO (path, errno text, free space where the disk is full), MST_EHDF5, and as mst_checkpoint_digest; nothing
- *         half-written is left behind
- * Memory: a copy of 4 MiB and the block digests; none of the tensors.
+ * @retval MST_EIO (path, errno text, free space where the disk is full), MST_EHDF5, and as
+ * mst_checkpoint_digest; nothing half-written is left behind Memory: a copy of 4 MiB and the block digests;
+ * none of the tensors.
  */
-mst_status mst_checkpoint_save(mst_comm *comm, const char *folder, const mst_layout *layout, const mst_shard *shards,
-                               const mst_checkpoint_meta *meta, mst_queue *queue, const mst_kernels *kernels,
-                               mst_checkpoint_digests *digests_out, char *path_out);
+mst_status mst_checkpoint_save(mst_comm *comm, const char *folder, const mst_layout *layout,
+                               const mst_shard *shards, const mst_checkpoint_meta *meta, mst_queue *queue,
+                               const mst_kernels *kernels, mst_checkpoint_digests *digests_out,
+                               char *path_out);
 
 /** Reads a checkpoint's manifest: meta and digests. Not collective. Nothing in the file is trusted.
  * @retval MST_EIO missing, MST_EFORMAT damaged (field named) or a newer version */
-mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out, mst_checkpoint_digests *digests_out);
+mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out,
+                               mst_checkpoint_digests *digests_out);
 
 /**
- * Reads this rank's shards from a checkpoint written by any number of ranks, by bounded pread; each block read is verified
- * against its digest.
+ * Reads this rank's shards from a checkpoint written by any number of ranks, by bounded pread; each block
+ * read is verified against its digest.
  *
  * Collective: all ranks agree on the status.
  * @param shards ranges set (any); master, m and v are filled, padding with zeros (m and v NULL: weights only)
@@ -81,8 +84,10 @@ mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out, 
 mst_status mst_checkpoint_load(mst_comm *comm, const char *path, const mst_layout *layout, mst_shard *shards,
                                mst_queue *queue, const mst_kernels *kernels);
 
-/** Verifies every byte of a checkpoint: manifest, index, sizes, each block's digest, both digests. Not collective.
- * @retval MST_EFORMAT names the file and tensor that is damaged; MST_EIO a file is missing or cannot be read */
+/** Verifies every byte of a checkpoint: manifest, index, sizes, each block's digest, both digests. Not
+ * collective.
+ * @retval MST_EFORMAT names the file and tensor that is damaged; MST_EIO a file is missing or cannot be read
+ */
 mst_status mst_checkpoint_verify(const char *path, mst_queue *queue, const mst_kernels *kernels,
                                  mst_checkpoint_digests *digests_out);
 
@@ -95,13 +100,14 @@ mst_status mst_checkpoint_verify(const char *path, mst_queue *queue, const mst_k
 mst_status mst_checkpoint_newest(const char *folder, size_t skip, char *path_out);
 
 /**
- * The checkpoint that a user means by a path: a checkpoint, or the newest one of a run folder or checkpoints folder.
- * Not collective. @param path_out [4096] @retval MST_EIO there is none; the message says what was looked for
+ * The checkpoint that a user means by a path: a checkpoint, or the newest one of a run folder or checkpoints
+ * folder. Not collective. @param path_out [4096] @retval MST_EIO there is none; the message says what was
+ * looked for
  */
 mst_status mst_checkpoint_resolve(const char *path, char *path_out);
 
-/** Removes all but the newest `keep` checkpoints of a folder (0: removes none). Not collective: rank 0 alone calls it. A
- * removed checkpoint disappears at once, by rename. @retval MST_EIO */
+/** Removes all but the newest `keep` checkpoints of a folder (0: removes none). Not collective: rank 0 alone
+ * calls it. A removed checkpoint disappears at once, by rename. @retval MST_EIO */
 mst_status mst_checkpoint_prune(const char *folder, size_t keep);
 
 /* The three tensors kept for every parameter tensor, in the order in which they are written and digested. */
@@ -121,7 +127,8 @@ enum { MST_FILE_NAME_MAX = 128 };
 typedef struct mst_manifest_file {
     char name[MST_FILE_NAME_MAX];
     uint64_t bytes;
-    mst_digest digest; /* of the whole file; of a shard file: of the bytes that no piece covers, in their order */
+    mst_digest
+        digest; /* of the whole file; of a shard file: of the bytes that no piece covers, in their order */
 } mst_manifest_file;
 
 typedef struct mst_manifest_tensor {
@@ -140,7 +147,8 @@ typedef struct mst_manifest_piece {
     uint64_t offset;       /* bytes from the start of the file */
 } mst_manifest_piece;
 
-/* What manifest.json says. After reading everything is in bounds, and the pieces cover each tensor exactly once. */
+/* What manifest.json says. After reading everything is in bounds, and the pieces cover each tensor exactly
+ * once. */
 typedef struct mst_manifest {
     mst_checkpoint_meta meta;
     mst_digest kinds[MST_KIND_COUNT]; /* digest of each kind; kinds[0] is `weights` */
@@ -153,12 +161,13 @@ typedef struct mst_manifest {
     uint64_t blocks;            /* of one kind */
     mst_manifest_piece *pieces; /* by kind, then tensor, then first element */
     size_t piece_count;
-    size_t *first_piece; /* [MST_KIND_COUNT * tensor_count + 1] of kind k and tensor t: first_piece[k * tensor_count + t] */
+    size_t *first_piece; /* [MST_KIND_COUNT * tensor_count + 1] of kind k and tensor t: first_piece[k *
+                            tensor_count + t] */
     size_t *by_place;    /* [piece_count] pieces by shard, then offset; they do not overlap */
 } mst_manifest;
 
-/** Reads and checks PATH/manifest.json. Not collective. manifest_out is freed by mst_manifest_clear (also after an error it
- * is empty). @retval as mst_checkpoint_open */
+/** Reads and checks PATH/manifest.json. Not collective. manifest_out is freed by mst_manifest_clear (also
+ * after an error it is empty). @retval as mst_checkpoint_open */
 mst_status mst_manifest_read(const char *path, mst_manifest *manifest_out);
 
 /** As mst_manifest_read, from text. @param name stands in messages */

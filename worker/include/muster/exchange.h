@@ -54,7 +54,7 @@ typedef struct mst_exchange mst_exchange;
  *        share one node and /dev/shm has room, else MPI
  * @param weight_dtype of the published weights: F32 or BF16
  * @param layout, comm, queue, kernels kept by reference
- * @retval MST_ENOMEM with bytes and, for shared memory, what /dev/shm has free; MST_EUNSUPPORTED SELF with
+ * @retval MST_ENOMEM with bytes and, for shared memory, what /dev/shm has free; MST_ECONFIG SELF with
  * several ranks, SHM across nodes; MST_EMPI
  */
 mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const mst_sum_shape *shape,

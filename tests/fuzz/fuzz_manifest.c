@@ -1,0 +1,111 @@
+/* Fuzzing of the manifest reader. The input is a manifest without its last line, which is set right: an
+ * attacker does that too. What is accepted must be in bounds, and must be accepted again when it is printed.
+ */
+#include "fuzz.h"
+#include "manifest.h"
+
+static unsigned accepted;
+
+static void check(const mst_manifest *m) {
+    uint64_t covered = 0, elements = 0;
+    for (size_t i = 0; i < m->tensor_count; i++) elements += m->tensors[i].count;
+    for (size_t i = 0; i < m->piece_count; i++) {
+        const mst_manifest_piece *piece = &m->pieces[i];
+        if (piece->shard >= m->shard_count || piece->tensor >= m->tensor_count) abort();
+        if (piece->count == 0 || piece->first + piece->count > m->tensors[piece->tensor].count) abort();
+        if (piece->offset + piece->count * 4 > m->shards[piece->shard].bytes) abort();
+        covered += piece->count;
+    }
+    if (covered != MST_KIND_COUNT * elements || m->digests.bytes != m->blocks * MST_KIND_COUNT * 32) abort();
+    for (size_t i = 0; i < m->shard_count; i++)
+        if (strchr(m->shards[i].name, '/') != NULL || m->shards[i].name[0] == '.') abort();
+}
+
+static void print_again(const mst_manifest *m) {
+    mst_manifest again;
+    char *text = NULL;
+    size_t bytes;
+    if (ckpt_manifest_print(m, &text, &bytes) != MST_OK ||
+        mst_manifest_parse(text, bytes, "again", &again) != MST_OK) {
+        fprintf(stderr, "%s\n", mst_error_message());
+        abort();
+    }
+    mst_manifest_clear(&again);
+    free(text);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    mst_manifest manifest;
+    mst_digest digest;
+    char hex[MST_DIGEST_HEX];
+    char *text = malloc(size + CKPT_SEAL_BYTES + 1);
+    if (text == NULL || mst_digest_of(data, size, &digest) != MST_OK) abort();
+    memcpy(text, data, size);
+    mst_digest_to_hex(&digest, hex);
+    snprintf(text + size, CKPT_SEAL_BYTES + 1, "%s%s%s", CKPT_SEAL_HEAD, hex, CKPT_SEAL_TAIL);
+    mst_status status = mst_manifest_parse(text, size + CKPT_SEAL_BYTES, "fuzz", &manifest);
+    if (status == MST_OK) {
+        check(&manifest);
+        print_again(&manifest);
+        accepted++;
+    } else if (status != MST_EFORMAT || manifest.tensors != NULL) {
+        abort();
+    }
+    mst_manifest_clear(&manifest);
+    free(text);
+    return 0;
+}
+
+#ifndef MST_LIBFUZZER
+/* Two tensors, the larger one in two files. */
+static size_t make_valid(uint8_t *room) {
+    mst_manifest_file shards[2] = {{.name = "shard-0000-of-0002-0123456789abcdef.h5", .bytes = 100000},
+                                   {.name = "shard-0001-of-0002-0123456789abcdef.h5", .bytes = 200000}};
+    mst_manifest_tensor tensors[2] = {{.name = "a.weight", .dims = 2, .shape = {100, 50}, .count = 5000},
+                                      {.name = "b.bias", .dims = 1, .shape = {7, 1}, .count = 7}};
+    mst_manifest_piece pieces[9];
+    for (size_t kind = 0; kind < MST_KIND_COUNT; kind++) {
+        mst_manifest_piece *p = &pieces[3 * kind];
+        p[0] =
+            (mst_manifest_piece){.kind = (mst_tensor_kind)kind, .count = 4096, .offset = 4096 + 20000 * kind};
+        p[1] = (mst_manifest_piece){.kind = (mst_tensor_kind)kind, .shard = 1, .first = 4096, .count = 904};
+        p[1].offset = 4096 + 20000 * kind;
+        p[2] = (mst_manifest_piece){.kind = (mst_tensor_kind)kind, .tensor = 1, .shard = 1, .count = 7};
+        p[2].offset = 4096 + 20000 * kind + 904 * 4;
+    }
+    char id[] = "run", config[] = "run: {name: x}\n";
+    mst_manifest manifest = {.meta = {.step = 3, .run_id = id, .config = config},
+                             .digests = {.name = "digests.bin", .bytes = 3 * 3 * 32},
+                             .model = {.name = "model.h5", .bytes = 4000},
+                             .shards = shards,
+                             .shard_count = 2,
+                             .tensors = tensors,
+                             .tensor_count = 2,
+                             .pieces = pieces,
+                             .piece_count = 9};
+    char *text = NULL;
+    size_t bytes = 0;
+    CHECK_OK(ckpt_manifest_print(&manifest, &text, &bytes));
+    CHECK(bytes > CKPT_SEAL_BYTES && bytes < FUZZ_ROOM, "the valid manifest has %zu bytes", bytes);
+    memcpy(room, text, bytes);
+    free(text);
+    return bytes - CKPT_SEAL_BYTES;
+}
+
+int main(int argc, char **argv) {
+    static uint8_t valid[FUZZ_ROOM], data[FUZZ_ROOM];
+    uint64_t count = fuzz_begin(argc, argv, "fuzz_manifest");
+    size_t valid_size = make_valid(valid);
+    LLVMFuzzerTestOneInput(valid, valid_size);
+    CHECK(accepted == 1, "the valid manifest is refused: %s", mst_error_message());
+    for (uint64_t i = 0; i < count; i++) {
+        size_t size = valid_size;
+        memcpy(data, valid, size);
+        for (uint64_t changes = 1 + fuzz_random(3); changes > 0; changes--) fuzz_mutate(data, &size, 0, size);
+        if (fuzz_random(16) == 0) size = fuzz_random(size + 1);
+        LLVMFuzzerTestOneInput(data, size);
+    }
+    printf("%u of them were accepted\n", accepted - 1);
+    return test_finish("fuzz manifest");
+}
+#endif

@@ -1,0 +1,154 @@
+"""A checkpoint as others see it: h5py shows whole tensors with the values that were written, and the digests follow from
+docs/checkpoint-format.md alone. Usage: check_checkpoint.py RANKS_PROGRAM MPIRUN_SH (tests/checkpoint/ranks.c, tests/mpi)."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+try:
+    import h5py
+    import numpy as np
+except ImportError as missing:
+    print(f"skipped: {missing} (Debian: apt-get install python3-h5py)")
+    sys.exit(77)
+
+SEED = 77  # of ranks.c
+KINDS = ["master", "exp_avg", "exp_avg_sq"]
+BLOCK = 4096
+checks = failures = 0
+
+
+def check(condition, what):
+    global checks, failures
+    checks += 1
+    if not condition:
+        failures += 1
+        print("failed:", what, file=sys.stderr)
+
+
+def expected_bits(kind, name, count):
+    """test_state_bits of tests/checkpoint/state.c."""
+    wrap = (1 << 64) - 1
+    h = (SEED * 0x9E3779B97F4A7C15 + kind) & wrap
+    for byte in name.encode():
+        h = ((h ^ byte) * 0x100000001B3) & wrap
+    with np.errstate(over="ignore"):
+        x = np.uint64(h) ^ (np.arange(count, dtype=np.uint64) * np.uint64(0xBF58476D1CE4E5B9))
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (x >> np.uint64(32)).astype(np.uint32)
+
+
+def shown(model, kind, name):
+    return model[name if kind == 0 else f"optimizer/{KINDS[kind]}/{name}"]
+
+
+def kind_digest(model, kind, names, blocks):
+    """The digest of one kind, and its part of digests.bin."""
+    digest = hashlib.sha256(b"muster tensors 1\n")
+    for name in names:
+        tensor = shown(model, kind, name)
+        digest.update(f"{name} f32 {' '.join(map(str, tensor.shape))}\n".encode())
+        data = tensor[...].tobytes()
+        for at in range(0, len(data), BLOCK * 4):
+            block = hashlib.sha256(data[at : at + BLOCK * 4]).digest()
+            digest.update(block)
+            blocks.append(block)
+    return digest.hexdigest()
+
+
+def check_state(manifest, kinds):
+    text = "muster state 1\nweights {}\nexp_avg {}\nexp_avg_sq {}\n".format(*kinds)
+    text += "".join(f"{key} {manifest[key]}\n" for key in ["step", "updates", "samples", "data"])
+    check(hashlib.sha256(text.encode()).hexdigest() == manifest["state"], "the state digest")
+
+
+def check_manifest(folder):
+    with open(f"{folder}/manifest.json", "rb") as file:
+        text = file.read()
+    manifest = json.loads(text)
+    line = f'"manifest_sha256": "{manifest["manifest_sha256"]}"\n}}\n'.encode()
+    check(text.endswith(line), "the manifest's last line")
+    check(hashlib.sha256(text[: -len(line)]).hexdigest() == manifest["manifest_sha256"], "the manifest's digest")
+    for file in [manifest["block_digests"], manifest["model_file"]] + manifest["shards"]:
+        with open(f"{folder}/{file['name']}", "rb") as stream:
+            data = stream.read()
+        check(len(data) == file["bytes"], f"the size of {file['name']}")
+        if "sha256" in file:
+            check(hashlib.sha256(data).hexdigest() == file["sha256"], f"the digest of {file['name']}")
+    return manifest
+
+
+def check_pieces(folder, manifest):
+    """Offsets in the manifest lead to the same numbers as HDF5's own structure, and pieces are laid out as promised."""
+    for piece in manifest["pieces"]:
+        name = manifest["shards"][piece["shard"]]["name"]
+        with h5py.File(f"{folder}/{name}", "r") as shard:
+            dataset = shard[piece["kind"]][piece["tensor"]]
+            check(dataset.id.get_offset() == piece["offset"], f"the offset of {dataset.name} in {name}")
+            check(dataset.attrs["first"] == piece["first"] and dataset.shape == (piece["count"],), f"{dataset.name}: range")
+            check(dataset.chunks is None and dataset.dtype == np.dtype("<f4"), f"{dataset.name}: not plain")
+            check(piece["offset"] % 4096 == 0 or piece["count"] < 1024, f"{dataset.name}: not aligned")
+
+
+def check_checkpoint(folder, ranks):
+    manifest = check_manifest(folder)
+    check(len(manifest["shards"]) == ranks, f"{ranks} shards")
+    check_pieces(folder, manifest)
+    names = [tensor["name"] for tensor in manifest["tensors"]]
+    check(names == sorted(names, key=str.encode), "tensors in name order")
+    blocks, kinds = [], []
+    with h5py.File(f"{folder}/model.h5", "r") as model:
+        check(set(names) == set(model) - {"optimizer", "sources"}, "names in model.h5")
+        for kind in range(3):
+            for tensor in manifest["tensors"]:
+                data = shown(model, kind, tensor["name"])
+                check(list(data.shape) == tensor["shape"], f"the shape of {data.name}")
+                bits = data[...].view(np.uint32).ravel()
+                check(np.array_equal(bits, expected_bits(kind, tensor["name"], bits.size)), f"the values of {data.name}")
+            kinds.append(kind_digest(model, kind, names, blocks))
+            check(kinds[kind] == manifest["weights" if kind == 0 else KINDS[kind]], f"the digest of {KINDS[kind]}")
+        check(model.attrs["weights"].decode() == kinds[0], "the weights attribute")
+        check([name.decode() for name in model["sources/files"]] == [s["name"] for s in manifest["shards"]], "sources")
+    check_state(manifest, kinds)
+    with open(f"{folder}/digests.bin", "rb") as file:
+        check(file.read() == b"".join(blocks), "digests.bin")
+    return manifest["state"]
+
+
+def check_missing_shard(folder):
+    """HDF5 reports no error when a source is missing: what it shows then must be NaN, not zeros."""
+    manifest = check_manifest(folder)
+    piece = manifest["pieces"][0]
+    name = manifest["shards"][piece["shard"]]["name"]
+    os.rename(f"{folder}/{name}", f"{folder}/elsewhere")
+    with h5py.File(f"{folder}/model.h5", "r") as model:
+        shows = model[piece["tensor"]][...].ravel()
+        check(np.isnan(shows[: piece["count"]]).all(), "a missing shard shows as NaN")
+    os.rename(f"{folder}/elsewhere", f"{folder}/{name}")
+
+
+def main(program, mpirun):
+    base = tempfile.mkdtemp()
+    states = set()
+    try:
+        for ranks in [1, 3, 8] if shutil.which("mpirun") else [1]:
+            command = [program, "save", base] if ranks == 1 else [mpirun, str(ranks), program, "save", base]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            moved = f"{base}/moved{ranks}"  # source names are relative, so a checkpoint may be moved
+            os.rename(f"{base}/w{ranks}/step-00001000", moved)
+            states.add(check_checkpoint(moved, ranks))
+        check(len(states) == 1, "one state for all rank counts")
+        check_missing_shard(moved)
+    finally:
+        shutil.rmtree(base)
+    print(f"check_checkpoint: {checks} checks, {failures} failed")
+    return failures > 0 or checks == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
