@@ -1,7 +1,7 @@
 /*
  * Logarithm and cosine in fp64 without a mathematics library: only +, -, *, / and integer operations, which
- * IEEE 754 defines to the last bit, so every compiler and every machine gives the same bits. Private to this
- * room and its test.
+ * IEEE 754 defines to the last bit, so every compiler and every machine gives the same bits. Private to
+ * kernels/ and its tests.
  */
 #ifndef MUSTER_BASE_ELEMENTARY_H
 #define MUSTER_BASE_ELEMENTARY_H
@@ -42,12 +42,17 @@ static inline double elementary_log(double x) {
  */
 static inline double elementary_cos_turns(double turns) {
     static const double half_pi = 0x1.921fb54442d18p0;
-    int quarter = (int)(4.0 * turns + 0.5);
-    double angle = (4.0 * turns - quarter) * half_pi, a2 = angle * angle;
-    int odd = quarter & 1;
-    double series = 0.0;
-    for (int n = odd ? 17 : 18; n >= 2; n -= 2) series = -a2 / (n * (n - 1.0)) * (1.0 + series);
-    double value = odd ? angle * (1.0 + series) : 1.0 + series;
+    static const double inverse_factorial[2][9] = {
+        /* of 2, 4, ... 18 for cos, and of 3, 5, ... 17 for sin, with alternating sign */
+        {-1.0 / 2, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600, -1.0 / 87178291200,
+         1.0 / 20922789888000, -1.0 / 6402373705728000},
+        {-1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800,
+         -1.0 / 1307674368000, 1.0 / 355687428096000, 0.0},
+    };
+    int quarter = (int)(4.0 * turns + 0.5), odd = quarter & 1;
+    double angle = (4.0 * turns - quarter) * half_pi, a2 = angle * angle, series = 0.0;
+    for (int n = 8; n >= 0; n--) series = a2 * (inverse_factorial[odd][n] + series);
+    double value = odd ? angle + angle * series : 1.0 + series;
     /* Quarter turns: cos, -sin, -cos, sin, and again cos. */
     return quarter == 1 || quarter == 2 ? -value : value;
 }

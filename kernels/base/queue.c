@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { THREADS_MAX = 1024, SPINS = 20000 };
+enum { THREADS_MAX = 1024, SPINS = 4000 };
 
 /* One parallel loop. Tasks are taken from `next`, so fast threads do more; what a task computes depends on
  * its number only. */
@@ -34,17 +34,25 @@ typedef struct member {
     int index;
 } member;
 
+/*
+ * The gate of a loop, in one atomic word: the loop's number, whether it is open, and how many members are
+ * inside. Members enter while it is open. The caller closes it when no task is left and waits only for those
+ * inside: a member that the system has not woken yet (more threads than cores, other programs) holds nobody
+ * up.
+ */
+enum { GATE_OPEN = 1 << 16, GATE_INSIDE = GATE_OPEN - 1 };
+#define GATE_NEXT ((uint64_t)GATE_OPEN << 1)
+
 struct mst_queue {
     int threads;
     int spins; /* before a waiting thread sleeps; 0 when there are more threads than cores */
     member *members;
     scratch *scratches; /* [threads] owned */
     loop loop;
-    atomic_uint generation; /* number of loops begun; a change wakes the members */
-    atomic_int running;     /* members still in the current loop */
+    _Atomic uint64_t gate;
     atomic_bool stop;
-    pthread_mutex_t lock;
-    pthread_cond_t begun, ended;
+    pthread_mutex_t lock; /* for sleeping only: changes that wake others are made or followed by taking it */
+    pthread_cond_t opened, emptied;
 };
 
 static void record_failure(loop *l, size_t task, mst_status failure) {
@@ -80,44 +88,81 @@ static void pause_briefly(void) {
 #endif
 }
 
-/* Returns when the generation is no longer `seen`, or the queue stops. */
-static void wait_for_loop(mst_queue *queue, unsigned seen) {
+static uint64_t loop_number(uint64_t gate) {
+    return gate / GATE_NEXT;
+}
+
+/* A loop is open that this member has not been in, or the queue ends. */
+static bool may_go_on(mst_queue *queue, uint64_t last) {
+    uint64_t gate = atomic_load_explicit(&queue->gate, memory_order_acquire);
+    return ((gate & GATE_OPEN) && loop_number(gate) != last) ||
+           atomic_load_explicit(&queue->stop, memory_order_relaxed);
+}
+
+static void wait_for_loop(mst_queue *queue, uint64_t last) {
     for (int i = 0; i < queue->spins; i++) {
-        if (atomic_load_explicit(&queue->generation, memory_order_acquire) != seen) return;
-        if (atomic_load_explicit(&queue->stop, memory_order_relaxed)) return;
+        if (may_go_on(queue, last)) return;
         pause_briefly();
     }
     pthread_mutex_lock(&queue->lock);
-    while (atomic_load(&queue->generation) == seen && !atomic_load(&queue->stop))
-        pthread_cond_wait(&queue->begun, &queue->lock);
+    while (!may_go_on(queue, last)) pthread_cond_wait(&queue->opened, &queue->lock);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+/* Enters the open loop; false when it has been closed meanwhile. */
+static bool enter(mst_queue *queue, uint64_t *number_out) {
+    uint64_t gate = atomic_load_explicit(&queue->gate, memory_order_acquire);
+    do {
+        if (!(gate & GATE_OPEN)) return false;
+    } while (!atomic_compare_exchange_weak_explicit(&queue->gate, &gate, gate + 1, memory_order_acq_rel,
+                                                    memory_order_acquire));
+    *number_out = loop_number(gate);
+    return true;
+}
+
+static void leave(mst_queue *queue) {
+    uint64_t before = atomic_fetch_sub_explicit(&queue->gate, 1, memory_order_acq_rel);
+    if ((before & GATE_OPEN) || (before & GATE_INSIDE) != 1) return;
+    pthread_mutex_lock(&queue->lock);
+    pthread_cond_signal(&queue->emptied);
     pthread_mutex_unlock(&queue->lock);
 }
 
 static void *member_main(void *argument) {
     member *self = argument;
     mst_queue *queue = self->queue;
-    unsigned seen = 0;
+    uint64_t last = UINT64_MAX; /* number of the loop it was in last */
     for (;;) {
-        wait_for_loop(queue, seen);
+        wait_for_loop(queue, last);
         if (atomic_load(&queue->stop)) return NULL;
-        seen = atomic_load_explicit(&queue->generation, memory_order_acquire);
+        if (!enter(queue, &last)) continue;
         run_tasks(&queue->loop, self->index);
-        if (atomic_fetch_sub_explicit(&queue->running, 1, memory_order_acq_rel) == 1) {
-            pthread_mutex_lock(&queue->lock);
-            pthread_cond_signal(&queue->ended);
-            pthread_mutex_unlock(&queue->lock);
-        }
+        leave(queue);
     }
 }
 
-static void wait_for_members(mst_queue *queue) {
+/* Opens the gate for a new loop, and wakes as many sleeping members as there are tasks for. */
+static void open_gate(mst_queue *queue, size_t count) {
+    const size_t others = (size_t)queue->threads - 1, wanted = count - 1 < others ? count - 1 : others;
+    pthread_mutex_lock(&queue->lock);
+    uint64_t gate = atomic_load_explicit(&queue->gate, memory_order_relaxed);
+    atomic_store_explicit(&queue->gate, gate + GATE_NEXT + GATE_OPEN, memory_order_release);
+    for (size_t i = 0; i < wanted; i++) pthread_cond_signal(&queue->opened);
+    pthread_mutex_unlock(&queue->lock);
+}
+
+static bool is_empty(mst_queue *queue) {
+    return (atomic_load_explicit(&queue->gate, memory_order_acquire) & GATE_INSIDE) == 0;
+}
+
+static void close_gate(mst_queue *queue) {
+    atomic_fetch_and_explicit(&queue->gate, ~(uint64_t)GATE_OPEN, memory_order_acq_rel);
     for (int i = 0; i < queue->spins; i++) {
-        if (atomic_load_explicit(&queue->running, memory_order_acquire) == 0) return;
+        if (is_empty(queue)) return;
         pause_briefly();
     }
     pthread_mutex_lock(&queue->lock);
-    while (atomic_load_explicit(&queue->running, memory_order_acquire) != 0)
-        pthread_cond_wait(&queue->ended, &queue->lock);
+    while (!is_empty(queue)) pthread_cond_wait(&queue->emptied, &queue->lock);
     pthread_mutex_unlock(&queue->lock);
 }
 
@@ -131,15 +176,9 @@ mst_status mst_queue_for(mst_queue *queue, size_t count, mst_task_fn *task, void
     l->failure = MST_OK;
     atomic_store_explicit(&l->next, 0, memory_order_relaxed);
     bool alone = queue->threads == 1 || count == 1;
-    if (!alone) {
-        atomic_store_explicit(&queue->running, queue->threads - 1, memory_order_relaxed);
-        pthread_mutex_lock(&queue->lock);
-        atomic_fetch_add_explicit(&queue->generation, 1, memory_order_release);
-        pthread_cond_broadcast(&queue->begun);
-        pthread_mutex_unlock(&queue->lock);
-    }
+    if (!alone) open_gate(queue, count);
     run_tasks(l, 0);
-    if (!alone) wait_for_members(queue);
+    if (!alone) close_gate(queue);
     if (l->failure == MST_OK) return MST_OK;
     return mst_error(l->failure, "%s", l->failure_message);
 }
@@ -161,8 +200,8 @@ mst_status mst_queue_create(int threads, mst_queue **queue_out) {
     queue->spins = threads > 1 && threads <= usable_cores() ? SPINS : 0;
     pthread_mutex_init(&queue->lock, NULL);
     pthread_mutex_init(&queue->loop.failure_lock, NULL);
-    pthread_cond_init(&queue->begun, NULL);
-    pthread_cond_init(&queue->ended, NULL);
+    pthread_cond_init(&queue->opened, NULL);
+    pthread_cond_init(&queue->emptied, NULL);
     queue->threads = 1; /* grows with every thread that runs, so that destroy joins those and no others */
     queue->scratches = calloc((size_t)threads, sizeof *queue->scratches);
     queue->members = calloc((size_t)threads, sizeof *queue->members);
@@ -187,15 +226,15 @@ void mst_queue_destroy(mst_queue **queue_pointer) {
     if (queue == NULL) return;
     pthread_mutex_lock(&queue->lock);
     atomic_store(&queue->stop, true);
-    pthread_cond_broadcast(&queue->begun);
+    pthread_cond_broadcast(&queue->opened);
     pthread_mutex_unlock(&queue->lock);
     for (int i = 1; i < queue->threads; i++) pthread_join(queue->members[i].thread, NULL);
     for (int i = 0; i < queue->threads && queue->scratches != NULL; i++)
         mst_memory_free(MST_SPACE_HOST, &queue->scratches[i].memory);
     free(queue->scratches);
     free(queue->members);
-    pthread_cond_destroy(&queue->begun);
-    pthread_cond_destroy(&queue->ended);
+    pthread_cond_destroy(&queue->opened);
+    pthread_cond_destroy(&queue->emptied);
     pthread_mutex_destroy(&queue->lock);
     pthread_mutex_destroy(&queue->loop.failure_lock);
     free(queue);

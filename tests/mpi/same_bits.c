@@ -297,10 +297,10 @@ static void remove_folder(const char *path) {
     if (system(command) != 0) fprintf(stderr, "could not remove %s\n", path);
 }
 
-/* Runs a case to its end; killed twice on the way, each time going on with another number of ranks, where it
- * says so. */
 static int kills_sent, kills_felt;
 
+/* Runs a case to its end; killed twice on the way, each time going on with another number of ranks, where it
+ * says so. */
 static bool run_case_to_end(const run_case *c, const char *name, outcome *o) {
     char config[320], run_dir[320], output[320], metrics[400], what[256];
     snprintf(config, sizeof config, "%s/%s.yaml", folder, name);

@@ -124,7 +124,8 @@ mst_status ckpt_sums_gather(mst_comm *comm, const mst_layout *layout, const size
         status = mst_error(MST_ENOMEM, "checkpoint: no memory to gather the digests of %zu blocks", most);
     if (root && status == MST_OK) status = mst_hasher_create(&to.kind);
     if (root && status == MST_OK) status = mst_hasher_create(&to.whole);
-    MST_TRY(mst_comm_agree(comm, status));
+    status = mst_comm_agree(comm, status);
+    if (status != MST_OK || bytes_of == NULL) goto done;
 
     status = gather_kinds(comm, layout, order, pieces, bytes_of, all, &to, &sums);
     if (root && status == MST_OK) status = mst_hasher_finish(to.whole, &sums.file);

@@ -143,7 +143,7 @@ mst_status mst_checkpoint_resolve(const char *path, char *path_out) {
     MST_TRY(ckpt_path_join(path, "manifest.json", inner));
     if (ckpt_exists(inner)) {
         MST_CHECK(strlen(path) < CKPT_PATH_MAX, MST_EINVAL, "path %.80s... is too long", path);
-        strcpy(path_out, path);
+        memcpy(path_out, path, strlen(path) + 1);
         goto done;
     }
     MST_TRY(ckpt_path_join(path, "checkpoints", inner));

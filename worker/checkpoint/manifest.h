@@ -7,7 +7,7 @@
 /* The file's end: the digest of everything before it, so that no byte can change unseen. */
 #define CKPT_SEAL_HEAD "\"manifest_sha256\": \""
 #define CKPT_SEAL_TAIL "\"\n}\n"
-enum { CKPT_SEAL_BYTES = sizeof CKPT_SEAL_HEAD - 1 + 2 * MST_DIGEST_BYTES + sizeof CKPT_SEAL_TAIL - 1 };
+enum { CKPT_SEAL_BYTES = (int)sizeof CKPT_SEAL_HEAD + (int)sizeof CKPT_SEAL_TAIL + MST_DIGEST_HEX - 3 };
 
 /** The manifest's text, sealed; caller frees. The manifest is taken as checked, except its strings and sizes.
  * @retval MST_ENOMEM, MST_EINVAL a string is not UTF-8, a number is not finite or too large */

@@ -56,7 +56,7 @@ static mst_status get_text(const place *at, const json_t *object, const char *ke
 }
 
 static mst_status copy_text(const place *at, const json_t *object, const char *key, char **out) {
-    const char *text;
+    const char *text = NULL;
     mst_status status = get_text(at, object, key, &text);
     if (status != MST_OK) return status;
     *out = strdup(text);
@@ -64,7 +64,7 @@ static mst_status copy_text(const place *at, const json_t *object, const char *k
 }
 
 static mst_status get_digest(const place *at, const json_t *object, const char *key, mst_digest *out) {
-    const char *text;
+    const char *text = NULL;
     mst_status status = get_text(at, object, key, &text);
     if (status != MST_OK) return status;
     return mst_digest_from_hex(text, out) == MST_OK ? MST_OK : wrong(at, key, "not a SHA-256");
@@ -91,7 +91,7 @@ static bool name_is_safe(const char *name, size_t room) {
 }
 
 static mst_status get_name(const place *at, const json_t *object, size_t room, char *out) {
-    const char *name;
+    const char *name = NULL;
     mst_status status = get_text(at, object, "name", &name);
     if (status != MST_OK) return status;
     if (!name_is_safe(name, room))
@@ -114,7 +114,7 @@ static mst_status get_model(const char *name, const json_t *root, mst_model_conf
     mst_status status = MST_OK;
     const place at = {.name = name};
     const json_t *object = json_object_get(root, "model"), *tied = json_object_get(object, "tie_embeddings");
-    const char *family;
+    const char *family = NULL;
     MST_TRY(get_text(&at, object, "family", &family));
     int id = 0;
     while (id < MST_FAMILY_COUNT && strcmp(mst_family_name((mst_family_id)id), family) != 0) id++;
@@ -164,7 +164,7 @@ done:
 static mst_status get_files(const char *name, const json_t *root, mst_manifest *manifest) {
     mst_status status = MST_OK;
     place at = {.name = name};
-    const json_t *list;
+    const json_t *list = NULL;
     MST_TRY(get_file(&at, json_object_get(root, "block_digests"), "sha256", &manifest->digests));
     MST_TRY(get_file(&at, json_object_get(root, "model_file"), "sha256", &manifest->model));
     MST_CHECK(strcmp(manifest->digests.name, "digests.bin") == 0 &&
@@ -189,8 +189,8 @@ done:
 static mst_status get_tensors(const char *name, const json_t *root, mst_manifest *manifest) {
     mst_status status = MST_OK;
     place at = {.name = name};
-    const json_t *list;
-    const char *dtype;
+    const json_t *list = NULL;
+    const char *dtype = NULL;
     MST_TRY(get_list(&at, root, "tensors", sizeof *manifest->tensors, &list, &manifest->tensor_count,
                      &manifest->tensors));
     at.list = "tensors";
@@ -222,8 +222,8 @@ done:
 static mst_status get_pieces(const char *name, const json_t *root, mst_manifest *manifest) {
     mst_status status = MST_OK;
     place at = {.name = name};
-    const json_t *list;
-    const char *kind, *tensor;
+    const json_t *list = NULL;
+    const char *kind = NULL, *tensor = NULL;
     size_t last_kind = 0, last_tensor = 0;
     MST_TRY(get_list(&at, root, "pieces", sizeof *manifest->pieces, &list, &manifest->piece_count,
                      &manifest->pieces));
@@ -263,7 +263,7 @@ static mst_status check_seal(const char *text, size_t bytes, const char *name) {
     mst_status status = mst_digest_of(text, bytes - CKPT_SEAL_BYTES, &digest);
     if (status != MST_OK) return status;
     mst_digest_to_hex(&digest, expected + sizeof CKPT_SEAL_HEAD - 1);
-    strcat(expected, CKPT_SEAL_TAIL);
+    memcpy(expected + CKPT_SEAL_BYTES - (sizeof CKPT_SEAL_TAIL - 1), CKPT_SEAL_TAIL, sizeof CKPT_SEAL_TAIL);
     if (memcmp(text + bytes - CKPT_SEAL_BYTES, expected, CKPT_SEAL_BYTES) != 0)
         return mst_error(MST_EFORMAT, "%s is damaged: its last line is not the SHA-256 of what stands before",
                          name);
@@ -273,8 +273,8 @@ static mst_status check_seal(const char *text, size_t bytes, const char *name) {
 static mst_status parse_root(const char *name, const json_t *root, mst_manifest *manifest) {
     mst_status status = MST_OK;
     const place at = {.name = name};
-    const char *format;
-    uint64_t version, block;
+    const char *format = NULL;
+    uint64_t version = 0, block = 0;
     MST_TRY(get_text(&at, root, "format", &format));
     MST_CHECK(strcmp(format, "muster checkpoint") == 0, MST_EFORMAT,
               "%s: format: '%.40s' is not 'muster checkpoint'", name, format);
@@ -336,7 +336,7 @@ done:
 mst_status mst_manifest_read(const char *path, mst_manifest *manifest_out) {
     mst_status status = MST_OK;
     char *text = NULL, name[CKPT_PATH_MAX];
-    size_t bytes;
+    size_t bytes = 0;
     *manifest_out = (mst_manifest){0};
     MST_TRY(ckpt_path_join(path, "manifest.json", name));
     MST_TRY(ckpt_manifest_load(path, &text, &bytes));

@@ -1,18 +1,18 @@
 /*
  * The commit protocol. R: rank 0 alone; A: all ranks. After each step the ranks agree on the status; a
- * failure anywhere ends the save on every rank with the same message, and rank 0 removes the unfinished
- * folder.
+ * failure anywhere ends the save on all of them with the same message, and rank 0 removes what is unfinished.
  *
- *  1 A  hash every block of this rank's shards, in memory
- *  2 R  make the checkpoints folder; clear what killed jobs left there; make .tmp-step-N
- *  3 A  gather the block digests on rank 0, tensor by tensor; R writes them to digests.bin and hashes them:
- * weights, state. The names of the shard files follow from the state, so a foreign shard never has the right
- * name 4 R  a whole checkpoint with the same meta and state stands at step-N already: keep it, and be done 5
- * A  write this rank's shard file, fsync it, close it, read it back, compare every block with its digest of
- * step 1 6 A  gather on rank 0 where every piece stands 7 R  write model.h5 and fsync it, fsync digests.bin,
- * fsync .tmp-step-N: all names and contents are on the disk 8 R  write manifest.json.tmp, fsync it, rename it
- * to manifest.json, fsync .tmp-step-N: the folder is a checkpoint now 9 R  rename .tmp-step-N to step-N
- * (exchange it with one that differs, which is then removed), fsync the parent
+ *  1. A: hash every block of this rank's shards, in memory.
+ *  2. R: make the checkpoints folder; clear what killed jobs left there; make .tmp-step-N.
+ *  3. A: gather the block digests on rank 0, tensor by tensor; R writes them to digests.bin and hashes them:
+ *        weights and state. The shard files' names follow from the state, so a foreign file has another name.
+ *  4. R: if step-N is there already, whole, with the same meta and state: keep it, and be done.
+ *  5. A: write this rank's shard file, fsync it, close it, read it back, compare every block with step 1.
+ *  6. A: gather on rank 0 where every piece stands.
+ *  7. R: write model.h5, fsync it, digests.bin and .tmp-step-N: all names and contents are on the disk.
+ *  8. R: write manifest.json.tmp, fsync it, rename it to manifest.json, fsync .tmp-step-N: now it is whole.
+ *  9. R: rename .tmp-step-N to step-N (exchange it with one that differs, which is then removed), fsync the
+ *        parent.
  *
  * Killed at any instant: before 9 a reader sees no step-N (or the old one), after it the new one, whole. The
  * instant between exists only where names cannot be exchanged; the next save then puts the old one back.
@@ -142,7 +142,7 @@ static bool already_there(const save *s) {
 
 static mst_status gather_records(save *s) {
     mst_status status = MST_OK;
-    size_t all = 0;
+    size_t all = 1;
     for (int rank = 0; rank < s->size; rank++) {
         size_t pieces = 0;
         ckpt_piece piece;
@@ -160,81 +160,92 @@ done:
     return status;
 }
 
-/* Turns the ranks' records into the manifest's lists. `shard_of` [size] is the number of each rank's file. */
-static mst_status fill_shards(save *s, size_t *shard_of, const ckpt_record **record_of) {
+/* One rank's part of the manifest in the making. */
+typedef struct writer {
+    size_t shard;            /* number of its file */
+    const uint64_t *offsets; /* in its record: that of its next piece */
+} writer;
+
+static mst_status fill_shards(save *s, writer *writers) {
     mst_status status = MST_OK;
     mst_manifest *m = &s->manifest;
     m->shards = calloc((size_t)s->size + 1, sizeof *m->shards);
     MST_CHECK(m->shards != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %d files", s->size);
     const char *at = s->records;
     for (int rank = 0; rank < s->size; at += s->record_bytes[rank], rank++) {
-        record_of[rank] = (const ckpt_record *)(const void *)at;
+        const ckpt_record *record = (const ckpt_record *)(const void *)at;
+        writers[rank] = (writer){.shard = m->shard_count, .offsets = record->offsets};
         if (s->record_bytes[rank] == ckpt_record_bytes(0)) continue; /* it owns nothing and wrote no file */
-        shard_of[rank] = m->shard_count;
         mst_manifest_file *shard = &m->shards[m->shard_count++];
         ckpt_shard_name(&s->names, rank, shard->name);
-        shard->bytes = record_of[rank]->bytes;
-        shard->digest = record_of[rank]->outside;
+        shard->bytes = record->bytes;
+        shard->digest = record->outside;
     }
 done:
     return status;
 }
 
-static mst_status fill_pieces(save *s, const size_t *shard_of, const ckpt_record **record_of) {
+static mst_status fill_tensors(save *s) {
+    mst_status status = MST_OK;
+    mst_manifest *m = &s->manifest;
+    m->tensors = calloc(s->layout->tensor_count + 1, sizeof *m->tensors);
+    MST_CHECK(m->tensors != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %zu tensors",
+              s->layout->tensor_count);
+    for (size_t i = 0; i < s->layout->tensor_count; i++) {
+        const mst_tensor *tensor = &s->layout->tensors[s->order[i]];
+        mst_manifest_tensor *listed = &m->tensors[m->tensor_count++];
+        *listed = (mst_manifest_tensor){.dims = tensor->dims, .count = tensor->count};
+        memcpy(listed->shape, tensor->shape, sizeof listed->shape);
+        memcpy(listed->name, tensor->name, sizeof listed->name);
+    }
+done:
+    return status;
+}
+
+/* Every rank's record has its offsets in this same order. */
+static mst_status fill_pieces(save *s, writer *writers) {
     mst_status status = MST_OK;
     mst_manifest *m = &s->manifest;
     size_t most = 0;
     for (int rank = 0; rank < s->size; rank++)
         most += (s->record_bytes[rank] - sizeof(ckpt_record)) / sizeof(uint64_t);
-    size_t *taken = calloc((size_t)s->size, sizeof *taken); /* offsets used of each rank's record */
-    m->tensor_count = s->layout->tensor_count;
-    m->tensors = calloc(m->tensor_count + 1, sizeof *m->tensors);
     m->pieces = calloc(most + 1, sizeof *m->pieces);
-    MST_CHECK(taken != NULL && m->tensors != NULL && m->pieces != NULL, MST_ENOMEM,
-              "checkpoint: no memory for the index of %zu pieces", most);
-    for (size_t i = 0; i < m->tensor_count; i++) {
-        const mst_tensor *tensor = &s->layout->tensors[s->order[i]];
-        mst_manifest_tensor *listed = &m->tensors[i];
-        *listed = (mst_manifest_tensor){
-            .dims = tensor->dims, .shape = {tensor->shape[0], tensor->shape[1]}, .count = tensor->count};
-        memcpy(listed->name, tensor->name, sizeof listed->name);
-    }
+    MST_CHECK(m->pieces != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %zu pieces", most);
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
         for (size_t i = 0; i < m->tensor_count; i++) {
             for (int rank = 0; rank < s->size; rank++) {
                 ckpt_piece piece;
                 if (!ckpt_piece_of_rank(s->layout, s->order[i], rank, s->size, &piece)) continue;
-                m->pieces[m->piece_count++] =
-                    (mst_manifest_piece){.kind = (mst_tensor_kind)kind,
-                                         .tensor = i,
-                                         .shard = shard_of[rank],
-                                         .first = piece.first,
-                                         .count = piece.count,
-                                         .offset = record_of[rank]->offsets[taken[rank]++]};
+                /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): fill_shards has set it for every rank
+                 */
+                const uint64_t offset = *writers[rank].offsets++;
+                m->pieces[m->piece_count++] = (mst_manifest_piece){.kind = (mst_tensor_kind)kind,
+                                                                   .tensor = i,
+                                                                   .shard = writers[rank].shard,
+                                                                   .first = piece.first,
+                                                                   .count = piece.count,
+                                                                   .offset = offset};
             }
         }
     }
 done:
-    free(taken);
     return status;
 }
 
 static mst_status fill_manifest(save *s) {
     mst_status status = MST_OK;
     mst_manifest *m = &s->manifest;
-    size_t *shard_of = calloc((size_t)s->size, sizeof *shard_of);
-    const ckpt_record **record_of = calloc((size_t)s->size, sizeof *record_of);
-    MST_CHECK(shard_of != NULL && record_of != NULL, MST_ENOMEM,
-              "checkpoint: no memory for a list of %d files", s->size);
+    writer *writers = calloc((size_t)s->size, sizeof *writers);
+    MST_CHECK(writers != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %d ranks", s->size);
     m->meta = *s->meta; /* strings are the caller's: taken out again before the manifest is cleared */
     memcpy(m->kinds, s->sums.kinds, sizeof m->kinds);
     m->state = s->sums.state;
     m->digests = (mst_manifest_file){.name = "digests.bin", .bytes = s->sums.bytes, .digest = s->sums.file};
-    MST_TRY(fill_shards(s, shard_of, record_of));
-    MST_TRY(fill_pieces(s, shard_of, record_of));
+    MST_TRY(fill_shards(s, writers));
+    MST_TRY(fill_tensors(s));
+    MST_TRY(fill_pieces(s, writers));
 done:
-    free(record_of);
-    free(shard_of);
+    free(writers);
     return status;
 }
 
@@ -282,7 +293,7 @@ done:
 
 static mst_status run_protocol(save *s, const char *folder) {
     mst_status status = MST_OK;
-    char there = 0;
+    bool there = false;
     MST_TRY(mst_comm_agree(s->comm, hash_memory(s)));
     MST_TRY(mst_comm_agree(s->comm, make_folder(s, folder)));
     MST_TRY(ckpt_sums_gather(s->comm, s->layout, s->order, &s->pieces, s->meta,

@@ -127,8 +127,7 @@ enum { MST_FILE_NAME_MAX = 128 };
 typedef struct mst_manifest_file {
     char name[MST_FILE_NAME_MAX];
     uint64_t bytes;
-    mst_digest
-        digest; /* of the whole file; of a shard file: of the bytes that no piece covers, in their order */
+    mst_digest digest; /* of the whole file; of a shard: of the bytes that no piece covers, in their order */
 } mst_manifest_file;
 
 typedef struct mst_manifest_tensor {
@@ -147,8 +146,7 @@ typedef struct mst_manifest_piece {
     uint64_t offset;       /* bytes from the start of the file */
 } mst_manifest_piece;
 
-/* What manifest.json says. After reading everything is in bounds, and the pieces cover each tensor exactly
- * once. */
+/* What manifest.json says. After reading all is in bounds, and the pieces cover each tensor exactly once. */
 typedef struct mst_manifest {
     mst_checkpoint_meta meta;
     mst_digest kinds[MST_KIND_COUNT]; /* digest of each kind; kinds[0] is `weights` */
@@ -161,8 +159,7 @@ typedef struct mst_manifest {
     uint64_t blocks;            /* of one kind */
     mst_manifest_piece *pieces; /* by kind, then tensor, then first element */
     size_t piece_count;
-    size_t *first_piece; /* [MST_KIND_COUNT * tensor_count + 1] of kind k and tensor t: first_piece[k *
-                            tensor_count + t] */
+    size_t *first_piece; /* [MST_KIND_COUNT * tensor_count + 1] at [kind * tensor_count + tensor] */
     size_t *by_place;    /* [piece_count] pieces by shard, then offset; they do not overlap */
 } mst_manifest;
 
