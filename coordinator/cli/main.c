@@ -11,9 +11,9 @@ static const cli_command *const commands[] = {
     CLI_COMMANDS(CLI_ADDRESS)
 #undef CLI_ADDRESS
 };
-#define CLI_COUNT(command) +1
-enum { COMMANDS = 0 CLI_COMMANDS(CLI_COUNT) };
-#undef CLI_COUNT
+#define CLI_NUMBER(command) number_of_##command,
+enum { CLI_COMMANDS(CLI_NUMBER) COMMANDS };
+#undef CLI_NUMBER
 
 /* How many of the words name this command: 0 if they do not, else 1 or 2. */
 static int words_named(const cli_command *command, int count, char *const *words) {

@@ -16,8 +16,7 @@ typedef enum config_kind {
 } config_kind;
 
 typedef struct config_key {
-    const char *path; /* "model.d_model" */
-    config_kind kind;
+    const char *path;    /* "model.d_model" */
     size_t offset, size; /* of the member of mst_config */
 
     uint64_t low, high;         /* WHOLE: both allowed */
@@ -28,6 +27,7 @@ typedef struct config_key {
     const char *example;        /* a value for --help-config where there is no fallback */
     const char *unit;           /* or NULL */
     const char *meaning;
+    config_kind kind;
     bool low_excluded, high_excluded; /* REAL: the bound itself is not allowed */
     bool fixed; /* part of what defines the run's bits: may not change once it has begun */
 } config_key;

@@ -341,7 +341,7 @@ mst_status mst_run_train(mst_comm *comm, const mst_train_options *options) {
     mst_status status = MST_OK;
     char message[2048]; /* the first error wins: leaving may meet others */
     training t = {.comm = comm, .first = mst_comm_rank(comm) == 0, .begun = now(), .saved_step = UINT64_MAX};
-    stop_watch();
+    stop_watch(t.first);
     if (t.first) status = mst_progress_begin(stderr, &t.progress);
     MST_TRY(mst_comm_agree(comm, status));
     MST_TRY(begin(&t, options));

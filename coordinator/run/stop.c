@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <stddef.h>
+#include <unistd.h>
 
 static const struct {
     int number;
@@ -10,6 +11,7 @@ static const struct {
 enum { WATCHED = sizeof watched / sizeof *watched };
 
 static volatile sig_atomic_t request; /* number of the first signal that came; 0: none */
+static volatile sig_atomic_t speaks;
 static struct sigaction before[WATCHED];
 
 static void on_signal(int number) {
@@ -20,10 +22,14 @@ static void on_signal(int number) {
         return;
     }
     if (request == 0) request = number;
+    /* A step can take minutes: the person at the terminal should know that the key was heard. write() is safe here. */
+    static const char heard[] = "\nfinishing the step, then saving a checkpoint; Ctrl-C again stops at once\n";
+    if (number == SIGINT && speaks && write(STDERR_FILENO, heard, sizeof heard - 1) < 0) speaks = 0;
 }
 
-void stop_watch(void) {
+void stop_watch(bool speak) {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    speaks = speak && isatty(STDERR_FILENO);
     sigemptyset(&action.sa_mask);
     request = 0;
     for (size_t i = 0; i < WATCHED; i++) sigaction(watched[i].number, &action, &before[i]);

@@ -5,8 +5,9 @@
 
 #include <stdbool.h>
 
-/** Installs the handlers, and forgets earlier requests. Not collective. */
-void stop_watch(void);
+/** Installs the handlers, and forgets earlier requests. Not collective.
+ * @param speak answers the first Ctrl-C with a line on stderr, where that is a terminal */
+void stop_watch(bool speak);
 /** Puts back the handlers that stood before stop_watch. */
 void stop_unwatch(void);
 /** A stop was requested on this rank. */

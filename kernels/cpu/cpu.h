@@ -77,7 +77,9 @@ MST_INLINE float fma_f32(float a, float b, float c) {
 #endif
 }
 
-/* Lanes of a sum: element i of a row goes to lane i % MST_LANES, in order of i. */
+/* Lanes of a sum: element i of a row goes to lane i % MST_LANES, in order of i. With 64 an AVX-512 sum has
+ * four chains, which hide its latency; and clang keeps the lanes in registers only if it does not unroll the
+ * loop over them. */
 enum { MST_LANES = 64 };
 
 /** The sum of all lanes as a balanced tree. Overwrites them. */

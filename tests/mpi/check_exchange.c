@@ -1,6 +1,7 @@
 /*
- * The exchange against the definition: every transport, wire, and shape of the sum gives the bits that one rank gets by
- * adding all microbatches as docs/ordered-sum.md says. Run it on any number of ranks: check_exchange cpu|ref
+ * The exchange against the definition: every transport, wire, and shape of the sum gives the bits that one
+ * rank gets by adding all microbatches as docs/ordered-sum.md says. Run it on any number of ranks:
+ * check_exchange cpu|ref
  */
 #include "muster/exchange.h"
 #include "muster/random.h"
@@ -29,8 +30,8 @@ static void make_layout(job *j) {
 
 /* ---- gradients, and the definition ---- */
 
-/* Of magnitudes 2^-40 to 2^23 and both signs, so that every order of additions gives other bits; some zeros of either sign,
- * and some that overflow when they meet. */
+/* Of magnitudes 2^-40 to 2^23 and both signs, so that every order of additions gives other bits; some zeros
+ * of either sign, and some that overflow when they meet. */
 static float gradient(size_t step, size_t microbatch, size_t element) {
     uint64_t x = (step * 4099 + microbatch) * 0x9e3779b97f4a7c15u + element * 0xc2b2ae3d27d4eb4fu;
     x ^= x >> 29, x *= 0xbf58476d1ce4e5b9u, x ^= x >> 32;
@@ -45,10 +46,13 @@ static float gradient(size_t step, size_t microbatch, size_t element) {
     return value;
 }
 
-static float round_to(mst_dtype wire, float x) { return wire == MST_BF16 ? mst_bf16_to_f32(mst_bf16_from_f32(x)) : x; }
+static float round_to(mst_dtype wire, float x) {
+    return wire == MST_BF16 ? mst_bf16_to_f32(mst_bf16_from_f32(x)) : x;
+}
 
 /* The sum of `lanes` lanes of a round from `first` on, by the definition: recursion halves them. */
-static float tree(const mst_sum_shape *shape, size_t step, size_t round, size_t first, size_t lanes, size_t element) {
+static float tree(const mst_sum_shape *shape, size_t step, size_t round, size_t first, size_t lanes,
+                  size_t element) {
     if (lanes == 1) {
         float lane = 0;
         for (size_t j = 0; j < shape->leaf; j++)
@@ -62,7 +66,8 @@ static float tree(const mst_sum_shape *shape, size_t step, size_t round, size_t 
 
 static float expected(const mst_sum_shape *shape, size_t step, size_t element) {
     float sum = tree(shape, step, 0, 0, shape->lanes, element);
-    for (size_t round = 1; round < shape->rounds; round++) sum += tree(shape, step, round, 0, shape->lanes, element);
+    for (size_t round = 1; round < shape->rounds; round++)
+        sum += tree(shape, step, round, 0, shape->lanes, element);
     return sum;
 }
 
@@ -72,7 +77,8 @@ static void add_microbatch(const job *j, size_t step, size_t microbatch, void **
     for (size_t u = 0; u < UNITS; u++) {
         float *sum = gradients[u];
         size_t first = j->units[u].first_block * MST_BLOCK;
-        for (size_t i = 0; i < unit_blocks[u] * MST_BLOCK; i++) sum[i] += gradient(step, microbatch, first + i);
+        for (size_t i = 0; i < unit_blocks[u] * MST_BLOCK; i++)
+            sum[i] += gradient(step, microbatch, first + i);
     }
 }
 
@@ -91,7 +97,8 @@ static void run_step(const job *j, mst_exchange *x, const mst_sum_shape *shape, 
     }
 }
 
-/* All elements as one array, as the definition has them. The norm's order inside a block is the kernel's own. */
+/* All elements as one array, as the definition has them. The norm's order inside a block is the kernel's own.
+ */
 static void expect_all(const job *j, const mst_sum_shape *shape, size_t step, float *sum, double *norm2) {
     double block_norm2[BLOCKS];
     uint8_t level = 0;
@@ -116,8 +123,10 @@ static void check_sum(const job *j, mst_exchange *x, const mst_sum_shape *shape,
     for (size_t u = 0; u < UNITS; u++) {
         size_t first, blocks;
         mst_shard_range(&j->units[u], j->rank, j->size, &first, &blocks);
-        const float *mine = mst_exchange_gradient(x, u), *right = sum + (j->units[u].first_block + first) * MST_BLOCK;
-        for (size_t i = 0; i < blocks * MST_BLOCK; i++) wrong += memcmp(&mine[i], &right[i], sizeof *mine) != 0;
+        const float *mine = mst_exchange_gradient(x, u),
+                    *right = sum + (j->units[u].first_block + first) * MST_BLOCK;
+        for (size_t i = 0; i < blocks * MST_BLOCK; i++)
+            wrong += memcmp(&mine[i], &right[i], sizeof *mine) != 0;
     }
     free(sum);
     CHECK(wrong == 0, "%zu elements differ", wrong);
@@ -125,7 +134,9 @@ static void check_sum(const job *j, mst_exchange *x, const mst_sum_shape *shape,
     CHECK(memcmp(&norm2, &want, sizeof want) == 0, "norm2 %a, expected %a", norm2, want);
 }
 
-static uint16_t published(size_t step, size_t element) { return (uint16_t)(element * 40503u + step * 257u + 1); }
+static uint16_t published(size_t step, size_t element) {
+    return (uint16_t)(element * 40503u + step * 257u + 1);
+}
 
 static void check_publish(const job *j, mst_exchange *x, mst_dtype dtype, size_t step) {
     size_t wrong = 0, words = mst_dtype_size(dtype) / sizeof(uint16_t);
@@ -139,7 +150,8 @@ static void check_publish(const job *j, mst_exchange *x, mst_dtype dtype, size_t
     CHECK_OK(mst_exchange_publish(x));
     for (size_t u = 0; u < UNITS; u++) {
         const uint16_t *weights = mst_exchange_weights(x, u);
-        for (size_t i = 0; i < unit_blocks[u] * MST_BLOCK * words; i++) wrong += weights[i] != published(step, i + u);
+        for (size_t i = 0; i < unit_blocks[u] * MST_BLOCK * words; i++)
+            wrong += weights[i] != published(step, i + u);
     }
     CHECK(wrong == 0, "%zu halves of published weights differ", wrong);
     CHECK_OK(mst_comm_barrier(j->comm)); /* a training step has the sum between reading and writing weights */
@@ -156,15 +168,16 @@ static void check_case(const job *j, mst_transport transport, const mst_sum_shap
         check_publish(j, x, weights, step);
     }
     if (j->rank == 0 || test_failures > failed)
-        printf("rank %d of %d: %s, wire %s, leaf %zu, lanes %zu, rounds %zu: %s, %zu bytes\n", j->rank, j->size,
-               mst_exchange_transport(x), mst_dtype_name(shape->wire), shape->leaf, shape->lanes, shape->rounds,
-               test_failures > failed ? "FAILED" : "same bits", mst_exchange_bytes(x));
+        printf("rank %d of %d: %s, wire %s, leaf %zu, lanes %zu, rounds %zu: %s, %zu bytes\n", j->rank,
+               j->size, mst_exchange_transport(x), mst_dtype_name(shape->wire), shape->leaf, shape->lanes,
+               shape->rounds, test_failures > failed ? "FAILED" : "same bits", mst_exchange_bytes(x));
     mst_exchange_destroy(&x);
 }
 
 /* ---- failures ---- */
 
-/* A rank that fails in the middle of a round: all get its message, none waits for ever, and the exchange can be freed. */
+/* A rank that fails in the middle of a round: all get its message, none waits for ever, and the exchange can
+ * be freed. */
 static void check_failure(const job *j, mst_transport transport) {
     mst_sum_shape shape = {.leaf = 1, .lanes = 8, .rounds = 1, .wire = MST_F32};
     mst_exchange *x = NULL;
@@ -188,15 +201,17 @@ static void check_failure(const job *j, mst_transport transport) {
 static void check_refusals(const job *j) {
     mst_exchange *x = NULL;
     mst_sum_shape shape = {.leaf = 1, .lanes = 6, .rounds = 1, .wire = MST_F32};
-    CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, MST_F32, &j->layout, j->queue, &j->kernels, &x),
+    CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, MST_F32, &j->layout, j->queue,
+                                     &j->kernels, &x),
                  MST_EINVAL);
     CHECK(x == NULL, "an exchange was made");
     shape.lanes = 8;
     if (j->size > 1)
-        CHECK_STATUS(
-            mst_exchange_create(j->comm, MST_TRANSPORT_SELF, &shape, MST_F32, &j->layout, j->queue, &j->kernels, &x),
-            MST_ECONFIG);
-    CHECK_OK(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, MST_F32, &j->layout, j->queue, &j->kernels, &x));
+        CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_SELF, &shape, MST_F32, &j->layout, j->queue,
+                                         &j->kernels, &x),
+                     MST_ECONFIG);
+    CHECK_OK(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, MST_F32, &j->layout, j->queue,
+                                 &j->kernels, &x));
     void *gradients[UNITS];
     CHECK_STATUS(mst_exchange_begin_lane(x, 0, 8, gradients), MST_EINVAL);
     CHECK_STATUS(mst_exchange_unit_done(x, 0), MST_EINVAL);
@@ -205,8 +220,9 @@ static void check_refusals(const job *j) {
 
 int main(int argc, char **argv) {
     static const mst_sum_shape shapes[] = {
-        {.leaf = 1, .lanes = 1, .rounds = 1}, {.leaf = 2, .lanes = 1, .rounds = 3}, {.leaf = 1, .lanes = 2, .rounds = 2},
-        {.leaf = 1, .lanes = 4, .rounds = 1}, {.leaf = 3, .lanes = 8, .rounds = 2}, {.leaf = 1, .lanes = 16, .rounds = 1},
+        {.leaf = 1, .lanes = 1, .rounds = 1}, {.leaf = 2, .lanes = 1, .rounds = 3},
+        {.leaf = 1, .lanes = 2, .rounds = 2}, {.leaf = 1, .lanes = 4, .rounds = 1},
+        {.leaf = 3, .lanes = 8, .rounds = 2}, {.leaf = 1, .lanes = 16, .rounds = 1},
     };
     job j = {0};
     mst_device device = argc > 1 && strcmp(argv[1], "ref") == 0 ? MST_DEVICE_REF : MST_DEVICE_CPU;

@@ -1,10 +1,8 @@
 /*
- * A job for the watchdog to guard: check_watchdog SECONDS FOLDER MODE. Each rank makes FOLDER/ready.RANK and then takes steps
- * until it is killed, or does what MODE says:
- *   loop      steps for ever (watchdog.sh kills or stops a rank)
- *   peace     takes steps for longer than SECONDS and ends well, each rank at its own time
- *   spin      rank 2 works for ever without progress
- *   deadlock  rank 1 waits for a message that nobody sends
+ * A job for the watchdog to guard: check_watchdog SECONDS FOLDER MODE. Each rank makes FOLDER/ready.RANK and
+ * then takes steps until it is killed, or does what MODE says: loop      steps for ever (watchdog.sh kills or
+ * stops a rank) peace     takes steps for longer than SECONDS and ends well, each rank at its own time spin
+ * rank 2 works for ever without progress deadlock  rank 1 waits for a message that nobody sends
  */
 #include <mpi.h>
 #include <signal.h>
@@ -15,12 +13,15 @@
 #include "test.h"
 
 static void nap(double seconds) {
-    struct timespec time = {.tv_sec = (time_t)seconds, .tv_nsec = (long)(1e9 * (seconds - (double)(time_t)seconds))};
+    struct timespec time = {.tv_sec = (time_t)seconds,
+                            .tv_nsec = (long)(1e9 * (seconds - (double)(time_t)seconds))};
     nanosleep(&time, NULL);
 }
 
 /* A training run takes SIGTERM for "finish the step", so mpirun cannot end it by that. */
-static void ignore(int number) { (void)number; }
+static void ignore(int number) {
+    (void)number;
+}
 
 static void make_ready_file(const char *folder, int rank) {
     char path[4096];
@@ -46,11 +47,13 @@ int main(int argc, char **argv) {
     for (uint64_t step = 0; step < last && test_failures == 0; step++) {
         mst_watchdog_progress(watchdog, "work", step);
         nap(0.02);
-        for (volatile uint64_t turns = 0; rank == 2 && step == 20 && strcmp(mode, "spin") == 0;) turns = turns + 1;
+        for (volatile uint64_t turns = 0; rank == 2 && step == 20 && strcmp(mode, "spin") == 0;)
+            turns = turns + 1;
         mst_watchdog_waiting(watchdog, "sum", step);
         if (rank == 1 && step == 20 && strcmp(mode, "deadlock") == 0) {
             int never;
-            MPI_Recv(&never, 1, MPI_INT, 0, 99, *(const MPI_Comm *)mst_comm_mpi(comm, false), MPI_STATUS_IGNORE);
+            MPI_Recv(&never, 1, MPI_INT, 0, 99, *(const MPI_Comm *)mst_comm_mpi(comm, false),
+                     MPI_STATUS_IGNORE);
         }
         CHECK_OK(mst_comm_barrier(comm));
     }

@@ -4,4 +4,16 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cp "$1" "$2/watchdog.sh" "$folder"
-"$2/slurm-lab/lab.sh" "$folder" ./watchdog.sh "/lab/${1##*/}" srun --mpi=pmix -n4 -N4
+cat >"$folder/inside.sh" <<'INSIDE'
+export OMPI_MCA_mpi_yield_when_idle=1 # four nodes share this machine's cores
+failed=0
+# Without PMIx each task would take itself for the whole job: they must refuse.
+if srun --mpi=none -n2 -N2 "$1" 3 /lab peace >none.out 2>none.err || ! grep -q 'srun --mpi=pmix' none.err; then
+    echo "failed: srun --mpi=none was not refused:"
+    cat none.out none.err
+    failed=1
+fi
+./watchdog.sh "$1" srun --mpi=pmix -n4 -N4 || failed=1
+exit $failed
+INSIDE
+"$2/slurm-lab/lab.sh" "$folder" salloc -Q -n4 -N4 bash inside.sh "/lab/${1##*/}"

@@ -328,7 +328,7 @@ static void count_change(void *context, const char *key, const char *before, con
 }
 
 static void test_compare(void) {
-    static const char *const sets[] = {"optimizer.beta1=0.8", "device.threads=2", "batch.transport=mpi"};
+    static const char *const sets[] = {"optimizer.beta1=0.8", "device.threads=2", "batch.micro=3"};
     mst_config a, b;
     char *errors_a, *errors_b, changes[400] = "";
     CHECK_OK(parse(minimal, NULL, 0, &a, &errors_a));
@@ -336,9 +336,8 @@ static void test_compare(void) {
     CHECK_OK(mst_config_compare(&a, &a, count_change, changes));
     CHECK(*changes == '\0', "%s", changes);
     CHECK_OK(mst_config_compare(&a, &b, count_change, changes));
-    CHECK(strcmp(changes, "batch.transport auto->mpi 0;optimizer.beta1 0.9->0.8 1;device.threads 0->2 0;") ==
-              0,
-          "%s", changes);
+    CHECK(strcmp(changes, "batch.micro 4->3 1;optimizer.beta1 0.9->0.8 0;device.threads 0->2 0;") == 0, "%s",
+          changes);
     mst_config_clear(&a);
     mst_config_clear(&b);
     free(errors_a);

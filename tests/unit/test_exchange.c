@@ -12,8 +12,10 @@ typedef struct subtree {
 static subtree add(subtree left, subtree right) {
     CHECK(left.full && right.full, "an empty slot is added");
     CHECK(left.level == right.level, "levels %zu and %zu are added", left.level, right.level);
-    CHECK(left.first % ((size_t)2 << left.level) == 0, "subtree at %zu, level %zu, is no left child", left.first, left.level);
-    CHECK(right.first == left.first + ((size_t)1 << left.level), "%zu and %zu are no siblings", left.first, right.first);
+    CHECK(left.first % ((size_t)2 << left.level) == 0, "subtree at %zu, level %zu, is no left child",
+          left.first, left.level);
+    CHECK(right.first == left.first + ((size_t)1 << left.level), "%zu and %zu are no siblings", left.first,
+          right.first);
     return (subtree){.first = left.first, .level = left.level + 1, .full = true};
 }
 
@@ -23,7 +25,8 @@ static subtree combine(const mst_lane_plan *lane, subtree *slot) {
     size_t depth = 0;
     for (size_t i = 0; i < lane->sources; i++) {
         stack[depth] = slot[lane->source[i]];
-        CHECK(stack[depth].level == lane->level[i], "source of level %zu is said to have %d", stack[depth].level, lane->level[i]);
+        CHECK(stack[depth].level == lane->level[i], "source of level %zu is said to have %d",
+              stack[depth].level, lane->level[i]);
         slot[lane->source[i]].full = false;
         for (depth++; depth > 1 && stack[depth - 1].level == stack[depth - 2].level; depth--)
             stack[depth - 2] = add(stack[depth - 2], stack[depth - 1]);
@@ -32,7 +35,8 @@ static subtree combine(const mst_lane_plan *lane, subtree *slot) {
     return stack[0];
 }
 
-/* Follows one rank's plan: every sum must be a node of the tree, and every piece must come out in its slot. */
+/* Follows one rank's plan: every sum must be a node of the tree, and every piece must come out in its slot.
+ */
 static void follow(const mst_sum_plan *plan, int rank) {
     subtree slot[3 * MST_LEVELS_MAX] = {{0}};
     size_t pieces = 0;
@@ -45,9 +49,10 @@ static void follow(const mst_sum_plan *plan, int rank) {
         if (lane->piece == MST_NO_PIECE) continue;
         const mst_piece *piece = &plan->pieces[plan->first_piece + (size_t)lane->piece];
         subtree sum = slot[piece->slot];
-        CHECK(piece->rank == rank && (size_t)lane->piece == pieces, "piece %d of rank %d", lane->piece, piece->rank);
-        CHECK(sum.full && sum.first == piece->first_lane && sum.level == piece->level, "piece %d is another subtree",
-              lane->piece);
+        CHECK(piece->rank == rank && (size_t)lane->piece == pieces, "piece %d of rank %d", lane->piece,
+              piece->rank);
+        CHECK(sum.full && sum.first == piece->first_lane && sum.level == piece->level,
+              "piece %d is another subtree", lane->piece);
         pieces++;
     }
     CHECK(pieces == plan->own_pieces, "%zu pieces of %zu", pieces, plan->own_pieces);
@@ -64,22 +69,27 @@ static void check_plan(size_t lanes, int size) {
     for (int rank = 0; rank < size; rank++) {
         mst_sum_plan plan;
         CHECK_OK(mst_sum_plan_init(lanes, rank, size, &plan));
-        CHECK(plan.first_lane == lane_after || plan.lane_count == 0, "rank %d begins at lane %zu", rank, plan.first_lane);
+        CHECK(plan.first_lane == lane_after || plan.lane_count == 0, "rank %d begins at lane %zu", rank,
+              plan.first_lane);
         lane_after += plan.lane_count;
         follow(&plan, rank);
         size_t next = 0;
         for (size_t i = 0; i < plan.piece_count; i++) {
-            CHECK(plan.pieces[i].first_lane == next, "piece %zu begins at lane %zu", i, plan.pieces[i].first_lane);
+            CHECK(plan.pieces[i].first_lane == next, "piece %zu begins at lane %zu", i,
+                  plan.pieces[i].first_lane);
             next += (size_t)1 << plan.pieces[i].level;
         }
         CHECK(next == lanes, "pieces cover %zu of %zu lanes", next, lanes);
         /* The formula of docs/ordered-sum.md. */
         size_t most = plan.lane_count ? log2_of(plan.lane_count) + plan.own_pieces : 0;
-        CHECK(plan.slots <= most, "rank %d of %d, %zu lanes: %zu slots, at most %zu", rank, size, lanes, plan.slots, most);
+        CHECK(plan.slots <= most, "rank %d of %d, %zu lanes: %zu slots, at most %zu", rank, size, lanes,
+              plan.slots, most);
         if (plan.own_pieces == 1)
-            CHECK(plan.slots == log2_of(plan.lane_count) + 1, "%zu slots for %zu lanes", plan.slots, plan.lane_count);
+            CHECK(plan.slots == log2_of(plan.lane_count) + 1, "%zu slots for %zu lanes", plan.slots,
+                  plan.lane_count);
         if (plan.slots > slots_max) slots_max = plan.slots;
-        if (rank == size - 1) CHECK(slots_max == plan.slots_max, "slots_max %zu, saw %zu", plan.slots_max, slots_max);
+        if (rank == size - 1)
+            CHECK(slots_max == plan.slots_max, "slots_max %zu, saw %zu", plan.slots_max, slots_max);
         mst_sum_plan_clear(&plan);
     }
     CHECK(lane_after == lanes, "ranks have %zu of %zu lanes", lane_after, lanes);
@@ -95,9 +105,11 @@ static void check_lanes_of(void) {
     CHECK(first == 2 && count == 0, "rank 4 of 5 has %zu lanes from %zu of 2", count, first);
 }
 
-static double tree(const mst_sum_shape *shape, const double *value, size_t round, size_t first, size_t lanes) {
+static double tree(const mst_sum_shape *shape, const double *value, size_t round, size_t first,
+                   size_t lanes) {
     if (lanes > 1)
-        return tree(shape, value, round, first, lanes / 2) + tree(shape, value, round, first + lanes / 2, lanes / 2);
+        return tree(shape, value, round, first, lanes / 2) +
+               tree(shape, value, round, first + lanes / 2, lanes / 2);
     double sum = 0;
     for (size_t j = 0; j < shape->leaf; j++) sum += value[mst_microbatch_index(shape, round, first, j)];
     return sum;

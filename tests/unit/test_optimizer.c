@@ -7,7 +7,8 @@
 
 static void check_rate(const mst_schedule *schedule, uint64_t step, double want) {
     double rate = mst_schedule_rate(schedule, step);
-    CHECK(rate == want, "kind %d, step %llu: rate %.17g, expected %.17g", schedule->kind, (unsigned long long)step, rate, want);
+    CHECK(rate == want, "kind %d, step %llu: rate %.17g, expected %.17g", schedule->kind,
+          (unsigned long long)step, rate, want);
 }
 
 static void check_schedules(void) {
@@ -20,7 +21,8 @@ static void check_schedules(void) {
         check_rate(&s, 110, kind == MST_SCHEDULE_CONSTANT ? 3e-4 : 3e-4 * 0.1);
         check_rate(&s, 1000000, mst_schedule_rate(&s, 110));
         for (uint64_t step = 10; step < 110; step++)
-            CHECK(mst_schedule_rate(&s, step + 1) <= mst_schedule_rate(&s, step), "kind %d rises at %d", kind, (int)step);
+            CHECK(mst_schedule_rate(&s, step + 1) <= mst_schedule_rate(&s, step), "kind %d rises at %d", kind,
+                  (int)step);
     }
     s.kind = MST_SCHEDULE_LINEAR;
     check_rate(&s, 60, 3e-4 * 0.5 + 3e-4 * 0.1 * 0.5);
@@ -37,7 +39,8 @@ static void check_schedules(void) {
     check_rate(&s, 75, 0.5);
 }
 
-/* cos^2 has a slope of at most pi / 2, so an argument off by 2^-53 and a few roundings stay within 8 * 2^-53. */
+/* cos^2 has a slope of at most pi / 2, so an argument off by 2^-53 and a few roundings stay within 8 * 2^-53.
+ */
 static void check_cosine(void) {
     const double pi = 0x1.921fb54442d18p1;
     mst_schedule s = {.kind = MST_SCHEDULE_COSINE, .peak = 1, .steps = 1000};
@@ -52,14 +55,16 @@ static void check_cosine(void) {
 enum { BLOCKS = 8, ELEMENTS = BLOCKS * MST_BLOCK, TENSORS = 3, STEPS = 3 };
 static const uint64_t seed = 7;
 
-/* One unit: a matrix of three and a half blocks, a vector without decay, a matrix of two blocks and one element. */
+/* One unit: a matrix of three and a half blocks, a vector without decay, a matrix of two blocks and one
+ * element. */
 static mst_tensor tensors[TENSORS] = {
     {.count = 3 * MST_BLOCK + 2048, .offset = 0, .decay = true},
     {.count = 100, .offset = 4 * MST_BLOCK, .decay = false},
     {.count = 2 * MST_BLOCK + 1, .offset = 5 * MST_BLOCK, .decay = true},
 };
 static mst_unit unit = {.tensors = TENSORS, .blocks = BLOCKS};
-static const mst_layout layout = {.tensors = tensors, .tensor_count = TENSORS, .units = &unit, .unit_count = 1, .blocks = BLOCKS};
+static const mst_layout layout = {
+    .tensors = tensors, .tensor_count = TENSORS, .units = &unit, .unit_count = 1, .blocks = BLOCKS};
 static const mst_optimizer_config config = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
 
 static bool is_padding(size_t element, bool *decay_out) {
@@ -120,18 +125,22 @@ static void check_device(mst_device device) {
     CHECK_OK(mst_queue_create(2, &queue));
     train(&kernels, queue, 1, alone, weights);
     for (size_t i = 0; i < ELEMENTS; i++) {
-        /* Each step: |x| <= 1.1, about ten fp32 roundings of the update (at most 1e-2 each) and three of x. */
+        /* Each step: |x| <= 1.1, about ten fp32 roundings of the update (at most 1e-2 each) and three of x.
+         */
         double want = expected(i), bound = STEPS * (3 * 1.1 + 10 * 1e-2) * 0x1p-24;
-        CHECK(fabs((double)alone[i] - want) <= bound, "element %zu: %.9g, expected %.9g", i, (double)alone[i], want);
+        CHECK(fabs((double)alone[i] - want) <= bound, "element %zu: %.9g, expected %.9g", i, (double)alone[i],
+              want);
         bool decay;
-        if (is_padding(i, &decay)) CHECK(alone[i] == 0 && weights[i] == 0, "padding %zu is %g", i, (double)alone[i]);
+        if (is_padding(i, &decay))
+            CHECK(alone[i] == 0 && weights[i] == 0, "padding %zu is %g", i, (double)alone[i]);
         CHECK(weights[i] == mst_bf16_from_f32(alone[i]), "weight %zu is not its rounded master", i);
     }
     for (int size = 2; size <= 9; size++) {
         memset(weights_dealt, 0, sizeof weights_dealt);
         train(&kernels, queue, size, dealt, weights_dealt);
         CHECK(memcmp(alone, dealt, sizeof alone) == 0, "%s: masters differ on %d ranks", kernels.name, size);
-        CHECK(memcmp(weights, weights_dealt, sizeof weights) == 0, "%s: weights differ on %d ranks", kernels.name, size);
+        CHECK(memcmp(weights, weights_dealt, sizeof weights) == 0, "%s: weights differ on %d ranks",
+              kernels.name, size);
     }
     mst_queue_destroy(&queue);
 }

@@ -216,8 +216,7 @@ static mst_status fill_pieces(save *s, writer *writers) {
             for (int rank = 0; rank < s->size; rank++) {
                 ckpt_piece piece;
                 if (!ckpt_piece_of_rank(s->layout, s->order[i], rank, s->size, &piece)) continue;
-                /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): fill_shards has set it for every rank
-                 */
+                /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): fill_shards has set it */
                 const uint64_t offset = *writers[rank].offsets++;
                 m->pieces[m->piece_count++] = (mst_manifest_piece){.kind = (mst_tensor_kind)kind,
                                                                    .tensor = i,

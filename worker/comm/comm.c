@@ -59,10 +59,12 @@ static mst_status init_mpi(mst_comm *comm) {
         mst_launch_yield();
         MST_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided));
         comm->finalizes = true;
+        mst_launch_settle();
     }
     comm->mpi = true;
     MST_CHECK(provided >= MPI_THREAD_MULTIPLE, MST_EMPI,
-              "starting MPI: it offers thread level %d, but MPI_THREAD_MULTIPLE (%d) is needed; use an MPI that was "
+              "starting MPI: it offers thread level %d, but MPI_THREAD_MULTIPLE (%d) is needed; use an MPI "
+              "that was "
               "built with it",
               provided, MPI_THREAD_MULTIPLE);
 done:
@@ -107,8 +109,12 @@ done:
     return status;
 }
 
-mst_status mst_comm_create(mst_comm **comm_out) { return create(true, comm_out); }
-mst_status mst_comm_create_alone(mst_comm **comm_out) { return create(false, comm_out); }
+mst_status mst_comm_create(mst_comm **comm_out) {
+    return create(true, comm_out);
+}
+mst_status mst_comm_create_alone(mst_comm **comm_out) {
+    return create(false, comm_out);
+}
 
 void mst_comm_destroy(mst_comm **comm_pointer) {
     mst_comm *comm = *comm_pointer;
@@ -125,11 +131,21 @@ void mst_comm_destroy(mst_comm **comm_pointer) {
 
 /* ---- who is who ---- */
 
-int mst_comm_rank(const mst_comm *comm) { return comm->rank; }
-int mst_comm_size(const mst_comm *comm) { return comm->size; }
-int mst_comm_node_size(const mst_comm *comm) { return comm->node_size; }
-int mst_comm_node_rank(const mst_comm *comm) { return comm->node_rank; }
-const char *mst_comm_host(const mst_comm *comm, int rank) { return comm->host[rank]; }
+int mst_comm_rank(const mst_comm *comm) {
+    return comm->rank;
+}
+int mst_comm_size(const mst_comm *comm) {
+    return comm->size;
+}
+int mst_comm_node_size(const mst_comm *comm) {
+    return comm->node_size;
+}
+int mst_comm_node_rank(const mst_comm *comm) {
+    return comm->node_rank;
+}
+const char *mst_comm_host(const mst_comm *comm, int rank) {
+    return comm->host[rank];
+}
 
 const void *mst_comm_mpi(const mst_comm *comm, bool shared) {
     if (!comm->mpi) return NULL;
@@ -177,7 +193,9 @@ done:
 
 /* ---- moving bytes ---- */
 
-static int chunk_of(size_t bytes) { return bytes < CHUNK ? (int)bytes : CHUNK; }
+static int chunk_of(size_t bytes) {
+    return bytes < CHUNK ? (int)bytes : CHUNK;
+}
 
 mst_status mst_comm_broadcast(mst_comm *comm, int root, void *data, size_t bytes) {
     mst_status status = MST_OK;
@@ -231,7 +249,8 @@ mst_status mst_comm_allgather(mst_comm *comm, const void *mine, const size_t *by
     count = malloc(2 * size * sizeof *count);
     MST_CHECK(count, MST_ENOMEM, "gathering from %zu ranks: no memory for their counts", size);
     if (int_pieces(comm, bytes_of, count, count + size))
-        MST_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all_out, count, count + size, MPI_BYTE, comm->all));
+        MST_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all_out, count, count + size, MPI_BYTE,
+                               comm->all));
     else
         MST_TRY(allgather_large(comm, bytes_of, all_out));
 done:

@@ -67,6 +67,7 @@ void mst_cancel_step(void) {
     pid_t pid;
     if (posix_spawn_file_actions_init(&files) != 0) return;
     for (int fd = 0; fd < 3; fd++) posix_spawn_file_actions_addopen(&files, fd, "/dev/null", O_RDWR, 0);
-    posix_spawnp(&pid, program, &files, NULL, arguments, environ); /* without scancel the other means remain */
+    posix_spawnp(&pid, program, &files, NULL, arguments,
+                 environ); /* without scancel the other means remain */
     posix_spawn_file_actions_destroy(&files);
 }

@@ -17,14 +17,15 @@
 enum {
     ADDRESS_MAX = 16,
     TOKEN_BYTES = 16,
-    PENDING_MAX = 128,  /* strangers and ranks that have not said who they are yet */
-    OPEN_SECONDS = 30,  /* for all connections together */
-    TRY_SECONDS = 3,    /* for one address */
+    PENDING_MAX = 128, /* strangers and ranks that have not said who they are yet */
+    OPEN_SECONDS = 30, /* for all connections together */
+    TRY_SECONDS = 3,   /* for one address */
 };
 
 /* What rank 0 tells the others over MPI. */
 typedef struct invitation {
-    unsigned char token[TOKEN_BYTES], answer[TOKEN_BYTES]; /* proofs of the one that calls and of the one that answers */
+    unsigned char token[TOKEN_BYTES],
+        answer[TOKEN_BYTES]; /* proofs of the one that calls and of the one that answers */
     struct sockaddr_storage address[ADDRESS_MAX];
     int count;
 } invitation;
@@ -71,7 +72,8 @@ void mst_link_send(mst_link *link, const mst_beat *beat) {
 mst_link_event mst_link_receive(mst_link *link, mst_beat *beat_out) {
     if (link->fd < 0) return MST_LINK_NOTHING;
     while (link->in_count < sizeof link->in) {
-        ssize_t got = recv(link->fd, link->in + link->in_count, sizeof link->in - link->in_count, MSG_DONTWAIT);
+        ssize_t got =
+            recv(link->fd, link->in + link->in_count, sizeof link->in - link->in_count, MSG_DONTWAIT);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return MST_LINK_NOTHING;
         if (got <= 0) return MST_LINK_CLOSED;
@@ -101,7 +103,8 @@ static void set_port(struct sockaddr_storage *address, in_port_t port) {
         ((struct sockaddr_in *)(void *)address)->sin_port = port;
 }
 
-/* A socket that listens on a free port: on the loopback only, or on all interfaces, IPv6 too where the system has it. */
+/* A socket that listens on a free port: on the loopback only, or on all interfaces, IPv6 too where the system
+ * has it. */
 static mst_status listen_anywhere(bool one_host, int *fd_out, in_port_t *port_out) {
     mst_status status = MST_OK;
     struct sockaddr_storage address = {0};
@@ -139,11 +142,13 @@ static bool is_usable(const struct ifaddrs *interface, bool one_host) {
            !IN6_IS_ADDR_LINKLOCAL(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
 }
 
-/* The addresses under which other hosts may find this one. Not by its name, which often means the loopback. */
+/* The addresses under which other hosts may find this one. Not by its name, which often means the loopback.
+ */
 static mst_status list_addresses(bool one_host, in_port_t port, invitation *invite) {
     mst_status status = MST_OK;
     struct ifaddrs *interfaces = NULL;
-    MST_CHECK(getifaddrs(&interfaces) == 0, MST_EIO, "watchdog: listing network interfaces: %s", strerror(errno));
+    MST_CHECK(getifaddrs(&interfaces) == 0, MST_EIO, "watchdog: listing network interfaces: %s",
+              strerror(errno));
     for (const struct ifaddrs *i = interfaces; i && invite->count < ADDRESS_MAX; i = i->ifa_next) {
         if (!is_usable(i, one_host)) continue;
         struct sockaddr_storage *address = &invite->address[invite->count++];
@@ -220,7 +225,8 @@ static mst_status accept_all(int listener, reception *r) {
     double deadline = seconds_now() + OPEN_SECONDS;
     while (r->missing > 0) {
         size_t count = r->pending_count;
-        for (size_t i = 0; i < count; i++) polled[i] = (struct pollfd){.fd = r->pending[i].fd, .events = POLLIN};
+        for (size_t i = 0; i < count; i++)
+            polled[i] = (struct pollfd){.fd = r->pending[i].fd, .events = POLLIN};
         polled[count] = (struct pollfd){.fd = count < PENDING_MAX ? listener : -1, .events = POLLIN};
         int wait = milliseconds_to(deadline);
         if (wait == 0) break;
@@ -232,7 +238,8 @@ static mst_status accept_all(int listener, reception *r) {
     }
     for (size_t i = 0; i + 1 < r->size; i++)
         MST_CHECK(r->links[i].fd >= 0, MST_EIO,
-                  "watchdog: rank %zu did not connect within %d s (a firewall between the hosts?); open TCP between "
+                  "watchdog: rank %zu did not connect within %d s (a firewall between the hosts?); open TCP "
+                  "between "
                   "them or set watchdog.seconds=0",
                   i + 1, OPEN_SECONDS);
 done:
@@ -258,7 +265,8 @@ static int try_address(const struct sockaddr_storage *address, const invitation 
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return -1;
     set_options(fd);
-    if (connect(fd, (const struct sockaddr *)address, address_bytes(address)) != 0 && errno != EINPROGRESS) goto failed;
+    if (connect(fd, (const struct sockaddr *)address, address_bytes(address)) != 0 && errno != EINPROGRESS)
+        goto failed;
     if (!wait_for(fd, POLLOUT, deadline)) goto failed;
     if (send(fd, self, sizeof *self, MSG_NOSIGNAL) != (ssize_t)sizeof *self) goto failed;
     while (count < sizeof answer) {
@@ -285,10 +293,11 @@ static mst_status connect_to(const invitation *invite, const mst_comm *comm, mst
         struct timespec pause = {.tv_nsec = 100000000};
         nanosleep(&pause, NULL);
     } while (seconds_now() < deadline);
-    return mst_error(MST_EIO,
-                     "watchdog: cannot reach rank 0 on host %s at any of its %d addresses within %d s; open TCP between "
-                     "the hosts or set watchdog.seconds=0",
-                     mst_comm_host(comm, 0), invite->count, OPEN_SECONDS);
+    return mst_error(
+        MST_EIO,
+        "watchdog: cannot reach rank 0 on host %s at any of its %d addresses within %d s; open TCP between "
+        "the hosts or set watchdog.seconds=0",
+        mst_comm_host(comm, 0), invite->count, OPEN_SECONDS);
 }
 
 mst_status mst_links_open(mst_comm *comm, bool one_host, mst_link *links) {

@@ -1,6 +1,6 @@
 /*
- * The watchdogs' own connections: rank 0 has one TCP connection to every other rank, over which both sides say each second
- * how they are. Not over MPI, since MPI may be what hangs. Private to the room.
+ * The watchdogs' own connections: rank 0 has one TCP connection to every other rank, over which both sides
+ * say each second how they are. Not over MPI, since MPI may be what hangs. Private to the room.
  */
 #ifndef MUSTER_LINK_H
 #define MUSTER_LINK_H
@@ -29,14 +29,16 @@ typedef struct mst_link {
     int rank; /* at the other end */
     int fd;   /* -1: closed */
     unsigned char in[sizeof(mst_beat)], out[sizeof(mst_beat)];
-    size_t in_count, out_count; /* bytes of a beat that has come in part, and of one that is still to be sent */
+    size_t in_count,
+        out_count; /* bytes of a beat that has come in part, and of one that is still to be sent */
 } mst_link;
 
 /** Connections of this rank: size - 1 on rank 0, one elsewhere, none when it is alone. */
 size_t mst_link_count(const mst_comm *comm);
 
 /**
- * Connects every rank with rank 0. Who does not know the random token, which travels over MPI only, is dropped.
+ * Connects every rank with rank 0. Who does not know the random token, which travels over MPI only, is
+ * dropped.
  *
  * Collective: agrees on its status.
  * @param one_host all ranks run on one host: nothing leaves it

@@ -42,7 +42,7 @@ struct mst_watchdog {
     /* The watchdog's thread alone. */
     pthread_t thread;
     bool started;
-    double clock, clock_read;  /* seconds this process was awake, and the system's clock when that was so */
+    double clock, clock_read; /* seconds this process was awake, and the system's clock when that was so */
     uint64_t progress_seen;
     double progress_at;
     atomic_bool stop;
@@ -52,8 +52,8 @@ struct mst_watchdog {
 /* ---- time ---- */
 
 /*
- * Advances the watchdog's clock, which stands still while this process is stopped (Ctrl-Z, a suspended Slurm job): after
- * such a pause nobody is blamed for the silence that it made.
+ * Advances the watchdog's clock, which stands still while this process is stopped (Ctrl-Z, a suspended Slurm
+ * job): after such a pause nobody is blamed for the silence that it made.
  */
 static void read_clock(mst_watchdog *w) {
     struct timespec now;
@@ -98,8 +98,8 @@ __attribute__((format(printf, 3, 4))) static void blame(mst_watchdog *w, int ran
     vsnprintf(what, sizeof what, format, list);
     va_end(list);
     snprintf(text, sizeof text, "rank %d (host %s, process %lld) %s at step %llu in phase %s", rank,
-             mst_comm_host(w->comm, rank), (long long)w->processes[rank].pid, what, (unsigned long long)last->step,
-             last->phase);
+             mst_comm_host(w->comm, rank), (long long)w->processes[rank].pid, what,
+             (unsigned long long)last->step, last->phase);
     if (w->rank == 0 || speaks(w)) end_job(w, text);
     follow_end(w);
 }
@@ -127,10 +127,17 @@ static void listen_to(mst_watchdog *w, mst_link *link) {
     while ((event = mst_link_receive(link, &beat)) == MST_LINK_BEAT) {
         other->heard = w->clock;
         switch (beat.kind) {
-        case MST_BEAT_ALIVE: other->last = beat; break;
-        case MST_BEAT_FAREWELL: other->gone = true; break;
-        case MST_BEAT_END: follow_end(w); break;
-        default: break;
+        case MST_BEAT_ALIVE:
+            other->last = beat;
+            break;
+        case MST_BEAT_FAREWELL:
+            other->gone = true;
+            break;
+        case MST_BEAT_END:
+            follow_end(w);
+            break;
+        default:
+            break;
         }
     }
     if (event != MST_LINK_CLOSED) return;
@@ -143,8 +150,8 @@ static void judge_silence(mst_watchdog *w) {
         const peer *other = &w->peers[w->links[i].rank];
         double silent = w->clock - other->heard;
         if (!other->gone && silent >= w->seconds)
-            blame(w, w->links[i].rank, "gave no sign of life for %.1f s (stopped, or its host is lost); it was last seen",
-                  silent);
+            blame(w, w->links[i].rank,
+                  "gave no sign of life for %.1f s (stopped, or its host is lost); it was last seen", silent);
     }
 }
 
@@ -161,13 +168,14 @@ static void judge_progress(mst_watchdog *w) {
         blocked++;
     }
     if (blocked < present || present == 0) return;
-    used = snprintf(text, sizeof text, "all ranks wait for each other since %.1f s:", w->peers[w->rank].last.idle);
+    used = snprintf(text, sizeof text,
+                    "all ranks wait for each other since %.1f s:", w->peers[w->rank].last.idle);
     for (int rank = 0; rank < w->size && used < (int)sizeof text - 160; rank++) {
         const mst_beat *last = &w->peers[rank].last;
         if (w->peers[rank].gone) continue;
-        used += snprintf(text + used, sizeof text - (size_t)used, "%s rank %d (host %.40s) at step %llu in phase %s",
-                         rank > 0 ? "," : "", rank, mst_comm_host(w->comm, rank), (unsigned long long)last->step,
-                         last->phase);
+        used += snprintf(text + used, sizeof text - (size_t)used,
+                         "%s rank %d (host %.40s) at step %llu in phase %s", rank > 0 ? "," : "", rank,
+                         mst_comm_host(w->comm, rank), (unsigned long long)last->step, last->phase);
     }
     end_job(w, text);
 }
@@ -180,7 +188,8 @@ static void *watch(void *context) {
     mst_watchdog *w = context;
     double next_beat = 0;
     while (!atomic_load(&w->stop)) {
-        for (size_t i = 0; i < w->link_count; i++) w->polled[i] = (struct pollfd){.fd = w->links[i].fd, .events = POLLIN};
+        for (size_t i = 0; i < w->link_count; i++)
+            w->polled[i] = (struct pollfd){.fd = w->links[i].fd, .events = POLLIN};
         w->polled[w->link_count] = (struct pollfd){.fd = w->wake, .events = POLLIN};
         poll(w->polled, w->link_count + 1, (int)(w->period * 1e3));
         read_clock(w);
@@ -208,8 +217,12 @@ static void say(mst_watchdog *w, const char *phase, uint64_t step, bool waiting)
     atomic_store_explicit(&w->progress, progress + 1, memory_order_release);
 }
 
-void mst_watchdog_progress(mst_watchdog *w, const char *phase, uint64_t step) { say(w, phase, step, false); }
-void mst_watchdog_waiting(mst_watchdog *w, const char *phase, uint64_t step) { say(w, phase, step, true); }
+void mst_watchdog_progress(mst_watchdog *w, const char *phase, uint64_t step) {
+    say(w, phase, step, false);
+}
+void mst_watchdog_waiting(mst_watchdog *w, const char *phase, uint64_t step) {
+    say(w, phase, step, true);
+}
 
 /* ---- creating ---- */
 
@@ -221,9 +234,11 @@ static mst_status allocate(mst_watchdog *w) {
     w->peers = calloc(size, sizeof *w->peers);
     w->links = calloc(w->link_count + 1, sizeof *w->links);
     w->polled = calloc(w->link_count + 1, sizeof *w->polled);
-    MST_CHECK(w->processes && w->peers && w->links && w->polled, MST_ENOMEM, "watchdog: no memory for %zu ranks", size);
+    MST_CHECK(w->processes && w->peers && w->links && w->polled, MST_ENOMEM,
+              "watchdog: no memory for %zu ranks", size);
     for (size_t i = 0; i < w->link_count; i++) w->links[i].fd = -1;
-    for (size_t i = 0; i < size; i++) snprintf(w->peers[i].last.phase, sizeof w->peers[i].last.phase, "start");
+    for (size_t i = 0; i < size; i++)
+        snprintf(w->peers[i].last.phase, sizeof w->peers[i].last.phase, "start");
     w->processes[w->rank] = mst_process_self();
     w->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     MST_CHECK(w->wake >= 0, MST_EIO, "watchdog: opening an eventfd: %s", strerror(errno));
@@ -239,7 +254,8 @@ static mst_status exchange_processes(mst_watchdog *w, bool *one_host_out) {
     for (int rank = 0; rank < w->size; rank++) bytes[rank] = sizeof *w->processes;
     MST_TRY(mst_comm_allgather(w->comm, &w->processes[w->rank], bytes, w->processes));
     *one_host_out = true;
-    for (int rank = 1; rank < w->size; rank++) *one_host_out &= w->processes[rank].host == w->processes[0].host;
+    for (int rank = 1; rank < w->size; rank++)
+        *one_host_out &= w->processes[rank].host == w->processes[0].host;
 done:
     free(bytes);
     return status;

@@ -50,15 +50,16 @@ static mst_status check_shape(const mst_sum_shape *shape, mst_dtype weight_dtype
               "ordered sum: %zu lanes; it must be a power of two from 1 to %d", lanes, MST_LANES_MAX);
     MST_CHECK(shape->leaf >= 1 && shape->rounds >= 1, MST_EINVAL,
               "ordered sum: leaf %zu and rounds %zu; both must be at least 1", shape->leaf, shape->rounds);
-    MST_CHECK(shape->wire == MST_F32 || shape->wire == MST_BF16, MST_EINVAL, "ordered sum: wire %s; it must be f32 or bf16",
-              mst_dtype_name(shape->wire));
+    MST_CHECK(shape->wire == MST_F32 || shape->wire == MST_BF16, MST_EINVAL,
+              "ordered sum: wire %s; it must be f32 or bf16", mst_dtype_name(shape->wire));
     MST_CHECK(weight_dtype == MST_F32 || weight_dtype == MST_BF16, MST_EINVAL,
               "exchange: weights in %s; it must be f32 or bf16", mst_dtype_name(weight_dtype));
 done:
     return status;
 }
 
-/* One rank alone needs no transport, whichever the config names: the same config runs on any number of ranks. */
+/* One rank alone needs no transport, whichever the config names: the same config runs on any number of ranks.
+ */
 static mst_status choose_transport(mst_exchange *x, mst_transport wanted) {
     mst_status status = MST_OK;
     bool one_node = mst_comm_node_size(x->comm) == x->size;
@@ -88,8 +89,8 @@ static mst_status plan_shards(mst_exchange *x) {
     x->norm2_next = calloc((size_t)x->size, sizeof *x->norm2_next);
     x->source = calloc(x->plan.piece_count, sizeof *x->source);
     x->level = calloc(x->plan.piece_count, sizeof *x->level);
-    MST_CHECK(x->owned && x->unit_done && x->norm2_bytes && x->norm2_next && x->source && x->level, MST_ENOMEM,
-              "creating the exchange: no memory for %zu units", units);
+    MST_CHECK(x->owned && x->unit_done && x->norm2_bytes && x->norm2_next && x->source && x->level,
+              MST_ENOMEM, "creating the exchange: no memory for %zu units", units);
     for (size_t unit = 0; unit < units; unit++) {
         mst_owned *owned = &x->owned[unit];
         mst_shard_range(&x->layout->units[unit], x->rank, x->size, &owned->first_block, &owned->blocks);
@@ -111,7 +112,8 @@ static mst_status allocate(mst_exchange *x) {
     void *memory;
     x->gradient_is_slot = x->size == 1 && x->shape.wire == MST_F32 && x->shape.rounds == 1;
     if (!x->gradient_is_slot) {
-        MST_TRY(mst_exchange_alloc(x, x->owned_blocks * MST_BLOCK * sizeof(float), "summed gradients", &memory));
+        MST_TRY(
+            mst_exchange_alloc(x, x->owned_blocks * MST_BLOCK * sizeof(float), "summed gradients", &memory));
         x->gradient = memory;
     }
     if (x->shape.wire != MST_F32) {
@@ -190,8 +192,12 @@ void mst_exchange_destroy(mst_exchange **exchange) {
     *exchange = NULL;
 }
 
-const char *mst_exchange_transport(const mst_exchange *x) { return x->transport->name; }
-size_t mst_exchange_bytes(const mst_exchange *x) { return x->bytes; }
+const char *mst_exchange_transport(const mst_exchange *x) {
+    return x->transport->name;
+}
+size_t mst_exchange_bytes(const mst_exchange *x) {
+    return x->bytes;
+}
 
 void *mst_exchange_weights(mst_exchange *x, size_t unit) {
     size_t first = x->layout->units[unit].first_block * MST_BLOCK;
@@ -223,8 +229,9 @@ mst_status mst_exchange_begin_lane(mst_exchange *x, size_t round, size_t lane, v
     mst_status status = MST_OK;
     size_t end = x->plan.first_lane + x->plan.lane_count;
     MST_CHECK(round == x->round && lane == x->lane && lane < end && !x->lane_begun, MST_EINVAL,
-              "beginning lane %zu of round %zu: lane %zu of round %zu %s (this rank has lanes %zu to %zu)", lane, round,
-              x->lane, x->round, x->lane_begun ? "is not complete" : "comes next", x->plan.first_lane, end);
+              "beginning lane %zu of round %zu: lane %zu of round %zu %s (this rank has lanes %zu to %zu)",
+              lane, round, x->lane, x->round, x->lane_begun ? "is not complete" : "comes next",
+              x->plan.first_lane, end);
     if (lane == x->plan.first_lane) MST_TRY(x->transport->begin_round(x));
     MST_TRY(clear_accumulators(x, gradients_out));
     memset(x->unit_done, 0, x->layout->unit_count * sizeof *x->unit_done);
@@ -236,14 +243,15 @@ done:
 
 mst_status mst_exchange_clear_lane(mst_exchange *x, void **gradients_out) {
     mst_status status = MST_OK;
-    MST_CHECK(x->plan.lane_count > 0 && !x->lane_begun && x->lane == x->plan.first_lane && x->round == 0, MST_EINVAL,
-              "clearing the accumulators: a step is at work, or this rank has no lanes");
+    MST_CHECK(x->plan.lane_count > 0 && !x->lane_begun && x->lane == x->plan.first_lane && x->round == 0,
+              MST_EINVAL, "clearing the accumulators: a step is at work, or this rank has no lanes");
     MST_TRY(clear_accumulators(x, gradients_out));
 done:
     return status;
 }
 
-/* The lane's sum of one unit, rounded to the wire, goes into the lane's slot. With an fp32 wire it stands there already. */
+/* The lane's sum of one unit, rounded to the wire, goes into the lane's slot. With an fp32 wire it stands
+ * there already. */
 static mst_status round_to_wire(mst_exchange *x, const mst_lane_plan *lane, size_t unit) {
     if (!x->lane_sum) return MST_OK;
     const void *source = accumulator(x, unit);
@@ -283,13 +291,14 @@ mst_status mst_exchange_unit_done(mst_exchange *x, size_t unit) {
     mst_status status = MST_OK;
     MST_CHECK(x->lane_begun && unit < x->layout->unit_count && !x->unit_done[unit], MST_EINVAL,
               "gradient of unit %zu is complete: %s", unit,
-              !x->lane_begun                   ? "no lane was begun"
+              !x->lane_begun                 ? "no lane was begun"
               : unit < x->layout->unit_count ? "it was before, in the same lane"
-                                               : "there is no such unit");
+                                             : "there is no such unit");
     const mst_lane_plan *lane = current_lane(x);
     MST_TRY(round_to_wire(x, lane, unit));
     MST_TRY(combine(x, lane, unit));
-    if (lane->piece != MST_NO_PIECE) MST_TRY(x->transport->send(x, unit, x->plan.first_piece + (size_t)lane->piece));
+    if (lane->piece != MST_NO_PIECE)
+        MST_TRY(x->transport->send(x, unit, x->plan.first_piece + (size_t)lane->piece));
     x->unit_done[unit] = true;
     if (--x->units_left == 0) {
         x->lane_begun = false;
@@ -305,9 +314,11 @@ done:
 static mst_status check_complete(mst_exchange *x, size_t round) {
     mst_status status = MST_OK;
     size_t end = x->plan.first_lane + x->plan.lane_count;
-    MST_CHECK(round == x->round, MST_EINVAL, "ending round %zu of the ordered sum: this is round %zu", round, x->round);
-    MST_CHECK(x->lane == end, MST_EINVAL, "ending round %zu of the ordered sum: lane %zu is not complete, %zu units miss",
-              round, x->lane, x->lane_begun ? x->units_left : x->layout->unit_count);
+    MST_CHECK(round == x->round, MST_EINVAL, "ending round %zu of the ordered sum: this is round %zu", round,
+              x->round);
+    MST_CHECK(x->lane == end, MST_EINVAL,
+              "ending round %zu of the ordered sum: lane %zu is not complete, %zu units miss", round, x->lane,
+              x->lane_begun ? x->units_left : x->layout->unit_count);
     if (x->plan.lane_count == 0) MST_TRY(x->transport->begin_round(x));
     MST_TRY(x->transport->fence(x));
 done:
@@ -385,4 +396,6 @@ done:
     return status;
 }
 
-mst_status mst_exchange_publish(mst_exchange *x) { return x->transport->publish(x); }
+mst_status mst_exchange_publish(mst_exchange *x) {
+    return x->transport->publish(x);
+}

@@ -1,6 +1,6 @@
 /*
- * Ranks anywhere: every shard of every piece is one message to its owner, by persistent requests that are made once.
- * Counts are in blocks, so that they fit an int whatever the size.
+ * Ranks anywhere: every shard of every piece is one message to its owner, by persistent requests that are
+ * made once. Counts are in blocks, so that they fit an int whatever the size.
  */
 #include <mpi.h>
 #include <stdlib.h>
@@ -14,12 +14,14 @@ typedef struct mpi_state {
     MPI_Request *sends;    /* [unit][own piece][rank]; null where nothing goes */
     MPI_Request *receives; /* [receive_count] */
     size_t send_count, receive_count;
-    char *received;        /* wire type, [foreign pieces][owned_blocks * MST_BLOCK] */
-    bool posted;           /* the receives of this round */
-    int *blocks, *place;   /* [size] of one unit's shards, for publishing */
+    char *received;      /* wire type, [foreign pieces][owned_blocks * MST_BLOCK] */
+    bool posted;         /* the receives of this round */
+    int *blocks, *place; /* [size] of one unit's shards, for publishing */
 } mpi_state;
 
-static size_t wire_block_bytes(const mst_exchange *x) { return MST_BLOCK * mst_dtype_size(x->shape.wire); }
+static size_t wire_block_bytes(const mst_exchange *x) {
+    return MST_BLOCK * mst_dtype_size(x->shape.wire);
+}
 
 /* The same number on both sides: pieces count within the rank that sends them. */
 static int tag_of(const mst_exchange *x, size_t unit, size_t piece) {
@@ -28,7 +30,9 @@ static int tag_of(const mst_exchange *x, size_t unit, size_t piece) {
     return (int)(unit * 2 * MST_LEVELS_MAX + (piece - within));
 }
 
-static bool is_own(const mst_exchange *x, size_t piece) { return x->plan.pieces[piece].rank == x->rank; }
+static bool is_own(const mst_exchange *x, size_t piece) {
+    return x->plan.pieces[piece].rank == x->rank;
+}
 
 static const void *shard_of(const mst_exchange *x, size_t unit, size_t piece) {
     const mpi_state *s = x->state;
@@ -43,7 +47,8 @@ static const void *shard_of(const mst_exchange *x, size_t unit, size_t piece) {
 
 /* ---- opening ---- */
 
-static mst_status make_send(mst_exchange *x, mpi_state *s, size_t unit, size_t piece, int to, MPI_Request *request) {
+static mst_status make_send(mst_exchange *x, mpi_state *s, size_t unit, size_t piece, int to,
+                            MPI_Request *request) {
     mst_status status = MST_OK;
     size_t first, blocks;
     *request = MPI_REQUEST_NULL;
@@ -66,8 +71,8 @@ static mst_status make_requests(mst_exchange *x, mpi_state *s) {
             } else if (x->owned[unit].blocks > 0) {
                 char *place = s->received + ((const char *)shard_of(x, unit, piece) - s->received);
                 MPI_Request *request = &s->receives[s->receive_count++];
-                MST_MPI(MPI_Recv_init(place, (int)x->owned[unit].blocks, s->wire_block, x->plan.pieces[piece].rank,
-                                      tag_of(x, unit, piece), s->all, request));
+                MST_MPI(MPI_Recv_init(place, (int)x->owned[unit].blocks, s->wire_block,
+                                      x->plan.pieces[piece].rank, tag_of(x, unit, piece), s->all, request));
             }
         }
     }
@@ -84,7 +89,8 @@ static mst_status allocate(mst_exchange *x, mpi_state *s) {
     void *received, *memory;
     MST_TRY(mst_exchange_alloc(x, x->plan.slots * mst_exchange_slot_bytes(x), "gradients", &x->slots));
     MST_TRY(mst_exchange_alloc(x, weights, "weights", &x->weights));
-    MST_TRY(mst_exchange_alloc(x, foreign * x->owned_blocks * wire_block_bytes(x), "received gradients", &received));
+    MST_TRY(mst_exchange_alloc(x, foreign * x->owned_blocks * wire_block_bytes(x), "received gradients",
+                               &received));
     s->received = received;
     MST_TRY(mst_exchange_alloc(x, sends * sizeof *s->sends, "requests", &memory));
     s->sends = memory;
@@ -107,18 +113,22 @@ static mst_status prepare(mst_exchange *x) {
     MST_TRY(allocate(x, s));
     MST_MPI(MPI_Comm_get_attr(s->all, MPI_TAG_UB, &tag_max, &found));
     size_t tags = x->layout->unit_count * 2 * MST_LEVELS_MAX;
-    MST_CHECK(found && tags <= (size_t)*tag_max, MST_EMPI, "opening the mpi transport: %zu units need %zu tags, MPI has %d",
-              x->layout->unit_count, tags, found ? *tag_max : 0);
+    MST_CHECK(found && tags <= (size_t)*tag_max, MST_EMPI,
+              "opening the mpi transport: %zu units need %zu tags, MPI has %d", x->layout->unit_count, tags,
+              found ? *tag_max : 0);
     MST_MPI(MPI_Type_contiguous((int)wire_block_bytes(x), MPI_BYTE, &s->wire_block));
     MST_MPI(MPI_Type_commit(&s->wire_block));
-    MST_MPI(MPI_Type_contiguous((int)(MST_BLOCK * mst_dtype_size(x->weight_dtype)), MPI_BYTE, &s->weight_block));
+    MST_MPI(
+        MPI_Type_contiguous((int)(MST_BLOCK * mst_dtype_size(x->weight_dtype)), MPI_BYTE, &s->weight_block));
     MST_MPI(MPI_Type_commit(&s->weight_block));
     MST_TRY(make_requests(x, s));
 done:
     return status;
 }
 
-static mst_status open_mpi(mst_exchange *x) { return mst_comm_agree(x->comm, prepare(x)); }
+static mst_status open_mpi(mst_exchange *x) {
+    return mst_comm_agree(x->comm, prepare(x));
+}
 
 /* ---- closing ---- */
 
@@ -173,7 +183,8 @@ static mst_status send_piece(mst_exchange *x, size_t unit, size_t piece) {
     mpi_state *s = x->state;
     size_t first = (unit * x->plan.own_pieces + piece - x->plan.first_piece) * (size_t)x->size;
     for (int to = 0; to < x->size; to++)
-        if (s->sends[first + (size_t)to] != MPI_REQUEST_NULL) MST_MPI(MPI_Start(&s->sends[first + (size_t)to]));
+        if (s->sends[first + (size_t)to] != MPI_REQUEST_NULL)
+            MST_MPI(MPI_Start(&s->sends[first + (size_t)to]));
     /* MPI moves earlier messages only inside its own calls. */
     int ended;
     MST_MPI(MPI_Testall((int)s->send_count, s->sends, &ended, MPI_STATUSES_IGNORE));
@@ -205,8 +216,8 @@ static mst_status publish_unit(mst_exchange *x, size_t unit) {
         s->blocks[rank] = (int)blocks;
         s->place[rank] = (int)first;
     }
-    MST_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, mst_exchange_weights(x, unit), s->blocks, s->place,
-                           s->weight_block, s->all));
+    MST_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, mst_exchange_weights(x, unit), s->blocks,
+                           s->place, s->weight_block, s->all));
 done:
     return status;
 }

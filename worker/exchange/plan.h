@@ -1,10 +1,11 @@
 /*
  * Who sums what in a round, and in which memory: a pure function of (lanes, ranks). Private to the room.
  *
- * A rank's run of lanes is cut into its maximal aligned subtrees, the *pieces*; only these leave the rank. Within a piece
- * the rank adds as a binary counter does: a finished lane is combined at once with the subtrees to its left that wait for
- * it. A subtree that waits, or that is a piece, stands in a *slot*: one buffer for all units. Every rank knows the plan of
- * every other, so that nothing has to be said about what is sent.
+ * A rank's run of lanes is cut into its maximal aligned subtrees, the *pieces*; only these leave the rank.
+ * Within a piece the rank adds as a binary counter does: a finished lane is combined at once with the
+ * subtrees to its left that wait for it. A subtree that waits, or that is a piece, stands in a *slot*: one
+ * buffer for all units. Every rank knows the plan of every other, so that nothing has to be said about what
+ * is sent.
  */
 #ifndef MUSTER_EXCHANGE_PLAN_H
 #define MUSTER_EXCHANGE_PLAN_H
@@ -19,11 +20,11 @@ enum {
 
 /* What happens when a rank's lane is complete. */
 typedef struct mst_lane_plan {
-    size_t slot;                    /* where the lane's own sum stands; free until then */
-    size_t sources;                 /* 1: nothing to combine. Else source[0..] = waiting subtrees and, last, the lane */
-    size_t source[MST_LEVELS_MAX];  /* slots, in lane order; the result replaces source[0] */
-    uint8_t level[MST_LEVELS_MAX];  /* log2 of the lanes of each source */
-    int piece;                      /* number of the piece that is complete now, or MST_NO_PIECE */
+    size_t slot;    /* where the lane's own sum stands; free until then */
+    size_t sources; /* 1: nothing to combine. Else source[0..] = waiting subtrees and, last, the lane */
+    size_t source[MST_LEVELS_MAX]; /* slots, in lane order; the result replaces source[0] */
+    uint8_t level[MST_LEVELS_MAX]; /* log2 of the lanes of each source */
+    int piece;                     /* number of the piece that is complete now, or MST_NO_PIECE */
 } mst_lane_plan;
 
 /* A subtree of 2^level lanes that one rank sums and whose shards go to their owners. */

@@ -1,6 +1,6 @@
 /*
- * Ranks of one node: all slots and the published weights stand in one shared-memory window, and an owner reads its shards
- * of the partial sums where the other ranks computed them.
+ * Ranks of one node: all slots and the published weights stand in one shared-memory window, and an owner
+ * reads its shards of the partial sums where the other ranks computed them.
  */
 #include <mpi.h>
 #include <stdint.h>
@@ -22,10 +22,12 @@ typedef struct shm {
 } shm;
 
 /*
- * A rank's part of the window: up to a page of alignment (the window's base has none, and all parts shift alike), a page
- * with the rank's mark, on rank 0 the weights of all, and the rank's slots.
+ * A rank's part of the window: up to a page of alignment (the window's base has none, and all parts shift
+ * alike), a page with the rank's mark, on rank 0 the weights of all, and the rank's slots.
  */
-static size_t whole_pages(size_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
+static size_t whole_pages(size_t bytes) {
+    return (bytes + PAGE - 1) / PAGE * PAGE;
+}
 
 static size_t weight_bytes(const mst_exchange *x) {
     return whole_pages(x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype));
@@ -85,7 +87,8 @@ done:
     return status;
 }
 
-/* Checks that this rank finds every rank's mark, and touches its memory, which is slow the first time. Not collective. */
+/* Checks that this rank finds every rank's mark, and touches its memory, which is slow the first time. Not
+ * collective. */
 static mst_status try_parts(mst_exchange *x, shm *s) {
     mst_status status = MST_OK;
     MST_MPI(MPI_Win_sync(s->window));
@@ -96,7 +99,8 @@ static mst_status try_parts(mst_exchange *x, shm *s) {
     }
     MST_TRY(mst_exchange_zero(x->queue, x->slots, slots_bytes(x)));
     size_t pages = weight_bytes(x) / PAGE, ranks = (size_t)x->size, rank = (size_t)x->rank;
-    size_t first = pages * rank / ranks, end = pages * (rank + 1) / ranks; /* near those who will write them */
+    size_t first = pages * rank / ranks,
+           end = pages * (rank + 1) / ranks; /* near those who will write them */
     MST_TRY(mst_exchange_zero(x->queue, (char *)x->weights + first * PAGE, (end - first) * PAGE));
 done:
     return status;
@@ -132,10 +136,11 @@ static mst_status open_shm(mst_exchange *x) {
     MST_TRY(mst_comm_agree(x->comm, status));
     /* When /dev/shm is short, Open MPI tells one rank and leaves the others spinning: look first. */
     MST_TRY(mst_exchange_shm_room(x, &needed, &room));
-    MST_CHECK(needed <= room, MST_ENOMEM,
-              "shared memory for the exchange: %zu MiB needed, %zu MiB free in /dev/shm; enlarge it (docker run "
-              "--shm-size, mount -o remount,size=) or use transport mpi",
-              needed >> 20, room >> 20);
+    MST_CHECK(
+        needed <= room, MST_ENOMEM,
+        "shared memory for the exchange: %zu MiB needed, %zu MiB free in /dev/shm; enlarge it (docker run "
+        "--shm-size, mount -o remount,size=) or use transport mpi",
+        needed >> 20, room >> 20);
     MST_MPI(MPI_Win_allocate_shared((MPI_Aint)part_bytes(x), 1, MPI_INFO_NULL, *node, &base, &s->window));
     MST_MPI(MPI_Win_set_errhandler(s->window, MPI_ERRORS_RETURN));
     MST_MPI(MPI_Win_lock_all(MPI_MODE_NOCHECK, s->window));
@@ -166,7 +171,8 @@ static const void *peer_shard(const mst_exchange *x, size_t unit, size_t number)
     const shm *s = x->state;
     const mst_piece *piece = &x->plan.pieces[number];
     size_t first = x->owned[unit].first_block * MST_BLOCK * mst_dtype_size(x->shape.wire);
-    return s->slots[piece->rank] + piece->slot * mst_exchange_slot_bytes(x) + mst_exchange_unit_offset(x, unit) + first;
+    return s->slots[piece->rank] + piece->slot * mst_exchange_slot_bytes(x) +
+           mst_exchange_unit_offset(x, unit) + first;
 }
 
 static mst_status publish_shm(mst_exchange *x) {

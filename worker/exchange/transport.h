@@ -8,8 +8,8 @@
 /* How partial sums reach their owners and weights reach everybody. */
 typedef struct mst_transport_ops {
     const char *name;
-    /* Allocates x->slots and x->weights (by mst_exchange_alloc where they are private memory) and what else it needs.
-     * Collective: agrees on its status. */
+    /* Allocates x->slots and x->weights (by mst_exchange_alloc where they are private memory) and what else
+     * it needs. Collective: agrees on its status. */
     mst_status (*open)(mst_exchange *x);
     void (*close)(mst_exchange *x);
     /* This rank begins a round: its slots are free. Not collective. */
@@ -20,7 +20,8 @@ typedef struct mst_transport_ops {
     mst_status (*receive)(mst_exchange *x);
     /* This rank's shard of a piece of a unit, in the wire type; after receive, until end_round ends. */
     const void *(*shard)(const mst_exchange *x, size_t unit, size_t piece);
-    /* Orders this rank's writes before, and its reads after, the agreement that separates them. Not collective. */
+    /* Orders this rank's writes before, and its reads after, the agreement that separates them. Not
+     * collective. */
     mst_status (*fence)(mst_exchange *x);
     /* Brings every owner's weights to all. Collective. */
     mst_status (*publish)(mst_exchange *x);
@@ -46,20 +47,21 @@ struct mst_exchange {
     int rank, size;
     mst_sum_plan plan;
 
-    void *slots;      /* wire type, [plan.slots][layout->blocks * MST_BLOCK]: a unit stands at its first_block */
-    float *lane_sum;  /* the running lane, [layout->blocks * MST_BLOCK]; NULL: with an fp32 wire it is a slot */
-    void *weights;    /* weight_dtype, [layout->blocks * MST_BLOCK] */
+    void *slots; /* wire type, [plan.slots][layout->blocks * MST_BLOCK]: a unit stands at its first_block */
+    float
+        *lane_sum; /* the running lane, [layout->blocks * MST_BLOCK]; NULL: with an fp32 wire it is a slot */
+    void *weights; /* weight_dtype, [layout->blocks * MST_BLOCK] */
     mst_owned *owned; /* [unit_count] */
     size_t owned_blocks;
-    float *gradient;        /* [owned_blocks * MST_BLOCK] */
-    bool gradient_is_slot;  /* it stands in a slot: one rank, one round */
-    double *block_norm2;    /* [owned_blocks] */
-    double *all_norm2;      /* rank 0: of all ranks, in rank order */
-    size_t *norm2_bytes;    /* [size] of each rank's */
-    size_t *norm2_next;     /* [size] the block of each rank that comes next, while rank 0 adds */
-    const void **source;    /* [piece_count] for the ordered sum */
-    uint8_t *level;         /* [piece_count] */
-    size_t bytes;           /* allocated by this rank */
+    float *gradient;       /* [owned_blocks * MST_BLOCK] */
+    bool gradient_is_slot; /* it stands in a slot: one rank, one round */
+    double *block_norm2;   /* [owned_blocks] */
+    double *all_norm2;     /* rank 0: of all ranks, in rank order */
+    size_t *norm2_bytes;   /* [size] of each rank's */
+    size_t *norm2_next;    /* [size] the block of each rank that comes next, while rank 0 adds */
+    const void **source;   /* [piece_count] for the ordered sum */
+    uint8_t *level;        /* [piece_count] */
+    size_t bytes;          /* allocated by this rank */
 
     size_t round, lane; /* that come next */
     bool lane_begun;
@@ -77,7 +79,8 @@ mst_status mst_exchange_alloc(mst_exchange *x, size_t bytes, const char *what, v
 /** Fills memory with zeros on the queue's threads, in fixed pieces: each thread touches what it will use. */
 mst_status mst_exchange_zero(mst_queue *queue, void *memory, size_t bytes);
 
-/** How much shared memory SHM would need on this node, and whether /dev/shm has it. Collective; the same on all ranks. */
+/** How much shared memory SHM would need on this node, and whether /dev/shm has it. Collective; the same on
+ * all ranks. */
 mst_status mst_exchange_shm_room(mst_exchange *x, size_t *needed_out, size_t *free_out);
 
 #endif

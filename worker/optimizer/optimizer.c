@@ -27,8 +27,9 @@ done:
     return status == MST_OK ? MST_OK : mst_error_context(status, "optimizer state of %zu blocks", blocks);
 }
 
-mst_status mst_optimizer_create(const mst_optimizer_config *config, const mst_layout *layout, int rank, int size,
-                                mst_queue *queue, const mst_kernels *kernels, mst_optimizer **optimizer_out) {
+mst_status mst_optimizer_create(const mst_optimizer_config *config, const mst_layout *layout, int rank,
+                                int size, mst_queue *queue, const mst_kernels *kernels,
+                                mst_optimizer **optimizer_out) {
     mst_status status = MST_OK;
     size_t owned = 0;
     *optimizer_out = NULL;
@@ -70,8 +71,12 @@ void mst_optimizer_destroy(mst_optimizer **optimizer) {
     *optimizer = NULL;
 }
 
-size_t mst_optimizer_bytes(const mst_optimizer *optimizer) { return optimizer->bytes; }
-mst_shard *mst_optimizer_shards(mst_optimizer *optimizer) { return optimizer->shards; }
+size_t mst_optimizer_bytes(const mst_optimizer *optimizer) {
+    return optimizer->bytes;
+}
+mst_shard *mst_optimizer_shards(mst_optimizer *optimizer) {
+    return optimizer->shards;
+}
 
 /* x^n by squaring: libm's pow may differ between machines. */
 static double power(double x, uint64_t n) {
@@ -81,19 +86,25 @@ static double power(double x, uint64_t n) {
     return result;
 }
 
-static size_t min_of(size_t a, size_t b) { return a < b ? a : b; }
-static size_t max_of(size_t a, size_t b) { return a > b ? a : b; }
+static size_t min_of(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+static size_t max_of(size_t a, size_t b) {
+    return a > b ? a : b;
+}
 
 static char *at_block(void *unit_weights, mst_dtype dtype, size_t block) {
     return (char *)unit_weights + block * MST_BLOCK * mst_dtype_size(dtype);
 }
 
 mst_status mst_optimizer_update(mst_optimizer *o, size_t unit, const float *gradient, double gradient_scale,
-                                double rate, uint64_t update_count, void *unit_weights, mst_dtype weight_dtype) {
+                                double rate, uint64_t update_count, void *unit_weights,
+                                mst_dtype weight_dtype) {
     mst_status status = MST_OK;
     const mst_shard *shard = &o->shards[unit];
     const mst_unit *u = &o->layout->units[unit];
-    size_t first = shard->first_block * MST_BLOCK, end = first + shard->blocks * MST_BLOCK; /* elements of the unit */
+    size_t first = shard->first_block * MST_BLOCK,
+           end = first + shard->blocks * MST_BLOCK; /* elements of the unit */
     MST_CHECK(update_count >= 1, MST_EINVAL, "optimizer update: number 0; updates count from 1");
     mst_adamw_args args = {
         .weight_dtype = weight_dtype,
@@ -124,7 +135,8 @@ done:
     return status;
 }
 
-mst_status mst_optimizer_write_weights(mst_optimizer *o, size_t unit, void *unit_weights, mst_dtype weight_dtype) {
+mst_status mst_optimizer_write_weights(mst_optimizer *o, size_t unit, void *unit_weights,
+                                       mst_dtype weight_dtype) {
     const mst_shard *shard = &o->shards[unit];
     mst_cast_args args = {
         .count = shard->blocks * MST_BLOCK,

@@ -1,8 +1,8 @@
 /* Learning rates as pure functions of the step: the same bits with every compiler and C library. */
 #include "muster/optimizer.h"
 
-/* cos^2(t * pi / 2) = (1 + cos(pi t)) / 2 for 0 <= t <= 1, by the Taylor series of the cosine: the first term left out,
- * (pi / 2)^26 / 26!, is below 2^-71. */
+/* cos^2(t * pi / 2) = (1 + cos(pi t)) / 2 for 0 <= t <= 1, by the Taylor series of the cosine: the first term
+ * left out, (pi / 2)^26 / 26!, is below 2^-71. */
 static double cosine_shape(double t) {
     static const double half_pi = 0x1.921fb54442d18p0;
     double angle = t * half_pi, a2 = angle * angle, series = 1.0;
@@ -24,10 +24,17 @@ double mst_schedule_rate(const mst_schedule *schedule, uint64_t step) {
     if (wsd_begin < s->warmup) wsd_begin = s->warmup;
     double shape = 1.0; /* 1: the peak, 0: the minimum */
     switch (s->kind) {
-    case MST_SCHEDULE_CONSTANT: break;
-    case MST_SCHEDULE_LINEAR: shape = 1.0 - part_of(step, s->warmup, s->steps); break;
-    case MST_SCHEDULE_COSINE: shape = cosine_shape(part_of(step, s->warmup, s->steps)); break;
-    case MST_SCHEDULE_WSD: shape = 1.0 - part_of(step, wsd_begin, s->steps); break;
+    case MST_SCHEDULE_CONSTANT:
+        break;
+    case MST_SCHEDULE_LINEAR:
+        shape = 1.0 - part_of(step, s->warmup, s->steps);
+        break;
+    case MST_SCHEDULE_COSINE:
+        shape = cosine_shape(part_of(step, s->warmup, s->steps));
+        break;
+    case MST_SCHEDULE_WSD:
+        shape = 1.0 - part_of(step, wsd_begin, s->steps);
+        break;
     }
     return s->peak * shape + s->peak * s->min_ratio * (1.0 - shape); /* exact at both ends */
 }

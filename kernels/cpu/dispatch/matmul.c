@@ -1,3 +1,8 @@
+/*
+ * The matrix product as tiles of the result, each one single-threaded call of oneDNN. Which tiles, and what
+ * is copied before a call, follows from the arguments and the device class alone; docs/determinism-cpu.md
+ * says why.
+ */
 #include "matmul.h"
 
 #include <string.h>
@@ -84,8 +89,8 @@ static void choose_tiles(job *j, onednn_traits traits) {
     size_t limit = whole ? COLS_WHOLE : narrow ? COLS / 2 : COLS;
     j->rows = cut_evenly(x->m, ROWS, 8);
     j->cols = cut_evenly(x->n, limit, 48);
-    if (tiles(j) < ENOUGH) j->rows = cut_evenly(x->m, ROWS / 2, 8);
     if (tiles(j) < ENOUGH && !whole) j->cols = cut_evenly(x->n, COLS / 2, 48);
+    if (tiles(j) < ENOUGH) j->rows = cut_evenly(x->m, ROWS / 2, 8);
     if (tiles(j) < ENOUGH / 2 && !whole) j->cols = cut_evenly(x->n, COLS / 4, 48);
     if (tiles(j) < ENOUGH / 2) j->rows = cut_evenly(x->m, ROWS / 4, 8);
     j->depth = cut_evenly(x->k, j->copy_a || j->copy_b ? SLAB : x->k, 1);

@@ -67,7 +67,8 @@ mst_status mst_comm_barrier(mst_comm *comm);
  * without MPI. */
 const void *mst_comm_mpi(const mst_comm *comm, bool shared);
 
-/** MST_OK for MPI_SUCCESS; else MST_EMPI with the call's name (the text before its parenthesis) and MPI's own message. */
+/** MST_OK for MPI_SUCCESS; else MST_EMPI with the call's name (the text before its parenthesis) and MPI's own
+ * message. */
 mst_status mst_comm_mpi_status(int mpi_code, const char *call);
 
 /* As MST_TRY, for a call of MPI. */

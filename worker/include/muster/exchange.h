@@ -50,8 +50,8 @@ typedef struct mst_exchange mst_exchange;
  * Allocates gradient accumulators, partial sums and the published weights.
  *
  * Collective.
- * @param transport one rank alone always uses SELF, so that a config runs on any number of ranks. AUTO: SHM when all ranks
- *        share one node and /dev/shm has room, else MPI
+ * @param transport one rank alone always uses SELF, so that a config runs on any number of ranks. AUTO: SHM
+ * when all ranks share one node and /dev/shm has room, else MPI
  * @param weight_dtype of the published weights: F32 or BF16
  * @param layout, comm, queue, kernels kept by reference
  * @retval MST_ENOMEM with bytes and, for shared memory, what /dev/shm has free; MST_ECONFIG SELF with
@@ -81,8 +81,9 @@ void *mst_exchange_weights(mst_exchange *exchange, size_t unit);
 mst_status mst_exchange_begin_lane(mst_exchange *exchange, size_t round, size_t lane, void **gradients_out);
 
 /**
- * Gives zeroed accumulators outside any round, to compute single microbatches once more for a diagnosis; nothing is combined
- * or sent. Not collective. Only after the last round's end, and only on a rank that has lanes. @param gradients_out [unit_count]
+ * Gives zeroed accumulators outside any round, to compute single microbatches once more for a diagnosis;
+ * nothing is combined or sent. Not collective. Only after the last round's end, and only on a rank that has
+ * lanes. @param gradients_out [unit_count]
  */
 mst_status mst_exchange_clear_lane(mst_exchange *exchange, void **gradients_out);
 
@@ -91,8 +92,8 @@ mst_status mst_exchange_clear_lane(mst_exchange *exchange, void **gradients_out)
 mst_status mst_exchange_unit_done(mst_exchange *exchange, size_t unit);
 
 /** Ends a round: receives what this rank owns and finishes the tree; from the second round on adds to the
- * batch. Collective (ranks without lanes too): agrees on the status. A rank whose own work failed calls it all the same, and no other waits
- * in vain; after a failure the exchange can only be destroyed.
+ * batch. Collective (ranks without lanes too): agrees on the status. A rank whose own work failed calls it
+ * all the same, and no other waits in vain; after a failure the exchange can only be destroyed.
  * @retval MST_EINVAL a rank has not completed its lanes of this round; MST_EMPI */
 mst_status mst_exchange_end_round(mst_exchange *exchange, size_t round);
 

@@ -1,0 +1,78 @@
+/* The communicator: pieces of every size, and failures that all ranks learn of alike. Run it on any number of
+ * ranks. */
+#include "muster/comm.h"
+#include "test.h"
+
+enum { RANKS_MAX = 64 };
+
+static unsigned char byte_of(int rank, size_t i) {
+    return (unsigned char)(rank * 37 + (int)(i % 251) + 1);
+}
+
+static size_t wrong_bytes(const unsigned char *all, const size_t *bytes_of, int size) {
+    size_t wrong = 0;
+    for (int rank = 0; rank < size; rank++)
+        for (size_t i = 0; i < bytes_of[rank]; i++) wrong += *all++ != byte_of(rank, i);
+    return wrong;
+}
+
+/* Rank r has 1000 r bytes: rank 0 has none. */
+static void check_pieces(mst_comm *comm, int rank, int size) {
+    size_t bytes_of[RANKS_MAX], sum = 0, before = 0;
+    for (int r = 0; r < size; r++) {
+        bytes_of[r] = 1000 * (size_t)r;
+        before += r < rank ? bytes_of[r] : 0;
+        sum += bytes_of[r];
+    }
+    unsigned char *mine = malloc(bytes_of[rank] + 1), *all = calloc(1, sum + 1);
+    for (size_t i = 0; i < bytes_of[rank]; i++) mine[i] = byte_of(rank, i);
+    CHECK_OK(mst_comm_allgather(comm, mine, bytes_of, all));
+    CHECK(wrong_bytes(all, bytes_of, size) == 0, "allgather: %zu bytes differ",
+          wrong_bytes(all, bytes_of, size));
+    for (size_t i = 0; i < sum; i++)
+        if (i < before || i >= before + bytes_of[rank]) all[i] = 0;
+    CHECK_OK(mst_comm_allgather(comm, all + before, bytes_of, all)); /* in place */
+    CHECK(wrong_bytes(all, bytes_of, size) == 0, "allgather in place differs");
+    memset(all, 0, sum);
+    CHECK_OK(mst_comm_gather(comm, mine, bytes_of, rank == 0 ? all : NULL));
+    if (rank == 0) CHECK(wrong_bytes(all, bytes_of, size) == 0, "gather differs");
+    for (int root = 0; root < size; root++) {
+        unsigned char data[100];
+        for (size_t i = 0; i < sizeof data; i++) data[i] = rank == root ? byte_of(root, i) : 0;
+        CHECK_OK(mst_comm_broadcast(comm, root, data, sizeof data));
+        CHECK(data[0] == byte_of(root, 0) && data[99] == byte_of(root, 99), "broadcast from %d differs",
+              root);
+    }
+    free(mine);
+    free(all);
+}
+
+static void check_agreement(mst_comm *comm, int rank, int size) {
+    CHECK_OK(mst_comm_agree(comm, MST_OK));
+    if (size == 1) return;
+    mst_status status = MST_OK; /* ranks from 1 on fail, each in its own way: all get rank 1's */
+    if (rank >= 1) status = mst_error(rank == 1 ? MST_EIO : MST_ENOMEM, "cannot do thing %d", rank);
+    status = mst_comm_agree(comm, status);
+    CHECK(status == MST_EIO, "agreed on %s", mst_status_name(status));
+    CHECK(strcmp(mst_error_message(), "rank 1: cannot do thing 1") == 0, "message: %s", mst_error_message());
+    status = mst_comm_agree(comm, status); /* a second time changes nothing */
+    CHECK(status == MST_EIO && strcmp(mst_error_message(), "rank 1: cannot do thing 1") == 0, "message: %s",
+          mst_error_message());
+}
+
+int main(void) {
+    mst_comm *comm = NULL;
+    CHECK_OK(mst_comm_create(&comm));
+    if (!comm) return test_finish("check_comm");
+    int rank = mst_comm_rank(comm), size = mst_comm_size(comm);
+    CHECK(rank >= 0 && rank < size && size <= RANKS_MAX, "rank %d of %d", rank, size);
+    CHECK(mst_comm_node_rank(comm) < mst_comm_node_size(comm), "rank %d of %d on this node",
+          mst_comm_node_rank(comm), mst_comm_node_size(comm));
+    for (int r = 0; r < size; r++) CHECK(mst_comm_host(comm, r)[0], "rank %d's host has no name", r);
+    check_pieces(comm, rank, size);
+    check_agreement(comm, rank, size);
+    CHECK_OK(mst_comm_barrier(comm));
+    mst_comm_destroy(&comm);
+    CHECK(comm == NULL, "the communicator is not gone");
+    return rank == 0 || test_failures ? test_finish("check_comm") : 0;
+}
