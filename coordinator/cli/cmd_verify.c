@@ -17,21 +17,21 @@ static uint64_t usable_cores(void) {
 
 static mst_status run(const cli_args *args) {
     mst_status status = MST_OK;
-    mst_queue *queue = NULL;
     mst_kernels kernels;
     mst_checkpoint_digests digests;
+    mst_checkpoint_context context = {.kernels = &kernels};
     uint64_t threads = usable_cores();
     char path[4096], weights[MST_DIGEST_HEX], state[MST_DIGEST_HEX];
     MST_TRY(cli_whole(args, "threads", 1, 1024, &threads));
     MST_TRY(mst_checkpoint_resolve(cli_operands(args)[0], path));
     MST_TRY(mst_kernels_open(MST_DEVICE_CPU, NULL, &kernels));
-    MST_TRY(mst_queue_create((int)threads, &queue));
-    MST_TRY(mst_checkpoint_verify(path, queue, &kernels, &digests));
+    MST_TRY(mst_queue_create((int)threads, &context.queue));
+    MST_TRY(mst_checkpoint_verify(&context, path, &digests));
     mst_digest_to_hex(&digests.weights, weights);
     mst_digest_to_hex(&digests.state, state);
     printf("weights %s  state %s\n", weights, state);
 done:
-    mst_queue_destroy(&queue);
+    mst_queue_destroy(&context.queue);
     return status;
 }
 

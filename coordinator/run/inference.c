@@ -52,18 +52,18 @@ done:
 /* Reads the masters, and keeps them in the compute precision only. */
 static mst_status read_weights(mst_inference *x) {
     mst_status status = MST_OK;
-    mst_comm *alone = NULL;
+    mst_checkpoint_context context = {.queue = x->queue, .kernels = &x->kernels};
     mst_shard *shards = calloc(x->layout.unit_count, sizeof *shards);
     x->weights = calloc(x->layout.unit_count, sizeof *x->weights);
     MST_CHECK(shards != NULL && x->weights != NULL, MST_ENOMEM, "%s: out of memory", x->path);
-    MST_TRY(mst_comm_create_alone(&alone));
+    MST_TRY(mst_comm_create_alone(&context.comm));
     for (size_t u = 0; u < x->layout.unit_count; u++) {
         void *master = NULL;
         shards[u].blocks = x->layout.units[u].blocks;
         MST_TRY(mst_memory_alloc(MST_SPACE_HOST, shards[u].blocks * MST_BLOCK * sizeof(float), &master));
         shards[u].master = master;
     }
-    MST_TRY(mst_checkpoint_load(alone, x->path, &x->layout, shards, x->queue, &x->kernels));
+    MST_TRY(mst_checkpoint_load(&context, x->path, &x->layout, shards));
     for (size_t u = 0; u < x->layout.unit_count; u++) {
         const size_t count = shards[u].blocks * MST_BLOCK;
         MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, count * mst_dtype_size(x->precision), &x->weights[u]));
@@ -79,7 +79,7 @@ done:
     for (size_t u = 0; shards != NULL && u < x->layout.unit_count; u++)
         mst_memory_free(MST_SPACE_HOST, &shards[u].master);
     free(shards);
-    mst_comm_destroy(&alone);
+    mst_comm_destroy(&context.comm);
     return status;
 }
 

@@ -257,6 +257,7 @@ static mst_status loop(training *t) {
     bool stop = false;
     while (!stop && mst_trainer_position(t->trainer)->step < t->config.run.steps) {
         status = advance(t, &stop);
+        mst_watchdog_waiting(t->watchdog, "step end", mst_trainer_position(t->trainer)->step);
         MST_TRY(mst_comm_agree(t->comm, status));
     }
     const uint64_t step = mst_trainer_position(t->trainer)->step;
@@ -295,7 +296,9 @@ static mst_status begin(training *t, const mst_train_options *options) {
     const mst_trainer_config config = trainer_config(&t->config);
     MST_TRY(mst_trainer_create(&config, t->comm, t->data, t->device.queue, &t->device.kernels, t->watchdog,
                                &t->trainer));
+    mst_watchdog_progress(t->watchdog, "measure", 0);
     MST_TRY(device_peak(&t->device, t->comm, t->config.train.precision, &t->peak));
+    mst_watchdog_progress(t->watchdog, "start", 0);
     MST_TRY(folder_record(t->comm, &t->folder, t->config_yaml, t->device.kernels.class_name));
     if (t->first) status = open_metrics(t);
     MST_TRY(mst_comm_agree(t->comm, status));
@@ -328,6 +331,7 @@ static mst_status finish(training *t) {
     mst_checkpoint_digests digests;
     char weights[MST_DIGEST_HEX], state[MST_DIGEST_HEX];
     MST_TRY(training_digest(t, &digests));
+    mst_watchdog_waiting(t->watchdog, "end", mst_trainer_position(t->trainer)->step);
     if (!t->first) goto done;
     mst_progress_end(&t->progress);
     mst_digest_to_hex(&digests.weights, weights);

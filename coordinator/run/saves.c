@@ -21,11 +21,36 @@ static void fill_meta(training *t, mst_checkpoint_meta *meta) {
     mst_data_digest(t->data, &meta->data);
 }
 
+/* What the watchdog hears while a checkpoint is saved or loaded. */
+typedef struct phase {
+    mst_watchdog *watchdog;
+    const char *name;
+    uint64_t step;
+} phase;
+
+static void report(void *progress_context, bool waiting) {
+    const phase *p = progress_context;
+    if (waiting)
+        mst_watchdog_waiting(p->watchdog, p->name, p->step);
+    else
+        mst_watchdog_progress(p->watchdog, p->name, p->step);
+}
+
+static mst_checkpoint_context checkpoint_context(training *t, phase *p) {
+    return (mst_checkpoint_context){.comm = t->comm,
+                                    .queue = t->device.queue,
+                                    .kernels = &t->device.kernels,
+                                    .progress = report,
+                                    .progress_context = p};
+}
+
 mst_status training_digest(training *t, mst_checkpoint_digests *digests_out) {
     mst_checkpoint_meta meta;
     fill_meta(t, &meta);
-    return mst_checkpoint_digest(t->comm, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer),
-                                 &meta, t->device.queue, &t->device.kernels, digests_out);
+    phase p = {t->watchdog, "digest", meta.step};
+    const mst_checkpoint_context context = checkpoint_context(t, &p);
+    return mst_checkpoint_digest(&context, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer),
+                                 &meta, digests_out);
 }
 
 mst_status training_save(training *t, mst_checkpoint_digests *digests_out) {
@@ -34,10 +59,12 @@ mst_status training_save(training *t, mst_checkpoint_digests *digests_out) {
     char path[FOLDER_PATH_MAX] = "";
     const double begin = training_elapsed(t);
     fill_meta(t, &meta);
-    mst_watchdog_progress(t->watchdog, "checkpoint", meta.step);
-    MST_TRY(mst_checkpoint_save(t->comm, t->folder.checkpoints, mst_trainer_layout(t->trainer),
-                                mst_trainer_shards(t->trainer), &meta, t->device.queue, &t->device.kernels,
-                                digests_out, path));
+    phase p = {t->watchdog, "checkpoint", meta.step};
+    const mst_checkpoint_context context = checkpoint_context(t, &p);
+    MST_TRY(mst_checkpoint_save(&context, t->folder.checkpoints, mst_trainer_layout(t->trainer),
+                                mst_trainer_shards(t->trainer), &meta, digests_out, path));
+    if (!t->first)
+        mst_watchdog_waiting(t->watchdog, "checkpoint", meta.step); /* for rank 0, which clears up */
     if (t->first && mst_checkpoint_prune(t->folder.checkpoints, (size_t)t->config.checkpoint.keep) != MST_OK)
         training_say(t, "warning: an old checkpoint could not be removed: %s", mst_error_message());
     t->saved_step = meta.step;
@@ -54,6 +81,8 @@ static mst_status load(training *t, const char *path) {
     mst_checkpoint_meta meta = {0};
     mst_checkpoint_digests digests;
     mst_digest data;
+    phase p = {t->watchdog, "resume", mst_trainer_position(t->trainer)->step};
+    const mst_checkpoint_context context = checkpoint_context(t, &p);
     MST_TRY(mst_comm_agree(t->comm, mst_checkpoint_open(path, &meta, &digests)));
     mst_data_digest(t->data, &data);
     MST_CHECK(memcmp(&data, &meta.data, sizeof data) == 0, MST_ECONFIG,
@@ -61,8 +90,8 @@ static mst_status load(training *t, const char *path) {
               "use a new run "
               "folder to train on this data",
               path);
-    MST_TRY(mst_checkpoint_load(t->comm, path, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer),
-                                t->device.queue, &t->device.kernels));
+    MST_TRY(
+        mst_checkpoint_load(&context, path, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer)));
     if (strcmp(meta.device_class, t->device.kernels.class_name) != 0)
         training_say(t,
                      "note: the device class changes from '%s' to '%s': from here on the bits differ from "
@@ -81,6 +110,7 @@ static mst_status load_newest(training *t, bool *found_out, char *path_out) {
     mst_status status = MST_OK;
     *found_out = false;
     for (size_t skip = 0;; skip++) {
+        mst_watchdog_progress(t->watchdog, "resume", mst_trainer_position(t->trainer)->step);
         status = t->first ? mst_checkpoint_newest(t->folder.checkpoints, skip, path_out) : MST_OK;
         MST_TRY(mst_comm_agree(t->comm, status));
         MST_TRY(mst_comm_broadcast(t->comm, 0, path_out, FOLDER_PATH_MAX));

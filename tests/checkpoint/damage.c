@@ -28,7 +28,7 @@ static void flip(const char *path, long at, int mask) {
 
 static mst_status verify(const test_state *s, const char *folder) {
     mst_checkpoint_digests digests;
-    return mst_checkpoint_verify(folder, s->queue, &s->kernels, &digests);
+    return mst_checkpoint_verify(&s->context, folder, &digests);
 }
 
 /* Verify must say no and name the file; load must say no, or give the right elements (it does not read every
@@ -41,7 +41,7 @@ static void expect_found(test_state *s, const char *folder, const char *name, co
     CHECK(strstr(mst_error_message(), name), "%s, %s at %ld: '%s'", name, what, at, mst_error_message());
     if (!try_load) return;
     test_state_spoil(s);
-    status = mst_checkpoint_load(s->comm, folder, &s->layout, s->shards, s->queue, &s->kernels);
+    status = mst_checkpoint_load(&s->context, folder, &s->layout, s->shards);
     CHECK(status != MST_OK || test_state_differences(s, seed) == 0, "%s, %s at %ld: loaded", name, what, at);
 }
 
@@ -93,8 +93,8 @@ int main(void) {
     CHECK_OK(mst_comm_create(&comm));
     test_folder_make(folder);
     test_state_create(comm, seed, &state);
-    CHECK_OK(mst_checkpoint_save(comm, folder, &state.layout, state.shards, &state.meta, state.queue,
-                                 &state.kernels, &digests, path));
+    CHECK_OK(mst_checkpoint_save(&state.context, folder, &state.layout, state.shards, &state.meta, &digests,
+                                 path));
     DIR *entries = opendir(path);
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;)
         if (entry->d_name[0] != '.') snprintf(names[count++], sizeof *names, "%s", entry->d_name);

@@ -2,6 +2,7 @@
  * The Nth system call fails, for N = 1, 2, ... until a save succeeds: each time the error comes back, nothing
  * half-written is left, and the checkpoints that were whole before still are. Then the same with the process
  * killed at the Nth call. A new step; one that replaces another; the same where names cannot be exchanged.
+ * Before: a long file is brought to the disk piece by piece.
  */
 #include <errno.h>
 #include <sys/wait.h>
@@ -13,6 +14,7 @@
 
 static ckpt_calls real;
 static long calls, fail_at, fail_forever_from; /* 0: never */
+static long syncs;
 static bool can_exchange, kills;
 static const char *failed_call;
 
@@ -44,6 +46,7 @@ static int ftruncate_(int fd, off_t bytes) {
 }
 static int fsync_(int fd) {
     (void)fd; /* a disk is not what is tested here */
+    syncs++;
     return fails("fsync") ? -1 : 0;
 }
 static int mkdir_(const char *path, mode_t mode) {
@@ -61,15 +64,14 @@ static int exchange_(const char *one, const char *other) {
 }
 
 static mst_status save(const test_state *s, const char *folder, mst_checkpoint_digests *digests) {
-    return mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue, &s->kernels,
-                               digests, NULL);
+    return mst_checkpoint_save(&s->context, folder, &s->layout, s->shards, &s->meta, digests, NULL);
 }
 
 /* With the system whole again: the checkpoint is there, whole, with one of two states. */
 static void check_whole(const test_state *s, const char *path, const mst_digest *one,
                         const mst_digest *other) {
     mst_checkpoint_digests found = {0};
-    CHECK_OK(mst_checkpoint_verify(path, s->queue, &s->kernels, &found));
+    CHECK_OK(mst_checkpoint_verify(&s->context, path, &found));
     CHECK(memcmp(&found.state, one, 32) == 0 || memcmp(&found.state, other, 32) == 0, "%s: another state",
           path);
 }
@@ -94,8 +96,7 @@ static void prepare(test_state *s, const fault_scene *scene, const char *folder,
     if (!scene->replaces) test_folder_remove(step);
     states_out[1] = digests.state;
     s->meta.samples = 2;
-    CHECK_OK(
-        mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &digests));
+    CHECK_OK(mst_checkpoint_digest(&s->context, &s->layout, s->shards, &s->meta, &digests));
     states_out[2] = digests.state;
 }
 
@@ -189,6 +190,28 @@ static void run_kills(test_state *s, const char *base, const fault_scene *scene)
     CHECK(number > 50 && number < 1000, "only %ld calls: nobody is killed", number - 1);
 }
 
+static void count_reports(void *progress_context, bool waiting) {
+    if (!waiting) ++*(size_t *)progress_context;
+}
+
+/* Nothing can be reported during an fsync, so none may have much to do: there is one every 256 MiB. */
+static void check_long_write(const char *folder) {
+    static const char bytes[8192];
+    size_t reports = 0;
+    const mst_checkpoint_context context = {.progress = count_reports, .progress_context = &reports};
+    const uint64_t boundary = 256 << 20;
+    ckpt_file file = CKPT_FILE_CLOSED(&context);
+    CHECK_OK(ckpt_file_create(folder, "long", &file));
+    syncs = 0;
+    CHECK_OK(ckpt_file_write(&file, bytes, sizeof bytes, 0));
+    CHECK_OK(ckpt_file_write(&file, bytes, sizeof bytes, boundary));
+    CHECK(syncs == 0 && reports >= 2, "%ld fsyncs, %zu reports", syncs, reports);
+    CHECK_OK(ckpt_file_write(&file, bytes, sizeof bytes, boundary - 4096));
+    CHECK_OK(ckpt_file_write(&file, bytes, sizeof bytes, 2 * boundary - 4096));
+    CHECK(syncs == 2, "%ld fsyncs at two boundaries", syncs);
+    CHECK_OK(ckpt_file_close(&file));
+}
+
 int main(void) {
     mst_comm *comm;
     test_state state;
@@ -206,6 +229,7 @@ int main(void) {
     ckpt_system.mkdir = mkdir_;
     ckpt_system.rename = rename_;
     ckpt_system.exchange = exchange_;
+    check_long_write(folder);
     static const fault_scene scenes[] = {{"a new step", false, false, true},
                                          {"a new step, everything failing from then on", false, true, true},
                                          {"a step that replaces another", true, false, true},

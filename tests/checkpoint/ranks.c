@@ -22,10 +22,9 @@ static void saved_at(const char *base, int ranks, char path[4096]) {
 static void save(test_state *s, const char *folder) {
     mst_checkpoint_digests saved, verified;
     char path[4096];
-    CHECK_OK(mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue, &s->kernels,
-                                 &saved, path));
-    if (mst_comm_rank(s->comm) == 0) {
-        CHECK_OK(mst_checkpoint_verify(path, s->queue, &s->kernels, &verified));
+    CHECK_OK(mst_checkpoint_save(&s->context, folder, &s->layout, s->shards, &s->meta, &saved, path));
+    if (mst_comm_rank(s->context.comm) == 0) {
+        CHECK_OK(mst_checkpoint_verify(&s->context, path, &verified));
         CHECK(memcmp(&saved, &verified, sizeof saved) == 0, "%s: digests differ", path);
     }
 }
@@ -35,13 +34,14 @@ static void load(test_state *s, const char *folder, const mst_checkpoint_digests
     char path[4096];
     mst_checkpoint_meta meta;
     mst_checkpoint_digests digests;
-    mst_comm_barrier(s->comm);
+    mst_comm_barrier(s->context.comm);
     CHECK_OK(mst_checkpoint_newest(folder, 0, path));
     if (path[0] == '\0') return;
     test_state_spoil(s);
-    CHECK_OK(mst_checkpoint_load(s->comm, path, &s->layout, s->shards, s->queue, &s->kernels));
+    CHECK_OK(mst_checkpoint_load(&s->context, path, &s->layout, s->shards));
     size_t differences = test_state_differences(s, seed);
-    CHECK(differences == 0, "%s on %d ranks: %zu elements differ", path, mst_comm_size(s->comm), differences);
+    CHECK(differences == 0, "%s on %d ranks: %zu elements differ", path, mst_comm_size(s->context.comm),
+          differences);
     CHECK_OK(mst_checkpoint_open(path, &meta, &digests));
     CHECK(memcmp(&digests, expected, sizeof digests) == 0, "%s: other digests", path);
     mst_checkpoint_meta_clear(&meta);
@@ -50,11 +50,10 @@ static void load(test_state *s, const char *folder, const mst_checkpoint_digests
 static void pass(test_state *s, const char *base) {
     char folder[4096], newest[4096];
     mst_checkpoint_digests digests;
-    CHECK_OK(
-        mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &digests));
-    saved_at(base, mst_comm_size(s->comm), folder);
+    CHECK_OK(mst_checkpoint_digest(&s->context, &s->layout, s->shards, &s->meta, &digests));
+    saved_at(base, mst_comm_size(s->context.comm), folder);
     CHECK_OK(mst_checkpoint_newest(folder, 0, newest));
-    mst_comm_barrier(s->comm);
+    mst_comm_barrier(s->context.comm);
     if (newest[0] == '\0') save(s, folder);
     for (size_t i = 0; i < sizeof writers / sizeof *writers; i++) {
         saved_at(base, writers[i], folder);
@@ -73,10 +72,10 @@ static void limit_files(rlim_t bytes) {
 static void fail_on(test_state *s, const char *folder, int rank, rlim_t bytes) {
     mst_checkpoint_digests digests;
     char path[4096];
-    bool mine = rank < 0 || rank == mst_comm_rank(s->comm);
+    bool mine = rank < 0 || rank == mst_comm_rank(s->context.comm);
     if (mine) limit_files(bytes);
-    mst_status status = mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue,
-                                            &s->kernels, &digests, path);
+    mst_status status =
+        mst_checkpoint_save(&s->context, folder, &s->layout, s->shards, &s->meta, &digests, path);
     limit_files(RLIM_INFINITY);
     CHECK(status == MST_EIO, "limit %llu on rank %d: got %s", (unsigned long long)bytes, rank,
           mst_status_name(status));
@@ -87,10 +86,10 @@ static void fail_on(test_state *s, const char *folder, int rank, rlim_t bytes) {
     /* The same message on every rank. */
     char first[512];
     snprintf(first, sizeof first, "%.400s", mst_error_message());
-    CHECK_OK(mst_comm_broadcast(s->comm, 0, first, sizeof first));
+    CHECK_OK(mst_comm_broadcast(s->context.comm, 0, first, sizeof first));
     CHECK(strncmp(first, mst_error_message(), 400) == 0, "rank 0 says '%s', this one '%s'", first,
           mst_error_message());
-    mst_comm_barrier(s->comm);
+    mst_comm_barrier(s->context.comm);
 }
 
 static void full(test_state *s, const char *base) {
@@ -98,7 +97,7 @@ static void full(test_state *s, const char *base) {
     test_path(base, "full", folder);
     signal(SIGXFSZ, SIG_IGN);
     const rlim_t limits[] = {0, 100, 1500, 3000, 20000, 100000};
-    int last = mst_comm_size(s->comm) - 1;
+    int last = mst_comm_size(s->context.comm) - 1;
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         fail_on(s, folder, -1, limits[i]);
         fail_on(s, folder, last, limits[i]);

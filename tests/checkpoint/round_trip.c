@@ -12,8 +12,7 @@ static bool digests_equal(const mst_checkpoint_digests *a, const mst_checkpoint_
 }
 
 static mst_status save(const test_state *s, const char *folder, mst_checkpoint_digests *digests, char *path) {
-    return mst_checkpoint_save(s->comm, folder, &s->layout, s->shards, &s->meta, s->queue, &s->kernels,
-                               digests, path);
+    return mst_checkpoint_save(&s->context, folder, &s->layout, s->shards, &s->meta, digests, path);
 }
 
 static ino_t inode(const char *path) {
@@ -24,8 +23,7 @@ static ino_t inode(const char *path) {
 static void check_round_trip(test_state *s, const char *folder, uint64_t seed) {
     mst_checkpoint_digests saved, computed, opened, verified;
     char path[4096], newest[4096];
-    CHECK_OK(
-        mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &computed));
+    CHECK_OK(mst_checkpoint_digest(&s->context, &s->layout, s->shards, &s->meta, &computed));
     CHECK_OK(save(s, folder, &saved, path));
     CHECK(digests_equal(&saved, &computed), "digests before and after saving differ");
     size_t dots;
@@ -42,13 +40,13 @@ static void check_round_trip(test_state *s, const char *folder, uint64_t seed) {
     CHECK(memcmp(&meta.data, &s->meta.data, sizeof meta.data) == 0, "data digest");
     mst_checkpoint_meta_clear(&meta);
 
-    CHECK_OK(mst_checkpoint_verify(path, s->queue, &s->kernels, &verified));
+    CHECK_OK(mst_checkpoint_verify(&s->context, path, &verified));
     CHECK(digests_equal(&saved, &verified), "verify found other digests");
     CHECK_OK(mst_checkpoint_newest(folder, 0, newest));
     CHECK(strcmp(newest, path) == 0, "newest is '%s'", newest);
 
     test_state_spoil(s);
-    CHECK_OK(mst_checkpoint_load(s->comm, path, &s->layout, s->shards, s->queue, &s->kernels));
+    CHECK_OK(mst_checkpoint_load(&s->context, path, &s->layout, s->shards));
     size_t differences = test_state_differences(s, seed);
     CHECK(differences == 0, "%zu elements differ after loading", differences);
 }
@@ -57,15 +55,14 @@ static void check_round_trip(test_state *s, const char *folder, uint64_t seed) {
 static void check_digest_inputs(test_state *s) {
     mst_checkpoint_digests base, other;
     uint64_t *const counters[] = {&s->meta.step, &s->meta.updates, &s->meta.samples};
-    CHECK_OK(mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &base));
+    CHECK_OK(mst_checkpoint_digest(&s->context, &s->layout, s->shards, &s->meta, &base));
     for (size_t i = 0; i < 5; i++) {
         uint64_t *counter = i < 3 ? counters[i] : NULL;
         float kept = s->shards[1].v[5];
         if (counter) ++*counter;
         if (i == 3) s->meta.data.bytes[7] ^= 1;
         if (i == 4) s->shards[1].v[5] = 42;
-        CHECK_OK(
-            mst_checkpoint_digest(s->comm, &s->layout, s->shards, &s->meta, s->queue, &s->kernels, &other));
+        CHECK_OK(mst_checkpoint_digest(&s->context, &s->layout, s->shards, &s->meta, &other));
         CHECK(memcmp(&base.weights, &other.weights, 32) == 0, "weights digest changed by input %zu", i);
         CHECK(memcmp(&base.state, &other.state, 32) != 0, "state digest not changed by input %zu", i);
         if (counter) --*counter;
@@ -85,14 +82,14 @@ static void check_same_step_again(test_state *s, const char *folder) {
     s->meta.samples++; /* another state at the same step: replaced */
     CHECK_OK(save(s, folder, &second, path));
     CHECK(inode(path) != kept, "a different checkpoint was not replaced");
-    CHECK_OK(mst_checkpoint_verify(path, s->queue, &s->kernels, &found));
+    CHECK_OK(mst_checkpoint_verify(&s->context, path, &found));
     CHECK(digests_equal(&second, &found), "the one that stands there is not the new one");
 
     char file[4096];
     test_path(path, "model.h5", file); /* a damaged one with the right manifest is replaced too */
     CHECK(truncate(file, 10) == 0, "truncate");
     CHECK_OK(save(s, folder, &second, path));
-    CHECK_OK(mst_checkpoint_verify(path, s->queue, &s->kernels, &found));
+    CHECK_OK(mst_checkpoint_verify(&s->context, path, &found));
     size_t dots;
     CHECK(test_folder_entries(folder, &dots) == 1 && dots == 0, "leftovers in the folder");
     s->meta.samples--;
@@ -117,14 +114,12 @@ static void check_other_model(test_state *s, const char *folder) {
     mst_tensor *tensor = &s->layout.tensors[1];
     size_t kept = tensor->shape[1];
     tensor->shape[1] = 9000;
-    CHECK_STATUS(mst_checkpoint_load(s->comm, path, &s->layout, s->shards, s->queue, &s->kernels),
-                 MST_EFORMAT);
+    CHECK_STATUS(mst_checkpoint_load(&s->context, path, &s->layout, s->shards), MST_EFORMAT);
     CHECK(strstr(mst_error_message(), tensor->name) && strstr(mst_error_message(), "[3, 9000]"), "%s",
           mst_error_message());
     tensor->shape[1] = kept;
     strcpy(tensor->name, "model.layers.2.zzz.weight");
-    CHECK_STATUS(mst_checkpoint_load(s->comm, path, &s->layout, s->shards, s->queue, &s->kernels),
-                 MST_EFORMAT);
+    CHECK_STATUS(mst_checkpoint_load(&s->context, path, &s->layout, s->shards), MST_EFORMAT);
     CHECK(strstr(mst_error_message(), "model.layers.2.mlp.weight"), "%s", mst_error_message());
     strcpy(tensor->name, "model.layers.2.mlp.weight");
 }
@@ -139,7 +134,7 @@ static void check_weights_only(test_state *s, const char *folder, uint64_t seed)
         only[u].m = only[u].v = NULL;
     }
     for (size_t u = 0; u < 4; u++) memset(only[u].master, 0x5a, only[u].blocks * MST_BLOCK * 4);
-    CHECK_OK(mst_checkpoint_load(s->comm, path, &s->layout, only, s->queue, &s->kernels));
+    CHECK_OK(mst_checkpoint_load(&s->context, path, &s->layout, only));
     CHECK(test_state_differences(s, seed) == 0, "weights differ");
 }
 

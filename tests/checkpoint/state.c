@@ -81,9 +81,9 @@ static uint32_t expected_bits(const mst_layout *layout, size_t unit, int kind, s
 }
 
 static void create(mst_comm *comm, uint64_t seed, size_t tensors, int threads, test_state *s) {
-    *s = (test_state){.comm = comm};
+    *s = (test_state){.context = {.comm = comm, .kernels = &s->kernels}};
     build_layout(tensors, &s->layout);
-    if (mst_queue_create(threads, &s->queue) != MST_OK ||
+    if (mst_queue_create(threads, &s->context.queue) != MST_OK ||
         mst_kernels_open(MST_DEVICE_CPU, NULL, &s->kernels) != MST_OK) {
         fprintf(stderr, "test: %s\n", mst_error_message());
         exit(1);
@@ -142,7 +142,7 @@ void test_state_destroy(test_state *state) {
     free(state->layout.tensors);
     free(state->layout.units);
     mst_checkpoint_meta_clear(&state->meta);
-    mst_queue_destroy(&state->queue);
+    mst_queue_destroy(&state->context.queue);
 }
 
 void test_state_spoil(test_state *state) {

@@ -7,16 +7,15 @@
 
 /* One rank's part of the state. */
 typedef struct test_state {
-    mst_comm *comm; /* not owned */
+    mst_checkpoint_context context; /* comm is not owned; kernels are those below */
     mst_layout layout;
     mst_shard *shards;
     mst_checkpoint_meta meta;
-    mst_queue *queue;
     mst_kernels kernels;
 } test_state;
 
-/** Fills this rank's part; ends the program when there is no memory. The bits are any bits: NaN, infinities,
- * denormals. */
+/** Fills this rank's part in place (it points into itself: not to be copied); ends the program when there is
+ * no memory. The bits are any bits: NaN, infinities, denormals. */
 void test_state_create(mst_comm *comm, uint64_t seed, test_state *state_out);
 /** The same with two tensors and one thread, for tests that save hundreds of times. */
 void test_state_create_small(mst_comm *comm, uint64_t seed, test_state *state_out);

@@ -54,7 +54,7 @@ class Gpt2(nn.Module):
         for layer in self.layers:
             x = layer(x)
         logits = F.linear(self.ln_f(x), self.wte.weight)
-        return F.cross_entropy(logits.float().view(-1, VOCAB), targets.view(-1))
+        return F.cross_entropy(logits.float().reshape(-1, VOCAB), targets.reshape(-1))
 
 
 def main():

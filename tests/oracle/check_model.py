@@ -12,6 +12,8 @@ except ImportError:
     print("skipped: python3-torch is not installed")
     sys.exit(77)
 
+import compare
+from compare import F32_BOUND, check, key_bias, relative, without_key_bias
 from decoder import losses
 
 COMMON = dict(layers=3, vocab=101, seq=33, micro=2, theta=10000, eps=1e-5, positions=40, scale=0.5, z=1e-3, seed=11)
@@ -28,23 +30,12 @@ MODELS = {
 # beyond 1e-5 of fp64 PyTorch. A mistake in decay or correction of the moments changes weights by 1e-4 and more.
 ADAMW = dict(steps=20, rate=2e-4, decay=0.1)
 
-# Relative L2 error of a tensor. fp32: some tens of roundings of 2^-24 = 6e-8 on every path give about 1e-6.
-F32_BOUND = 1e-5
-# bf16 rounds with 2^-9 = 2e-3: a uniform error of 2^-9 / sqrt(3) each. About 12 values in a row are rounded per layer
-# forward and as many backward, 75 in three layers: sqrt(75) * 1.1e-3 = 1e-2 where nothing magnifies them. The inputs here
-# have large weights (attention far from uniform), which does: four times that.
+# Relative L2 error of a tensor in bf16, which rounds with 2^-9 = 2e-3: a uniform error of 2^-9 / sqrt(3) each. About 12 values
+# in a row are rounded per layer forward and as many backward, 75 in three layers: sqrt(75) * 1.1e-3 = 1e-2 where nothing
+# magnifies them. The inputs here have large weights (attention far from uniform), which does: four times that.
 BF16_BOUND = 4e-2
 # The loss of some 50 tokens averages their roundings: one rounding of 2^-9 at most is left.
 BF16_LOSS_BOUND = 2e-3
-
-failures = 0
-
-
-def check(condition, message):
-    global failures
-    if not condition:
-        failures += 1
-        print(f"failed: {message}")
 
 
 class Run:
@@ -83,15 +74,6 @@ class Run:
         loss, zloss = losses(self.c["family"], parameters, self.c, self.tokens[step], self.targets[step])
         (self.c["scale"] * (loss + self.c["z"] * zloss)).backward()
         return loss.item(), zloss.item()
-
-
-def relative(a, b):
-    return ((a.double() - b.double()).norm() / b.double().norm()).item()
-
-
-def key_bias(name, tensor):
-    """GPT-2's key bias: adds the same to all scores of a row, so its gradient is 0 in theory."""
-    return tensor.chunk(3)[1] if name.endswith("c_attn.bias") else None
 
 
 def check_gradients(tool, title, dtype, device):
@@ -150,14 +132,6 @@ def train(run, dtype):
     return {n: p.detach() for n, p in parameters.items()}, numpy.array(history)
 
 
-def without_key_bias(name, tensor):
-    """AdamW divides a gradient by its own size, so the noise that stands for 0 becomes steps of that order: not compared."""
-    if key_bias(name, tensor) is None:
-        return tensor
-    q, _, v = tensor.chunk(3)
-    return torch.cat((q, v))
-
-
 def check_training(tool, title, device, clip):
     run = Run(tool, MODELS[title], device=device, clip=clip, **ADAMW)
     travelled = max(relative(run.trained[n], run.weights[n]) for n in run.weights if run.weights[n].dim() == 2)
@@ -170,7 +144,7 @@ def check_training(tool, title, device, clip):
     for dtype, (weights, history) in results.items():
         off = abs(run.steps[:, [0, 3]] / history - 1).max()
         check(off <= F32_BOUND, f"{title}: losses and gradient norms of 20 steps differ by {off:.1e}")
-        errors = {n: relative(without_key_bias(n, run.trained[n]), without_key_bias(n, w)) for n, w in weights.items()}
+        errors = compare.errors(run.trained, weights)
         for name, error in errors.items():
             truth = results[torch.float64][0][name]
             torch_error = relative(without_key_bias(name, results[torch.float32][0][name]), without_key_bias(name, truth))
@@ -180,7 +154,7 @@ def check_training(tool, title, device, clip):
         name = max(errors, key=errors.get)
         print(f"{title}, 20 steps on {device}, to {dtype}: loss and norm {off:.1e}, worst weights {errors[name]:.1e} ({name})")
     f32, f64 = (results[d][0] for d in (torch.float32, torch.float64))
-    apart = max(relative(without_key_bias(n, f32[n]), without_key_bias(n, f64[n])) for n in f32)
+    apart = max(compare.errors(f32, f64).values())
     print(f"{title}, 20 steps, torch fp32 to torch fp64: worst weights {apart:.1e}; travelled {travelled:.1e}")
 
 
@@ -194,8 +168,8 @@ def main(tool):
     check_gradients(tool, "gpt2 4", "f32", "ref")
     check_training(tool, "llama 9/3 untied", "cpu", clip=7.0)
     check_training(tool, "gpt2 4", "cpu", clip=2.7)
-    print(f"{failures} failed")
-    return failures > 0
+    print(f"{compare.failures} failed")
+    return compare.failures > 0
 
 
 if __name__ == "__main__":

@@ -15,26 +15,15 @@ except ImportError:
     print("skipped: python3-h5py is not installed")
     sys.exit(77)
 
+from tokens import HELDOUT, uniform
+
 SEED, FRACTION, EOS = 12345678901234567890, 0.25, 256
-MASK64 = 2**64 - 1
-
-
-def philox_uniform(seed, purpose, a, b):
-    """Philox 4x32-10 (Salmon et al., SC 2011), its first 53 bits."""
-    key = seed ^ (purpose * 0xD1342543DE82EF95 & MASK64)
-    k0, k1 = key & 0xFFFFFFFF, key >> 32
-    x = [a & 0xFFFFFFFF, a >> 32, b & 0xFFFFFFFF, b >> 32]
-    for _ in range(10):
-        p0, p2 = 0xD2511F53 * x[0], 0xCD9E8D57 * x[2]
-        x = [p2 >> 32 ^ x[1] ^ k0, p2 & 0xFFFFFFFF, p0 >> 32 ^ x[3] ^ k1, p0 & 0xFFFFFFFF]
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    return ((x[1] << 32 | x[0]) >> 11) * 2.0**-53
 
 
 def is_heldout(text):
     digest = hashlib.sha256(text).digest()
     a, b = int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:16], "little")
-    return philox_uniform(SEED, 6, a, b) < FRACTION
+    return uniform(SEED, HELDOUT, a, b) < FRACTION
 
 
 def write_corpus(folder):

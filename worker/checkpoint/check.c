@@ -6,9 +6,9 @@
 
 enum { BUFFER_BYTES = CKPT_CHECK_BLOCKS * MST_BLOCK * 4 };
 
-mst_status ckpt_checker_create(mst_queue *queue, const mst_kernels *kernels, ckpt_checker *checker_out) {
+mst_status ckpt_checker_create(const mst_checkpoint_context *context, ckpt_checker *checker_out) {
     mst_status status = MST_OK;
-    ckpt_checker checker = {.queue = queue, .kernels = kernels};
+    ckpt_checker checker = {.context = context};
     checker.buffer = malloc(BUFFER_BYTES);
     checker.found = malloc(CKPT_CHECK_BLOCKS * sizeof *checker.found);
     MST_CHECK(checker.buffer != NULL && checker.found != NULL, MST_ENOMEM,
@@ -28,6 +28,7 @@ void ckpt_checker_clear(ckpt_checker *checker) {
 
 mst_status ckpt_checker_blocks(ckpt_checker *checker, const float *data, uint64_t count,
                                const mst_digest *expected, size_t *bad_out) {
+    const mst_checkpoint_context *context = checker->context;
     size_t blocks = ckpt_blocks(count);
     for (size_t first = 0; first < blocks; first += CKPT_CHECK_BLOCKS) {
         size_t some = blocks - first < CKPT_CHECK_BLOCKS ? blocks - first : CKPT_CHECK_BLOCKS;
@@ -36,9 +37,10 @@ mst_status ckpt_checker_blocks(ckpt_checker *checker, const float *data, uint64_
                                       .dtype = MST_F32,
                                       .data = data + from,
                                       .digest = checker->found};
-        mst_status status = checker->kernels->block_digest(checker->queue, &args);
-        if (status == MST_OK) status = mst_queue_sync(checker->queue);
+        mst_status status = context->kernels->block_digest(context->queue, &args);
+        if (status == MST_OK) status = mst_queue_sync(context->queue);
         if (status != MST_OK) return status;
+        ckpt_report(context, false);
         for (size_t i = 0; i < some; i++) {
             if (memcmp(&checker->found[i], &expected[first + i], sizeof *expected) == 0) continue;
             *bad_out = first + i;

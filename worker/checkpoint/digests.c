@@ -33,23 +33,39 @@ mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_c
     return mst_digest_of(text, (size_t)length, state_out);
 }
 
-mst_status ckpt_pieces_digest(const ckpt_pieces *pieces, const mst_layout *layout, const mst_shard *shards,
-                              mst_queue *queue, const mst_kernels *kernels) {
+/* Between two reports: 64 MiB. */
+enum { DIGEST_ELEMENTS = 4096 * MST_BLOCK };
+
+static mst_status digest_piece(const mst_checkpoint_context *context, const float *data, uint64_t count,
+                               mst_digest *digests_out) {
+    mst_status status = MST_OK;
+    for (uint64_t first = 0; first < count; first += DIGEST_ELEMENTS) {
+        const uint64_t left = count - first;
+        const mst_block_digest_args args = {.count = left < DIGEST_ELEMENTS ? left : DIGEST_ELEMENTS,
+                                            .dtype = MST_F32,
+                                            .data = data + first,
+                                            .digest = digests_out + first / MST_BLOCK};
+        MST_TRY(context->kernels->block_digest(context->queue, &args));
+        MST_TRY(mst_queue_sync(context->queue));
+        ckpt_report(context, false);
+    }
+done:
+    return status;
+}
+
+mst_status ckpt_pieces_digest(const mst_checkpoint_context *context, const ckpt_pieces *pieces,
+                              const mst_layout *layout, const mst_shard *shards) {
+    mst_status status = MST_OK;
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
         for (size_t i = 0; i < pieces->count; i++) {
             const ckpt_piece *piece = &pieces->pieces[i];
             const mst_shard *shard = &shards[layout->tensors[piece->tensor].unit];
-            mst_block_digest_args args = {
-                .count = (size_t)piece->count,
-                .dtype = MST_F32,
-                .data = ckpt_shard_data(shard, kind) + piece->at,
-                .digest = pieces->digests[kind] + pieces->first_digest[i],
-            };
-            mst_status status = kernels->block_digest(queue, &args);
-            if (status != MST_OK) return status;
+            MST_TRY(digest_piece(context, ckpt_shard_data(shard, kind) + piece->at, piece->count,
+                                 pieces->digests[kind] + pieces->first_digest[i]));
         }
     }
-    return mst_queue_sync(queue);
+done:
+    return status;
 }
 
 /* What rank 0 does with the digests of one tensor's blocks. */
@@ -73,29 +89,29 @@ done:
 
 /* Gathers the digests of one tensor's blocks on rank 0. Ranks hold consecutive blocks, so rank order is block
  * order. */
-static mst_status gather_tensor(mst_comm *comm, const mst_layout *layout, size_t tensor,
-                                const mst_digest *mine, size_t *bytes_of, mst_digest *all) {
-    int size = mst_comm_size(comm);
+static mst_status gather_tensor(const mst_checkpoint_context *context, const mst_layout *layout,
+                                size_t tensor, const mst_digest *mine, size_t *bytes_of, mst_digest *all) {
+    int size = mst_comm_size(context->comm);
     for (int rank = 0; rank < size; rank++) {
         ckpt_piece piece;
         bool any = ckpt_piece_of_rank(layout, tensor, rank, size, &piece);
         bytes_of[rank] = any ? ckpt_blocks(piece.count) * sizeof(mst_digest) : 0;
     }
-    return mst_comm_gather(comm, mine, bytes_of, all);
+    return ckpt_gather(context, mine, bytes_of, all);
 }
 
 /* The collective loop: a rank that failed goes on taking part, and says so at the end. */
-static mst_status gather_kinds(mst_comm *comm, const mst_layout *layout, const size_t *order,
-                               const ckpt_pieces *pieces, size_t *bytes_of, mst_digest *all, collector *to,
-                               ckpt_sums *sums) {
-    bool root = mst_comm_rank(comm) == 0;
+static mst_status gather_kinds(const mst_checkpoint_context *context, const mst_layout *layout,
+                               const size_t *order, const ckpt_pieces *pieces, size_t *bytes_of,
+                               mst_digest *all, collector *to, ckpt_sums *sums) {
+    bool root = mst_comm_rank(context->comm) == 0;
     mst_status status = MST_OK;
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
         if (root && status == MST_OK) status = ckpt_kind_begin(to->kind);
         for (size_t i = 0, mine = 0; i < layout->tensor_count; i++) {
             bool have = mine < pieces->count && pieces->pieces[mine].place == i;
             const mst_digest *digests = pieces->digests[kind] + pieces->first_digest[mine];
-            mst_status gathered = gather_tensor(comm, layout, order[i], digests, bytes_of, all);
+            mst_status gathered = gather_tensor(context, layout, order[i], digests, bytes_of, all);
             if (have) mine++;
             if (status == MST_OK) status = gathered;
             if (root && status == MST_OK) status = collect(to, &layout->tensors[order[i]], all);
@@ -105,11 +121,11 @@ static mst_status gather_kinds(mst_comm *comm, const mst_layout *layout, const s
     return status;
 }
 
-mst_status ckpt_sums_gather(mst_comm *comm, const mst_layout *layout, const size_t *order,
-                            const ckpt_pieces *pieces, const mst_checkpoint_meta *meta, const ckpt_file *file,
-                            ckpt_sums *sums_out) {
+mst_status ckpt_sums_gather(const mst_checkpoint_context *context, const mst_layout *layout,
+                            const size_t *order, const ckpt_pieces *pieces, const mst_checkpoint_meta *meta,
+                            const ckpt_file *file, ckpt_sums *sums_out) {
     mst_status status = MST_OK;
-    bool root = mst_comm_rank(comm) == 0;
+    bool root = mst_comm_rank(context->comm) == 0;
     ckpt_sums sums = {0};
     collector to = {.file = file};
     mst_digest *all = NULL;
@@ -118,21 +134,21 @@ mst_status ckpt_sums_gather(mst_comm *comm, const mst_layout *layout, const size
         size_t blocks = ckpt_blocks(layout->tensors[i].count);
         if (blocks > most) most = blocks;
     }
-    size_t *bytes_of = calloc((size_t)mst_comm_size(comm), sizeof *bytes_of);
+    size_t *bytes_of = calloc((size_t)mst_comm_size(context->comm), sizeof *bytes_of);
     if (root) all = calloc(most + 1, sizeof *all);
     if (bytes_of == NULL || (root && all == NULL))
         status = mst_error(MST_ENOMEM, "checkpoint: no memory to gather the digests of %zu blocks", most);
     if (root && status == MST_OK) status = mst_hasher_create(&to.kind);
     if (root && status == MST_OK) status = mst_hasher_create(&to.whole);
-    status = mst_comm_agree(comm, status);
+    status = ckpt_agree(context, status);
     if (status != MST_OK || bytes_of == NULL) goto done;
 
-    status = gather_kinds(comm, layout, order, pieces, bytes_of, all, &to, &sums);
+    status = gather_kinds(context, layout, order, pieces, bytes_of, all, &to, &sums);
     if (root && status == MST_OK) status = mst_hasher_finish(to.whole, &sums.file);
     if (root && status == MST_OK) status = ckpt_state_digest(sums.kinds, meta, &sums.state);
     sums.bytes = to.bytes;
-    MST_TRY(mst_comm_agree(comm, status));
-    MST_TRY(mst_comm_broadcast(comm, 0, &sums, sizeof sums));
+    MST_TRY(ckpt_agree(context, status));
+    MST_TRY(ckpt_broadcast(context, &sums, sizeof sums));
     *sums_out = sums;
 done:
     mst_hasher_destroy(&to.kind);

@@ -23,8 +23,8 @@ mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_c
                              mst_digest *state_out);
 
 /** Digests of the blocks of this rank's pieces, all kinds. Not collective. */
-mst_status ckpt_pieces_digest(const ckpt_pieces *pieces, const mst_layout *layout, const mst_shard *shards,
-                              mst_queue *queue, const mst_kernels *kernels);
+mst_status ckpt_pieces_digest(const mst_checkpoint_context *context, const ckpt_pieces *pieces,
+                              const mst_layout *layout, const mst_shard *shards);
 
 /**
  * Brings the block digests of all ranks together, tensor by tensor, and hashes them.
@@ -32,24 +32,23 @@ mst_status ckpt_pieces_digest(const ckpt_pieces *pieces, const mst_layout *layou
  * Collective; every rank returns the same status and sums.
  * @param file on rank 0: receives all block digests (digests.bin); NULL: none is written
  */
-mst_status ckpt_sums_gather(mst_comm *comm, const mst_layout *layout, const size_t *order,
-                            const ckpt_pieces *pieces, const mst_checkpoint_meta *meta, const ckpt_file *file,
-                            ckpt_sums *sums_out);
+mst_status ckpt_sums_gather(const mst_checkpoint_context *context, const mst_layout *layout,
+                            const size_t *order, const ckpt_pieces *pieces, const mst_checkpoint_meta *meta,
+                            const ckpt_file *file, ckpt_sums *sums_out);
 
 /** Hashes the whole of a file. */
 mst_status ckpt_file_digest(const ckpt_file *file, uint64_t bytes, mst_digest *digest_out);
 
 /* Checks stored blocks against their digests, piece after piece, through one buffer. */
 typedef struct ckpt_checker {
-    mst_queue *queue;
-    const mst_kernels *kernels;
+    const mst_checkpoint_context *context; /* not owned */
     float *buffer;
     mst_digest *found;
 } ckpt_checker;
 
 enum { CKPT_CHECK_BLOCKS = 256 }; /* at a time: 4 MiB */
 
-mst_status ckpt_checker_create(mst_queue *queue, const mst_kernels *kernels, ckpt_checker *checker_out);
+mst_status ckpt_checker_create(const mst_checkpoint_context *context, ckpt_checker *checker_out);
 void ckpt_checker_clear(ckpt_checker *checker);
 
 /**

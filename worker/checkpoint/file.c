@@ -9,8 +9,10 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-/* Linux moves at most 2 GiB a call; a smaller step also keeps NFS and signals responsive. */
-enum { STEP = 64 << 20 };
+/* Linux moves at most 2 GiB a call; a smaller step also keeps NFS, signals and progress reports responsive.
+ * What a system holds back in memory it writes when it must: an fsync at the end of a large file, during
+ * which nothing can be reported, would take as long as the file. */
+enum { STEP = 64 << 20, SYNC_STEP = 256 << 20 };
 
 static int system_open(const char *path, int flags, mode_t mode) {
     return open(path, flags | O_CLOEXEC, mode);
@@ -100,6 +102,7 @@ mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uin
         if (got == 0)
             return mst_error(MST_EFORMAT, "%s is cut short: %zu bytes are missing at byte %llu", file->path,
                              bytes, (unsigned long long)offset);
+        ckpt_report(file->context, false);
         to += got;
         offset += (uint64_t)got;
         bytes -= (size_t)got;
@@ -113,9 +116,13 @@ mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t byt
         ssize_t put = ckpt_system.pwrite(file->fd, from, bytes < STEP ? bytes : STEP, (off_t)offset);
         if (put < 0 && errno == EINTR) continue;
         if (put <= 0) return ckpt_errno(put < 0 ? errno : ENOSPC, "write", file->path);
+        ckpt_report(file->context, false);
+        bool sync = (offset + (uint64_t)put) / SYNC_STEP != offset / SYNC_STEP;
         from += put;
         offset += (uint64_t)put;
         bytes -= (size_t)put;
+        mst_status status = sync ? ckpt_file_sync(file) : MST_OK;
+        if (status != MST_OK) return status;
     }
     return MST_OK;
 }
@@ -133,7 +140,9 @@ static mst_status sync_fd(int fd, const char *path) {
 }
 
 mst_status ckpt_file_sync(const ckpt_file *file) {
-    return sync_fd(file->fd, file->path);
+    mst_status status = sync_fd(file->fd, file->path);
+    ckpt_report(file->context, false);
+    return status;
 }
 
 mst_status ckpt_file_close(ckpt_file *file) {

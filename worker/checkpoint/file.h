@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "context.h"
 #include "muster/status.h"
 
 enum { CKPT_PATH_MAX = 4096 };
@@ -32,9 +33,10 @@ extern ckpt_calls ckpt_system;
 typedef struct ckpt_file {
     int fd; /* -1: not open */
     char path[CKPT_PATH_MAX];
+    const mst_checkpoint_context *context; /* told of progress; not owned, may be NULL */
 } ckpt_file;
 
-#define CKPT_FILE_CLOSED ((ckpt_file){.fd = -1})
+#define CKPT_FILE_CLOSED(of) ((ckpt_file){.fd = -1, .context = (of)})
 
 /** Joins folder and name. @param path_out [CKPT_PATH_MAX] @retval MST_EINVAL too long */
 mst_status ckpt_path_join(const char *folder, const char *name, char *path_out);
@@ -46,6 +48,8 @@ mst_status ckpt_file_open(const char *folder, const char *name, ckpt_file *file_
 mst_status ckpt_file_size(const ckpt_file *file, uint64_t *bytes_out);
 /** Reads exactly `bytes`. @retval MST_EIO, MST_EFORMAT the file ends before */
 mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uint64_t offset);
+/** Writes all of it. Now and then it waits until what was written is on the disk, so that no single fsync
+ * takes long. */
 mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t bytes, uint64_t offset);
 mst_status ckpt_file_resize(const ckpt_file *file, uint64_t bytes);
 /** Waits until the file's content is on the disk. */

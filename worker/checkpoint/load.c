@@ -9,20 +9,21 @@
 #include "manifest.h"
 
 /* Rank 0 reads the manifest, so that all ranks see the same one. */
-static mst_status share_manifest(mst_comm *comm, const char *path, mst_manifest *manifest_out) {
+static mst_status share_manifest(const mst_checkpoint_context *context, const char *path,
+                                 mst_manifest *manifest_out) {
     mst_status status = MST_OK;
     char *text = NULL, name[CKPT_PATH_MAX];
     size_t bytes = 0;
-    bool root = mst_comm_rank(comm) == 0;
+    bool root = mst_comm_rank(context->comm) == 0;
     status = ckpt_path_join(path, "manifest.json", name);
     if (root && status == MST_OK) status = ckpt_manifest_load(path, &text, &bytes);
-    MST_TRY(mst_comm_agree(comm, status));
-    MST_TRY(mst_comm_broadcast(comm, 0, &bytes, sizeof bytes));
+    MST_TRY(ckpt_agree(context, status));
+    MST_TRY(ckpt_broadcast(context, &bytes, sizeof bytes));
     if (!root) text = malloc(bytes + 1);
     status = text != NULL ? MST_OK : mst_error(MST_ENOMEM, "%s: no memory for %zu bytes", name, bytes);
-    MST_TRY(mst_comm_agree(comm, status));
-    MST_TRY(mst_comm_broadcast(comm, 0, text, bytes));
-    MST_TRY(mst_comm_agree(comm, mst_manifest_parse(text, bytes, name, manifest_out)));
+    MST_TRY(ckpt_agree(context, status));
+    MST_TRY(ckpt_broadcast(context, text, bytes));
+    MST_TRY(ckpt_agree(context, mst_manifest_parse(text, bytes, name, manifest_out)));
 done:
     free(text);
     return status;
@@ -65,6 +66,7 @@ static mst_status check_layout(const mst_manifest *manifest, const mst_layout *l
 }
 
 typedef struct load {
+    const mst_checkpoint_context *context;
     const char *path;
     const mst_layout *layout;
     mst_shard *shards;
@@ -95,7 +97,7 @@ static void keep_digests(load *l, const mst_digest *digests, uint64_t first, uin
 /* Reads digests.bin once through, hashing all of it. */
 static mst_status read_digests(load *l) {
     mst_status status = MST_OK;
-    ckpt_file file = CKPT_FILE_CLOSED;
+    ckpt_file file = CKPT_FILE_CLOSED(l->context);
     mst_hasher *hasher = NULL;
     mst_digest found, *buffer = (mst_digest *)(void *)l->checker.buffer;
     const uint64_t room = (uint64_t)CKPT_CHECK_BLOCKS * MST_BLOCK * 4 / sizeof *buffer;
@@ -187,13 +189,17 @@ done:
     return status;
 }
 
-mst_status mst_checkpoint_load(mst_comm *comm, const char *path, const mst_layout *layout, mst_shard *shards,
-                               mst_queue *queue, const mst_kernels *kernels) {
+mst_status mst_checkpoint_load(const mst_checkpoint_context *context, const char *path,
+                               const mst_layout *layout, mst_shard *shards) {
     mst_status status = MST_OK;
-    load l = {.path = path, .layout = layout, .shards = shards, .shard = CKPT_FILE_CLOSED};
-    MST_TRY(mst_comm_agree(comm, ckpt_checker_create(queue, kernels, &l.checker)));
-    MST_TRY(share_manifest(comm, path, &l.manifest));
-    MST_TRY(mst_comm_agree(comm, load_all(&l)));
+    load l = {.context = context,
+              .path = path,
+              .layout = layout,
+              .shards = shards,
+              .shard = CKPT_FILE_CLOSED(context)};
+    MST_TRY(ckpt_agree(context, ckpt_checker_create(context, &l.checker)));
+    MST_TRY(share_manifest(context, path, &l.manifest));
+    MST_TRY(ckpt_agree(context, load_all(&l)));
 done:
     if (l.shard.fd >= 0) ckpt_system.close(l.shard.fd);
     ckpt_checker_clear(&l.checker);

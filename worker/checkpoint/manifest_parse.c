@@ -314,7 +314,7 @@ done:
 
 mst_status ckpt_manifest_load(const char *path, char **text_out, size_t *bytes_out) {
     mst_status status = MST_OK;
-    ckpt_file file = CKPT_FILE_CLOSED;
+    ckpt_file file = CKPT_FILE_CLOSED(NULL);
     char *text = NULL;
     uint64_t bytes;
     MST_TRY(ckpt_file_open(path, "manifest.json", &file));

@@ -9,6 +9,7 @@
 #include "shard.h"
 
 typedef struct model_file {
+    const mst_checkpoint_context *context; /* not owned */
     ckpt_h5 h5;
     const ckpt_names *names;
     const mst_layout *layout;
@@ -65,6 +66,7 @@ static mst_status show_tensor(model_file *model, hid_t group, mst_tensor_kind ki
         if (!ckpt_piece_of_rank(model->layout, number, rank, model->names->size, &piece)) continue;
         ckpt_shard_name(model->names, rank, file);
         MST_TRY(map_piece(model, whole, tensor, &piece, file, dataset));
+        ckpt_report(model->context, false);
     }
     CKPT_H5(h5, H5Sselect_all(whole), "describe", tensor->name);
     CKPT_H5(h5,
@@ -166,13 +168,13 @@ done:
     return status != MST_OK ? status : closed;
 }
 
-mst_status ckpt_model_write(const ckpt_names *names, const mst_layout *layout, const size_t *order,
-                            const mst_checkpoint_meta *meta, const ckpt_sums *sums,
-                            const mst_manifest_file *shards, size_t shard_count,
+mst_status ckpt_model_write(const mst_checkpoint_context *context, const ckpt_names *names,
+                            const mst_layout *layout, const size_t *order, const mst_checkpoint_meta *meta,
+                            const ckpt_sums *sums, const mst_manifest_file *shards, size_t shard_count,
                             mst_manifest_file *model_out) {
     mst_status status = MST_OK;
-    ckpt_file file = CKPT_FILE_CLOSED;
-    model_file model = {.names = names, .layout = layout};
+    ckpt_file file = CKPT_FILE_CLOSED(context);
+    model_file model = {.context = context, .names = names, .layout = layout};
     *model_out = (mst_manifest_file){.name = "model.h5"};
     MST_TRY(ckpt_file_create(names->folder, model_out->name, &file));
     MST_TRY(write_model(&model, &file, order, meta, sums, shards, shard_count));

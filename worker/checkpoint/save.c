@@ -16,6 +16,9 @@
  *
  * Killed at any instant: before 9 a reader sees no step-N (or the old one), after it the new one, whole. The
  * instant between exists only where names cannot be exchanged; the next save then puts the old one back.
+ *
+ * All this may take long. Whoever waits for other ranks reports that it waits (ckpt_agree and its like), and
+ * whoever works reports that at least every 64 MiB.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -27,13 +30,11 @@
 #include "shard.h"
 
 typedef struct save {
-    mst_comm *comm;
+    const mst_checkpoint_context *context;
     int rank, size;
     const mst_layout *layout;
     const mst_shard *shards;
     const mst_checkpoint_meta *meta;
-    mst_queue *queue;
-    const mst_kernels *kernels;
 
     size_t *order; /* tensors by name */
     ckpt_pieces pieces;
@@ -69,7 +70,7 @@ static mst_status hash_memory(save *s) {
     MST_TRY(check_ranges(s));
     MST_TRY(ckpt_name_order(s->layout, &s->order));
     MST_TRY(ckpt_pieces_list(s->layout, s->order, s->shards, &s->pieces));
-    MST_TRY(ckpt_pieces_digest(&s->pieces, s->layout, s->shards, s->queue, s->kernels));
+    MST_TRY(ckpt_pieces_digest(s->context, &s->pieces, s->layout, s->shards));
     s->record = calloc(1, ckpt_record_bytes(s->pieces.count));
     s->record_bytes = calloc((size_t)s->size, sizeof *s->record_bytes);
     MST_CHECK(s->record != NULL && s->record_bytes != NULL, MST_ENOMEM,
@@ -135,7 +136,7 @@ static bool already_there(const save *s) {
                 same_meta(&ours, &there);
     mst_manifest_clear(&there);
     mst_checkpoint_digests digests;
-    return same && mst_checkpoint_verify(s->paths.final, s->queue, s->kernels, &digests) == MST_OK;
+    return same && mst_checkpoint_verify(s->context, s->paths.final, &digests) == MST_OK;
 }
 
 /* --- 6: where everything stands --- */
@@ -154,8 +155,8 @@ static mst_status gather_records(save *s) {
     if (s->rank == 0 && (s->records = malloc(all)) == NULL)
         status = mst_error(MST_ENOMEM, "checkpoint: no memory for the index of %d ranks (%zu bytes)", s->size,
                            all);
-    MST_TRY(mst_comm_agree(s->comm, status));
-    MST_TRY(mst_comm_agree(s->comm, mst_comm_gather(s->comm, s->record, s->record_bytes, s->records)));
+    MST_TRY(ckpt_agree(s->context, status));
+    MST_TRY(ckpt_agree(s->context, ckpt_gather(s->context, s->record, s->record_bytes, s->records)));
 done:
     return status;
 }
@@ -252,7 +253,7 @@ done:
 
 static mst_status write_manifest(save *s) {
     mst_status status = MST_OK;
-    ckpt_file file = CKPT_FILE_CLOSED;
+    ckpt_file file = CKPT_FILE_CLOSED(s->context);
     char *text = NULL, path[CKPT_PATH_MAX];
     size_t bytes;
     mst_manifest read;
@@ -277,8 +278,8 @@ static mst_status commit(save *s) {
     mst_status status = MST_OK;
     if (s->rank != 0) return MST_OK;
     MST_TRY(fill_manifest(s));
-    MST_TRY(ckpt_model_write(&s->names, s->layout, s->order, s->meta, &s->sums, s->manifest.shards,
-                             s->manifest.shard_count, &s->manifest.model));
+    MST_TRY(ckpt_model_write(s->context, &s->names, s->layout, s->order, s->meta, &s->sums,
+                             s->manifest.shards, s->manifest.shard_count, &s->manifest.model));
     MST_TRY(ckpt_file_sync(&s->digests));
     MST_TRY(ckpt_file_close(&s->digests));
     MST_TRY(ckpt_folder_sync(s->paths.making));
@@ -293,21 +294,21 @@ done:
 static mst_status run_protocol(save *s, const char *folder) {
     mst_status status = MST_OK;
     bool there = false;
-    MST_TRY(mst_comm_agree(s->comm, hash_memory(s)));
-    MST_TRY(mst_comm_agree(s->comm, make_folder(s, folder)));
-    MST_TRY(ckpt_sums_gather(s->comm, s->layout, s->order, &s->pieces, s->meta,
+    MST_TRY(ckpt_agree(s->context, hash_memory(s)));
+    MST_TRY(ckpt_agree(s->context, make_folder(s, folder)));
+    MST_TRY(ckpt_sums_gather(s->context, s->layout, s->order, &s->pieces, s->meta,
                              s->rank == 0 ? &s->digests : NULL, &s->sums));
     if (s->rank == 0) there = already_there(s);
-    MST_TRY(mst_comm_broadcast(s->comm, 0, &there, sizeof there));
+    MST_TRY(ckpt_broadcast(s->context, &there, sizeof there));
     if (there) goto done;
 
     status = name_files(s);
     if (status == MST_OK)
-        status = ckpt_shard_write(&s->names, s->rank, s->layout, s->shards, &s->pieces, s->queue, s->kernels,
-                                  s->record);
-    MST_TRY(mst_comm_agree(s->comm, status));
+        status =
+            ckpt_shard_write(s->context, &s->names, s->rank, s->layout, s->shards, &s->pieces, s->record);
+    MST_TRY(ckpt_agree(s->context, status));
     MST_TRY(gather_records(s));
-    MST_TRY(mst_comm_agree(s->comm, commit(s)));
+    MST_TRY(ckpt_agree(s->context, commit(s)));
     s->made = false;
 done:
     return status;
@@ -317,7 +318,7 @@ done:
 static void clean_up(save *s, mst_status status) {
     if (s->digests.fd >= 0) ckpt_system.close(s->digests.fd);
     if (s->made) ckpt_folder_discard(s->paths.making);
-    if (status != MST_OK) mst_comm_barrier(s->comm);
+    if (status != MST_OK) ckpt_barrier(s->context);
     s->manifest.meta = (mst_checkpoint_meta){0};
     mst_manifest_clear(&s->manifest);
     ckpt_pieces_clear(&s->pieces);
@@ -327,19 +328,22 @@ static void clean_up(save *s, mst_status status) {
     free(s->records);
 }
 
-mst_status mst_checkpoint_save(mst_comm *comm, const char *folder, const mst_layout *layout,
-                               const mst_shard *shards, const mst_checkpoint_meta *meta, mst_queue *queue,
-                               const mst_kernels *kernels, mst_checkpoint_digests *digests_out,
+static save begin(const mst_checkpoint_context *context, const mst_layout *layout, const mst_shard *shards,
+                  const mst_checkpoint_meta *meta) {
+    return (save){.context = context,
+                  .rank = mst_comm_rank(context->comm),
+                  .size = mst_comm_size(context->comm),
+                  .layout = layout,
+                  .shards = shards,
+                  .meta = meta,
+                  .digests = CKPT_FILE_CLOSED(context)};
+}
+
+mst_status mst_checkpoint_save(const mst_checkpoint_context *context, const char *folder,
+                               const mst_layout *layout, const mst_shard *shards,
+                               const mst_checkpoint_meta *meta, mst_checkpoint_digests *digests_out,
                                char *path_out) {
-    save s = {.comm = comm,
-              .rank = mst_comm_rank(comm),
-              .size = mst_comm_size(comm),
-              .layout = layout,
-              .shards = shards,
-              .meta = meta,
-              .queue = queue,
-              .kernels = kernels,
-              .digests = CKPT_FILE_CLOSED};
+    save s = begin(context, layout, shards, meta);
     mst_status status = run_protocol(&s, folder);
     clean_up(&s, status);
     if (status != MST_OK) return mst_error_context(status, "checkpoint of step %" PRIu64, meta->step);
@@ -348,20 +352,13 @@ mst_status mst_checkpoint_save(mst_comm *comm, const char *folder, const mst_lay
     return MST_OK;
 }
 
-mst_status mst_checkpoint_digest(mst_comm *comm, const mst_layout *layout, const mst_shard *shards,
-                                 const mst_checkpoint_meta *meta, mst_queue *queue,
-                                 const mst_kernels *kernels, mst_checkpoint_digests *digests_out) {
+mst_status mst_checkpoint_digest(const mst_checkpoint_context *context, const mst_layout *layout,
+                                 const mst_shard *shards, const mst_checkpoint_meta *meta,
+                                 mst_checkpoint_digests *digests_out) {
     mst_status status = MST_OK;
-    save s = {.comm = comm,
-              .rank = mst_comm_rank(comm),
-              .size = mst_comm_size(comm),
-              .layout = layout,
-              .shards = shards,
-              .queue = queue,
-              .kernels = kernels,
-              .digests = CKPT_FILE_CLOSED};
-    MST_TRY(mst_comm_agree(comm, hash_memory(&s)));
-    MST_TRY(ckpt_sums_gather(comm, layout, s.order, &s.pieces, meta, NULL, &s.sums));
+    save s = begin(context, layout, shards, meta);
+    MST_TRY(ckpt_agree(context, hash_memory(&s)));
+    MST_TRY(ckpt_sums_gather(context, layout, s.order, &s.pieces, meta, NULL, &s.sums));
     *digests_out = (mst_checkpoint_digests){s.sums.kinds[MST_KIND_MASTER], s.sums.state};
 done:
     clean_up(&s, MST_OK);

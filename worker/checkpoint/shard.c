@@ -97,12 +97,12 @@ done:
     return status;
 }
 
-mst_status ckpt_shard_write(const ckpt_names *names, int rank, const mst_layout *layout,
-                            const mst_shard *shards, const ckpt_pieces *pieces, mst_queue *queue,
-                            const mst_kernels *kernels, ckpt_record *record_out) {
+mst_status ckpt_shard_write(const mst_checkpoint_context *context, const ckpt_names *names, int rank,
+                            const mst_layout *layout, const mst_shard *shards, const ckpt_pieces *pieces,
+                            ckpt_record *record_out) {
     mst_status status = MST_OK;
     if (pieces->count == 0) return MST_OK;
-    ckpt_file file = CKPT_FILE_CLOSED;
+    ckpt_file file = CKPT_FILE_CLOSED(context);
     ckpt_checker checker = {0};
     char name[MST_FILE_NAME_MAX];
     ckpt_shard_name(names, rank, name);
@@ -111,7 +111,7 @@ mst_status ckpt_shard_write(const ckpt_names *names, int rank, const mst_layout 
     MST_TRY(ckpt_file_sync(&file));
     MST_TRY(ckpt_file_close(&file));
 
-    MST_TRY(ckpt_checker_create(queue, kernels, &checker));
+    MST_TRY(ckpt_checker_create(context, &checker));
     MST_TRY(ckpt_file_open(names->folder, name, &file));
     MST_TRY(check_back(&file, layout, pieces, &checker, record_out));
     MST_TRY(ckpt_file_close(&file));

@@ -34,18 +34,18 @@ static inline size_t ckpt_record_bytes(size_t pieces) {
  * Not collective; calls no MPI. A rank without pieces writes nothing.
  * @param record_out ckpt_record_bytes(pieces->count) bytes, zeroed
  */
-mst_status ckpt_shard_write(const ckpt_names *names, int rank, const mst_layout *layout,
-                            const mst_shard *shards, const ckpt_pieces *pieces, mst_queue *queue,
-                            const mst_kernels *kernels, ckpt_record *record_out);
+mst_status ckpt_shard_write(const mst_checkpoint_context *context, const ckpt_names *names, int rank,
+                            const mst_layout *layout, const mst_shard *shards, const ckpt_pieces *pieces,
+                            ckpt_record *record_out);
 
 /**
  * Writes model.h5 and brings it to the disk. Not collective: rank 0 alone.
  * @param shards [shard_count] the shard files that exist
  * @param model_out name, size and digest of model.h5
  */
-mst_status ckpt_model_write(const ckpt_names *names, const mst_layout *layout, const size_t *order,
-                            const mst_checkpoint_meta *meta, const ckpt_sums *sums,
-                            const mst_manifest_file *shards, size_t shard_count,
+mst_status ckpt_model_write(const mst_checkpoint_context *context, const ckpt_names *names,
+                            const mst_layout *layout, const size_t *order, const mst_checkpoint_meta *meta,
+                            const ckpt_sums *sums, const mst_manifest_file *shards, size_t shard_count,
                             mst_manifest_file *model_out);
 
 #endif

@@ -7,6 +7,7 @@
 #include "manifest.h"
 
 typedef struct verify {
+    const mst_checkpoint_context *context;
     const char *path;
     mst_manifest manifest;
     ckpt_checker checker;
@@ -26,7 +27,7 @@ static mst_status check_size(const ckpt_file *file, const mst_manifest_file *exp
 /* digests.bin and model.h5: one digest for the whole file. */
 static mst_status check_whole(const verify *v, const mst_manifest_file *expected) {
     mst_status status = MST_OK;
-    ckpt_file file = CKPT_FILE_CLOSED;
+    ckpt_file file = CKPT_FILE_CLOSED(v->context);
     mst_digest found;
     MST_TRY(ckpt_file_open(v->path, expected->name, &file));
     MST_TRY(check_size(&file, expected));
@@ -43,7 +44,7 @@ done:
 static mst_status check_outside(const verify *v, const mst_manifest_file *shard, const size_t *pieces,
                                 size_t count) {
     mst_status status = MST_OK;
-    ckpt_file file = CKPT_FILE_CLOSED;
+    ckpt_file file = CKPT_FILE_CLOSED(v->context);
     mst_digest found;
     ckpt_extent *extents = malloc((count + 1) * sizeof *extents);
     MST_CHECK(extents != NULL, MST_ENOMEM, "verify: no memory for %zu extents", count);
@@ -80,7 +81,7 @@ done:
 static mst_status check_piece(verify *v, const mst_manifest_piece *piece) {
     mst_status status = MST_OK;
     const mst_manifest_tensor *tensor = &v->manifest.tensors[piece->tensor];
-    ckpt_file file = CKPT_FILE_CLOSED;
+    ckpt_file file = CKPT_FILE_CLOSED(v->context);
     mst_digest expected[CKPT_CHECK_BLOCKS];
     const size_t blocks = ckpt_blocks(piece->count);
     uint64_t number = piece->kind * v->manifest.blocks + tensor->first_block + piece->first / MST_BLOCK;
@@ -124,16 +125,16 @@ done:
     return status;
 }
 
-mst_status mst_checkpoint_verify(const char *path, mst_queue *queue, const mst_kernels *kernels,
+mst_status mst_checkpoint_verify(const mst_checkpoint_context *context, const char *path,
                                  mst_checkpoint_digests *digests_out) {
     mst_status status = MST_OK;
-    verify v = {.path = path, .digests = CKPT_FILE_CLOSED};
+    verify v = {.context = context, .path = path, .digests = CKPT_FILE_CLOSED(context)};
     mst_digest state;
     MST_TRY(mst_manifest_read(path, &v.manifest));
     MST_TRY(check_whole(&v, &v.manifest.digests));
     MST_TRY(check_whole(&v, &v.manifest.model));
     MST_TRY(check_shards(&v));
-    MST_TRY(ckpt_checker_create(queue, kernels, &v.checker));
+    MST_TRY(ckpt_checker_create(context, &v.checker));
     MST_TRY(mst_hasher_create(&v.hasher));
     MST_TRY(ckpt_file_open(path, v.manifest.digests.name, &v.digests));
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) MST_TRY(check_kind(&v, (mst_tensor_kind)kind));

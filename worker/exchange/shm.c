@@ -140,7 +140,7 @@ static mst_status open_shm(mst_exchange *x) {
         needed <= room, MST_ENOMEM,
         "shared memory for the exchange: %zu MiB needed, %zu MiB free in /dev/shm; enlarge it (docker run "
         "--shm-size, mount -o remount,size=) or use transport mpi",
-        needed >> 20, room >> 20);
+        (needed >> 20) + 1, room >> 20);
     MST_MPI(MPI_Win_allocate_shared((MPI_Aint)part_bytes(x), 1, MPI_INFO_NULL, *node, &base, &s->window));
     MST_MPI(MPI_Win_set_errhandler(s->window, MPI_ERRORS_RETURN));
     MST_MPI(MPI_Win_lock_all(MPI_MODE_NOCHECK, s->window));

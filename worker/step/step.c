@@ -69,6 +69,7 @@ static mst_weight_source weight_source(mst_trainer *t) {
 
 static mst_status hand_over_unit(void *context, size_t unit) {
     mst_trainer *t = context;
+    mst_watchdog_progress(t->watchdog, "send", t->position.step);
     return mst_exchange_unit_done(t->exchange, unit);
 }
 
@@ -176,9 +177,12 @@ void mst_trainer_destroy(mst_trainer **trainer) {
 /* Owners write their blocks of the weights from the masters; then all see them. */
 static mst_status publish_masters(mst_trainer *t) {
     mst_status status = MST_OK;
-    for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++)
+    for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++) {
+        mst_watchdog_progress(t->watchdog, "publish", t->position.step);
         status = mst_optimizer_write_weights(t->optimizer, unit, mst_exchange_weights(t->exchange, unit),
                                              t->config.precision);
+    }
+    mst_watchdog_waiting(t->watchdog, "publish", t->position.step);
     MST_TRY(mst_comm_agree(t->comm, status));
     MST_TRY(mst_exchange_publish(t->exchange));
 done:
@@ -197,6 +201,7 @@ mst_status mst_trainer_init(mst_trainer *trainer) {
         status = mst_model_init_blocks(&t->config.model, &t->layout, unit, t->config.seed, shard->first_block,
                                        shard->blocks, t->queue, &t->kernels, shard->master);
     }
+    mst_watchdog_waiting(t->watchdog, "initialise", 0);
     MST_TRY(mst_comm_agree(t->comm, status));
     t->position = (mst_position){0};
     MST_TRY(publish_masters(t));
@@ -216,6 +221,7 @@ static mst_status compute_microbatch(mst_trainer *t, size_t index, const mst_gra
     mst_status status = MST_OK;
     const mst_weight_source weights = weight_source(t);
     mst_loss loss;
+    mst_watchdog_progress(t->watchdog, "data", t->position.step);
     MST_TRY(mst_data_read(t->data, MST_SPLIT_TRAIN, t->position.samples + index * t->config.micro,
                           t->config.micro, t->tokens, t->targets));
     MST_TRY(mst_model_train(t->model, &weights, t->tokens, t->targets, t->loss_scale, t->config.z_coefficient,
@@ -324,10 +330,11 @@ done:
     return status;
 }
 
-static bool all_finite(const mst_layout *layout, void *const *gradients) {
-    for (size_t unit = 0; unit < layout->unit_count; unit++) {
-        const float *gradient = gradients[unit];
-        for (size_t i = 0; i < layout->units[unit].blocks * MST_BLOCK; i++)
+static bool all_finite(const mst_trainer *t) {
+    for (size_t unit = 0; unit < t->layout.unit_count; unit++) {
+        const float *gradient = t->gradients[unit];
+        mst_watchdog_progress(t->watchdog, "diagnose", t->position.step);
+        for (size_t i = 0; i < t->layout.units[unit].blocks * MST_BLOCK; i++)
             if (!isfinite(gradient[i])) return false;
     }
     return true;
@@ -350,8 +357,9 @@ static mst_status find_culprit(mst_trainer *t, mst_step_report *report) {
         record ignored;
         mine = mst_exchange_clear_lane(t->exchange, t->gradients);
         if (mine == MST_OK) mine = compute_microbatch(t, index, &sink, &ignored);
-        if (mine == MST_OK && !all_finite(&t->layout, t->gradients)) found.culprit = index;
+        if (mine == MST_OK && !all_finite(t)) found.culprit = index;
     }
+    mst_watchdog_waiting(t->watchdog, "diagnose", t->position.step);
     MST_TRY(mst_comm_agree(t->comm, mine));
     MST_TRY(gather_messages(t, &found));
     for (int rank = 0; rank < mst_comm_size(t->comm); rank++)
@@ -369,6 +377,7 @@ mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_r
     MST_TRY(gather_records(t));
     MST_TRY(exchange_notices(t, notice));
     summarise_losses(t, report_out, &mean_scale);
+    mst_watchdog_waiting(t->watchdog, "norm", t->position.step);
     MST_TRY(mst_exchange_norm2(t->exchange, &norm2));
     report_out->grad_norm = sqrt(norm2) * mean_scale;
     report_out->rate = mst_schedule_rate(&t->config.schedule, t->position.step);
@@ -404,6 +413,7 @@ static mst_status evaluate_chunk(mst_trainer *t, uint64_t first, size_t count, d
         bytes_of[r] = (count * (r + 1) / size - count * r / size) * sizeof(record);
     for (size_t i = begin; i < end && mine == MST_OK; i++) {
         mst_loss one = {0};
+        mst_watchdog_progress(t->watchdog, "data", t->position.step);
         mine = mst_data_read(t->data, MST_SPLIT_HELDOUT, (first + i) * t->config.micro, t->config.micro,
                              t->tokens, t->targets);
         if (mine == MST_OK) mine = mst_model_loss(t->model, &weights, t->tokens, t->targets, &one);

@@ -36,6 +36,21 @@ typedef struct mst_checkpoint_digests {
     mst_digest weights, state;
 } mst_checkpoint_digests;
 
+/*
+ * What the functions below work with. All is the caller's, and stays so.
+ *
+ * progress is called from the calling thread: with waiting = false every few MiB that are hashed, read or
+ * written (at most 64 MiB) and whenever a wait is over; with waiting = true before each wait for other ranks.
+ * It must be quick and must not fail; mst_watchdog_progress and mst_watchdog_waiting are meant.
+ */
+typedef struct mst_checkpoint_context {
+    mst_comm *comm; /* verify: not used */
+    mst_queue *queue;
+    const mst_kernels *kernels;
+    void (*progress)(void *progress_context, bool waiting); /* or NULL */
+    void *progress_context;
+} mst_checkpoint_context;
+
 /** Frees the strings and zeroes the struct. */
 void mst_checkpoint_meta_clear(mst_checkpoint_meta *meta);
 
@@ -48,9 +63,9 @@ void mst_checkpoint_meta_clear(mst_checkpoint_meta *meta);
  * @param shards [unit_count] ranges as mst_shard_range gives them for this rank; host memory
  * @retval MST_EINVAL other ranges, MST_ENOMEM, MST_ELIBRARY, MST_EMPI
  */
-mst_status mst_checkpoint_digest(mst_comm *comm, const mst_layout *layout, const mst_shard *shards,
-                                 const mst_checkpoint_meta *meta, mst_queue *queue,
-                                 const mst_kernels *kernels, mst_checkpoint_digests *digests_out);
+mst_status mst_checkpoint_digest(const mst_checkpoint_context *context, const mst_layout *layout,
+                                 const mst_shard *shards, const mst_checkpoint_meta *meta,
+                                 mst_checkpoint_digests *digests_out);
 
 /**
  * Writes a checkpoint and commits it: folder/step-00001000 appears whole or not at all.
@@ -60,12 +75,12 @@ mst_status mst_checkpoint_digest(mst_comm *comm, const mst_layout *layout, const
  * @param folder the run's checkpoints folder, made if missing
  * @param path_out [4096] the committed folder, or NULL
  * @retval MST_EIO (path, errno text, free space where the disk is full), MST_EHDF5, and as
- * mst_checkpoint_digest; nothing half-written is left behind Memory: a copy of 4 MiB and the block digests;
- * none of the tensors.
+ * mst_checkpoint_digest; nothing half-written is left behind
+ * Memory: a copy of 4 MiB and the block digests; none of the tensors.
  */
-mst_status mst_checkpoint_save(mst_comm *comm, const char *folder, const mst_layout *layout,
-                               const mst_shard *shards, const mst_checkpoint_meta *meta, mst_queue *queue,
-                               const mst_kernels *kernels, mst_checkpoint_digests *digests_out,
+mst_status mst_checkpoint_save(const mst_checkpoint_context *context, const char *folder,
+                               const mst_layout *layout, const mst_shard *shards,
+                               const mst_checkpoint_meta *meta, mst_checkpoint_digests *digests_out,
                                char *path_out);
 
 /** Reads a checkpoint's manifest: meta and digests. Not collective. Nothing in the file is trusted.
@@ -81,14 +96,14 @@ mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out,
  * @param shards ranges set (any); master, m and v are filled, padding with zeros (m and v NULL: weights only)
  * @retval MST_EFORMAT damage, or another model: names the tensor; MST_EIO, MST_ENOMEM, MST_EMPI
  */
-mst_status mst_checkpoint_load(mst_comm *comm, const char *path, const mst_layout *layout, mst_shard *shards,
-                               mst_queue *queue, const mst_kernels *kernels);
+mst_status mst_checkpoint_load(const mst_checkpoint_context *context, const char *path,
+                               const mst_layout *layout, mst_shard *shards);
 
 /** Verifies every byte of a checkpoint: manifest, index, sizes, each block's digest, both digests. Not
  * collective.
  * @retval MST_EFORMAT names the file and tensor that is damaged; MST_EIO a file is missing or cannot be read
  */
-mst_status mst_checkpoint_verify(const char *path, mst_queue *queue, const mst_kernels *kernels,
+mst_status mst_checkpoint_verify(const mst_checkpoint_context *context, const char *path,
                                  mst_checkpoint_digests *digests_out);
 
 /**

@@ -1,0 +1,20 @@
+/* What the room says to the caller's progress hook: "I work" now and then, "I wait" around everything that
+ * waits for other ranks. */
+#ifndef CHECKPOINT_CONTEXT_H
+#define CHECKPOINT_CONTEXT_H
+
+#include "muster/checkpoint.h"
+
+/** Reports from the calling thread. @param context NULL: nobody listens */
+static inline void ckpt_report(const mst_checkpoint_context *context, bool waiting) {
+    if (context != NULL && context->progress != NULL) context->progress(context->progress_context, waiting);
+}
+
+/* Collective operations as in muster/comm.h, reported as waiting, and as work once they are over. */
+mst_status ckpt_agree(const mst_checkpoint_context *context, mst_status mine);
+mst_status ckpt_broadcast(const mst_checkpoint_context *context, void *bytes, size_t size);
+mst_status ckpt_gather(const mst_checkpoint_context *context, const void *mine, const size_t *bytes_of,
+                       void *all_out);
+mst_status ckpt_barrier(const mst_checkpoint_context *context);
+
+#endif
