@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 typedef struct place {
     cpu_set_t cores;
@@ -20,6 +21,24 @@ static int fair_threads(const mst_comm *comm, const place *places) {
             sharers++;
     const int threads = CPU_COUNT(&places[rank].cores) / sharers;
     return threads > 0 ? threads : 1;
+}
+
+/*
+ * Cores that mpirun may use and its ranks here may not: Open MPI binds each rank to one core unless told
+ * otherwise, which leaves most of a node idle. Other launchers' limits are meant, so only mpirun's are looked
+ * at.
+ */
+static int cores_kept_by_mpirun(const mst_comm *comm, const place *places) {
+    cpu_set_t launcher, used;
+    if (getenv("OMPI_COMM_WORLD_LOCAL_SIZE") == NULL ||
+        sched_getaffinity(getppid(), sizeof launcher, &launcher) != 0)
+        return 0;
+    CPU_ZERO(&used);
+    for (int r = 0; r < mst_comm_size(comm); r++)
+        if (strcmp(mst_comm_host(comm, r), mst_comm_host(comm, mst_comm_rank(comm))) == 0)
+            CPU_OR(&used, &used, &places[r].cores);
+    const int kept = CPU_COUNT(&launcher) - CPU_COUNT(&used);
+    return kept > 0 ? kept : 0;
 }
 
 static mst_status gather_places(mst_comm *comm, const place *mine, place **places_out) {
@@ -56,7 +75,10 @@ mst_status device_open(const mst_config *config, mst_comm *comm, run_device *dev
                   "highest that all have",
                   mst_comm_host(comm, 0), places[0].class_name, r, mst_comm_host(comm, r),
                   places[r].class_name);
-    if (d.threads == 0) d.threads = fair_threads(comm, places);
+    if (d.threads == 0) {
+        d.threads = fair_threads(comm, places);
+        d.idle_cores = cores_kept_by_mpirun(comm, places);
+    }
     MST_TRY(mst_comm_agree(comm, mst_queue_create(d.threads, &d.queue)));
     *device_out = d;
     d.queue = NULL;

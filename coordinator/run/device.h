@@ -9,6 +9,8 @@ typedef struct run_device {
     mst_kernels kernels;
     mst_queue *queue; /* owned */
     int threads;
+    int idle_cores; /* of this node that mpirun's binding keeps from all of its ranks; 0 when the threads were
+                       chosen */
 } run_device;
 
 /**

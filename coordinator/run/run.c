@@ -145,6 +145,11 @@ static void announce(training *t) {
                  (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_HELDOUT));
     training_say(t, "device class %s; measured peak %.0f GFLOP/s", t->device.kernels.class_name,
                  t->peak * 1e-9);
+    if (t->device.idle_cores > 0)
+        training_say(t,
+                     "note: mpirun's binding leaves %d cores of this node idle; 'mpirun --bind-to none' lets "
+                     "the ranks use all",
+                     t->device.idle_cores);
     if ((size_t)mst_comm_size(t->comm) > c->batch.shape.lanes)
         training_say(t,
                      "warning: %d ranks are more than the %zu lanes of a round: the others only hold "
