@@ -13,8 +13,8 @@
 
 #include "muster/status.h"
 
-/* One option, written --name VALUE, --name=VALUE, -l VALUE or -lVALUE; without an argument just --name or -l.
- */
+/* One option, written --name VALUE, --name=VALUE, -l VALUE or -lVALUE;
+ * without an argument just --name or -l. */
 typedef struct cli_option {
     const char *name;     /* without the dashes */
     const char *argument; /* name of its value in the help, such as "FILE"; NULL: a flag */
@@ -43,9 +43,9 @@ typedef struct cli_command {
     const char *example;         /* complete commands, one a line */
     bool parallel; /* works on all ranks of a launcher; otherwise the first rank does the work alone */
 
-    /** Does the work. Errors are returned with their message (mst_error), and main prints it. @retval
-     * MST_ECONFIG for what the user typed wrong, MST_ESTOPPED for stopped early with a good checkpoint; see
-     * cli_exit_code. */
+    /** Does the work. Errors are returned with their message (mst_error), and main prints it.
+     * @retval MST_ECONFIG for what the user typed wrong, MST_ESTOPPED for stopped early with a good
+     * checkpoint; see cli_exit_code. */
     mst_status (*run)(const cli_args *args);
 } cli_command;
 
@@ -54,8 +54,8 @@ typedef struct cli_command {
  *
  * @param words kept by reference, in args_out too; must outlive it
  * @param args_out freed by cli_args_destroy
- * @retval MST_ECONFIG unknown option (with the nearest known one), value missing or not wanted, operands
- * missing or too many
+ * @retval MST_ECONFIG unknown option (with the nearest known one), value missing or not
+ * wanted, operands missing or too many
  * @retval MST_ENOMEM
  */
 mst_status cli_parse(const cli_command *command, int count, char *const *words, cli_args **args_out);
@@ -90,8 +90,8 @@ void cli_help(const cli_command *command, FILE *file);
  * kills the others when one has failed. */
 void cli_print_error(mst_status status);
 
-/** 0 done; 1 the work failed; 2 the command or config is wrong; 75 stopped early on request with a good
- * checkpoint. */
+/** 0 done; 1 the work failed; 2 the command or config is wrong;
+ * 75 stopped early on request with a good checkpoint. */
 int cli_exit_code(mst_status status);
 
 /** This process's rank as its launcher (mpirun, srun) put it into the environment; 0 without a launcher. Only

@@ -172,8 +172,8 @@ static void print_special(int32_t token) {
         printf("<%d>", (int)token);
 }
 
-/* Prints one sequence: its tokens and the last target, between [- and -] what is no target. @param bytes
- * [seq_len + 1] room */
+/* Prints one sequence: its tokens and the last target, between [- and -] what is no target.
+ * @param bytes [seq_len + 1] room */
 static void print_sequence(const int32_t *tokens, const int32_t *targets, size_t seq_len, uint8_t *bytes) {
     bool masked = false;
     size_t waiting = 0;

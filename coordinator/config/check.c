@@ -146,8 +146,8 @@ static void check_name(config_reader *reader) {
 
 void config_check(config_reader *reader) {
     if (!reader->incomplete) report_missing(reader);
-    if (reader->error_count > 0)
-        return; /* values that are wrong by themselves would only cause more errors */
+    /* Values that are wrong by themselves would only cause more errors. */
+    if (reader->error_count > 0) return;
     const mst_config *config = reader->config;
     check_name(reader);
     check_model(reader);

@@ -19,8 +19,8 @@ static config_place place_of_offset(const config_reader *reader, const char *tex
     return place;
 }
 
-/* Whether a mark points to a tab. Marks count characters, so that this may miss one after a non-ASCII
- * character. */
+/* Whether a mark points to a tab. Marks count characters, so that this may miss
+ * one after a non-ASCII character. */
 static bool is_tab_at(const char *text, size_t length, yaml_mark_t mark) {
     size_t line = 0, i = 0;
     for (; i < length && line < mark.line; i++) line += text[i] == '\n';

@@ -8,8 +8,8 @@ char *config_path_absolute(const char *folder, const char *path) {
     if (*path == '/') return strdup(path);
     size_t length = strlen(folder);
     while (length > 1 && folder[length - 1] == '/') length--;
-    /* A leading ../ can be taken off by hand, because `folder` has no symbolic links; one further in cannot.
-     */
+    /* A leading ../ can be taken off by hand, because `folder` has no symbolic links;
+     * one further in cannot. */
     for (;;) {
         if (strncmp(path, "./", 2) == 0) {
             path += 2;

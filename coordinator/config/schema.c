@@ -20,7 +20,8 @@ _Static_assert(MST_DEVICE_REF == 1, "device_names follows mst_device");
 #define PLACE(member)  .offset = offsetof(mst_config, member)
 #define WHOLE(member, lowest, highest)                                                                       \
     .kind = KIND_WHOLE, PLACE(member), .low = (lowest), .high = (highest),                                   \
-    .size = _Generic(MEMBER(member), int: sizeof(int), unsigned long: sizeof(long), unsigned long long: sizeof(long long))
+    .size = _Generic(MEMBER(member), int: sizeof(int), unsigned long: sizeof(long),                          \
+                     unsigned long long: sizeof(long long))
 #define REAL(member, lowest, highest)                                                                        \
     .kind = KIND_REAL, PLACE(member), .real_low = (lowest), .real_high = (highest),                          \
     .size = _Generic(MEMBER(member), double: sizeof(double))

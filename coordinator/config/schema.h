@@ -1,5 +1,5 @@
-/* The schema: every key of a config, declared and documented once. Reading, --set, --help-config and writing
- * all walk it. */
+/* The schema: every key of a config, declared and documented once. Reading, --set,
+ * --help-config and writing all walk it. */
 #ifndef CONFIG_SCHEMA_H
 #define CONFIG_SCHEMA_H
 
@@ -43,8 +43,8 @@ extern const size_t config_key_count;          /* at most CONFIG_KEYS_MAX */
 extern const config_section config_sections[]; /* in the order in which they are printed */
 extern const size_t config_section_count;
 
-/* Number of the key with this path, or of the one that reads into this member; config_key_count when there is
- * none. */
+/* Number of the key with this path, or of the one that reads into this member;
+ * config_key_count when there is none. */
 size_t config_key_find(const char *path);
 size_t config_key_at(size_t offset);
 

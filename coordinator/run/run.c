@@ -129,16 +129,27 @@ done:
 
 /* ---- what is said and recorded ---- */
 
+/* Three digits and a unit: 26.8 K, 124 M. */
+static const char *in_words(double value, double step, const char *const units[4], char text[32]) {
+    size_t unit = 0;
+    for (; value >= step && unit < 3; unit++) value /= step;
+    snprintf(text, 32, "%.*f%s", unit == 0 || value >= 100 ? 0 : 1, value, units[unit]);
+    return text;
+}
+
 static void announce(training *t) {
     const mst_layout *layout = mst_trainer_layout(t->trainer);
     const mst_config *c = &t->config;
     training_say(t, "run %s in %s", c->run.name, t->folder.path);
-    training_say(t, "model %s, %.1f M parameters, %s; %d rank%s x %d thread%s, %s; %.2f GiB per rank",
-                 mst_family_name(c->model.family), (double)layout->parameters * 1e-6,
-                 mst_dtype_name(c->train.precision), mst_comm_size(t->comm),
-                 mst_comm_size(t->comm) == 1 ? "" : "s", t->device.threads, t->device.threads == 1 ? "" : "s",
-                 mst_trainer_transport(t->trainer),
-                 (double)mst_trainer_bytes(t->trainer) / (1024.0 * 1024.0 * 1024.0));
+    char parameters[32], memory[32];
+    training_say(
+        t, "model %s, %s parameters, %s; %d rank%s x %d thread%s, %s; %s per rank",
+        mst_family_name(c->model.family),
+        in_words((double)layout->parameters, 1000, (const char *const[]){"", " K", " M", " G"}, parameters),
+        mst_dtype_name(c->train.precision), mst_comm_size(t->comm), mst_comm_size(t->comm) == 1 ? "" : "s",
+        t->device.threads, t->device.threads == 1 ? "" : "s", mst_trainer_transport(t->trainer),
+        in_words((double)mst_trainer_bytes(t->trainer), 1024,
+                 (const char *const[]){" B", " KiB", " MiB", " GiB"}, memory));
     training_say(t, "batch of %zu sequences x %zu tokens; %llu training tokens, %llu held out",
                  mst_trainer_samples_per_step(t->trainer), c->data.seq_len,
                  (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_TRAIN),

@@ -119,7 +119,6 @@ static mst_status load_newest(training *t, bool *found_out, char *path_out) {
         *found_out = status == MST_OK;
         if (status != MST_EFORMAT && status != MST_EIO) break;
         training_say(t, "passed over %s: %s", path_out, mst_error_message());
-        status = MST_OK;
     }
 done:
     return status;

@@ -10,8 +10,8 @@
 
 enum { THREADS_MAX = 1024, SPINS = 4000 };
 
-/* One parallel loop. Tasks are taken from `next`, so fast threads do more; what a task computes depends on
- * its number only. */
+/* One parallel loop. Tasks are taken from `next`, so fast threads do more;
+ * what a task computes depends on its number only. */
 typedef struct loop {
     mst_task_fn *task;
     void *context;
@@ -35,10 +35,10 @@ typedef struct member {
 } member;
 
 /*
- * The gate of a loop, in one atomic word: the loop's number, whether it is open, and how many members are
- * inside. Members enter while it is open. The caller closes it when no task is left and waits only for those
- * inside: a member that the system has not woken yet (more threads than cores, other programs) holds nobody
- * up.
+ * The gate of a loop, in one atomic word: the loop's number, whether it is open, and how many
+ * members are inside. Members enter while it is open. The caller closes it when no task is left and
+ * waits only for those inside: a member that the system has not woken yet (more threads than cores,
+ * other programs) holds nobody up.
  */
 enum { GATE_OPEN = 1 << 16, GATE_INSIDE = GATE_OPEN - 1 };
 #define GATE_NEXT ((uint64_t)GATE_OPEN << 1)
@@ -65,8 +65,8 @@ static void record_failure(loop *l, size_t task, mst_status failure) {
     pthread_mutex_unlock(&l->failure_lock);
 }
 
-/* Tasks are taken in ascending order, so every task below a failed one has been taken too: the lowest failure
- * is found. */
+/* Tasks are taken in ascending order, so every task below a failed one has been taken too:
+ * the lowest failure is found. */
 static void run_tasks(loop *l, int thread) {
     for (;;) {
         size_t task = atomic_fetch_add_explicit(&l->next, 1, memory_order_relaxed);

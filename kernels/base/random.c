@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-#include "elementary.h"
+#include "muster/elementary.h"
 
 /*
  * Purposes and redraws share one 64-bit key with the seed. An odd multiplier makes the map one to one in the
@@ -58,10 +58,10 @@ double mst_random_normal(uint64_t seed, mst_random_purpose purpose, uint64_t a, 
     for (uint64_t n = 0;; n++) {
         uint32_t bits[4];
         philox(redraw_key(seed, purpose, n), a, b, bits);
-        double radius_uniform =
-            (double)(bits53(bits[0], bits[1]) + 1) * 0x1p-53; /* (0, 1]: its logarithm exists */
+        /* (0, 1]: its logarithm exists */
+        double radius_uniform = (double)(bits53(bits[0], bits[1]) + 1) * 0x1p-53;
         double turns = (double)bits53(bits[2], bits[3]) * 0x1p-53;
-        double z = sqrt(-2.0 * elementary_log(radius_uniform)) * elementary_cos_turns(turns);
+        double z = sqrt(-2.0 * mst_elementary_log(radius_uniform)) * mst_elementary_cos_turns(turns);
         if (!(limit > 0.0) || fabs(z) <= limit) return z;
     }
 }
@@ -79,9 +79,9 @@ uint64_t mst_random_permute(uint64_t seed, mst_random_purpose purpose, uint64_t 
     unsigned half = 0; /* bits of each half: 2^(2 half) >= count */
     while (half < 32 && (uint64_t)1 << (2 * half) < count) half++;
     uint64_t mask = ((uint64_t)1 << half) - 1, key = redraw_key(seed, purpose, 0);
-    /* The network permutes [0, 2^(2 half)), so walking from an index in range comes back into range, at the
-     * latest at the index itself. The range is more than a quarter of the whole: fewer than four steps on
-     * average. */
+    /* The network permutes [0, 2^(2 half)), so walking from an index in range comes back into range,
+     * at the latest at the index itself. The range is more than a quarter of the whole:
+     * fewer than four steps on average. */
     do {
         uint64_t left = index >> half, right = index & mask;
         for (unsigned round = 0; round < ROUNDS; round++) {

@@ -3,6 +3,7 @@
 #include "attention.h"
 
 #include "cpu_math.h"
+#include "muster/elementary.h"
 
 static mst_attention_forward_fn mst_attention_forward_cpu;
 
@@ -117,7 +118,7 @@ static void visit(const forward_job *job, const forward_memory *m, strip *s, siz
 /* log(sum exp(score)); an empty sum (every score -inf) is NaN, as in the definition. */
 static float log_sum_exp(float maximum, float sum) {
     if (!(sum > 0.0f)) return __builtin_nanf("");
-    return (float)((double)maximum + elementary_log((double)sum));
+    return (float)((double)maximum + mst_elementary_log((double)sum));
 }
 
 MST_INLINE void store_row(void *out, size_t at, mst_dtype dtype, const float *row, float sum,

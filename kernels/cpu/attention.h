@@ -17,8 +17,8 @@
 /** Sets the slot of the backward pass. */
 mst_cpu_fill_fn MST_AT_LEVEL(mst_cpu_fill_attention_grad);
 
-/* Vectors by the compilers' extension: plain loops over local arrays stay in registers with gcc, but not with
- * clang. */
+/* Vectors by the compilers' extension: plain loops over local arrays stay in registers
+ * with gcc, but not with clang. */
 #if defined(__AVX512F__)
 enum { MR = 8, VECTOR = 16 };
 #elif defined(__AVX2__)
@@ -142,8 +142,8 @@ static inline void add_over_keys(size_t query, size_t key, size_t keys, const fl
 static inline void add_over_queries(size_t query, size_t queries, size_t key, size_t keys,
                                     const float *weights, const float *rows, size_t width, float *result) {
     for (size_t i = 0; i < keys; i += MR) {
-        /* Query number `some` sees the first of these MR keys, query number `all` and those after it see all.
-         */
+        /* Query number `some` sees the first of these MR keys, query number `all` and
+         * those after it see all. */
         size_t some = key + i > query ? key + i - query : 0, all = some;
         if (key + i + MR - 1 > query + some) all = some + MR - 1;
         for (size_t k = some; k < smaller(all, queries); k++)
@@ -180,8 +180,8 @@ static inline void pack_rows(const void *source, mst_dtype dtype, size_t ld, siz
 #endif
 #endif
 
-/* result[j][i] = source[i][j] for i, j < 4. Compilers make one load and one store per element of the plain
- * loop. */
+/* result[j][i] = source[i][j] for i, j < 4. Compilers make one load and one store
+ * per element of the plain loop. */
 MST_INLINE void transpose_4x4(const float *source, size_t ld, float *result, size_t ld_result) {
 #ifdef MST_HAS_SHUFFLE
     typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));

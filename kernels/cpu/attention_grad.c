@@ -25,8 +25,8 @@ typedef struct backward_job {
     size_t tokens; /* seq_len padded */
     size_t tiles;  /* of queries, per head */
     size_t parts;  /* tasks per key/value head */
-    float *sums; /* [sequences * kv_heads * parts, dk and dv, tokens, width], in thread 0's scratch; NULL for
-                    one part */
+    float *sums;   /* [sequences * kv_heads * parts, dk and dv, tokens, width],
+                      in thread 0's scratch; NULL for one part */
     size_t shared_bytes, scratch_bytes;
 } backward_job;
 
@@ -109,8 +109,8 @@ static void begin_strip(const backward_job *job, size_t sequence, size_t head, s
     for (size_t i = 0; i < STRIP * width; i++) s->dq[i] = 0.0f;
 }
 
-/* From scores and dout . v: weights = exp(score - lse), and ds in place of dout . v. Both 0 where a key is
- * not seen. */
+/* From scores and dout . v: weights = exp(score - lse), and ds in place of dout . v.
+ * Both 0 where a key is not seen. */
 MST_INLINE void weigh(float *weights, float *dscores, size_t keys, ptrdiff_t distance, bool masked,
                       const strip *s) {
     for (size_t k = 0; k < keys; k++)

@@ -1,7 +1,7 @@
 /*
- * Sums over the rows of a matrix in two stages of fixed shape: every tile of rows is summed in row order into
- * a partial sum of its own, then the partial sums are added in tile order. The shape follows from the number
- * of rows alone.
+ * Sums over the rows of a matrix in two stages of fixed shape: every tile of rows is summed in row
+ * order into a partial sum of its own, then the partial sums are added in tile order. The shape
+ * follows from the number of rows alone.
  */
 #ifndef MST_CPU_COLUMNS_H
 #define MST_CPU_COLUMNS_H

@@ -67,8 +67,8 @@ static inline void *element_mut(void *p, size_t i, mst_dtype dtype) {
     return (char *)p + i * mst_dtype_size(dtype);
 }
 
-/** a * b + c: rounded once where the level has the instruction, twice where it has not. Levels are device
- * classes. */
+/** a * b + c: rounded once where the level has the instruction, twice where it has not.
+ * Levels are device classes. */
 MST_INLINE float fma_f32(float a, float b, float c) {
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
     return __builtin_fmaf(a, b, c);
@@ -77,9 +77,9 @@ MST_INLINE float fma_f32(float a, float b, float c) {
 #endif
 }
 
-/* Lanes of a sum: element i of a row goes to lane i % MST_LANES, in order of i. With 64 an AVX-512 sum has
- * four chains, which hide its latency; and clang keeps the lanes in registers only if it does not unroll the
- * loop over them. */
+/* Lanes of a sum: element i of a row goes to lane i % MST_LANES, in order of i.
+ * With 64 an AVX-512 sum has four chains, which hide its latency; and clang keeps the lanes in registers only
+ * if it does not unroll the loop over them. */
 enum { MST_LANES = 64 };
 
 /** The sum of all lanes as a balanced tree. Overwrites them. */

@@ -8,7 +8,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "../base/elementary.h"
 #include "cpu.h"
 
 MST_INLINE float float_of_bits(uint32_t bits) {
@@ -50,11 +49,11 @@ MST_INLINE split_exp exp_split(float x) {
     return (split_exp){fraction, shifted};
 }
 
-/** exp(x) within 2 units in the last place, denormal results included; exp(-inf) = 0, exp(inf) = inf, NaN
- * stays NaN. */
+/** exp(x) within 2 units in the last place, denormal results included;
+ * exp(-inf) = 0, exp(inf) = inf, NaN stays NaN. */
 MST_INLINE float exp_f32(float x) {
-    x = x < -104.0f ? -104.0f
-                    : x; /* below, the result rounds to 0; above 89 it overflows; a NaN passes both */
+    /* below, the result rounds to 0; above 89 it overflows; a NaN passes both */
+    x = x < -104.0f ? -104.0f : x;
     x = x > 89.0f ? 89.0f : x;
     split_exp e = exp_split(x);
     int32_t n = (int32_t)bits_of_float(e.shifted) - (int32_t)bits_of_float(EXP_ROUNDER);
@@ -64,8 +63,8 @@ MST_INLINE float exp_f32(float x) {
     return e.fraction * scale * rest;
 }
 
-/** exp(x) for x <= 88, the same but 0 where the result is below 2^-126.5: the weights of a softmax. NaN stays
- * NaN. */
+/** exp(x) for x <= 88, the same but 0 where the result is below 2^-126.5:
+ * the weights of a softmax. NaN stays NaN. */
 MST_INLINE float exp_flushed(float x) {
     split_exp e = exp_split(x < -88.0f ? -88.0f : x); /* at -88, n + 127 = 0: the bits of 0.0 */
     return e.fraction * float_of_bits(bits_of_float(e.shifted) << 23);

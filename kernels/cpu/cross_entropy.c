@@ -1,11 +1,12 @@
 /*
- * Cross-entropy and z-loss with their gradient. A row of logits is read from memory once, in blocks: of each
- * block the maximum is found, and exp(logit - maximum) is kept in scratch memory and summed. When the row's
- * log-sum-exp is known, a second pass scales what was kept into the gradient; the exponentials are not
- * computed again.
+ * Cross-entropy and z-loss with their gradient. A row of logits is read from memory once, in blocks:
+ * of each block the maximum is found, and exp(logit - maximum) is kept in scratch memory and summed.
+ * When the row's log-sum-exp is known, a second pass scales what was kept into the gradient; the
+ * exponentials are not computed again.
  */
 #include "cpu.h"
 #include "cpu_math.h"
+#include "muster/elementary.h"
 
 static mst_cross_entropy_fn mst_cross_entropy_cpu;
 
@@ -101,7 +102,7 @@ MST_INLINE void softmax_row_scale(const softmax_row *row, void *dlogits, double 
 /* Log of the sum of exp(logits); NaN when a logit is NaN or +inf, or all are -inf. */
 static double log_sum_exp(const softmax_row *row) {
     if (!(row->total > 0 && row->total < __builtin_inf())) return __builtin_nan("");
-    return row->max + elementary_log(row->total);
+    return row->max + mst_elementary_log(row->total);
 }
 
 static void cross_entropy_row(const mst_cross_entropy_args *a, size_t r, softmax_row *row) {

@@ -1,5 +1,5 @@
-/* RMSNorm and LayerNorm with the residual fused: each row is read from memory once and stays in the first
- * cache. */
+/* RMSNorm and LayerNorm with the residual fused:
+ * each row is read from memory once and stays in the first cache. */
 #include "cpu.h"
 
 static mst_rmsnorm_forward_fn mst_rmsnorm_forward_cpu;

@@ -1,5 +1,5 @@
-/* Gradients of RMSNorm and LayerNorm, and of a bias: what is summed over rows is summed in tiles of fixed
- * shape. */
+/* Gradients of RMSNorm and LayerNorm, and of a bias:
+ * what is summed over rows is summed in tiles of fixed shape. */
 #include "columns.h"
 #include "cpu.h"
 

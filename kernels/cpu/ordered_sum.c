@@ -73,8 +73,8 @@ static void add_subtrees(void *out, subtree left, subtree right, size_t n, mst_d
         add_to_wire(out, left, right, n, MST_F32);
 }
 
-/** The root of the tree over elements begin to begin + n - 1. `memory` has a chunk for every depth of the
- * stack. */
+/** The root of the tree over elements begin to begin + n - 1.
+ * `memory` has a chunk for every depth of the stack. */
 static subtree combine_sources(const mst_ordered_sum_args *a, size_t begin, size_t n, float *memory) {
     subtree stack[SOURCES_MAX];
     size_t depth = 0;
@@ -110,8 +110,8 @@ MST_INLINE void finish_loop(double *lane, void *result, const void *root, size_t
     finish_lanes(lane, result, root, i, n - i, root_dtype, wire, result_dtype, accumulate);
 }
 
-/** result = root, or result += root, and its squares added to the lanes. A bf16 result holds the root
- * exactly. */
+/** result = root, or result += root, and its squares added to the lanes.
+ * A bf16 result holds the root exactly. */
 static void finish_chunk(double *lane, const mst_ordered_sum_args *a, size_t begin, size_t n, subtree root) {
     void *result = element_mut(a->result, begin, a->result_dtype);
     bool wide = root.dtype == MST_F32;

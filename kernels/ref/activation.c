@@ -28,8 +28,8 @@ mst_status mst_swiglu_backward_ref(mst_queue *queue, const mst_swiglu_args *args
     return MST_OK;
 }
 
-/* Hendrycks and Gimpel 2016, the tanh form: gelu(x) = x (1 + tanh(z)) / 2, z = sqrt(2 / pi) (x + 0.044715
- * x^3). */
+/* Hendrycks and Gimpel 2016, the tanh form: gelu(x) = x (1 + tanh(z)) / 2,
+ * z = sqrt(2 / pi) (x + 0.044715 x^3). */
 static const double gelu_scale = 0.79788456080286535588, gelu_cubic = 0.044715;
 
 mst_status mst_gelu_forward_ref(mst_queue *queue, const mst_gelu_args *args) {

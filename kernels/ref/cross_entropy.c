@@ -42,8 +42,8 @@ mst_status mst_cross_entropy_ref(mst_queue *queue, const mst_cross_entropy_args 
         store(args->loss, acc, r, valid ? lse - load(args->logits, acc, r * args->vocab + target) : 0.0);
         store(args->zloss, acc, r, lse * lse);
         if (!args->dlogits) continue;
-        /* In place, element j of dlogits never lies behind logit j: what is still to be read is never
-         * overwritten. */
+        /* In place, element j of dlogits never lies behind logit j:
+         * what is still to be read is never overwritten. */
         for (size_t j = 0; j < args->vocab; j++) {
             double p = valid ? exp(load(args->logits, acc, r * args->vocab + j) - lse) : 0.0;
             double hit = valid && j == target ? 1.0 : 0.0;

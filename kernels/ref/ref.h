@@ -1,8 +1,8 @@
 /*
- * The specification bodies: what every operation of muster/kernels.h means. Plain scalar C, one thread,
- * arithmetic in fp64 whatever the dtype; a result is rounded once, when it is stored. The two exceptions are
- * defined in fp32 to the last bit: the "+=" of embedding_backward (rows added one by one) and the ordered
- * sum.
+ * The specification bodies: what every operation of muster/kernels.h means. Plain scalar C,
+ * one thread, arithmetic in fp64 whatever the dtype; a result is rounded once, when it is stored.
+ * The two exceptions are defined in fp32 to the last bit: the "+=" of embedding_backward (rows added
+ * one by one) and the ordered sum.
  *
  * All bodies take F32, BF16 and F64 (F64 where the operation has a dtype). They ignore the queue, which may
  * be NULL, and check every stated rule: MST_EINVAL otherwise.

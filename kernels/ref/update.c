@@ -4,9 +4,9 @@
 #include "ref.h"
 
 /*
- * The formula of the header in fp64, with the scalars as given; m, v and master are rounded to fp32 when
- * stored, and each is used further as stored. A body in fp32 differs by rounding only and is compared with a
- * bound.
+ * The formula of the header in fp64, with the scalars as given; m, v and master are rounded
+ * to fp32 when stored, and each is used further as stored. A body in fp32 differs by rounding
+ * only and is compared with a bound.
  */
 mst_status mst_adamw_ref(mst_queue *queue, const mst_adamw_args *args) {
     (void)queue;

@@ -1,5 +1,5 @@
-/* Every byte of a checkpoint counts: a changed, missing or additional one is found by verify, and never
- * loaded. */
+/* Every byte of a checkpoint counts: a changed, missing or additional one is found
+ * by verify, and never loaded. */
 #include <dirent.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -31,8 +31,8 @@ static mst_status verify(const test_state *s, const char *folder) {
     return mst_checkpoint_verify(&s->context, folder, &digests);
 }
 
-/* Verify must say no and name the file; load must say no, or give the right elements (it does not read every
- * byte). */
+/* Verify must say no and name the file; load must say no, or give the right elements
+ * (it does not read every byte). */
 static void expect_found(test_state *s, const char *folder, const char *name, const char *what, long at,
                          bool try_load) {
     mst_status status = verify(s, folder);
@@ -52,8 +52,8 @@ static void damage_file(test_state *s, const char *folder, const char *name) {
     test_path(folder, "aside", aside);
     if (stat(path, &facts) != 0) exit(1);
     long size = (long)facts.st_size;
-    /* Small files byte by byte (their digest is looked at first); of large ones the start, the end and a
-     * sample. */
+    /* Small files byte by byte (their digest is looked at first);
+     * of large ones the start, the end and a sample. */
     long step = size <= 8192 ? 1 : size / 200;
     for (long at = 0; at < size; at += step) {
         long place = at + (long)roll((uint64_t)(step < size - at ? step : size - at));

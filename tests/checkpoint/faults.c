@@ -116,8 +116,8 @@ static bool try_once(test_state *s, const fault_scene *scene, const char *folder
 
     CHECK(status == MST_OK || status == MST_EIO, "%s failed: got %s", failed, mst_status_name(status));
     CHECK(status == MST_OK || strstr(mst_error_message(), "Input/output error"), "'%s'", mst_error_message());
-    /* What a save survives: closing what was only read, a look at what is there already, the exchange (there
-     * is another way). */
+    /* What a save survives: closing what was only read, a look at what is there already,
+     * the exchange (there is another way). */
     bool harmless = failed_call == NULL || scene->replaces || strcmp(failed, "close") == 0;
     CHECK(status != MST_OK || harmless, "%s failed, and yet it was saved", failed);
     test_path(folder, "step-00000500", path);

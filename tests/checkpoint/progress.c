@@ -1,7 +1,7 @@
 /*
- * Progress is reported while a checkpoint is saved, loaded, digested and verified: from the calling thread,
- * work and waiting both, and often enough that the watchdog bears saves and loads that take longer than its
- * patience.
+ * Progress is reported while a checkpoint is saved, loaded, digested and verified: from the
+ * calling thread, work and waiting both, and often enough that the watchdog bears saves and loads
+ * that take longer than its patience.
  */
 #include <pthread.h>
 #include <time.h>

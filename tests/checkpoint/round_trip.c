@@ -1,5 +1,5 @@
-/* One rank: what is saved comes back, the same state gives the same files, what is there already is kept or
- * replaced. */
+/* One rank: what is saved comes back, the same state gives the same files,
+ * what is there already is kept or replaced. */
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -138,8 +138,8 @@ static void check_weights_only(test_state *s, const char *folder, uint64_t seed)
     CHECK(test_state_differences(s, seed) == 0, "weights differ");
 }
 
-/* Folders without a manifest, other names, missing folders; skip; resolve; prune; leftovers of killed jobs.
- */
+/* Folders without a manifest, other names, missing folders; skip; resolve;
+ * prune; leftovers of killed jobs. */
 static void check_folder(test_state *s, const char *folder) {
     char path[4096], run[4096], other[4096];
     mst_checkpoint_digests digests;

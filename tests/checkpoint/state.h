@@ -1,5 +1,5 @@
-/* A training state to checkpoint: a made-up layout with awkward shapes, and values that are a pure function
- * of a seed. */
+/* A training state to checkpoint: a made-up layout with awkward shapes, and values that
+ * are a pure function of a seed. */
 #ifndef TEST_CHECKPOINT_STATE_H
 #define TEST_CHECKPOINT_STATE_H
 
@@ -35,8 +35,8 @@ void test_path(const char *folder, const char *name, char *path_out);
 void test_folder_make(char *path_out);
 /** Removes a folder and all below it. */
 void test_folder_remove(const char *path);
-/** Number of entries in a folder, "." and ".." left out; those beginning with a dot are counted in dots_out.
- */
+/** Number of entries in a folder, "." and ".." left out;
+ * those beginning with a dot are counted in dots_out. */
 size_t test_folder_entries(const char *path, size_t *dots_out);
 
 #endif

@@ -1,5 +1,5 @@
-/* metrics.jsonl: every line is JSON with the documented fields, results keep their bits, a torn line spoils
- * no other. */
+/* metrics.jsonl: every line is JSON with the documented fields, results keep their bits,
+ * a torn line spoils no other. */
 #include <jansson.h>
 #include <unistd.h>
 

@@ -1,5 +1,5 @@
-/* The live line, seen through a small terminal: it fits, stays one line, makes way for messages, and leaves
- * nothing behind. */
+/* The live line, seen through a small terminal: it fits, stays one line, makes way for
+ * messages, and leaves nothing behind. */
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <termios.h>

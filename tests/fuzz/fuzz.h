@@ -1,7 +1,7 @@
 /*
- * Mutation fuzzing in plain C: a fuzzer defines fuzz_one, and main mutates its valid inputs some thousand
- * times. With clang, -DMST_LIBFUZZER and -fsanitize=fuzzer,address,undefined the same file becomes a
- * coverage-guided fuzzer.
+ * Mutation fuzzing in plain C: a fuzzer defines fuzz_one, and main mutates its valid inputs some
+ * thousand times. With clang, -DMST_LIBFUZZER and -fsanitize=fuzzer,address,undefined the same file
+ * becomes a coverage-guided fuzzer.
  */
 #ifndef FUZZ_H
 #define FUZZ_H
@@ -31,8 +31,8 @@ static inline void fuzz_splice(uint8_t *data, size_t *size, size_t at, size_t co
     *size = *size - count + with_count;
 }
 
-/* One change between `low` and `high`: a bit, a byte, a cut, a repetition, or a number that is hard to read.
- */
+/* One change between `low` and `high`: a bit, a byte, a cut, a repetition,
+ * or a number that is hard to read. */
 static inline void fuzz_mutate(uint8_t *data, size_t *size, size_t low, size_t high) {
     static const char *const numbers[] = {"0",
                                           "-1",

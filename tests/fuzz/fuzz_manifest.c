@@ -1,6 +1,6 @@
-/* Fuzzing of the manifest reader. The input is a manifest without its last line, which is set right: an
- * attacker does that too. What is accepted must be in bounds, and must be accepted again when it is printed.
- */
+/* Fuzzing of the manifest reader. The input is a manifest without its last line, which is set
+ * right: an attacker does that too. What is accepted must be in bounds, and must be accepted again
+ * when it is printed. */
 #include "fuzz.h"
 #include "manifest.h"
 

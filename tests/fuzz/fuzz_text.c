@@ -1,5 +1,5 @@
-/* Fuzzing of the text readers: .jsonl, .gz and .zst, alone and one inside the other. The input's first byte
- * chooses. */
+/* Fuzzing of the text readers: .jsonl, .gz and .zst, alone and one inside the other.
+ * The input's first byte chooses. */
 #include <zlib.h>
 #include <zstd.h>
 

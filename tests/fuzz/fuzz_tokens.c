@@ -1,5 +1,5 @@
-/* Fuzzing of the token file's reader: whatever the file says, it is refused or gives tokens of its
- * vocabulary. */
+/* Fuzzing of the token file's reader: whatever the file says, it is refused or
+ * gives tokens of its vocabulary. */
 #include "fuzz.h"
 #include "index.h"
 
@@ -30,8 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 }
 
 #ifndef MST_LIBFUZZER
-/* States the index's true length and digest again, so that a mutation of the JSON is not all refused by its
- * digest. */
+/* States the index's true length and digest again, so that a mutation of the JSON is
+ * not all refused by its digest. */
 static void mend_line(uint8_t *data, size_t size, size_t line, size_t body) {
     mst_digest digest;
     char hex[MST_DIGEST_HEX], text[256];

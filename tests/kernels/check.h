@@ -97,10 +97,10 @@ typedef struct check_tensor {
     size_t bytes, offset;                     /* of the memory; of the first element in it */
     double *exact;                            /* [rows, exact_ld]: the widened input, then the exact result */
     size_t exact_ld;
-    double *bound; /* [rows, cols]: a-priori rounding bound of the result, without the rounding of the output
-                      itself */
-    double *squares; /* [rows, cols]: sum of squares of independent rounding errors; the root counts besides
-                        `bound` */
+    double *bound;   /* [rows, cols]: a-priori rounding bound of the result, without the rounding
+                        of the output itself */
+    double *squares; /* [rows, cols]: sum of squares of independent rounding errors;
+                        the root counts besides `bound` */
 } check_tensor;
 
 struct check_trial {
@@ -155,15 +155,15 @@ static inline mst_dtype dtype_in(mst_dtype dtype, check_view view) {
 }
 
 /*
- * Runs the body on every queue and checks its edges and that the bits agree; then runs the specification, in
- * fp64 or on the same memory, and leaves its results in `exact`. False when a call failed (which is
- * reported).
+ * Runs the body on every queue and checks its edges and that the bits agree; then runs the
+ * specification, in fp64 or on the same memory, and leaves its results in `exact`. False when
+ * a call failed (which is reported).
  */
 typedef enum check_reference { REFERENCE_F64, REFERENCE_SAME } check_reference;
 bool trial_run(check_trial *trial, check_call_fn *call, const void *context, check_reference reference);
 
-/* Compares every output with its exact result; `bound` and `squares` have been filled since trial_run (they
- * start as zero). */
+/* Compares every output with its exact result; `bound` and `squares` have been filled since
+ * trial_run (they start as zero). */
 void trial_compare(check_trial *trial);
 
 /* The body must return this status. */
@@ -184,9 +184,8 @@ double random_normal(check_state *checker);
 size_t random_below(check_state *checker, size_t below);
 
 #define U32 0x1p-24 /* unit roundoff of fp32, the type of accumulation */
-#define ETA                                                                                                  \
-    0x1p-150 /* a product below the normal range is off by up to this besides: half of the smallest denormal \
-              */
+/* A product below the normal range is off by up to this besides: half of the smallest denormal. */
+#define ETA       0x1p-150
 #define TINY      0x1p-126 /* below it an own exp may give 0: smallest normal fp32 */
 #define EXP_ERROR 0x1p-23  /* relative error of an exp: it is faithful, one unit in the last place */
 

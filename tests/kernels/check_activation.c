@@ -100,8 +100,7 @@ void bench_rope(check_state *checker) {
     }
 }
 
-/* ---------------------------------------------------------------- swiglu and gelu: elementwise, so one frame
- */
+/* ---------------------------------------- swiglu and gelu: elementwise, so one frame */
 
 typedef struct pointwise_case {
     size_t rows, cols;
@@ -184,8 +183,8 @@ static pointwise_case set_up_pointwise(check_trial *trial, pointwise op, size_t 
     return c;
 }
 
-/* Values where exp overflows, tanh saturates, and the product of a large x with a tail that should be zero
- * shows. */
+/* Values where exp overflows, tanh saturates, and the product of a large x with a
+ * tail that should be zero shows. */
 static void set_extremes(const pointwise_case *c) {
     static const double extremes[] = {0.0,      -0.0,  88.8,     -88.8, 104.0,      -104.0, 5.6,
                                       -5.6,     10.0,  -10.0,    1e4,   -1e4,       1e9,    -1e9,
@@ -244,9 +243,9 @@ static double sigmoid(double x) {
 }
 
 /*
- * s = 1 / (1 + exp(-gate)): EXP_ERROR exp(-gate) s + 2 U32, relative; below TINY it may be 0. Then two
- * products: |y| (EXP_ERROR + 4 U32) + TINY |gate up|, and ETA for each product, times what it is multiplied
- * with later.
+ * s = 1 / (1 + exp(-gate)): EXP_ERROR exp(-gate) s + 2 U32, relative; below TINY it may be 0.
+ * Then two products: |y| (EXP_ERROR + 4 U32) + TINY |gate up|, and ETA for each product, times
+ * what it is multiplied with later.
  */
 static void bounds_of_swiglu_forward(const pointwise_case *c, size_t r, size_t k) {
     double gate = tensor_initial(c->x, r, k), up = tensor_initial(c->up, r, k), y = *tensor_exact(c->y, r, k);
@@ -255,10 +254,10 @@ static void bounds_of_swiglu_forward(const pointwise_case *c, size_t r, size_t k
 }
 
 /*
- * dup = dy gate s as above. dgate = dy up s (1 + gate (1 - s)): 1 - s may come from a subtraction, off by
- * (EXP_ERROR + 2 U32) s + U32 <= EXP_ERROR + 3 U32, so the bracket is off by |gate| (EXP_ERROR + 4 U32) + 2
- * U32, and s and the products add a relative EXP_ERROR + 5 U32 of it. Products below the normal range: ETA as
- * above.
+ * dup = dy gate s as above. dgate = dy up s (1 + gate (1 - s)): 1 - s may come from a subtraction,
+ * off by (EXP_ERROR + 2 U32) s + U32 <= EXP_ERROR + 3 U32, so the bracket is off by |gate|
+ * (EXP_ERROR + 4 U32) + 2 U32, and s and the products add a relative EXP_ERROR + 5 U32 of it. Products
+ * below the normal range: ETA as above.
  */
 static void bounds_of_swiglu_backward(const pointwise_case *c, size_t r, size_t k) {
     double gate = tensor_initial(c->x, r, k), up = tensor_initial(c->up, r, k),

@@ -145,8 +145,8 @@ static const attention_shape shapes[] = {
     {1, 150, 1, 1, 80, 5}, {1, 257, 2, 1, 32, 0},
 };
 
-/* A token must not see the tokens after it: other (huge, but finite) values there must not change one bit
- * before. */
+/* A token must not see the tokens after it: other (huge, but finite) values there
+ * must not change one bit before. */
 static void check_causal(check_state *checker, mst_dtype dtype) {
     enum { T = 41, SEEN = 22, HEAD = 16 };
     check_trial trial;
@@ -299,8 +299,8 @@ void check_attention_backward(check_state *checker) {
 
 /* ---------------------------------------------------------------- timing */
 
-/* GPT-2 124M at B4 T256, and a long grouped one. Two products of t (t + 1) / 2 pairs forward, five backward.
- */
+/* GPT-2 124M at B4 T256, and a long grouped one.
+ * Two products of t (t + 1) / 2 pairs forward, five backward. */
 static void bench(check_state *checker, bool backward) {
     static const attention_shape timed[] = {{4, 256, 12, 12, 64, 0}, {1, 1024, 9, 3, 64, 0}};
     for (size_t i = 0; i < 4; i++) {

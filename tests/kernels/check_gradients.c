@@ -1,5 +1,5 @@
-/* Checks every backward operation of the specification against central differences of its forward one in
- * fp64. */
+/* Checks every backward operation of the specification against central differences
+ * of its forward one in fp64. */
 #include "muster/random.h"
 #include "ref.h"
 #include "test.h"

@@ -12,8 +12,8 @@ typedef struct norm_case {
 
 /* ---------------------------------------------------------------- forward */
 
-/* The specification in fp64 normalises the sum as the body has stored it, so that its rounding is not counted
- * twice. */
+/* The specification in fp64 normalises the sum as the body has stored it, so that its
+ * rounding is not counted twice. */
 static mst_status call_forward(const void *context, const mst_kernels *table, mst_queue *queue,
                                check_view view) {
     const norm_case *c = context;
@@ -284,8 +284,8 @@ static void bounds_of_dx(const norm_case *c, size_t r) {
     }
 }
 
-/* Sums over the rows and the old value: sum_error(rows + 1), and 3 roundings of dy (x - mean) rstd, each ETA
- * at least. */
+/* Sums over the rows and the old value: sum_error(rows + 1), and 3 roundings of dy
+ * (x - mean) rstd, each ETA at least. */
 static void bounds_of_parameters(const norm_case *c) {
     for (size_t k = 0; k < c->cols; k++) {
         double lost = 0.0, dweight = fabs(tensor_initial(c->dweight, 0, k));

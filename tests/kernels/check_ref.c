@@ -194,8 +194,8 @@ static void test_bf16_wire(void) {
     CHECK_STATUS(mst_ordered_sum_ref(NULL, &args), MST_EINVAL);
 }
 
-/* First step from zero moments: m / correction1 = g, sqrt(v) / correction2_sqrt = |g|, so the step is lr g /
- * (|g| + eps). */
+/* First step from zero moments: m / correction1 = g, sqrt(v) / correction2_sqrt = |g|,
+ * so the step is lr g / (|g| + eps). */
 static void test_adamw(void) {
     const float gradient[] = {8.0f, -0.5f};
     float m[2] = {0}, v[2] = {0}, master[] = {1.0f, 1.0f}, weight[2];

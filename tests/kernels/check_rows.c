@@ -201,8 +201,8 @@ static void run_cross_entropy(check_trial *trial, const cross_entropy_case *c) {
     trial_end(trial);
 }
 
-/* NaN and infinities spoil their row alone, and not at all in a row that is not valid. -Inf is a probability
- * of 0. */
+/* NaN and infinities spoil their row alone, and not at all in a row that is not valid.
+ * -Inf is a probability of 0. */
 static void check_nonfinite(check_state *checker, mst_dtype dtype, gradient_place place) {
     check_trial trial;
     trial_begin(&trial, checker, "%s 9 x 21 with NaN and Inf, place %d", mst_dtype_name(dtype), (int)place);

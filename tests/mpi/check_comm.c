@@ -1,5 +1,5 @@
-/* The communicator: pieces of every size, and failures that all ranks learn of alike. Run it on any number of
- * ranks. */
+/* The communicator: pieces of every size, and failures that all ranks learn of alike.
+ * Run it on any number of ranks. */
 #include "muster/comm.h"
 #include "test.h"
 

@@ -1,7 +1,7 @@
 /*
- * The exchange against the definition: every transport, wire, and shape of the sum gives the bits that one
- * rank gets by adding all microbatches as docs/ordered-sum.md says. Run it on any number of ranks:
- * check_exchange cpu|ref
+ * The exchange against the definition: every transport, wire, and shape of the sum gives the bits
+ * that one rank gets by adding all microbatches as docs/ordered-sum.md says. Run it on any number
+ * of ranks: check_exchange cpu|ref
  */
 #include "muster/exchange.h"
 #include "muster/random.h"
@@ -97,8 +97,8 @@ static void run_step(const job *j, mst_exchange *x, const mst_sum_shape *shape, 
     }
 }
 
-/* All elements as one array, as the definition has them. The norm's order inside a block is the kernel's own.
- */
+/* All elements as one array, as the definition has them.
+ * The norm's order inside a block is the kernel's own. */
 static void expect_all(const job *j, const mst_sum_shape *shape, size_t step, float *sum, double *norm2) {
     double block_norm2[BLOCKS];
     uint8_t level = 0;
@@ -176,8 +176,8 @@ static void check_case(const job *j, mst_transport transport, const mst_sum_shap
 
 /* ---- failures ---- */
 
-/* A rank that fails in the middle of a round: all get its message, none waits for ever, and the exchange can
- * be freed. */
+/* A rank that fails in the middle of a round: all get its message, none waits for ever,
+ * and the exchange can be freed. */
 static void check_failure(const job *j, mst_transport transport) {
     mst_sum_shape shape = {.leaf = 1, .lanes = 8, .rounds = 1, .wire = MST_F32};
     mst_exchange *x = NULL;

@@ -1,13 +1,13 @@
 /*
- * Promise 1, as a user would check it: the muster program itself is run with the same config on different
- * numbers of ranks and threads, over every transport, from different compilers, straight through or killed
- * and resumed on other rank counts; every step's loss and gradient norm and the final digests must be equal
- * to the last bit.
+ * Promise 1, as a user would check it: the muster program itself is run with the same config on
+ * different numbers of ranks and threads, over every transport, from different compilers, straight
+ * through or killed and resumed on other rank counts; every step's loss and gradient norm and the final
+ * digests must be equal to the last bit.
  *
  *   same_bits [--all] [--seed N] MUSTER [MUSTER_OF_ANOTHER_COMPILER]
  *
- * Without --all a pairwise cover of the matrix is run: every pair of values of any two factors occurs in some
- * run.
+ * Without --all a pairwise cover of the matrix is run: every pair of values of any
+ * two factors occurs in some run.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -211,8 +211,8 @@ static size_t lines_of(const char *path, const char *having) {
     return count;
 }
 
-/* SIGKILL for one rank of the job that works in run_dir, whichever /proc names first after a random number of
- * others. */
+/* SIGKILL for one rank of the job that works in run_dir, whichever /proc names first
+ * after a random number of others. */
 static void kill_a_rank(const char *run_dir) {
     pid_t found[64];
     uint32_t count = 0;
@@ -299,8 +299,8 @@ static void remove_folder(const char *path) {
 
 static int kills_sent, kills_felt;
 
-/* Runs a case to its end; killed twice on the way, each time going on with another number of ranks, where it
- * says so. */
+/* Runs a case to its end; killed twice on the way, each time going on with another
+ * number of ranks, where it says so. */
 static bool run_case_to_end(const run_case *c, const char *name, outcome *o) {
     char config[320], run_dir[320], output[320], metrics[400], what[256];
     snprintf(config, sizeof config, "%s/%s.yaml", folder, name);

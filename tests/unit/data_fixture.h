@@ -99,8 +99,8 @@ static inline mst_data *open_one(const char *path, size_t seq_len, uint64_t seed
 }
 
 /* All tokens of a split of one file in file order, for the caller to free. Held-out and training alike,
- * through samples of length one: token i is the first of sample i in file order; the last token is the last
- * sample's target. */
+ * through samples of length one: token i is the first of sample i in file order; the last token is
+ * the last sample's target. */
 static inline int32_t *all_tokens(const char *path, mst_split split, size_t *count_out) {
     mst_data *data = open_one(path, 1, 0);
     size_t samples = (size_t)mst_data_samples(data, split), count = samples > 0 ? samples + 1 : 0;

@@ -1,5 +1,5 @@
-/* The config: what is accepted, what is refused and where the error is said to be, and that writing loses
- * nothing. */
+/* The config: what is accepted, what is refused and where the error is said to be,
+ * and that writing loses nothing. */
 #include <dirent.h>
 #include <time.h>
 #include <unistd.h>

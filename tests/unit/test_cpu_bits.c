@@ -20,8 +20,8 @@ static const char digest_separate[] = "adbbabaeba6c89b268fcd917559089aa8da0325d4
 
 enum { ROWS = 37, COLS = 334, COUNT = ROWS * COLS, VOCAB = 4999, HEADS = 2, HEAD_DIM = 76, TENSORS = 10 };
 
-/* The tensors of one operation: memory is taken in order, filled, and all of it goes into the digest
- * afterwards. */
+/* The tensors of one operation: memory is taken in order, filled, and all of it
+ * goes into the digest afterwards. */
 typedef struct bits_case {
     const mst_kernels *kernels;
     mst_queue *queue;

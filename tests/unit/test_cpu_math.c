@@ -47,8 +47,8 @@ static void test_exp_special(void) {
     }
 }
 
-/* Both halves keep their digits on either side. 3: exp, the sum, the quotient and the product round once
- * each. */
+/* Both halves keep their digits on either side.
+ * 3: exp, the sum, the quotient and the product round once each. */
 static void test_logistic(void) {
     double worst = 0;
     for (uint64_t bits = 0; bits <= UINT32_MAX; bits += STEP) {

@@ -1,5 +1,5 @@
-/* Building token files: what is read, what is dropped, what is held out, and that the same input gives the
- * same bytes. */
+/* Building token files: what is read, what is dropped, what is held out, and that the
+ * same input gives the same bytes. */
 #include <sys/wait.h>
 #include <time.h>
 

@@ -1,5 +1,5 @@
-/* Packed inputs: .gz and .zst give the same tokens as plain files, in members and frames, and damage is
- * found. */
+/* Packed inputs: .gz and .zst give the same tokens as plain files, in members and
+ * frames, and damage is found. */
 #include <zlib.h>
 #include <zstd.h>
 

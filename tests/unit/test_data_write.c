@@ -100,9 +100,9 @@ static void test_output_mode(void) {
 }
 
 /*
- * No room after `limit` bytes of any file (RLIMIT_FSIZE: write fails with EFBIG): for every limit up to
- * success the build fails cleanly. In a child, since the limit stays; HDF5's own metadata is cut off at the
- * small limits.
+ * No room after `limit` bytes of any file (RLIMIT_FSIZE: write fails with EFBIG): for every limit
+ * up to success the build fails cleanly. In a child, since the limit stays; HDF5's own metadata
+ * is cut off at the small limits.
  */
 static void test_limits(void) {
     put_text("keep/out.h5", "the former output");

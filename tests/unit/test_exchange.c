@@ -35,8 +35,8 @@ static subtree combine(const mst_lane_plan *lane, subtree *slot) {
     return stack[0];
 }
 
-/* Follows one rank's plan: every sum must be a node of the tree, and every piece must come out in its slot.
- */
+/* Follows one rank's plan: every sum must be a node of the tree,
+ * and every piece must come out in its slot. */
 static void follow(const mst_sum_plan *plan, int rank) {
     subtree slot[3 * MST_LEVELS_MAX] = {{0}};
     size_t pieces = 0;

@@ -235,8 +235,8 @@ static void print_hash(void) {
     printf("hash %016llx\n", (unsigned long long)hash);
 }
 
-/* oneDNN's own number of threads, from the environment, must not matter: it is read once, so each value needs
- * a process. */
+/* oneDNN's own number of threads, from the environment, must not matter:
+ * it is read once, so each value needs a process. */
 static void check_environment(const char *program, const char *level) {
     char command[1024], first[64] = "", line[64];
     for (int threads = 1; threads <= 4; threads++) {
@@ -299,8 +299,8 @@ int main(int argc, char **argv) {
     }
     check_environment(argv[0], level);
     check_rivals();
-    /* One tile, many, edges on both sides, thin ones, and a k that is cut into slabs where panels are copied.
-     */
+    /* One tile, many, edges on both sides, thin ones, and a k that is cut into slabs
+     * where panels are copied. */
     static const size_t shapes[][4] = {
         {1, 1, 1, 0},      {7, 5, 3, 2},     {64, 64, 64, 0},  {130, 195, 66, 0}, {257, 770, 65, 3},
         {600, 800, 96, 0}, {5, 1600, 80, 0}, {1500, 9, 80, 1}, {40, 50, 4500, 0}, {384, 256, 512, 0}};

@@ -1,5 +1,5 @@
-/* The decoder's contract: what it refuses, the order of its units, what its passes agree on, and bits over
- * threads. */
+/* The decoder's contract: what it refuses, the order of its units, what its passes
+ * agree on, and bits over threads. */
 #include "model_fixture.h"
 
 static const uint64_t seed = 77;
@@ -82,8 +82,8 @@ static void check_released(const fixture *f, const char *when) {
         CHECK(f->held[u] == 0, "unit %zu is held %d times after %s", u, f->held[u], when);
 }
 
-/* Units complete in the order head, last layer ... first layer, embedding; all weights are released, after
- * errors too. */
+/* Units complete in the order head, last layer ... first layer, embedding;
+ * all weights are released, after errors too. */
 static void check_units(mst_family_id family, bool tied) {
     fixture f;
     mst_model_config config = fixture_config(family, 3, 2, 1);
@@ -107,8 +107,8 @@ static void check_units(mst_family_id family, bool tied) {
     fixture_clear(&f);
 }
 
-/* Gradients are added, and a microbatch's gradient is the sum over its sequences: also where the head's
- * chunks cut them. */
+/* Gradients are added, and a microbatch's gradient is the sum over its sequences:
+ * also where the head's chunks cut them. */
 static void check_sums(mst_family_id family) {
     enum { SEQ = 150, SEQUENCES = 2 };
     fixture both, one;
@@ -138,8 +138,8 @@ static void check_sums(mst_family_id family) {
     fixture_clear(&one);
 }
 
-/* A forward-only model is smaller and gives the same loss to the last bit; logits give the same loss again.
- */
+/* A forward-only model is smaller and gives the same loss to the last bit;
+ * logits give the same loss again. */
 static void check_forward_only(mst_family_id family, mst_dtype dtype, mst_device device) {
     fixture f, forward;
     mst_model_config config = fixture_config(family, 3, 4, 2);

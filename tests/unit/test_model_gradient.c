@@ -1,5 +1,5 @@
-/* The whole model's gradient in fp64 against finite differences of its loss, without any other
- * implementation. */
+/* The whole model's gradient in fp64 against finite differences of its loss,
+ * without any other implementation. */
 #include "model_fixture.h"
 
 enum { SAMPLES = 12 };
@@ -27,9 +27,9 @@ static double difference(fixture *f, const mst_tensor *tensor, size_t i) {
 }
 
 /*
- * Relative error over a random sample of elements. Gradients of whole samples have norms of 1e-2 and more
- * here, so errors of about 1e-11 give 1e-9; 1e-8 leaves room for large fifth derivatives and is far below any
- * mistake in a formula.
+ * Relative error over a random sample of elements. Gradients of whole samples have norms of 1e-2 and
+ * more here, so errors of about 1e-11 give 1e-9; 1e-8 leaves room for large fifth derivatives and is
+ * far below any mistake in a formula.
  */
 static double check_tensor(fixture *f, const mst_tensor *tensor, uint64_t seed) {
     double wrong = 0, norm = 0;

@@ -39,8 +39,8 @@ static void check_schedules(void) {
     check_rate(&s, 75, 0.5);
 }
 
-/* cos^2 has a slope of at most pi / 2, so an argument off by 2^-53 and a few roundings stay within 8 * 2^-53.
- */
+/* The cosine is within 4 units of 2^-53, half of that in the rate, and so is the library's with its rounded
+ * argument: 8 leaves room for the roundings of the sums. */
 static void check_cosine(void) {
     const double pi = 0x1.921fb54442d18p1;
     mst_schedule s = {.kind = MST_SCHEDULE_COSINE, .peak = 1, .steps = 1000};
@@ -55,8 +55,8 @@ static void check_cosine(void) {
 enum { BLOCKS = 8, ELEMENTS = BLOCKS * MST_BLOCK, TENSORS = 3, STEPS = 3 };
 static const uint64_t seed = 7;
 
-/* One unit: a matrix of three and a half blocks, a vector without decay, a matrix of two blocks and one
- * element. */
+/* One unit: a matrix of three and a half blocks, a vector without decay,
+ * a matrix of two blocks and one element. */
 static mst_tensor tensors[TENSORS] = {
     {.count = 3 * MST_BLOCK + 2048, .offset = 0, .decay = true},
     {.count = 100, .offset = 4 * MST_BLOCK, .decay = false},
@@ -125,8 +125,8 @@ static void check_device(mst_device device) {
     CHECK_OK(mst_queue_create(2, &queue));
     train(&kernels, queue, 1, alone, weights);
     for (size_t i = 0; i < ELEMENTS; i++) {
-        /* Each step: |x| <= 1.1, about ten fp32 roundings of the update (at most 1e-2 each) and three of x.
-         */
+        /* Each step: |x| <= 1.1, about ten fp32 roundings of the update (at most 1e-2
+         * each) and three of x. */
         double want = expected(i), bound = STEPS * (3 * 1.1 + 10 * 1e-2) * 0x1p-24;
         CHECK(fabs((double)alone[i] - want) <= bound, "element %zu: %.9g, expected %.9g", i, (double)alone[i],
               want);

@@ -1,14 +1,12 @@
-/* Random numbers: published known answers, the mathematics of the normal deviates, and permutations that are
- * ones. */
+/* Random numbers: published known answers, the mathematics of the normal deviates,
+ * and permutations that are ones. */
 #include "muster/random.h"
-
-#include "base/elementary.h"
 #include "test.h"
 
 enum { SEED = 20240607 };
 
-/* Philox with a given raw key: the purpose is folded into the key by an odd multiplier, which this takes out
- * again. */
+/* Philox with a given raw key: the purpose is folded into the key by an odd multiplier,
+ * which this takes out again. */
 static void raw_philox(uint64_t key, uint64_t a, uint64_t b, uint32_t out[4]) {
     mst_random_bits(key ^ (MST_RANDOM_TEST * 0xd1342543de82ef95u), MST_RANDOM_TEST, a, b, out);
 }
@@ -46,53 +44,8 @@ static void test_distinct(void) {
     CHECK(memcmp(base, other, sizeof base) != 0, "a and b are interchangeable");
 }
 
-/* Relative error in units of 2^-53 against the long double functions of libm. */
-static double ulps(double value, long double exact) {
-    if (exact == 0.0L) return value == 0.0 ? 0.0 : INFINITY;
-    return (double)(fabsl(value - exact) / fabsl(exact) * 0x1p53L);
-}
-
-/* cos(2 pi turns) by libm; quarter turns are taken off first, exactly, since pi is not exact. */
-static long double cos_turns_exact(double turns) {
-    int quarter = (int)(4.0 * turns + 0.5);
-    long double angle = 1.570796326794896619231321691639751442L * (4.0L * turns - quarter);
-    switch (quarter % 4) {
-    case 0:
-        return cosl(angle);
-    case 1:
-        return -sinl(angle);
-    case 2:
-        return -cosl(angle);
-    default:
-        return sinl(angle);
-    }
-}
-
-/*
- * Bound 4: log adds the rounding of f (1.5 units), of the sum and of exponent * ln2_low, and its two parts
- * cancel to half at most; cos and sin add those of the angle (1.5, damped), of the last term and of the sum.
- */
-static void test_log_and_cos(void) {
-    double worst_log = 0.0, worst_cos = 0.0;
-    for (uint64_t i = 0; i < 200000; i++) {
-        double u = mst_random_uniform(SEED, MST_RANDOM_TEST, i, 0);
-        double x = ldexp(1.0 + u, -(int)(i % 54)), near_one = 1.0 - ldexp(u, -(int)(i % 50));
-        worst_log = fmax(worst_log, fmax(ulps(elementary_log(x), logl(x)),
-                                         ulps(elementary_log(near_one), logl(near_one))));
-        double near_quarter = 0.25 * (double)(i % 4) + ldexp(u, -(int)(i % 40) - 3);
-        worst_cos = fmax(worst_cos, ulps(elementary_cos_turns(u), cos_turns_exact(u)));
-        worst_cos = fmax(worst_cos, ulps(elementary_cos_turns(near_quarter), cos_turns_exact(near_quarter)));
-    }
-    printf("log within %.2f, cos within %.2f units of 2^-53\n", worst_log, worst_cos);
-    CHECK(worst_log <= 4.0, "log is off by %g units", worst_log);
-    CHECK(worst_cos <= 4.0, "cos is off by %g units", worst_cos);
-    CHECK(elementary_log(1.0) == 0.0, "log 1 = %g", elementary_log(1.0));
-    CHECK(elementary_cos_turns(0.0) == 1.0 && elementary_cos_turns(0.5) == -1.0, "cos at half turns");
-    CHECK(elementary_cos_turns(0.25) == 0.0 && elementary_cos_turns(0.75) == 0.0, "cos at quarter turns");
-}
-
-/* Sample moments of n deviates, within 5 standard errors: sqrt(1, 2, 15, 96 over n) for mean, variance, skew,
- * kurtosis. */
+/* Sample moments of n deviates, within 5 standard errors: sqrt(1, 2, 15, 96 over n) for
+ * mean, variance, skew, kurtosis. */
 static void test_normal_moments(void) {
     enum { N = 400000 };
     double sum[5] = {0};
@@ -117,8 +70,8 @@ static void test_truncation(void) {
         if (fabs(free_z) <= 2.0 && z != free_z) CHECK(false, "a deviate within the limit was redrawn");
         sum2 += z * z;
     }
-    /* Variance of a normal truncated at 2: 1 - 4 phi(2) / (2 Phi(2) - 1) = 0.773741; its square deviates by
-     * about 0.94. */
+    /* Variance of a normal truncated at 2: 1 - 4 phi(2) / (2 Phi(2) - 1) = 0.773741;
+     * its square deviates by about 0.94. */
     CHECK(fabs(sum2 / N - 0.773741) <= 5.0 * 0.94 / sqrt(N), "variance %g", sum2 / N);
     CHECK(fabs(mst_random_normal(SEED, MST_RANDOM_TEST, 1, 3, 0.01)) <= 0.01, "narrow truncation");
 }
@@ -155,8 +108,8 @@ static void test_permutation(uint64_t count) {
     free(seen);
 }
 
-/* Every one of the 6 orders of three things comes equally often over the streams: chi-square with 5 degrees
- * of freedom. */
+/* Every one of the 6 orders of three things comes equally often over the streams:
+ * chi-square with 5 degrees of freedom. */
 static void test_permutation_is_fair(void) {
     enum { N = 6000 };
     int times[6] = {0};
@@ -180,7 +133,6 @@ int main(void) {
     printf("seed %d\n", SEED);
     test_known_answers();
     test_distinct();
-    test_log_and_cos();
     test_uniform();
     test_normal_moments();
     test_truncation();

@@ -87,8 +87,8 @@ done:
     return status;
 }
 
-/* Gathers the digests of one tensor's blocks on rank 0. Ranks hold consecutive blocks, so rank order is block
- * order. */
+/* Gathers the digests of one tensor's blocks on rank 0. Ranks hold consecutive blocks,
+ * so rank order is block order. */
 static mst_status gather_tensor(const mst_checkpoint_context *context, const mst_layout *layout,
                                 size_t tensor, const mst_digest *mine, size_t *bytes_of, mst_digest *all) {
     int size = mst_comm_size(context->comm);

@@ -1,5 +1,5 @@
-/* Files of the room: every system call goes through one table, every error names the path, the place and the
- * reason. */
+/* Files of the room: every system call goes through one table, every error names the
+ * path, the place and the reason. */
 #ifndef CHECKPOINT_FILE_H
 #define CHECKPOINT_FILE_H
 
@@ -48,8 +48,8 @@ mst_status ckpt_file_open(const char *folder, const char *name, ckpt_file *file_
 mst_status ckpt_file_size(const ckpt_file *file, uint64_t *bytes_out);
 /** Reads exactly `bytes`. @retval MST_EIO, MST_EFORMAT the file ends before */
 mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uint64_t offset);
-/** Writes all of it. Now and then it waits until what was written is on the disk, so that no single fsync
- * takes long. */
+/** Writes all of it. Now and then it waits until what was written is on the disk,
+ * so that no single fsync takes long. */
 mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t bytes, uint64_t offset);
 mst_status ckpt_file_resize(const ckpt_file *file, uint64_t bytes);
 /** Waits until the file's content is on the disk. */
@@ -62,8 +62,8 @@ mst_status ckpt_folder_make(const char *path);
 /** Waits until the names in a folder are on the disk. */
 mst_status ckpt_folder_sync(const char *path);
 mst_status ckpt_rename(const char *from, const char *to);
-/** Removes a folder and the files in it as far as it can. Leaves the error message alone: it is for cleaning
- * up. */
+/** Removes a folder and the files in it as far as it can.
+ * Leaves the error message alone: it is for cleaning up. */
 void ckpt_folder_discard(const char *path);
 
 bool ckpt_exists(const char *path);

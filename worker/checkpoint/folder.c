@@ -60,8 +60,8 @@ mst_status ckpt_publish(const ckpt_paths *paths) {
     } else if (ckpt_system.exchange(paths->making, paths->final) == 0) {
         replaced = paths->making;
     } else {
-        /* NFS and others cannot exchange. Killed between the two renames, ckpt_folder_recover puts the old
-         * one back. */
+        /* NFS and others cannot exchange. Killed between the two renames, ckpt_folder_recover
+         * puts the old one back. */
         MST_TRY(ckpt_rename(paths->final, paths->old));
         status = ckpt_rename(paths->making, paths->final);
         if (status != MST_OK) ckpt_system.rename(paths->old, paths->final);

@@ -12,8 +12,8 @@ typedef struct ckpt_paths {
 
 mst_status ckpt_paths_of(const char *folder, uint64_t step, ckpt_paths *paths_out);
 
-/** Clears what killed jobs left in the folder: removes unfinished ones, puts back an old one whose new one
- * never came. */
+/** Clears what killed jobs left in the folder: removes unfinished ones, puts back an
+ * old one whose new one never came. */
 mst_status ckpt_folder_recover(const char *folder);
 
 /** Gives the finished checkpoint its final name, in the place of one that may be there. @retval MST_EIO */

@@ -31,16 +31,16 @@ mst_status ckpt_h5_error(const ckpt_h5 *h5, const char *what, const char *name);
         }                                                                                                    \
     } while (0)
 
-/** Begins an HDF5 file of the earliest format in an empty file. h5_out must stay where it is until
- * ckpt_h5_close. */
+/** Begins an HDF5 file of the earliest format in an empty file.
+ * h5_out must stay where it is until ckpt_h5_close. */
 mst_status ckpt_h5_create(const ckpt_file *file, ckpt_h5 *h5_out);
 
-/** Ends it: all bytes are handed to the system (not yet fsynced). Accepts one that is not open. @retval
- * MST_EIO, MST_EHDF5 */
+/** Ends it: all bytes are handed to the system (not yet fsynced). Accepts one that is not open.
+ * @retval MST_EIO, MST_EHDF5 */
 mst_status ckpt_h5_close(ckpt_h5 *h5);
 
-/** Creation properties of a dataset: contiguous, space allocated at once, never filled, without times. -1
- * when HDF5 fails. */
+/** Creation properties of a dataset: contiguous, space allocated at once, never filled,
+ * without times. -1 when HDF5 fails. */
 hid_t ckpt_h5_plain_dataset(void);
 
 /** A group. -1 when HDF5 fails. */

@@ -1,5 +1,5 @@
-/* Any number of writers to any number of readers: each rank reads the ranges of its shards, wherever they
- * stand. */
+/* Any number of writers to any number of readers:
+ * each rank reads the ranges of its shards, wherever they stand. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -20,7 +20,8 @@ mst_status ckpt_manifest_print_meta(const mst_manifest *manifest, char **text_ou
 mst_status ckpt_manifest_load(const char *path, char **text_out, size_t *bytes_out);
 
 /** Fills in first_block, blocks, first_piece and by_place, and checks that pieces cover each tensor once,
- * within files and without overlap. @retval MST_EFORMAT, MST_ENOMEM */
+ * within files and without overlap.
+ * @retval MST_EFORMAT, MST_ENOMEM */
 mst_status ckpt_manifest_index(mst_manifest *manifest, const char *name);
 
 #endif

@@ -1,5 +1,5 @@
-/* The reader of manifest.json. It trusts nothing: types, ranges, names; ckpt_manifest_index checks the whole.
- */
+/* The reader of manifest.json. It trusts nothing: types, ranges, names;
+ * ckpt_manifest_index checks the whole. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -217,8 +217,8 @@ done:
     return status;
 }
 
-/* Pieces stand by kind, then tensor, so the tensor's number needs no search: it is the last piece's or the
- * next one. */
+/* Pieces stand by kind, then tensor, so the tensor's number needs no search:
+ * it is the last piece's or the next one. */
 static mst_status get_pieces(const char *name, const json_t *root, mst_manifest *manifest) {
     mst_status status = MST_OK;
     place at = {.name = name};

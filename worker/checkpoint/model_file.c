@@ -1,5 +1,5 @@
-/* model.h5: virtual datasets that show every tensor whole. muster itself never reads it; h5py, h5dump and
- * HDFView do. */
+/* model.h5: virtual datasets that show every tensor whole. muster itself never reads it;
+ * h5py, h5dump and HDFView do. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +16,8 @@ typedef struct model_file {
     hid_t properties; /* of the virtual dataset in the making */
 } model_file;
 
-/* Maps elements [first, first + count) of a tensor: at most three hyperslabs, the end of a row, whole rows,
- * the start of one. */
+/* Maps elements [first, first + count) of a tensor: at most three hyperslabs, the end of a row,
+ * whole rows, the start of one. */
 static mst_status map_piece(const model_file *model, hid_t whole, const mst_tensor *tensor,
                             const ckpt_piece *piece, const char *file, const char *dataset) {
     mst_status status = MST_OK;

@@ -1,5 +1,5 @@
-/* Which part of which tensor a rank holds. A piece: the blocks of one tensor that stand in one rank's shard
- * of its unit. */
+/* Which part of which tensor a rank holds. A piece: the blocks of one tensor that stand
+ * in one rank's shard of its unit. */
 #ifndef CHECKPOINT_PIECES_H
 #define CHECKPOINT_PIECES_H
 
@@ -31,8 +31,8 @@ static inline float *ckpt_shard_data(const mst_shard *shard, mst_tensor_kind kin
     return kind == MST_KIND_MASTER ? shard->master : kind == MST_KIND_EXP_AVG ? shard->m : shard->v;
 }
 
-/** Tensor indices sorted by name, bytewise. Caller frees. @retval MST_ENOMEM, MST_EINVAL two tensors of one
- * name */
+/** Tensor indices sorted by name, bytewise. Caller frees.
+ * @retval MST_ENOMEM, MST_EINVAL two tensors of one name */
 mst_status ckpt_name_order(const mst_layout *layout, size_t **order_out);
 
 /** The part of a tensor within `blocks` blocks of its unit from `first_block`. False when there is none. */
@@ -42,8 +42,8 @@ bool ckpt_piece_within(const mst_layout *layout, size_t tensor, size_t first_blo
 /** The part of a tensor that a rank owns. False when there is none. */
 bool ckpt_piece_of_rank(const mst_layout *layout, size_t tensor, int rank, int size, ckpt_piece *piece_out);
 
-/** Lists the pieces of shards with any ranges; room for digests is made, digests are zero. @retval MST_ENOMEM
- */
+/** Lists the pieces of shards with any ranges; room for digests is made, digests are zero.
+ * @retval MST_ENOMEM */
 mst_status ckpt_pieces_list(const mst_layout *layout, const size_t *order, const mst_shard *shards,
                             ckpt_pieces *pieces_out);
 void ckpt_pieces_clear(ckpt_pieces *pieces);

@@ -127,8 +127,8 @@ static bool same_meta(const mst_manifest *one, const mst_manifest *other) {
     return same;
 }
 
-/* Whether step-N holds what would be written, and is whole. What is unreadable there is replaced, not
- * reported. */
+/* Whether step-N holds what would be written, and is whole.
+ * What is unreadable there is replaced, not reported. */
 static bool already_there(const save *s) {
     mst_manifest there = {0}, ours = {.meta = *s->meta, .state = s->sums.state};
     memcpy(ours.kinds, s->sums.kinds, sizeof ours.kinds);

@@ -68,8 +68,8 @@ static int compare_extents(const void *left, const void *right) {
     return (a > b) - (a < b);
 }
 
-/* Reads the file back: every block must have the digest that the memory had; the rest is hashed for later
- * checks. */
+/* Reads the file back: every block must have the digest that the memory had;
+ * the rest is hashed for later checks. */
 static mst_status check_back(const ckpt_file *file, const mst_layout *layout, const ckpt_pieces *pieces,
                              ckpt_checker *checker, ckpt_record *record) {
     mst_status status = MST_OK;

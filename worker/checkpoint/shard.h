@@ -1,5 +1,5 @@
-/* The HDF5 files of a checkpoint: one shard file per writing rank, and model.h5, which shows their tensors
- * whole. */
+/* The HDF5 files of a checkpoint: one shard file per writing rank, and model.h5,
+ * which shows their tensors whole. */
 #ifndef CHECKPOINT_SHARD_H
 #define CHECKPOINT_SHARD_H
 
@@ -15,8 +15,8 @@ typedef struct ckpt_names {
 /** "shard-0003-of-0008-ID.h5". @param name_out [MST_FILE_NAME_MAX] */
 void ckpt_shard_name(const ckpt_names *names, int rank, char *name_out);
 
-/* What rank 0 must know of a shard file. Numbers only, so that ranks can send it; offsets of kind k and piece
- * i: [k * pieces + i]. */
+/* What rank 0 must know of a shard file. Numbers only, so that ranks can send it;
+ * offsets of kind k and piece i: [k * pieces + i]. */
 typedef struct ckpt_record {
     uint64_t bytes;
     mst_digest outside; /* of the bytes that no piece covers */
@@ -28,8 +28,8 @@ static inline size_t ckpt_record_bytes(size_t pieces) {
 }
 
 /**
- * Writes this rank's shard file, brings it to the disk, reads it back and compares every block with its
- * digest.
+ * Writes this rank's shard file, brings it to the disk, reads it back and compares
+ * every block with its digest.
  *
  * Not collective; calls no MPI. A rank without pieces writes nothing.
  * @param record_out ckpt_record_bytes(pieces->count) bytes, zeroed

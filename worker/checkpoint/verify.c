@@ -39,8 +39,8 @@ done:
     return status;
 }
 
-/* A shard file's size, and all its bytes that are not elements of tensors. pieces: numbers in by_place,
- * [count]. */
+/* A shard file's size, and all its bytes that are not elements of tensors.
+ * pieces: numbers in by_place, [count]. */
 static mst_status check_outside(const verify *v, const mst_manifest_file *shard, const size_t *pieces,
                                 size_t count) {
     mst_status status = MST_OK;

@@ -10,20 +10,20 @@
 /* One rank's process, known to all ranks. */
 typedef struct mst_process {
     uint64_t host; /* equal for processes that can send each other signals */
-    uint64_t
-        start; /* the system's start time of the process: tells it from a later one with the same number */
+    /* the system's start time of the process: tells it from a later one with the same number */
+    uint64_t start;
     int64_t pid;
 } mst_process;
 
 /** This process. Not collective. */
 mst_process mst_process_self(void);
 
-/** Sends SIGKILL, which ends stopped processes too, to the other ranks on this rank's host. Not collective.
- */
+/** Sends SIGKILL, which ends stopped processes too, to the other ranks on this
+ * rank's host. Not collective. */
 void mst_kill_neighbours(const mst_process *processes, int rank, int size);
 
-/** Asks Slurm, if this is one of its steps, to kill the whole step, and does not wait for it. Not collective.
- */
+/** Asks Slurm, if this is one of its steps, to kill the whole step,
+ * and does not wait for it. Not collective. */
 void mst_cancel_step(void);
 
 #endif

@@ -37,9 +37,9 @@ void mst_launch_yield(void) {
 }
 
 /*
- * Open MPI 4.1.4 under srun: a message over TCP to a rank that is still inside MPI_Init ends that rank with a
- * segmentation fault. Measured with four nodes on two cores: 8 of 120 starts of a bare MPI program, none of
- * 60 with this pause.
+ * Open MPI 4.1.4 under srun: a message over TCP to a rank that is still inside MPI_Init ends that
+ * rank with a segmentation fault. Measured with four nodes on two cores: 8 of 120 starts of a bare MPI
+ * program, none of 60 with this pause.
  */
 void mst_launch_settle(void) {
     struct timespec pause = {.tv_nsec = 300000000};

@@ -103,8 +103,8 @@ static void set_port(struct sockaddr_storage *address, in_port_t port) {
         ((struct sockaddr_in *)(void *)address)->sin_port = port;
 }
 
-/* A socket that listens on a free port: on the loopback only, or on all interfaces, IPv6 too where the system
- * has it. */
+/* A socket that listens on a free port: on the loopback only, or on all interfaces,
+ * IPv6 too where the system has it. */
 static mst_status listen_anywhere(bool one_host, int *fd_out, in_port_t *port_out) {
     mst_status status = MST_OK;
     struct sockaddr_storage address = {0};
@@ -142,8 +142,8 @@ static bool is_usable(const struct ifaddrs *interface, bool one_host) {
            !IN6_IS_ADDR_LINKLOCAL(&((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
 }
 
-/* The addresses under which other hosts may find this one. Not by its name, which often means the loopback.
- */
+/* The addresses under which other hosts may find this one.
+ * Not by its name, which often means the loopback. */
 static mst_status list_addresses(bool one_host, in_port_t port, invitation *invite) {
     mst_status status = MST_OK;
     struct ifaddrs *interfaces = NULL;

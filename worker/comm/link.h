@@ -37,8 +37,8 @@ typedef struct mst_link {
 size_t mst_link_count(const mst_comm *comm);
 
 /**
- * Connects every rank with rank 0. Who does not know the random token, which travels over MPI only, is
- * dropped.
+ * Connects every rank with rank 0. Who does not know the random token, which travels
+ * over MPI only, is dropped.
  *
  * Collective: agrees on its status.
  * @param one_host all ranks run on one host: nothing leaves it

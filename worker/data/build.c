@@ -54,8 +54,8 @@ done:
     return status;
 }
 
-/* Depends on seed and content only: a document falls on the same side whatever stands beside it, in other
- * files too. */
+/* Depends on seed and content only: a document falls on the same side whatever stands
+ * beside it, in other files too. */
 static bool is_heldout(const mst_build_options *options, const mst_digest *digest) {
     uint64_t a, b;
     memcpy(&a, digest->bytes, sizeof a);

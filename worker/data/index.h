@@ -55,8 +55,8 @@ mst_status index_render(const token_index *index, const index_notes *notes, char
  */
 mst_status index_read(int fd, const char *path, token_index *index_out);
 
-/** SHA-256 that names what a reader gets from the file: vocabulary, tokenizer and arrays, not where they lie.
- */
+/** SHA-256 that names what a reader gets from the file:
+ * vocabulary, tokenizer and arrays, not where they lie. */
 mst_status index_content_digest(const token_index *index, mst_digest *digest_out);
 
 #endif

@@ -1,5 +1,5 @@
-/* Whole reads and writes at an offset, with messages that say what the system said and how much space is
- * left. */
+/* Whole reads and writes at an offset, with messages that say what the system
+ * said and how much space is left. */
 #ifndef MUSTER_DATA_IO_H
 #define MUSTER_DATA_IO_H
 

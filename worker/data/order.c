@@ -74,8 +74,8 @@ order_place order_find(uint64_t seed, const uint32_t *first, const uint64_t *sam
     }
     uint64_t size = samples[place.source];
     place.epoch = turn / size;
-    uint64_t stream =
-        ((uint64_t)place.source << 48) ^ place.epoch; /* every epoch of every source in its own order */
+    /* every epoch of every source in its own order */
+    uint64_t stream = ((uint64_t)place.source << 48) ^ place.epoch;
     place.index = mst_random_permute(seed, MST_RANDOM_SHUFFLE, stream, size, turn % size);
     return place;
 }

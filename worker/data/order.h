@@ -2,10 +2,10 @@
  * The order of training samples: pure functions of the seed, the weights and the sample's number, so that a
  * run needs no other loader state than that number.
  *
- * Time is cut into blocks of ORDER_SLOTS samples. In every block a source has the same number of slots, its
- * weight's share of them (largest remainders; at least one), and a keyed permutation of the block deals them
- * out. So after every block the mix is exact, and a source's own count of samples follows without looking
- * back.
+ * Time is cut into blocks of ORDER_SLOTS samples. In every block a source has the same number of
+ * slots, its weight's share of them (largest remainders; at least one), and a keyed permutation
+ * of the block deals them out. So after every block the mix is exact, and a source's own count of
+ * samples follows without looking back.
  */
 #ifndef MUSTER_DATA_ORDER_H
 #define MUSTER_DATA_ORDER_H
@@ -20,8 +20,8 @@ typedef struct order_place {
     uint64_t epoch, index; /* the source's sample `index` in its file order, in that epoch */
 } order_place;
 
-/** Deals ORDER_SLOTS slots by weight. @param first_out [count + 1] source i has slots first_out[i] to
- * first_out[i + 1] - 1
+/** Deals ORDER_SLOTS slots by weight.
+ * @param first_out [count + 1] source i has slots first_out[i] to first_out[i + 1] - 1
  * @retval MST_ECONFIG a weight is not positive and finite, no source, or more sources than slots */
 mst_status order_deal_slots(const mst_source_config *sources, size_t count, uint32_t *first_out);
 

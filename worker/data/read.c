@@ -174,8 +174,9 @@ static mst_status find_sample(const mst_data *data, mst_split split, uint64_t sa
     return MST_OK;
 }
 
-/* Widens the tokens in data->tokens and checks them. @param tokens_out [seq_len] @param targets_out [seq_len]
- */
+/* Widens the tokens in data->tokens and checks them.
+ * @param tokens_out [seq_len]
+ * @param targets_out [seq_len] */
 static mst_status unpack(const mst_data *data, const place *at, mst_split split, int32_t *tokens_out,
                          int32_t *targets_out) {
     const token_index *index = &at->from->index;

@@ -6,8 +6,8 @@
 
 enum { ALIGNMENT = 4096 };
 
-/* Keeps what the innermost HDF5 function said, without the details behind a colon (times, addresses, several
- * lines). */
+/* Keeps what the innermost HDF5 function said, without the details behind a colon
+ * (times, addresses, several lines). */
 static herr_t keep_description(unsigned depth, const H5E_error2_t *error, void *text) {
     int length = (int)strcspn(error->desc, ":\n");
     if (depth == 0) snprintf(text, 256, "%.*s in %s", length, error->desc, error->func_name);

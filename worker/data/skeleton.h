@@ -5,8 +5,8 @@
 #include "index.h"
 
 /**
- * Makes an HDF5 file of groups and contiguous, unfiltered, page-aligned datasets, with `user_block` bytes
- * free at its start.
+ * Makes an HDF5 file of groups and contiguous, unfiltered, page-aligned datasets, with
+ * `user_block` bytes free at its start.
  *
  * HDF5 allocates the datasets and writes nothing into them: the builder writes with pwrite, whose errors can
  * be told (a full disk, above all) and whose bytes it hashes on the way. The same index gives the same bytes.

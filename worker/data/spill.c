@@ -11,8 +11,8 @@
 
 enum { BUFFER_BYTES = 1 << 20 };
 
-/* A file that is gone when it is closed. NFS has no O_TMPFILE: there, a named file whose name is removed at
- * once. */
+/* A file that is gone when it is closed. NFS has no O_TMPFILE:
+ * there, a named file whose name is removed at once. */
 static int open_nameless(const char *folder) {
     int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) return fd;

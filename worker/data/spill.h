@@ -18,8 +18,8 @@ typedef struct spill {
     size_t buffered;
 } spill;
 
-/** Makes an empty, nameless file in `folder`. A zeroed spill may be cleared without. @retval MST_EIO,
- * MST_ENOMEM */
+/** Makes an empty, nameless file in `folder`. A zeroed spill may be cleared without.
+ * @retval MST_EIO, MST_ENOMEM */
 mst_status spill_init(spill *s, const char *folder);
 void spill_clear(spill *s);
 

@@ -156,8 +156,8 @@ mst_status stream_read(stream *s, void *buffer, size_t capacity, size_t *bytes_o
     *bytes_out = 0;
     while (*bytes_out == 0) {
         MST_TRY(refill(s));
-        /* An unpacker may still hold bytes when the file has ended: ask it once more before believing in the
-         * end. */
+        /* An unpacker may still hold bytes when the file has ended:
+         * ask it once more before believing in the end. */
         bool at_end = s->file_ended && s->input_at == s->input_end;
         if (at_end && !s->inside) break;
         if (s->packing == PACKING_NONE)

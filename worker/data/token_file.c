@@ -17,8 +17,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 enum {
     COPY_BYTES = 1 << 20,
     USER_BLOCK_MIN = 64 << 10,
-    INDEX_SLACK =
-        1024, /* for the digits of the offsets, which are not known when the user block is measured */
+    /* for the digits of the offsets, which are not known when the user block is measured */
+    INDEX_SLACK = 1024,
 };
 
 /* ---- writing ---- */

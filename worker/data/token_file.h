@@ -16,14 +16,14 @@ typedef struct split_content {
  *
  * After a failure there is no temporary file, and a former output is as it was.
  * @param index vocabulary and tokenizer in; counts, offsets and digests out
- * @retval MST_EIO, with the free space when the disk is full; MST_EHDF5; MST_EFORMAT the disk gave back other
- * bytes; MST_ENOMEM
+ * @retval MST_EIO, with the free space when the disk is full; MST_EHDF5; MST_EFORMAT the disk
+ * gave back other bytes; MST_ENOMEM
  */
 mst_status token_file_write(const char *output, split_content content[SPLITS], const index_notes *notes,
                             token_index *index);
 
-/** Reads all of a file and compares it with its index: digests, tokens, document offsets. @retval MST_EIO;
- * MST_EFORMAT */
+/** Reads all of a file and compares it with its index: digests, tokens, document offsets.
+ * @retval MST_EIO; MST_EFORMAT */
 mst_status token_file_verify(int fd, const char *path, const token_index *index);
 
 #endif

@@ -58,8 +58,8 @@ done:
     return status;
 }
 
-/* One rank alone needs no transport, whichever the config names: the same config runs on any number of ranks.
- */
+/* One rank alone needs no transport, whichever the config names:
+ * the same config runs on any number of ranks. */
 static mst_status choose_transport(mst_exchange *x, mst_transport wanted) {
     mst_status status = MST_OK;
     bool one_node = mst_comm_node_size(x->comm) == x->size;
@@ -250,8 +250,8 @@ done:
     return status;
 }
 
-/* The lane's sum of one unit, rounded to the wire, goes into the lane's slot. With an fp32 wire it stands
- * there already. */
+/* The lane's sum of one unit, rounded to the wire, goes into the lane's slot.
+ * With an fp32 wire it stands there already. */
 static mst_status round_to_wire(mst_exchange *x, const mst_lane_plan *lane, size_t unit) {
     if (!x->lane_sum) return MST_OK;
     const void *source = accumulator(x, unit);

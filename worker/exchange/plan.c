@@ -46,8 +46,8 @@ typedef struct planner {
     size_t first, end, lanes;     /* the rank's lanes, and those of the round */
     held waiting[MST_LEVELS_MAX]; /* for their right siblings */
     size_t waiting_count;
-    bool used[3 *
-              MST_LEVELS_MAX]; /* slots: log2(lanes) at most wait, twice as many are pieces, one is a lane */
+    /* slots: log2(lanes) at most wait, twice as many are pieces, one is a lane */
+    bool used[3 * MST_LEVELS_MAX];
     size_t slots;
 } planner;
 
@@ -66,8 +66,8 @@ static bool parent_is_ours(const planner *p, const held *node) {
     return 2 * size <= p->lanes && parent >= p->first && parent + 2 * size <= p->end;
 }
 
-/* Lane number `lane` is complete: combines it with what waits, and says in `plan` what to do and in `node`
- * what results. */
+/* Lane number `lane` is complete: combines it with what waits, and says in `plan` what
+ * to do and in `node` what results. */
 static void plan_lane(planner *p, size_t lane, mst_lane_plan *plan, held *node) {
     *node = (held){.first_lane = lane, .slot = take_slot(p)};
     *plan = (mst_lane_plan){.slot = node->slot, .piece = MST_NO_PIECE};
@@ -87,8 +87,8 @@ static void plan_lane(planner *p, size_t lane, mst_lane_plan *plan, held *node) 
     }
 }
 
-/* Plans a rank's lanes. lanes_out [lane_count] and pieces_out [2 * log2(lanes) at most] may be NULL. Returns
- * the slots. */
+/* Plans a rank's lanes. lanes_out [lane_count] and pieces_out [2 * log2(lanes) at most]
+ * may be NULL. Returns the slots. */
 static size_t plan_rank(size_t lanes, int rank, int size, mst_lane_plan *lanes_out, mst_piece *pieces_out,
                         size_t *piece_count_out) {
     size_t first, count;

@@ -1,11 +1,11 @@
 /*
  * Who sums what in a round, and in which memory: a pure function of (lanes, ranks). Private to the room.
  *
- * A rank's run of lanes is cut into its maximal aligned subtrees, the *pieces*; only these leave the rank.
- * Within a piece the rank adds as a binary counter does: a finished lane is combined at once with the
- * subtrees to its left that wait for it. A subtree that waits, or that is a piece, stands in a *slot*: one
- * buffer for all units. Every rank knows the plan of every other, so that nothing has to be said about what
- * is sent.
+ * A rank's run of lanes is cut into its maximal aligned subtrees, the *pieces*; only these leave the
+ * rank. Within a piece the rank adds as a binary counter does: a finished lane is combined at once
+ * with the subtrees to its left that wait for it. A subtree that waits, or that is a piece, stands
+ * in a *slot*: one buffer for all units. Every rank knows the plan of every other, so that nothing
+ * has to be said about what is sent.
  */
 #ifndef MUSTER_EXCHANGE_PLAN_H
 #define MUSTER_EXCHANGE_PLAN_H

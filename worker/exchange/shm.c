@@ -87,8 +87,8 @@ done:
     return status;
 }
 
-/* Checks that this rank finds every rank's mark, and touches its memory, which is slow the first time. Not
- * collective. */
+/* Checks that this rank finds every rank's mark, and touches its memory, which is slow
+ * the first time. Not collective. */
 static mst_status try_parts(mst_exchange *x, shm *s) {
     mst_status status = MST_OK;
     MST_MPI(MPI_Win_sync(s->window));

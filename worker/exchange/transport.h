@@ -20,8 +20,8 @@ typedef struct mst_transport_ops {
     mst_status (*receive)(mst_exchange *x);
     /* This rank's shard of a piece of a unit, in the wire type; after receive, until end_round ends. */
     const void *(*shard)(const mst_exchange *x, size_t unit, size_t piece);
-    /* Orders this rank's writes before, and its reads after, the agreement that separates them. Not
-     * collective. */
+    /* Orders this rank's writes before, and its reads after, the agreement that
+     * separates them. Not collective. */
     mst_status (*fence)(mst_exchange *x);
     /* Brings every owner's weights to all. Collective. */
     mst_status (*publish)(mst_exchange *x);
@@ -48,9 +48,9 @@ struct mst_exchange {
     mst_sum_plan plan;
 
     void *slots; /* wire type, [plan.slots][layout->blocks * MST_BLOCK]: a unit stands at its first_block */
-    float
-        *lane_sum; /* the running lane, [layout->blocks * MST_BLOCK]; NULL: with an fp32 wire it is a slot */
-    void *weights; /* weight_dtype, [layout->blocks * MST_BLOCK] */
+    /* the running lane, [layout->blocks * MST_BLOCK]; NULL: with an fp32 wire it is a slot */
+    float *lane_sum;
+    void *weights;    /* weight_dtype, [layout->blocks * MST_BLOCK] */
     mst_owned *owned; /* [unit_count] */
     size_t owned_blocks;
     float *gradient;       /* [owned_blocks * MST_BLOCK] */
@@ -79,8 +79,8 @@ mst_status mst_exchange_alloc(mst_exchange *x, size_t bytes, const char *what, v
 /** Fills memory with zeros on the queue's threads, in fixed pieces: each thread touches what it will use. */
 mst_status mst_exchange_zero(mst_queue *queue, void *memory, size_t bytes);
 
-/** How much shared memory SHM would need on this node, and whether /dev/shm has it. Collective; the same on
- * all ranks. */
+/** How much shared memory SHM would need on this node, and whether /dev/shm has it.
+ * Collective; the same on all ranks. */
 mst_status mst_exchange_shm_room(mst_exchange *x, size_t *needed_out, size_t *free_out);
 
 #endif

@@ -4,8 +4,8 @@
 
 #include "family.h"
 
-/* Rows of logits that exist at a time. Part of the definition of the gradient's bits: never a function of the
- * device. */
+/* Rows of logits that exist at a time. Part of the definition of the gradient's bits:
+ * never a function of the device. */
 enum { MST_HEAD_CHUNK = 256 };
 
 /* Where a tensor stands within its unit; rows is 0 when the family has no tensor of this role. */
@@ -56,11 +56,11 @@ struct mst_model {
     void *loss, *zloss; /* ACC [rows] */
 
     /* Of the backward pass, one set for all layers. */
-    void *dx;        /* [rows, d_model] gradient of the residual stream */
-    void *dnorm;     /* [rows, d_model] gradient of a norm's output */
-    void *dnorm_sum; /* ACC [rows, d_model] that gradient while products are added up; dnorm itself when dtype
-                        is ACC */
-    void *dact;      /* [rows, d_ff] */
+    void *dx;         /* [rows, d_model] gradient of the residual stream */
+    void *dnorm;      /* [rows, d_model] gradient of a norm's output */
+    void *dnorm_sum;  /* ACC [rows, d_model] that gradient while products are added up;
+                         dnorm itself when dtype is ACC */
+    void *dact;       /* [rows, d_ff] */
     void *dattention; /* [rows, q] */
     void *dqkv;       /* [rows, q + 2 kv] */
     void *work;       /* ACC [micro, heads, seq_len] */
@@ -131,8 +131,8 @@ mst_status mst_products_backward(const mst_held *held, size_t count, const mst_p
 /** norm->y = norm(norm->x), where norm->x = x + delta is computed first if there is a delta. */
 mst_status mst_norm_forward(const mst_held *held, mst_role role, const void *x, const void *delta,
                             const mst_norm_buffers *norm);
-/** dx = gradient of the norm's input from dy, plus what reaches it past the norm (dresidual, may be dx; or
- * NULL). */
+/** dx = gradient of the norm's input from dy, plus what reaches it past the norm
+ * (dresidual, may be dx; or NULL). */
 mst_status mst_norm_backward(const mst_held *held, mst_role role, const mst_norm_buffers *norm,
                              const void *dy, const void *dresidual, void *dx);
 

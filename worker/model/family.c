@@ -1,5 +1,5 @@
-/* The families. Names, orientation and order are those of Hugging Face's modeling_llama.py and
- * modeling_gpt2.py. */
+/* The families. Names, orientation and order are those of Hugging Face's
+ * modeling_llama.py and modeling_gpt2.py. */
 #include "family.h"
 
 static const mst_tensor_spec llama_embedding[] = {

@@ -1,7 +1,7 @@
 /*
- * A family of models as data: which norm, positions and MLP it has, and the list of its tensors. The decoder
- * reads these tables and never asks which family it runs; a new family that needs nothing new of the decoder
- * is a new table.
+ * A family of models as data: which norm, positions and MLP it has, and the list of its tensors.
+ * The decoder reads these tables and never asks which family it runs; a new family that needs nothing
+ * new of the decoder is a new table.
  */
 #ifndef MST_MODEL_FAMILY_H
 #define MST_MODEL_FAMILY_H
@@ -77,8 +77,8 @@ typedef struct mst_family {
     mst_norm_kind norm;
     mst_position_kind positions;
     mst_mlp_kind mlp;
-    bool in_out; /* projections are stored [in, out] (Conv1D) instead of [out, in] (Linear); the LM head never
-                    is */
+    bool in_out;              /* projections are stored [in, out] (Conv1D) instead of [out, in] (Linear);
+                                 the LM head never is */
     bool grouped_heads;       /* n_kv_heads may be less than n_heads */
     bool free_head_dim;       /* n_heads * head_dim may differ from d_model */
     const char *layer_prefix; /* followed by the layer's number and a point */

@@ -98,8 +98,8 @@ static size_t clamp(size_t value, size_t low, size_t high) {
     return value < low ? low : value > high ? high : value;
 }
 
-/* The part of a tensor, padding included, that lies in [begin, end) of its unit; master stands for element
- * `begin`. */
+/* The part of a tensor, padding included, that lies in [begin, end) of its unit;
+ * master stands for element `begin`. */
 static mst_status init_part(const mst_tensor *tensor, size_t number, uint64_t seed, size_t begin, size_t end,
                             mst_queue *queue, const mst_kernels *kernels, float *master) {
     mst_status status = MST_OK;

@@ -4,14 +4,11 @@
 
 #include <stddef.h>
 
-/* Positions below this have accurate angles. */
+/* Positions below this have accurate angles: what mst_elementary_cos_sin takes. */
 enum { MST_ROPE_POSITIONS = 1 << 20 };
 
 /** Frequency of pair i: theta^(-2i / head_dim), for theta in [1, 1e12] and i below head_dim / 2. */
 double mst_rope_frequency(double theta, size_t head_dim, size_t i);
-
-/** Cosine and sine of an angle from 0 to MST_ROPE_POSITIONS radians: within 1e-15 of the exact values. */
-void mst_rope_turn(double angle, double *cosine_out, double *sine_out);
 
 /**
  * Fills the tables that the rope kernel reads: the same bits from every compiler and C library.

@@ -1,13 +1,10 @@
 /* Learning rates as pure functions of the step: the same bits with every compiler and C library. */
+#include "muster/elementary.h"
 #include "muster/optimizer.h"
 
-/* cos^2(t * pi / 2) = (1 + cos(pi t)) / 2 for 0 <= t <= 1, by the Taylor series of the cosine: the first term
- * left out, (pi / 2)^26 / 26!, is below 2^-71. */
+/* (1 + cos(pi t)) / 2 for 0 <= t <= 1. */
 static double cosine_shape(double t) {
-    static const double half_pi = 0x1.921fb54442d18p0;
-    double angle = t * half_pi, a2 = angle * angle, series = 1.0;
-    for (int n = 24; n >= 2; n -= 2) series = 1.0 - a2 / (n * (n - 1.0)) * series;
-    return series * series;
+    return 0.5 * (1.0 + mst_elementary_cos_turns(0.5 * t));
 }
 
 /* How far step is from begin to end, 0 to 1. */

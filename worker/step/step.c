@@ -75,8 +75,8 @@ static mst_status hand_over_unit(void *context, size_t unit) {
 
 /* ---- life ---- */
 
-/* The largest power of two whose product with the tokens of a microbatch is at most 1: scaling by it is
- * exact. */
+/* The largest power of two whose product with the tokens of a microbatch is at most 1:
+ * scaling by it is exact. */
 static double choose_loss_scale(size_t tokens) {
     return ldexp(1.0, -ilogb((double)tokens));
 }
@@ -295,8 +295,8 @@ done:
     return status;
 }
 
-/* Means of the losses over all valid tokens, and the scale that turns the summed gradient into the mean
- * gradient. */
+/* Means of the losses over all valid tokens, and the scale that turns the summed
+ * gradient into the mean gradient. */
 static void summarise_losses(mst_trainer *t, mst_step_report *report, double *mean_scale_out) {
     const size_t all = microbatches(t);
     report->valid = 0;
@@ -341,9 +341,9 @@ static bool all_finite(const mst_trainer *t) {
 }
 
 /*
- * Names the first microbatch whose own gradient is not finite, by computing this step's microbatches once
- * more, one by one: the weights have not changed, so each gives what it gave. Nothing is handed to the
- * exchange.
+ * Names the first microbatch whose own gradient is not finite, by computing this step's
+ * microbatches once more, one by one: the weights have not changed, so each gives what it gave.
+ * Nothing is handed to the exchange.
  */
 static mst_status find_culprit(mst_trainer *t, mst_step_report *report) {
     mst_status status = MST_OK, mine = MST_OK;

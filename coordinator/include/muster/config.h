@@ -1,5 +1,5 @@
-/* The config of a run: YAML by a schema. Every key is declared and documented once, in
- * coordinator/config/schema.c. */
+/* The config of a run: YAML by a schema. Every key is declared and documented once,
+ * in coordinator/config/schema.c. */
 #ifndef MUSTER_CONFIG_H
 #define MUSTER_CONFIG_H
 
@@ -80,8 +80,8 @@ mst_status mst_config_parse(const char *text, const char *name, const char *cons
 /** Frees what a config holds and zeroes it. */
 void mst_config_clear(mst_config *config);
 
-/** The whole config as YAML with every key, in the schema's order: reading it again gives the same config.
- * Caller frees.
+/** The whole config as YAML with every key, in the schema's order:
+ * reading it again gives the same config. Caller frees.
  * @retval MST_ENOMEM */
 mst_status mst_config_to_yaml(const mst_config *config, char **yaml_out);
 
@@ -90,13 +90,13 @@ mst_status mst_config_to_yaml(const mst_config *config, char **yaml_out);
 typedef void mst_config_change_fn(void *context, const char *key, const char *before, const char *after,
                                   bool fixed);
 
-/** Calls `change` for every key whose value differs, in the schema's order. Not collective. @retval
- * MST_ENOMEM */
+/** Calls `change` for every key whose value differs, in the schema's order. Not collective.
+ * @retval MST_ENOMEM */
 mst_status mst_config_compare(const mst_config *before, const mst_config *after, mst_config_change_fn *change,
                               void *context);
 
-/** Prints every key with type, range, default and meaning, from the schema. The text is itself a valid
- * config. */
+/** Prints every key with type, range, default and meaning, from the schema.
+ * The text is itself a valid config. */
 void mst_config_print_help(FILE *file);
 
 #ifdef __cplusplus

@@ -23,8 +23,8 @@ mst_status mst_inference_open(const char *path, const char *precision, int threa
                               mst_inference **inference_out);
 void mst_inference_close(mst_inference **inference);
 
-/** The config that the checkpoint was trained with, and the folder it was read from. Owned by the inference.
- */
+/** The config that the checkpoint was trained with, and the folder it was read from.
+ * Owned by the inference. */
 const mst_config *mst_inference_config(const mst_inference *inference);
 const char *mst_inference_path(const mst_inference *inference);
 
@@ -36,8 +36,8 @@ typedef struct mst_evaluation {
 /**
  * Mean loss over a split: its first `batches` microbatches (0: all whole ones).
  *
- * Not collective. @retval MST_ECONFIG the data does not fit the model, or the split has not one whole
- * microbatch
+ * Not collective.
+ * @retval MST_ECONFIG the data does not fit the model, or the split has not one whole microbatch
  */
 mst_status mst_inference_evaluate(mst_inference *inference, mst_data *data, mst_split split, uint64_t batches,
                                   mst_evaluation *evaluation_out);

@@ -9,8 +9,8 @@
  *
  * Not collective.
  * @param level as in mst_kernels_open: NULL for the best that processor and operating system enable
- * @retval MST_EUNSUPPORTED the level is not known or not available here, or the matrix product is in use at
- * another one
+ * @retval MST_EUNSUPPORTED the level is not known or not available here, or the matrix
+ * product is in use at another one
  */
 mst_status mst_kernels_fill_cpu(const char *level, mst_kernels *table);
 

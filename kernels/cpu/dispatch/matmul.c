@@ -1,7 +1,7 @@
 /*
- * The matrix product as tiles of the result, each one single-threaded call of oneDNN. Which tiles, and what
- * is copied before a call, follows from the arguments and the device class alone; docs/determinism-cpu.md
- * says why.
+ * The matrix product as tiles of the result, each one single-threaded call of oneDNN. Which tiles,
+ * and what is copied before a call, follows from the arguments and the device class alone;
+ * docs/determinism-cpu.md says why.
  */
 #include "matmul.h"
 
@@ -40,8 +40,8 @@ static size_t piece_kind(const cut *c, size_t i) {
     return piece_size(c, i) != c->piece;
 }
 
-/* Slabs of k: the first overwrites the result (unless it adds, too), those that follow add, the last may be
- * shorter. */
+/* Slabs of k: the first overwrites the result (unless it adds, too), those that follow
+ * add, the last may be shorter. */
 enum { SLAB_FIRST, SLAB_NEXT, SLAB_SHORT, SLAB_KINDS };
 
 static size_t slab_kind(const cut *c, size_t i) {
@@ -209,8 +209,8 @@ static void round_tile(const float *tile, size_t rows, size_t cols, mst_bf16 *c,
         for (size_t l = 0; l < cols; l++) c[i * ldc + l] = mst_bf16_from_f32(tile[i * cols + l]);
 }
 
-/* Rows [row, row + rows) and columns [col, col + cols) of a stored matrix; copied to `copy` unless that is
- * NULL. */
+/* Rows [row, row + rows) and columns [col, col + cols) of a stored matrix;
+ * copied to `copy` unless that is NULL. */
 static const void *panel(const void *matrix, mst_dtype dtype, size_t ld, size_t row, size_t rows, size_t col,
                          size_t cols, float *copy) {
     const void *corner = (const char *)matrix + (row * ld + col) * mst_dtype_size(dtype);

@@ -1,5 +1,5 @@
-/* The CPU matrix product: oneDNN, one single-threaded call per tile of a fixed grid. docs/determinism-cpu.md
- * says why. */
+/* The CPU matrix product: oneDNN, one single-threaded call per tile of a fixed grid.
+ * docs/determinism-cpu.md says why. */
 #ifndef MST_CPU_MATMUL_H
 #define MST_CPU_MATMUL_H
 

@@ -172,8 +172,8 @@ done:
     return status;
 }
 
-/* A thread count is a property of the calling thread, so every call says it again; it costs a few
- * instructions. */
+/* A thread count is a property of the calling thread, so every call says it again;
+ * it costs a few instructions. */
 static void stay_on_this_thread(void) {
     if (library.set_openmp_threads != NULL) library.set_openmp_threads(1);
 }

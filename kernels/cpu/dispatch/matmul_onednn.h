@@ -35,8 +35,8 @@ void onednn_class(char *text, size_t size);
 /**
  * The product of a key: found, or made at its first use.
  *
- * Threads: any number of threads may call it at once. A product that was found once is found again without
- * allocation.
+ * Threads: any number of threads may call it at once. A product that was found once is
+ * found again without allocation.
  * @retval MST_EUNSUPPORTED oneDNN has only its slow reference implementation for it
  * @retval MST_ELIBRARY with oneDNN's status
  */
@@ -45,8 +45,8 @@ mst_status onednn_product_find(const onednn_key *key, onednn_product **product_o
 /** Bytes of scratch memory that onednn_run needs. */
 size_t onednn_product_scratch(const onednn_product *product);
 
-/** Borrows handles for `threads` threads; an earlier team is used again where one is free. @retval
- * MST_ENOMEM, MST_ELIBRARY */
+/** Borrows handles for `threads` threads; an earlier team is used again where one is free.
+ * @retval MST_ENOMEM, MST_ELIBRARY */
 mst_status onednn_team_take(onednn_product *product, int threads, onednn_team **team_out);
 /** Gives a team back and resets the pointer; accepts NULL inside. */
 void onednn_team_give(onednn_product *product, onednn_team **team);

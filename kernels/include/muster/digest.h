@@ -22,8 +22,8 @@ typedef struct mst_hasher mst_hasher;
 /** Digest of one piece of memory. @retval MST_ELIBRARY libcrypto failed */
 mst_status mst_digest_of(const void *data, size_t bytes, mst_digest *digest_out);
 
-/** A digest computed piece by piece. Create, update any number of times, then finish; destroy frees and
- * resets. */
+/** A digest computed piece by piece. Create, update any number of times, then finish;
+ * destroy frees and resets. */
 mst_status mst_hasher_create(mst_hasher **hasher_out);
 mst_status mst_hasher_update(mst_hasher *hasher, const void *data, size_t bytes);
 /** Gives the digest of all pieces and makes the hasher ready for a new one. */

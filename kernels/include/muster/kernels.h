@@ -6,17 +6,17 @@
  *
  * Rules for every operation
  *  - Not collective. Work is queued on `queue`; on the CPU it has ended on return.
- *  - `dtype` names the type of activations and weights. ACC below means mst_dtype_acc(dtype): float, or
- * double for F64. Fast bodies take F32 and BF16 and return MST_EUNSUPPORTED for F64; ref bodies take all
- * three.
- *  - Outputs do not overlap inputs unless said. Pointers are aligned to their element only (fast paths may
- * test for more).
+ *  - `dtype` names the type of activations and weights. ACC below means mst_dtype_acc(dtype):
+ *    float, or double for F64. Fast bodies take F32 and BF16 and return MST_EUNSUPPORTED for
+ *    F64; ref bodies take all three.
+ *  - Outputs do not overlap inputs unless said. Pointers are aligned to their element only
+ *    (fast paths may test for more).
  *  - "+=" outputs are added to, in ACC; others are overwritten.
- *  - Results depend on the arguments alone: never on the number of threads, on addresses, or on earlier
- * calls.
+ *  - Results depend on the arguments alone: never on the number of threads,
+ *    on addresses, or on earlier calls.
  *  - Sizes of zero are allowed and do nothing. NaN and Inf propagate as IEEE says.
- *  - @retval MST_EINVAL for sizes that break a stated rule, MST_ENOMEM, MST_ELIBRARY with the library's own
- * text.
+ *  - @retval MST_EINVAL for sizes that break a stated rule, MST_ENOMEM, MST_ELIBRARY
+ *    with the library's own text.
  */
 #ifndef MUSTER_KERNELS_H
 #define MUSTER_KERNELS_H
@@ -61,10 +61,10 @@ typedef struct mst_norm_args {
     size_t rows, cols;
     mst_dtype dtype;
     double eps;
-    const void *x;     /* [rows, cols] */
-    const void *delta; /* [rows, cols] added to x first, or NULL */
-    void *sum; /* [rows, cols] x + delta rounded to dtype, the norm's input; may be x; NULL when delta is NULL
-                */
+    const void *x;      /* [rows, cols] */
+    const void *delta;  /* [rows, cols] added to x first, or NULL */
+    void *sum;          /* [rows, cols] x + delta rounded to dtype, the norm's input; may be x;
+                           NULL when delta is NULL */
     const void *weight; /* [cols] */
     const void *bias;   /* [cols], LayerNorm only, or NULL */
     void *y;            /* [rows, cols]; NULL: only `sum` is wanted, the rest is not touched */
@@ -92,8 +92,8 @@ typedef struct mst_norm_grad_args {
 typedef mst_status mst_rmsnorm_backward_fn(mst_queue *queue, const mst_norm_grad_args *args);
 typedef mst_status mst_layernorm_backward_fn(mst_queue *queue, const mst_norm_grad_args *args);
 
-/* Rotary position embedding, in place, "rotate half" layout (Hugging Face Llama): pairs (i, i + head_dim /
- * 2). */
+/* Rotary position embedding, in place, "rotate half" layout (Hugging Face Llama):
+ * pairs (i, i + head_dim / 2). */
 typedef struct mst_rope_args {
     size_t rows, heads, head_dim; /* head_dim even */
     size_t seq_len;               /* row r stands at position first + r % seq_len */
@@ -107,8 +107,8 @@ typedef struct mst_rope_args {
 } mst_rope_args;
 typedef mst_status mst_rope_fn(mst_queue *queue, const mst_rope_args *args);
 
-/* y = silu(gate) * up. Backward: dgate and dup from dy; dgate may be gate, dup may be up. All [rows, cols]
- * dense. */
+/* y = silu(gate) * up. Backward: dgate and dup from dy;
+ * dgate may be gate, dup may be up. All [rows, cols] dense. */
 typedef struct mst_swiglu_args {
     size_t rows, cols;
     mst_dtype dtype;
@@ -132,8 +132,8 @@ typedef struct mst_gelu_args {
 typedef mst_status mst_gelu_forward_fn(mst_queue *queue, const mst_gelu_args *args);
 typedef mst_status mst_gelu_backward_fn(mst_queue *queue, const mst_gelu_args *args);
 
-/* y[r] = table[tokens[r]] (+ positions[first + r % seq_len]). Tokens are valid indices (checked by the
- * loader). */
+/* y[r] = table[tokens[r]] (+ positions[first + r % seq_len]).
+ * Tokens are valid indices (checked by the loader). */
 typedef struct mst_embedding_args {
     size_t rows, cols, vocab, seq_len, first;
     mst_dtype dtype;
@@ -149,9 +149,9 @@ typedef mst_status mst_embedding_forward_fn(mst_queue *queue, const mst_embeddin
 typedef mst_status mst_embedding_backward_fn(mst_queue *queue, const mst_embedding_args *args);
 
 /*
- * Causal attention with grouped heads: query head h reads key/value head h / (heads / kv_heads); token t of a
- * sequence sees tokens 0 to t. Row r = sequence * seq_len + t. Memory besides the arguments is linear in
- * seq_len.
+ * Causal attention with grouped heads: query head h reads key/value head h / (heads / kv_heads);
+ * token t of a sequence sees tokens 0 to t. Row r = sequence * seq_len + t. Memory besides the
+ * arguments is linear in seq_len.
  */
 typedef struct mst_attention_args {
     size_t sequences, seq_len, heads, kv_heads, head_dim;
@@ -217,8 +217,8 @@ typedef struct mst_ordered_sum_args {
     void *result;           /* [count]; may be source[0] when the dtypes agree */
     mst_dtype result_dtype; /* F32, or BF16 when wire is BF16 and accumulate is false */
     bool accumulate;        /* result += root instead of result = root: rounds added in order */
-    double *block_norm2; /* [ceil(count / MST_BLOCK)] sum of squares of the final result per block in fp64, or
-                            NULL */
+    double *block_norm2;    /* [ceil(count / MST_BLOCK)] sum of squares of the final result
+                               per block in fp64, or NULL */
 } mst_ordered_sum_args;
 /** Ordered sum and norm partials in one pass. DESIGN: docs/ordered-sum.md. */
 typedef mst_status mst_ordered_sum_fn(mst_queue *queue, const mst_ordered_sum_args *args);
@@ -252,8 +252,8 @@ typedef struct mst_cast_args {
 /** result = source, rounded to nearest even where it narrows. */
 typedef mst_status mst_cast_fn(mst_queue *queue, const mst_cast_args *args);
 
-/* result[i] = mean + deviation * normal(seed, INIT, stream, first + i), truncated at `limit` deviations (0:
- * not). */
+/* result[i] = mean + deviation * normal(seed, INIT, stream, first + i),
+ * truncated at `limit` deviations (0: not). */
 typedef struct mst_random_normal_args {
     size_t count;
     uint64_t seed, stream, first;
@@ -273,8 +273,8 @@ typedef mst_status mst_block_digest_fn(mst_queue *queue, const mst_block_digest_
 
 typedef struct mst_kernels {
     const char *name;     /* "ref", "cpu" */
-    char class_name[160]; /* device class: what the bits depend on, e.g. "cpu x86-64-v4
-                             onednn-2.6.3-avx512_core_bf16" */
+    char class_name[160]; /* device class: what the bits depend on,
+                             e.g. "cpu x86-64-v4 onednn-2.6.3-avx512_core_bf16" */
     mst_matmul_fn *matmul;
     mst_rmsnorm_forward_fn *rmsnorm_forward;
     mst_rmsnorm_backward_fn *rmsnorm_backward;
@@ -301,8 +301,8 @@ typedef struct mst_kernels {
 typedef enum mst_device { MST_DEVICE_CPU, MST_DEVICE_REF } mst_device;
 
 /**
- * Fills the table of a device. Every slot is set: an empty slot is MST_EINTERNAL naming it, never a slower
- * device.
+ * Fills the table of a device. Every slot is set: an empty slot is MST_EINTERNAL
+ * naming it, never a slower device.
  *
  * Not collective.
  * @param level NULL for the best instruction-set level that the processor and the operating system enable, or

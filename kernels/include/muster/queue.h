@@ -1,5 +1,5 @@
-/* The device queue: where kernels run. On the CPU a pool of threads; on a GPU a stream with its library
- * handles. */
+/* The device queue: where kernels run. On the CPU a pool of threads;
+ * on a GPU a stream with its library handles. */
 #ifndef MUSTER_QUEUE_H
 #define MUSTER_QUEUE_H
 
@@ -37,8 +37,8 @@ int mst_queue_threads(const mst_queue *queue);
 
 /**
  * One task of a parallel loop.
- * @param thread index of the thread that runs it, 0 to threads - 1: for scratch memory only; a result must
- * not depend on it
+ * @param thread index of the thread that runs it, 0 to threads - 1: for scratch memory only;
+ * a result must not depend on it
  */
 typedef mst_status mst_task_fn(void *context, size_t task, int thread);
 
@@ -52,16 +52,16 @@ typedef mst_status mst_task_fn(void *context, size_t task, int thread);
  */
 mst_status mst_queue_for(mst_queue *queue, size_t count, mst_task_fn *task, void *context);
 
-/** Waits until all work queued so far has ended, and returns its first error. On the CPU there is nothing to
- * wait for. */
+/** Waits until all work queued so far has ended, and returns its first error.
+ * On the CPU there is nothing to wait for. */
 mst_status mst_queue_sync(mst_queue *queue);
 
 /**
  * Scratch memory of one thread of the queue, at least `bytes`, 64-byte aligned, uninitialised.
  *
  * Not collective. The same memory is returned again by the next call for that thread: one user at a time.
- * @return NULL when there is no memory. Grows at first use only, so that a training step allocates nothing
- * later.
+ * @return NULL when there is no memory. Grows at first use only, so that a training
+ * step allocates nothing later.
  */
 void *mst_queue_scratch(mst_queue *queue, int thread, size_t bytes);
 
@@ -72,8 +72,8 @@ void *mst_queue_scratch(mst_queue *queue, int thread, size_t bytes);
  */
 mst_status mst_memory_alloc(mst_space space, size_t bytes, void **memory_out);
 
-/** Frees memory of mst_memory_alloc and resets the pointer; accepts NULL. Debug builds fill it with NaN
- * first. */
+/** Frees memory of mst_memory_alloc and resets the pointer; accepts NULL.
+ * Debug builds fill it with NaN first. */
 void mst_memory_free(mst_space space, void *memory_pointer_address);
 
 #ifdef __cplusplus

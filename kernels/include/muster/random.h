@@ -1,5 +1,5 @@
-/* Counter-based random numbers: a value is a pure function of (seed, purpose, a, b), never of who asks or
- * when. */
+/* Counter-based random numbers: a value is a pure function of (seed, purpose, a, b),
+ * never of who asks or when. */
 #ifndef MUSTER_RANDOM_H
 #define MUSTER_RANDOM_H
 
@@ -19,8 +19,8 @@ typedef enum mst_random_purpose {
     MST_RANDOM_HELDOUT = 6,
 } mst_random_purpose;
 
-/** Philox 4x32-10: 128 random bits of counter (a, b) under the key (seed, purpose). Salmon et al., SC 2011.
- */
+/** Philox 4x32-10: 128 random bits of counter (a, b) under the key (seed, purpose).
+ * Salmon et al., SC 2011. */
 void mst_random_bits(uint64_t seed, mst_random_purpose purpose, uint64_t a, uint64_t b, uint32_t bits_out[4]);
 
 /** A double in [0, 1) with 53 random bits. */

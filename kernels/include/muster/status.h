@@ -6,8 +6,8 @@
 extern "C" {
 #endif
 
-/* One list: code, text. The code says what kind of failure it is; the message (mst_error_message) says the
- * rest. */
+/* One list: code, text. The code says what kind of failure it is;
+ * the message (mst_error_message) says the rest. */
 #define MST_STATUS_LIST(X)                                                                                   \
     X(MST_OK, "no error")                                                                                    \
     X(MST_EINVAL, "invalid argument")                                                                        \
@@ -43,8 +43,8 @@ const char *mst_status_name(mst_status status);
  * @param status what failed; not MST_OK
  * @param format printf format of one line: operation, value, limit, what to do next; no trailing newline
  * @retval status always
- * Memory: one fixed buffer per thread; a longer message is cut. Threads: safe, each thread has its own
- * message.
+ * Memory: one fixed buffer per thread; a longer message is cut.
+ * Threads: safe, each thread has its own message.
  */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
@@ -52,8 +52,8 @@ __attribute__((format(printf, 2, 3)))
 mst_status
 mst_error(mst_status status, const char *format, ...);
 
-/** Puts "prefix: " (printf-formatted) before this thread's message, to say where it happened. Returns status.
- */
+/** Puts "prefix: " (printf-formatted) before this thread's message,
+ * to say where it happened. Returns status. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif

@@ -1,7 +1,7 @@
 /*
- * Checkpoints: a folder with one HDF5 file per writing rank, model.h5 (virtual datasets: every tensor whole),
- * block digests and a JSON manifest, committed by rename. docs/checkpoint-format.md describes it byte by
- * byte.
+ * Checkpoints: a folder with one HDF5 file per writing rank, model.h5 (virtual datasets: every
+ * tensor whole), block digests and a JSON manifest, committed by rename. docs/checkpoint-format.md
+ * describes it byte by byte.
  */
 #ifndef MUSTER_CHECKPOINT_H
 #define MUSTER_CHECKPOINT_H
@@ -99,10 +99,10 @@ mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out,
 mst_status mst_checkpoint_load(const mst_checkpoint_context *context, const char *path,
                                const mst_layout *layout, mst_shard *shards);
 
-/** Verifies every byte of a checkpoint: manifest, index, sizes, each block's digest, both digests. Not
- * collective.
- * @retval MST_EFORMAT names the file and tensor that is damaged; MST_EIO a file is missing or cannot be read
- */
+/** Verifies every byte of a checkpoint: manifest, index, sizes, each block's digest,
+ * both digests. Not collective.
+ * @retval MST_EFORMAT names the file and tensor that is damaged;
+ * MST_EIO a file is missing or cannot be read */
 mst_status mst_checkpoint_verify(const mst_checkpoint_context *context, const char *path,
                                  mst_checkpoint_digests *digests_out);
 
@@ -115,14 +115,16 @@ mst_status mst_checkpoint_verify(const mst_checkpoint_context *context, const ch
 mst_status mst_checkpoint_newest(const char *folder, size_t skip, char *path_out);
 
 /**
- * The checkpoint that a user means by a path: a checkpoint, or the newest one of a run folder or checkpoints
- * folder. Not collective. @param path_out [4096] @retval MST_EIO there is none; the message says what was
- * looked for
+ * The checkpoint that a user means by a path: a checkpoint, or the newest one of a run folder or
+ * checkpoints folder. Not collective.
+ * @param path_out [4096]
+ * @retval MST_EIO there is none; the message says what was looked for
  */
 mst_status mst_checkpoint_resolve(const char *path, char *path_out);
 
 /** Removes all but the newest `keep` checkpoints of a folder (0: removes none). Not collective: rank 0 alone
- * calls it. A removed checkpoint disappears at once, by rename. @retval MST_EIO */
+ * calls it. A removed checkpoint disappears at once, by rename.
+ * @retval MST_EIO */
 mst_status mst_checkpoint_prune(const char *folder, size_t keep);
 
 /* The three tensors kept for every parameter tensor, in the order in which they are written and digested. */
@@ -178,8 +180,9 @@ typedef struct mst_manifest {
     size_t *by_place;    /* [piece_count] pieces by shard, then offset; they do not overlap */
 } mst_manifest;
 
-/** Reads and checks PATH/manifest.json. Not collective. manifest_out is freed by mst_manifest_clear (also
- * after an error it is empty). @retval as mst_checkpoint_open */
+/** Reads and checks PATH/manifest.json. Not collective. manifest_out is freed by mst_manifest_clear
+ * (also after an error it is empty).
+ * @retval as mst_checkpoint_open */
 mst_status mst_manifest_read(const char *path, mst_manifest *manifest_out);
 
 /** As mst_manifest_read, from text. @param name stands in messages */

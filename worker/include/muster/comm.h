@@ -14,8 +14,8 @@ extern "C" {
 typedef struct mst_comm mst_comm;
 
 /**
- * Joins the job: MPI with MPI_THREAD_MULTIPLE when a launcher (mpirun, srun) started this process, else one
- * rank alone.
+ * Joins the job: MPI with MPI_THREAD_MULTIPLE when a launcher (mpirun, srun) started this
+ * process, else one rank alone.
  *
  * Collective. Call once, before any other thread is started.
  * @retval MST_EMPI MPI could not be initialised, or gives less than MPI_THREAD_MULTIPLE
@@ -63,19 +63,19 @@ mst_status mst_comm_gather(mst_comm *comm, const void *mine, const size_t *bytes
 /** Waits for all ranks. Collective. */
 mst_status mst_comm_barrier(mst_comm *comm);
 
-/** The MPI_Comm of all ranks (shared = false) or of this node's ranks (true), as `const MPI_Comm *`; NULL
- * without MPI. */
+/** The MPI_Comm of all ranks (shared = false) or of this node's ranks (true),
+ * as `const MPI_Comm *`; NULL without MPI. */
 const void *mst_comm_mpi(const mst_comm *comm, bool shared);
 
-/** MST_OK for MPI_SUCCESS; else MST_EMPI with the call's name (the text before its parenthesis) and MPI's own
- * message. */
+/** MST_OK for MPI_SUCCESS; else MST_EMPI with the call's name (the text before its
+ * parenthesis) and MPI's own message. */
 mst_status mst_comm_mpi_status(int mpi_code, const char *call);
 
 /* As MST_TRY, for a call of MPI. */
 #define MST_MPI(call) MST_TRY(mst_comm_mpi_status((call), #call))
 
-/** Ends the whole job at once with this exit code. Not collective. Does not return. Only main and the
- * watchdog call it. */
+/** Ends the whole job at once with this exit code. Not collective. Does not return.
+ * Only main and the watchdog call it. */
 void mst_comm_abort(mst_comm *comm, int exit_code);
 
 #ifdef __cplusplus

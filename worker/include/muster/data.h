@@ -1,5 +1,5 @@
-/* Token files, and the samples that a step reads from them: pure functions of (sources, seed, sample index).
- */
+/* Token files, and the samples that a step reads from them:
+ * pure functions of (sources, seed, sample index). */
 #ifndef MUSTER_DATA_H
 #define MUSTER_DATA_H
 
@@ -37,8 +37,8 @@ typedef struct mst_build_report {
     uint64_t duplicates, empty;
     uint64_t train_tokens, heldout_tokens, train_documents, heldout_documents;
     uint64_t bytes_read; /* of the files as they lie on the disk */
-    mst_digest
-        digest; /* names the tokens: vocabulary, tokenizer, both splits; not where in the file they lie */
+    /* names the tokens: vocabulary, tokenizer, both splits; not where in the file they lie */
+    mst_digest digest;
 } mst_build_report;
 
 /**
@@ -49,9 +49,9 @@ typedef struct mst_build_report {
  * file has no held-out part. The same inputs, options and version of muster give the same bytes in the
  * output. Memory: 16 to 48 bytes per document and one .jsonl line; tokens wait on the disk of the output,
  * which needs room for them twice.
- * @retval MST_ECONFIG no input, no text, bad pattern, or no document left to train on; MST_EIO, with the free
- * space when the disk is full; MST_EFORMAT a damaged .gz, .zst or .jsonl (file and line named); MST_EHDF5;
- * MST_ENOMEM
+ * @retval MST_ECONFIG no input, no text, bad pattern, or no document left to train on; MST_EIO,
+ * with the free space when the disk is full; MST_EFORMAT a damaged .gz, .zst or .jsonl (file and
+ * line named); MST_EHDF5; MST_ENOMEM
  */
 mst_status mst_data_build(const mst_build_options *options, mst_build_report *report_out);
 
@@ -81,9 +81,9 @@ typedef struct mst_data_config {
 typedef struct mst_data mst_data;
 
 /**
- * Opens token files by bounded pread (libhdf5 is not called), and checks them: sizes against the index,
- * tokens against the vocabulary when read. What the files say is not trusted; their digests are compared by
- * mst_data_verify only.
+ * Opens token files by bounded pread (libhdf5 is not called), and checks them: sizes against the
+ * index, tokens against the vocabulary when read. What the files say is not trusted; their digests are
+ * compared by mst_data_verify only.
  *
  * Not collective. Memory: one sample and one open file per source. Threads: one mst_data for each.
  * @param config copied
@@ -95,8 +95,8 @@ mst_status mst_data_open(const mst_data_config *config, mst_data **data_out);
 void mst_data_close(mst_data **data);
 
 size_t mst_data_vocab(const mst_data *data);
-/** Tokens and whole samples of a split, over all sources. A source of n tokens has (n - 1) / seq_len samples.
- */
+/** Tokens and whole samples of a split, over all sources.
+ * A source of n tokens has (n - 1) / seq_len samples. */
 uint64_t mst_data_tokens(const mst_data *data, mst_split split);
 uint64_t mst_data_samples(const mst_data *data, mst_split split);
 /** SHA-256 over the sources' contents and shares of the mix, seq_len and seed: names the order of samples. */
@@ -109,8 +109,8 @@ void mst_data_digest(const mst_data *data, mst_digest *digest_out);
  * Not collective. Memory: none allocated. Sample i of a source is tokens i * seq_len to (i + 1) * seq_len of
  * its stream, so that its last token is the next one's first.
  * @param tokens_out, targets_out [count * seq_len]; target t is token t + 1 of the sample; -1 where not valid
- * @retval MST_EIO; MST_EFORMAT a token outside the vocabulary, a file that ends too early; MST_EINVAL no such
- * held-out sample
+ * @retval MST_EIO; MST_EFORMAT a token outside the vocabulary, a file that ends too early;
+ * MST_EINVAL no such held-out sample
  */
 mst_status mst_data_read(mst_data *data, mst_split split, uint64_t first, size_t count, int32_t *tokens_out,
                          int32_t *targets_out);
@@ -120,12 +120,12 @@ typedef struct mst_sample_place {
     const char *path;
     uint64_t epoch, first_token; /* of its source; in the split's token stream */
 } mst_sample_place;
-/** Finds a sample without reading it. `path` lives as long as data. @retval MST_EINVAL no such held-out
- * sample */
+/** Finds a sample without reading it. `path` lives as long as data.
+ * @retval MST_EINVAL no such held-out sample */
 mst_status mst_data_locate(mst_data *data, mst_split split, uint64_t sample, mst_sample_place *place_out);
 
-/** Encodes bytes as tokens / decodes tokens to bytes (specials become nothing). Buffers: one token per byte.
- */
+/** Encodes bytes as tokens / decodes tokens to bytes (specials become nothing).
+ * Buffers: one token per byte. */
 void mst_bytes_encode(const uint8_t *bytes, size_t count, int32_t *tokens_out);
 size_t mst_bytes_decode(const int32_t *tokens, size_t count, uint8_t *bytes_out);
 

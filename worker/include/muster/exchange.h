@@ -1,7 +1,7 @@
 /*
- * The ordered sum between ranks. Every rank computes lanes of gradients; the owner of a shard receives that
- * shard of every partial sum and finishes the tree in its fixed order. docs/ordered-sum.md has the
- * definition.
+ * The ordered sum between ranks. Every rank computes lanes of gradients; the owner of a shard
+ * receives that shard of every partial sum and finishes the tree in its fixed order.
+ * docs/ordered-sum.md has the definition.
  */
 #ifndef MUSTER_EXCHANGE_H
 #define MUSTER_EXCHANGE_H
@@ -21,8 +21,8 @@ typedef enum mst_transport {
     MST_TRANSPORT_MPI
 } mst_transport;
 
-/* The shape of a step's sum, from the config, never from the rank count. leaf * lanes * rounds microbatches a
- * step. */
+/* The shape of a step's sum, from the config, never from the rank count.
+ * leaf * lanes * rounds microbatches a step. */
 typedef struct mst_sum_shape {
     size_t leaf;   /* microbatches of a lane, added in order */
     size_t lanes;  /* of a round, a power of two up to 256: the leaves of its balanced binary tree */
@@ -30,17 +30,17 @@ typedef struct mst_sum_shape {
     mst_dtype wire;
 } mst_sum_shape;
 
-/** The first lane and the number of lanes that a rank computes: contiguous, [lanes * rank / size, lanes *
- * (rank + 1) / size) for size <= lanes; with more ranks than lanes, ranks from `lanes` on have none. Not
- * collective. */
+/** The first lane and the number of lanes that a rank computes: contiguous,
+ * [lanes * rank / size, lanes * (rank + 1) / size) for size <= lanes;
+ * with more ranks than lanes, ranks from `lanes` on have none. Not collective. */
 void mst_lanes_of(size_t lanes, int rank, int size, size_t *first_out, size_t *count_out);
 
-/** Number of microbatch `leaf_index` of a lane of a round within its step: (round * lanes + lane) * leaf +
- * leaf_index. */
+/** Number of microbatch `leaf_index` of a lane of a round within its step:
+ * (round * lanes + lane) * leaf + leaf_index. */
 size_t mst_microbatch_index(const mst_sum_shape *shape, size_t round, size_t lane, size_t leaf_index);
 
-/** Sums one value per microbatch in the order of the gradient sum (no rounding): the step's loss. Not
- * collective.
+/** Sums one value per microbatch in the order of the gradient sum (no rounding): the step's loss.
+ * Not collective.
  * @param value [leaf * lanes * rounds] */
 double mst_ordered_sum_values(const mst_sum_shape *shape, const double *value);
 
@@ -68,8 +68,8 @@ const char *mst_exchange_transport(const mst_exchange *exchange);
 /** Bytes that this rank allocated. */
 size_t mst_exchange_bytes(const mst_exchange *exchange);
 
-/** The unit's published weights, whole, flat, in weight_dtype. Owners write their blocks (the optimizer
- * does), then publish. */
+/** The unit's published weights, whole, flat, in weight_dtype. Owners write their blocks
+ * (the optimizer does), then publish. */
 void *mst_exchange_weights(mst_exchange *exchange, size_t unit);
 
 /**
@@ -81,9 +81,10 @@ void *mst_exchange_weights(mst_exchange *exchange, size_t unit);
 mst_status mst_exchange_begin_lane(mst_exchange *exchange, size_t round, size_t lane, void **gradients_out);
 
 /**
- * Gives zeroed accumulators outside any round, to compute single microbatches once more for a diagnosis;
- * nothing is combined or sent. Not collective. Only after the last round's end, and only on a rank that has
- * lanes. @param gradients_out [unit_count]
+ * Gives zeroed accumulators outside any round, to compute single microbatches once more for a
+ * diagnosis; nothing is combined or sent. Not collective. Only after the last round's end,
+ * and only on a rank that has lanes.
+ * @param gradients_out [unit_count]
  */
 mst_status mst_exchange_clear_lane(mst_exchange *exchange, void **gradients_out);
 
@@ -97,8 +98,8 @@ mst_status mst_exchange_unit_done(mst_exchange *exchange, size_t unit);
  * @retval MST_EINVAL a rank has not completed its lanes of this round; MST_EMPI */
 mst_status mst_exchange_end_round(mst_exchange *exchange, size_t round);
 
-/** After the last round: the summed gradient of this rank's shard of a unit, fp32 [blocks * MST_BLOCK]. Not
- * collective. */
+/** After the last round: the summed gradient of this rank's shard of a unit,
+ * fp32 [blocks * MST_BLOCK]. Not collective. */
 const float *mst_exchange_gradient(const mst_exchange *exchange, size_t unit);
 
 /** After the last round: the sum of squares of the whole gradient, from per-block fp64 partials added in

@@ -1,5 +1,5 @@
-/* Where every parameter stands: tensors in units, cut into blocks, dealt to ranks as shards. A pure function
- * of the model. */
+/* Where every parameter stands: tensors in units, cut into blocks, dealt to ranks as shards.
+ * A pure function of the model. */
 #ifndef MUSTER_LAYOUT_H
 #define MUSTER_LAYOUT_H
 
@@ -47,15 +47,15 @@ typedef struct mst_layout {
     size_t parameters; /* elements without padding */
 } mst_layout;
 
-/* One rank's part of one unit: the blocks that it owns, with their optimizer state. Flat fp32, blocks *
- * MST_BLOCK long. */
+/* One rank's part of one unit: the blocks that it owns, with their optimizer state.
+ * Flat fp32, blocks * MST_BLOCK long. */
 typedef struct mst_shard {
     size_t first_block, blocks; /* within the unit */
     float *master, *m, *v;
 } mst_shard;
 
-/** The blocks of a unit that a rank owns: [blocks * rank / size, blocks * (rank + 1) / size). Not collective.
- */
+/** The blocks of a unit that a rank owns:
+ * [blocks * rank / size, blocks * (rank + 1) / size). Not collective. */
 void mst_shard_range(const mst_unit *unit, int rank, int size, size_t *first_block_out, size_t *blocks_out);
 
 /** Frees what a layout holds and zeroes it. */

@@ -23,13 +23,13 @@ const char *mst_family_name(mst_family_id family);
 
 /**
  * Checks a model's numbers against each other (heads divide d_model, grouped heads divide heads, head_dim
- * even for RoPE...). Not collective. @retval MST_ECONFIG the message names the key, its value and what would
- * be right
+ * even for RoPE...). Not collective.
+ * @retval MST_ECONFIG the message names the key, its value and what would be right
  */
 mst_status mst_model_config_check(const mst_model_config *config);
 
-/** Builds the layout of a model. Not collective. layout_out is cleared by mst_layout_clear. @retval
- * MST_ENOMEM, MST_ECONFIG */
+/** Builds the layout of a model. Not collective. layout_out is cleared by mst_layout_clear.
+ * @retval MST_ENOMEM, MST_ECONFIG */
 mst_status mst_model_layout(const mst_model_config *config, mst_layout *layout_out);
 
 /**
@@ -41,8 +41,8 @@ mst_status mst_model_init_blocks(const mst_model_config *config, const mst_layou
                                  uint64_t seed, size_t first_block, size_t blocks, mst_queue *queue,
                                  const mst_kernels *kernels, float *master);
 
-/* Where the model finds the weights of a unit: the seam at which sharded parameters are gathered one unit at
- * a time. */
+/* Where the model finds the weights of a unit: the seam at which sharded parameters
+ * are gathered one unit at a time. */
 typedef struct mst_weight_source {
     void *context;
     /** The unit's flat buffer in the compute dtype, valid until released. */
@@ -54,8 +54,8 @@ typedef struct mst_weight_source {
 typedef struct mst_gradient_sink {
     void *const *gradients; /* [unit_count] flat buffers in ACC (fp32; fp64 for F64), added to */
     void *context;
-    /** The unit's gradient of this microbatch is complete. Called in the order of the backward pass, each
-     * unit once. */
+    /** The unit's gradient of this microbatch is complete. Called in the order of the
+     * backward pass, each unit once. */
     mst_status (*unit_done)(void *context, size_t unit);
 } mst_gradient_sink;
 
@@ -96,9 +96,9 @@ size_t mst_model_bytes(const mst_model *model);
  *
  * Not collective.
  * @param tokens, targets [micro * seq_len]; a target below 0 is not valid
- * @retval MST_EINVAL a token or target outside the vocabulary, before anything is computed; or the status of
- * a kernel or a callback, and then the sink's buffers hold part of the microbatch. All weights are released
- * in every case.
+ * @retval MST_EINVAL a token or target outside the vocabulary, before anything is computed; or the
+ * status of a kernel or a callback, and then the sink's buffers hold part of the microbatch. All
+ * weights are released in every case.
  */
 mst_status mst_model_train(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
                            const int32_t *targets, double loss_scale, double z_coefficient,
@@ -109,14 +109,15 @@ mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, co
                           const int32_t *targets, mst_loss *loss_out);
 
 /**
- * Logits after position `position` of the first sequence (the others must be filled with valid tokens).
- * Not collective. @param logits_out ACC [vocab_size]
+ * Logits after position `position` of the first sequence (the others must be filled with
+ * valid tokens). Not collective.
+ * @param logits_out ACC [vocab_size]
  */
 mst_status mst_model_logits(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
                             size_t position, void *logits_out);
 
-/* Floating-point operations of training one token, forward and backward, by the formulas that docs/model.md
- * states. */
+/* Floating-point operations of training one token, forward and backward,
+ * by the formulas that docs/model.md states. */
 typedef struct mst_flops {
     double dense;     /* 6 * (parameters used in matrix products) */
     double attention; /* 12 * n_layers * heads * head_dim * seq_len, halved for the causal mask */

@@ -29,9 +29,8 @@ typedef struct mst_schedule {
     uint64_t steps;   /* of the whole run */
 } mst_schedule;
 
-/** The learning rate of a step (counted from 0); from `steps` on the minimum. Pure: the same bits
- * everywhere. Not
- * collective. */
+/** The learning rate of a step (counted from 0); from `steps` on the minimum. Pure:
+ * the same bits everywhere. Not collective. */
 double mst_schedule_rate(const mst_schedule *schedule, uint64_t step);
 
 typedef struct mst_optimizer mst_optimizer;
@@ -60,8 +59,8 @@ mst_status mst_optimizer_update(mst_optimizer *optimizer, size_t unit, const flo
                                 double gradient_scale, double rate, uint64_t update_count, void *unit_weights,
                                 mst_dtype weight_dtype);
 
-/** Writes this rank's blocks of the published weights from the masters, without an update (start and resume).
- */
+/** Writes this rank's blocks of the published weights from the masters,
+ * without an update (start and resume). */
 mst_status mst_optimizer_write_weights(mst_optimizer *optimizer, size_t unit, void *unit_weights,
                                        mst_dtype weight_dtype);
 

@@ -47,8 +47,8 @@ typedef struct mst_step_report {
     uint64_t valid;     /* valid tokens */
     bool updated;       /* false: no valid token, or not finite */
     bool finite;        /* loss and gradient */
-    size_t culprit; /* when not finite: the first microbatch whose loss or gradient is not; SIZE_MAX: only the
-                       sum is */
+    size_t culprit;     /* when not finite: the first microbatch whose loss or gradient is not;
+                           SIZE_MAX: only the sum is */
 } mst_step_report;
 
 typedef struct mst_trainer mst_trainer;
@@ -67,12 +67,12 @@ mst_status mst_trainer_create(const mst_trainer_config *config, mst_comm *comm, 
 /** Collective. */
 void mst_trainer_destroy(mst_trainer **trainer);
 
-/** Fills masters with initial values and moments with zero, at position 0, and publishes the weights.
- * Collective. */
+/** Fills masters with initial values and moments with zero, at position 0,
+ * and publishes the weights. Collective. */
 mst_status mst_trainer_init(mst_trainer *trainer);
 
-/** Publishes the weights after masters and moments were filled from a checkpoint, and takes its position.
- * Collective. */
+/** Publishes the weights after masters and moments were filled from a checkpoint,
+ * and takes its position. Collective. */
 mst_status mst_trainer_restore(mst_trainer *trainer, const mst_position *position);
 
 /**

@@ -21,11 +21,11 @@ typedef struct mst_watchdog mst_watchdog;
  * rank 0 itself is gone, every other rank) then names it on stderr - rank, host, process, phase, step,
  * seconds - and ends the whole job with exit code 1 by all means it has: MPI_Abort, SIGKILL to ranks on its
  * host, scancel of the Slurm step. From death or stall to the end of the job: at most seconds + 10 s.
- * @param seconds how long a rank may be silent or make no progress; 0: no watchdog (watchdog_out is set to
- * NULL)
+ * @param seconds how long a rank may be silent or make no progress; 0: no watchdog
+ * (watchdog_out is set to NULL)
  * @retval MST_EIO no socket, MST_EMPI
- * Threads: one thread; it calls no MPI function until it aborts. All functions below accept NULL and then do
- * nothing.
+ * Threads: one thread; it calls no MPI function until it aborts.
+ * All functions below accept NULL and then do nothing.
  */
 mst_status mst_watchdog_create(mst_comm *comm, double seconds, mst_watchdog **watchdog_out);
 
@@ -39,8 +39,8 @@ void mst_watchdog_destroy(mst_watchdog **watchdog);
  */
 void mst_watchdog_progress(mst_watchdog *watchdog, const char *phase, uint64_t step);
 
-/** As progress, for a phase in which this rank waits for others: a rank that waits is not blamed while
- * another is late. */
+/** As progress, for a phase in which this rank waits for others:
+ * a rank that waits is not blamed while another is late. */
 void mst_watchdog_waiting(mst_watchdog *watchdog, const char *phase, uint64_t step);
 
 #ifdef __cplusplus
