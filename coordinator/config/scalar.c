@@ -131,7 +131,8 @@ static bool read_text(config_reader *reader, const config_key *key, const char *
 bool config_scalar_read(config_reader *reader, const config_key *key, const char *text, bool quoted,
                         void *field, char why_out[CONFIG_WHY_MAX]) {
     bool is_text = key->kind == KIND_TEXT || key->kind == KIND_PATH;
-    if (quoted && !is_text && key->kind != KIND_ENUM) return wrong(key, text, why_out, "is text, for it stands in quotes");
+    if (quoted && !is_text && key->kind != KIND_ENUM)
+        return wrong(key, text, why_out, "is text, for it stands in quotes");
     if (is_null(text) && !is_text) return wrong(key, text, why_out, "says nothing");
     switch (key->kind) {
     case KIND_WHOLE:

@@ -23,7 +23,8 @@ static void on_signal(int number) {
     }
     if (request == 0) request = number;
     /* A step can take minutes: the person at the terminal should know that the key was heard. write() is safe here. */
-    static const char heard[] = "\nfinishing the step, then saving a checkpoint; Ctrl-C again stops at once\n";
+    static const char heard[] =
+        "\nfinishing the step, then saving a checkpoint; Ctrl-C again stops at once\n";
     if (number == SIGINT && speaks && write(STDERR_FILENO, heard, sizeof heard - 1) < 0) speaks = 0;
 }
 

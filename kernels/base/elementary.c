@@ -47,32 +47,19 @@ double mst_elementary_log(double x) {
     return exponent * ln2_high + (exponent * ln2_low + log_m);
 }
 
-/* Taylor series for |angle| <= pi / 4: the first terms left out, angle^20 / 20! and angle^19 / 19!, are below
- * 2^-60 of the sum. */
-static double cos_near_zero(double angle) {
-    static const double inverse_factorial[] = {/* of 2, 4, ... 18, with alternating sign */
-                                               -1.0 / 2,
-                                               1.0 / 24,
-                                               -1.0 / 720,
-                                               1.0 / 40320,
-                                               -1.0 / 3628800,
-                                               1.0 / 479001600,
-                                               -1.0 / 87178291200,
-                                               1.0 / 20922789888000,
-                                               -1.0 / 6402373705728000};
+/* Cosine or sine by its Taylor series, |angle| <= pi / 4: the first terms left out, angle^20 / 20! and
+ * angle^19 / 19!, are below 2^-60 of the sum. */
+static double near_zero(double angle, bool sine) {
+    static const double inverse_factorial[2][9] = {
+        /* of 2, 4, ... 18 for cos, and of 3, 5, ... 17 for sin, with alternating sign */
+        {-1.0 / 2, 1.0 / 24, -1.0 / 720, 1.0 / 40320, -1.0 / 3628800, 1.0 / 479001600, -1.0 / 87178291200,
+         1.0 / 20922789888000, -1.0 / 6402373705728000},
+        {-1.0 / 6, 1.0 / 120, -1.0 / 5040, 1.0 / 362880, -1.0 / 39916800, 1.0 / 6227020800,
+         -1.0 / 1307674368000, 1.0 / 355687428096000, 0.0},
+    };
     double a2 = angle * angle, series = 0.0;
-    for (int n = 8; n >= 0; n--) series = a2 * (inverse_factorial[n] + series);
-    return 1.0 + series;
-}
-
-static double sin_near_zero(double angle) {
-    static const double inverse_factorial[] = {
-        /* of 3, 5, ... 17, with alternating sign */
-        -1.0 / 6,        1.0 / 120,        -1.0 / 5040,          1.0 / 362880,
-        -1.0 / 39916800, 1.0 / 6227020800, -1.0 / 1307674368000, 1.0 / 355687428096000};
-    double a2 = angle * angle, series = 0.0;
-    for (int n = 7; n >= 0; n--) series = a2 * (inverse_factorial[n] + series);
-    return angle + angle * series;
+    for (int n = 8; n >= 0; n--) series = a2 * (inverse_factorial[sine][n] + series);
+    return sine ? angle + angle * series : 1.0 + series;
 }
 
 /* The nearest multiple of a quarter turn is taken off exactly. */
@@ -80,7 +67,7 @@ double mst_elementary_cos_turns(double turns) {
     static const double half_pi = 0x1.921fb54442d18p0;
     int quarter = (int)(4.0 * turns + 0.5);
     double angle = (4.0 * turns - quarter) * half_pi;
-    double value = quarter & 1 ? sin_near_zero(angle) : cos_near_zero(angle);
+    double value = near_zero(angle, quarter & 1);
     /* Quarter turns: cos, -sin, -cos, sin, and again cos. */
     return quarter == 1 || quarter == 2 ? -value : value;
 }
@@ -92,7 +79,7 @@ void mst_elementary_cos_sin(double angle, double *cosine_out, double *sine_out) 
     static const double two_by_pi = 0x1.45f306dc9c883p-1;
     int quarter = (int)(angle * two_by_pi + 0.5);
     double r = ((angle - quarter * half_pi[0]) - quarter * half_pi[1]) - quarter * half_pi[2];
-    double c = cos_near_zero(r), s = sin_near_zero(r);
+    double c = near_zero(r, false), s = near_zero(r, true);
     bool odd = quarter & 1;
     *cosine_out = (quarter + 1) & 2 ? -(odd ? s : c) : (odd ? s : c);
     *sine_out = quarter & 2 ? -(odd ? c : s) : (odd ? c : s);

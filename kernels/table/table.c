@@ -3,39 +3,11 @@
 #include "../ref/ref.h"
 #include "muster/kernels.h"
 
-#define SLOTS(X)                                                                                             \
-    X(matmul)                                                                                                \
-    X(rmsnorm_forward)                                                                                       \
-    X(rmsnorm_backward)                                                                                      \
-    X(layernorm_forward)                                                                                     \
-    X(layernorm_backward)                                                                                    \
-    X(rope)                                                                                                  \
-    X(swiglu_forward)                                                                                        \
-    X(swiglu_backward)                                                                                       \
-    X(gelu_forward)                                                                                          \
-    X(gelu_backward)                                                                                         \
-    X(embedding_forward)                                                                                     \
-    X(embedding_backward)                                                                                    \
-    X(attention_forward)                                                                                     \
-    X(attention_backward)                                                                                    \
-    X(cross_entropy)                                                                                         \
-    X(bias_grad)                                                                                             \
-    X(ordered_sum)                                                                                           \
-    X(adamw)                                                                                                 \
-    X(cast)                                                                                                  \
-    X(random_normal)                                                                                         \
-    X(block_digest)
-
-#define COUNT_SLOT(slot) +1
-_Static_assert(sizeof(mst_kernels) - offsetof(mst_kernels, matmul) ==
-                   (SLOTS(COUNT_SLOT)) * sizeof(void (*)(void)),
-               "a slot of mst_kernels is missing in SLOTS");
-
 /** Name of the first slot that is not set, or NULL. */
 static const char *empty_slot(const mst_kernels *kernels) {
 #define RETURN_IF_EMPTY(slot)                                                                                \
     if (kernels->slot == NULL) return #slot;
-    SLOTS(RETURN_IF_EMPTY)
+    MST_KERNEL_SLOTS(RETURN_IF_EMPTY)
     return NULL;
 }
 

@@ -133,16 +133,6 @@ static bool try_once(test_state *s, const fault_scene *scene, const char *folder
     return failed_call == NULL;
 }
 
-static void run_scene(test_state *s, const char *base, const fault_scene *scene) {
-    char folder[4096];
-    long number = 1;
-    test_path(base, "checkpoints", folder);
-    can_exchange = scene->can_exchange;
-    while (number < 1000 && !try_once(s, scene, folder, number)) number++;
-    printf("%s: each of %ld calls failed once\n", scene->name, number - 1);
-    CHECK(number > 50 && number < 1000, "only %ld calls: the faults are not injected", number - 1);
-}
-
 /* One save in a process of its own, killed at call `number`. True when there were not so many calls. */
 static bool kill_once(test_state *s, const fault_scene *scene, const char *folder, long number) {
     mst_digest states[3];
@@ -180,14 +170,18 @@ static bool kill_once(test_state *s, const fault_scene *scene, const char *folde
     return WIFEXITED(ended) && WEXITSTATUS(ended) == 0;
 }
 
-static void run_kills(test_state *s, const char *base, const fault_scene *scene) {
+typedef bool attempt_fn(test_state *s, const fault_scene *scene, const char *folder, long number);
+
+/* An attempt for every call of a save, until there are no more calls. @param fault what befell each */
+static void run_scene(test_state *s, const char *base, const fault_scene *scene, attempt_fn *attempt,
+                      const char *fault) {
     char folder[4096];
     long number = 1;
     test_path(base, "checkpoints", folder);
     can_exchange = scene->can_exchange;
-    while (number < 1000 && !kill_once(s, scene, folder, number)) number++;
-    printf("%s: killed at each of %ld calls\n", scene->name, number - 1);
-    CHECK(number > 50 && number < 1000, "only %ld calls: nobody is killed", number - 1);
+    while (number < 1000 && !attempt(s, scene, folder, number)) number++;
+    printf("%s: %ld calls, %s\n", scene->name, number - 1, fault);
+    CHECK(number > 50 && number < 1000, "%s: only %ld calls: the faults are not injected", fault, number - 1);
 }
 
 static void count_reports(void *progress_context, bool waiting) {
@@ -234,9 +228,10 @@ int main(void) {
                                          {"a new step, everything failing from then on", false, true, true},
                                          {"a step that replaces another", true, false, true},
                                          {"the same without exchange", true, false, false}};
-    for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) run_scene(&state, folder, &scenes[i]);
     for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++)
-        if (!scenes[i].forever) run_kills(&state, folder, &scenes[i]);
+        run_scene(&state, folder, &scenes[i], try_once, "each failed once");
+    for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++)
+        if (!scenes[i].forever) run_scene(&state, folder, &scenes[i], kill_once, "killed at each");
     test_state_destroy(&state);
     test_folder_remove(folder);
     mst_comm_destroy(&comm);

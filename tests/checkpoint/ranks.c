@@ -1,8 +1,10 @@
 /*
- * Any number of writers to any number of readers, and failures on several ranks. Run by ranks.sh under
- * mpirun. ranks pass BASE    saves BASE/wR with this rank count R if it is missing, and loads all BASE/w*
- * that are there ranks full BASE    saves on a disk that is full for all ranks, for one, for rank 0; then
- * with room again ranks save BASE    saves BASE/wR only
+ * Any number of writers to any number of readers, and failures on several ranks.
+ * Run by ranks.sh under mpirun.
+ *   ranks pass BASE    saves BASE/wR with this rank count R if it is missing,
+ *                      and loads all BASE/w* that are there
+ *   ranks full BASE    saves on a disk that is full for all ranks, for one, for rank 0; then with room again
+ *   ranks save BASE    saves BASE/wR only
  */
 #include <signal.h>
 #include <sys/resource.h>

@@ -17,32 +17,6 @@
 
 #include "muster/kernels.h"
 
-/* ---------------------------------------------------------------- the operations: one entry per slot */
-
-/* Every slot of mst_kernels has check_SLOT and bench_SLOT. main.c asserts that none is missing. */
-#define CHECK_LIST(X)                                                                                        \
-    X(matmul)                                                                                                \
-    X(rmsnorm_forward)                                                                                       \
-    X(rmsnorm_backward)                                                                                      \
-    X(layernorm_forward)                                                                                     \
-    X(layernorm_backward)                                                                                    \
-    X(rope)                                                                                                  \
-    X(swiglu_forward)                                                                                        \
-    X(swiglu_backward)                                                                                       \
-    X(gelu_forward)                                                                                          \
-    X(gelu_backward)                                                                                         \
-    X(embedding_forward)                                                                                     \
-    X(embedding_backward)                                                                                    \
-    X(attention_forward)                                                                                     \
-    X(attention_backward)                                                                                    \
-    X(cross_entropy)                                                                                         \
-    X(bias_grad)                                                                                             \
-    X(ordered_sum)                                                                                           \
-    X(adamw)                                                                                                 \
-    X(cast)                                                                                                  \
-    X(random_normal)                                                                                         \
-    X(block_digest)
-
 enum { QUEUES = 3, MAX_TENSORS = 16, MAX_ARRAYS = 8, LABEL = 160 };
 
 typedef struct check_state {
@@ -57,10 +31,11 @@ typedef struct check_state {
     double peak_gflops[2], peak_gbytes; /* measured; gflops of F32 and BF16 */
 } check_state;
 
+/* Every slot of mst_kernels has check_SLOT and bench_SLOT. */
 #define CHECK_DECLARE(slot)                                                                                  \
     void check_##slot(check_state *checker);                                                                 \
     void bench_##slot(check_state *checker);
-CHECK_LIST(CHECK_DECLARE)
+MST_KERNEL_SLOTS(CHECK_DECLARE)
 #undef CHECK_DECLARE
 
 /* Only the specification takes F64; the other bodies must refuse it. */
@@ -197,8 +172,8 @@ static inline double roundoff(mst_dtype dtype) {
 /*
  * Relative rounding error of a sum of n fp32 terms, in any order, relative to the sum of their absolute
  * values. The worst case is n U32; for random data the errors behave like independent ones, so that with a
- * probability beyond 1 - 10^-10 per element 4 times this holds (Higham and Mary 2019, theorem 2.4, lambda =
- * 8). The smaller one finds more mistakes.
+ * probability beyond 1 - 10^-10 per element 4 times this holds (Higham and Mary 2019, theorem 2.4,
+ * lambda = 8). The smaller one finds more mistakes.
  */
 static inline double sum_error(size_t n) {
     return U32 * fmin((double)n, 2.0 + 2.0 * sqrt((double)n));

@@ -254,10 +254,11 @@ static void bounds_of_swiglu_forward(const pointwise_case *c, size_t r, size_t k
 }
 
 /*
- * dup = dy gate s as above. dgate = dy up s (1 + gate (1 - s)): 1 - s may come from a subtraction,
- * off by (EXP_ERROR + 2 U32) s + U32 <= EXP_ERROR + 3 U32, so the bracket is off by |gate|
- * (EXP_ERROR + 4 U32) + 2 U32, and s and the products add a relative EXP_ERROR + 5 U32 of it. Products
- * below the normal range: ETA as above.
+ * dup = dy gate s as above.
+ * dgate = dy up s (1 + gate (1 - s)): 1 - s may come from a subtraction, off by
+ * (EXP_ERROR + 2 U32) s + U32 <= EXP_ERROR + 3 U32, so the bracket is off by
+ * |gate| (EXP_ERROR + 4 U32) + 2 U32, and s and the products add a relative EXP_ERROR + 5 U32 of it.
+ * Products below the normal range: ETA as above.
  */
 static void bounds_of_swiglu_backward(const pointwise_case *c, size_t r, size_t k) {
     double gate = tensor_initial(c->x, r, k), up = tensor_initial(c->up, r, k),
@@ -307,9 +308,9 @@ static void bounds_of_gelu_forward(const pointwise_case *c, size_t r, size_t k) 
 
 /*
  * dy ((1 + t) / 2 + x (1 - t^2) dz / 2), dz = scale (1 + 3 cubic x^2): 1 - t^2 is off by 2 |t| times the
- * error of t and by 2 U32 t^2; its product with x dz / 2 adds 6 U32 of itself, and the sum U32. Beyond |z| =
- * 10 tanh is 1 in fp32, and nothing else will do: whatever 1 - t^2 were off would be multiplied by x dz,
- * which grows without limit. There the derivative is 0 or 1, to 2 U32.
+ * error of t and by 2 U32 t^2; its product with x dz / 2 adds 6 U32 of itself, and the sum U32.
+ * Beyond |z| = 10 tanh is 1 in fp32, and nothing else will do: whatever 1 - t^2 were off would be multiplied
+ * by x dz, which grows without limit. There the derivative is 0 or 1, to 2 U32.
  */
 static void bounds_of_gelu_backward(const pointwise_case *c, size_t r, size_t k) {
     double x = tensor_initial(c->x, r, k), dy = tensor_initial(c->dy, r, k),

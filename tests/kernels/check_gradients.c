@@ -24,9 +24,9 @@ static double weighted_sum(const double *weight, const double *x, size_t count) 
 typedef double loss_fn(const void *context);
 
 /*
- * Compares `gradient` with (loss(x + h) - loss(x - h)) / 2h for each of the elements of x. With h = 1e-5 the
- * truncation is h^2 / 6 of a third derivative, about 1e-11, and the rounding 2^-53 |loss| / h, about 1e-11
- * |loss|, with losses of up to some ten: relative L2 error at most 1e-8.
+ * Compares `gradient` with (loss(x + h) - loss(x - h)) / 2h for each of the elements of x.
+ * With h = 1e-5 the truncation is h^2 / 6 of a third derivative, about 1e-11, and the rounding
+ * 2^-53 |loss| / h, about 1e-11 |loss|, with losses of up to some ten: relative L2 error at most 1e-8.
  */
 static void check_gradient(const char *what, loss_fn *loss, const void *context, double *x,
                            const double *gradient, size_t count) {

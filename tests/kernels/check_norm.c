@@ -10,6 +10,41 @@ typedef struct norm_case {
     check_tensor *dy, *dresidual, *dx, *dweight, *dbias;             /* backward */
 } norm_case;
 
+/* ---------------------------------------------------------------- forward and backward */
+
+typedef norm_case set_up_fn(check_trial *trial, bool layernorm, size_t rows, size_t cols, mst_dtype dtype,
+                            int residual, bool bias, check_flavour flavour);
+typedef void run_fn(check_trial *trial, norm_case *c);
+
+/* Every size with every kind of residual; bias and flavour take turns. */
+static void check_sizes(check_state *checker, bool layernorm, mst_dtype dtype, set_up_fn *set_up,
+                        run_fn *run) {
+    static const size_t sizes[][2] = {{0, 8},    {3, 0},   {1, 1},    {3, 17},  {5, 64},
+                                      {2, 1000}, {67, 33}, {130, 96}, {300, 40}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        for (int residual = 0; residual < 3; residual++) {
+            check_trial trial;
+            bool bias = layernorm && (i + (size_t)residual) % 2;
+            check_flavour flavour = (check_flavour)((i + (size_t)residual) % FLAVOURS);
+            trial_begin(&trial, checker, "%s %zu x %zu, residual %d%s, flavour %d", mst_dtype_name(dtype),
+                        sizes[i][0], sizes[i][1], residual, bias ? ", bias" : "", (int)flavour);
+            norm_case c = set_up(&trial, layernorm, sizes[i][0], sizes[i][1], dtype, residual, bias, flavour);
+            run(&trial, &c);
+        }
+    }
+}
+
+static void bench(check_state *checker, bool layernorm, set_up_fn *set_up, check_call_fn *call) {
+    for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
+        check_trial trial;
+        trial_begin(&trial, checker, "%s 1024 x 768, residual", mst_dtype_name((mst_dtype)dtype));
+        norm_case c = set_up(&trial, layernorm, 1024, 768, (mst_dtype)dtype, 1, layernorm, PLAIN);
+        trial_time(&trial, call, &c, (mst_dtype)dtype,
+                   4.0 * 1024 * 768 * (double)mst_dtype_size((mst_dtype)dtype), 0.0);
+        trial_end(&trial);
+    }
+}
+
 /* ---------------------------------------------------------------- forward */
 
 /* The specification in fp64 normalises the sum as the body has stored it, so that its
@@ -61,6 +96,8 @@ static norm_case set_up_forward(check_trial *trial, bool layernorm, size_t rows,
     c.y = trial_tensor(trial, "y", ROLE_OUT, dtype, rows, cols, cols);
     if (layernorm) c.mean = trial_tensor(trial, "mean", ROLE_OUT, acc, 1, rows, rows);
     c.rstd = trial_tensor(trial, "rstd", ROLE_OUT, acc, 1, rows, rows);
+    if (cols == 0) c.rstd->role = ROLE_SCRATCH; /* statistics of nothing */
+    if (cols == 0 && layernorm) c.mean->role = ROLE_SCRATCH;
     return c;
 }
 
@@ -70,12 +107,15 @@ static double input(const norm_case *c, size_t r, size_t k) {
 }
 
 /*
- * Row r, with d = x - mean and n columns, for a body that computes the mean first and then the variance from
- * d: mean     off by dm = sum_error(n + 1) mean|x|                    (0 for RMSNorm) d        off by dm +
- * U32 |d| variance off by the factor e = sum_error(n) + 4 U32 + dm^2 / (variance + eps): sum d = 0, so dm
- * counts squared only rstd     off by the factor e / 2 + 3 U32 y        off by |weight| rstd (dm + U32 |d|) +
- * |weight d rstd| (e / 2 + 5 U32) + U32 |y|, and for products below the normal range by ETA (1 + |weight| +
- * rstd)
+ * Row r, with d = x - mean and n columns, for a body that computes the mean first and then the variance
+ * from d:
+ *   mean      off by dm = sum_error(n + 1) mean|x| (0 for RMSNorm)
+ *   d         off by dm + U32 |d|
+ *   variance  off by the factor e = sum_error(n) + 4 U32 + dm^2 / (variance + eps):
+ *             sum d = 0, so dm counts squared only
+ *   rstd      off by the factor e / 2 + 3 U32
+ *   y         off by |weight| rstd (dm + U32 |d|) + |weight d rstd| (e / 2 + 5 U32) + U32 |y|,
+ *             and for products below the normal range by ETA (1 + |weight| + rstd)
  */
 static void bounds_of_row(const norm_case *c, size_t r) {
     double n = (double)c->cols, sum_abs = 0.0, variance = 0.0;
@@ -145,24 +185,8 @@ static void check_nonfinite_forward(check_state *checker, bool layernorm, mst_dt
 }
 
 static void check_forward(check_state *checker, bool layernorm) {
-    static const size_t sizes[][2] = {{0, 8},  {3, 0},    {1, 1},   {3, 17},
-                                      {5, 64}, {2, 1000}, {67, 33}, {130, 96}};
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
-        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-            for (int residual = 0; residual < 3; residual++) {
-                check_trial trial;
-                bool bias = layernorm && (i + (size_t)residual) % 2;
-                check_flavour flavour = (check_flavour)((i + (size_t)residual) % FLAVOURS);
-                trial_begin(&trial, checker, "%s %zu x %zu, residual %d%s, flavour %d",
-                            mst_dtype_name((mst_dtype)dtype), sizes[i][0], sizes[i][1], residual,
-                            bias ? ", bias" : "", (int)flavour);
-                norm_case c = set_up_forward(&trial, layernorm, sizes[i][0], sizes[i][1], (mst_dtype)dtype,
-                                             residual, bias, flavour);
-                if (c.cols == 0) c.rstd->role = ROLE_SCRATCH; /* statistics of nothing */
-                if (c.cols == 0 && c.mean) c.mean->role = ROLE_SCRATCH;
-                run_forward(&trial, &c);
-            }
-        }
+        check_sizes(checker, layernorm, (mst_dtype)dtype, set_up_forward, run_forward);
         check_only_sum(checker, layernorm, (mst_dtype)dtype);
         check_offset(checker, layernorm, (mst_dtype)dtype);
         check_nonfinite_forward(checker, layernorm, (mst_dtype)dtype);
@@ -182,22 +206,11 @@ void check_layernorm_forward(check_state *checker) {
     check_forward(checker, true);
 }
 
-static void bench_forward(check_state *checker, bool layernorm) {
-    for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
-        check_trial trial;
-        trial_begin(&trial, checker, "%s 1024 x 768, residual", mst_dtype_name((mst_dtype)dtype));
-        norm_case c = set_up_forward(&trial, layernorm, 1024, 768, (mst_dtype)dtype, 1, layernorm, PLAIN);
-        trial_time(&trial, call_forward, &c, (mst_dtype)dtype,
-                   4.0 * 1024 * 768 * (double)mst_dtype_size((mst_dtype)dtype), 0.0);
-        trial_end(&trial);
-    }
-}
-
 void bench_rmsnorm_forward(check_state *checker) {
-    bench_forward(checker, false);
+    bench(checker, false, set_up_forward, call_forward);
 }
 void bench_layernorm_forward(check_state *checker) {
-    bench_forward(checker, true);
+    bench(checker, true, set_up_forward, call_forward);
 }
 
 /* ---------------------------------------------------------------- backward */
@@ -260,10 +273,11 @@ static norm_case set_up_backward(check_trial *trial, bool layernorm, size_t rows
 }
 
 /*
- * dx = rstd (g - mean(g) - xhat mean(g xhat)) + dresidual with g = weight dy (1 rounding), xhat = (x - mean)
- * rstd (2): rstd (3 U32 |g| + s mean|g| + |xhat| (s + 5 U32) mean|g xhat|), s = sum_error(n) + 3 U32, and 3
- * U32 of each of the terms that are added up; below the normal range ETA (1 + rstd) for each product, times
- * what it is multiplied with later.
+ * dx = rstd (g - mean(g) - xhat mean(g xhat)) + dresidual
+ * with g = weight dy (1 rounding), xhat = (x - mean) rstd (2):
+ *   rstd (3 U32 |g| + s mean|g| + |xhat| (s + 5 U32) mean|g xhat|), s = sum_error(n) + 3 U32,
+ * and 3 U32 of each of the terms that are added up; below the normal range ETA (1 + rstd) for each product,
+ * times what it is multiplied with later.
  */
 static void bounds_of_dx(const norm_case *c, size_t r) {
     double n = (double)c->cols, mean = c->mean ? tensor_initial(c->mean, 0, r) : 0.0;
@@ -284,8 +298,8 @@ static void bounds_of_dx(const norm_case *c, size_t r) {
     }
 }
 
-/* Sums over the rows and the old value: sum_error(rows + 1), and 3 roundings of dy
- * (x - mean) rstd, each ETA at least. */
+/* Sums over the rows and the old value: sum_error(rows + 1), and 3 roundings of dy (x - mean) rstd,
+ * each ETA at least. */
 static void bounds_of_parameters(const norm_case *c) {
     for (size_t k = 0; k < c->cols; k++) {
         double lost = 0.0, dweight = fabs(tensor_initial(c->dweight, 0, k));
@@ -313,22 +327,8 @@ static void run_backward(check_trial *trial, norm_case *c) {
 }
 
 static void check_backward(check_state *checker, bool layernorm) {
-    static const size_t sizes[][2] = {{0, 8},  {3, 0},    {1, 1},   {3, 17},
-                                      {5, 64}, {2, 1000}, {67, 33}, {300, 40}};
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
-        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-            for (int residual = 0; residual < 3; residual++) {
-                check_trial trial;
-                bool bias = layernorm && (i + (size_t)residual) % 2;
-                check_flavour flavour = (check_flavour)((i + (size_t)residual) % FLAVOURS);
-                trial_begin(&trial, checker, "%s %zu x %zu, residual %d%s, flavour %d",
-                            mst_dtype_name((mst_dtype)dtype), sizes[i][0], sizes[i][1], residual,
-                            bias ? ", bias" : "", (int)flavour);
-                norm_case c = set_up_backward(&trial, layernorm, sizes[i][0], sizes[i][1], (mst_dtype)dtype,
-                                              residual, bias, flavour);
-                run_backward(&trial, &c);
-            }
-        }
+        check_sizes(checker, layernorm, (mst_dtype)dtype, set_up_backward, run_backward);
         check_trial trial;
         trial_begin(&trial, checker, "%s 6 x 21 with NaN", mst_dtype_name((mst_dtype)dtype));
         norm_case c = set_up_backward(&trial, layernorm, 6, 21, (mst_dtype)dtype, 0, layernorm, PLAIN);
@@ -344,20 +344,9 @@ void check_layernorm_backward(check_state *checker) {
     check_backward(checker, true);
 }
 
-static void bench_backward(check_state *checker, bool layernorm) {
-    for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
-        check_trial trial;
-        trial_begin(&trial, checker, "%s 1024 x 768, residual", mst_dtype_name((mst_dtype)dtype));
-        norm_case c = set_up_backward(&trial, layernorm, 1024, 768, (mst_dtype)dtype, 1, layernorm, PLAIN);
-        trial_time(&trial, call_backward, &c, (mst_dtype)dtype,
-                   4.0 * 1024 * 768 * (double)mst_dtype_size((mst_dtype)dtype), 0.0);
-        trial_end(&trial);
-    }
-}
-
 void bench_rmsnorm_backward(check_state *checker) {
-    bench_backward(checker, false);
+    bench(checker, false, set_up_backward, call_backward);
 }
 void bench_layernorm_backward(check_state *checker) {
-    bench_backward(checker, true);
+    bench(checker, true, set_up_backward, call_backward);
 }

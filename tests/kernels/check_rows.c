@@ -66,8 +66,9 @@ static embedding_case set_up_embedding(check_trial *trial, mst_embedding_args ar
 }
 
 /*
- * Forward: one sum, and one rounding, that of the result: bound 0. Backward: rows are added in order of r,
- * one rounding each, which leaves no choice: the same bits as the specification.
+ * Forward: one sum, and one rounding, that of the result: bound 0.
+ * Backward: rows are added in order of r, one rounding each, which leaves no choice: the same bits as the
+ * specification.
  */
 static void check_embedding(check_state *checker, bool backward) {
     /* rows, cols, vocab, seq_len, first */
@@ -167,9 +168,9 @@ static cross_entropy_case set_up_cross_entropy(check_trial *trial, size_t rows, 
 /*
  * lse = max + log(sum exp(x - max)): each exp is off by EXP_ERROR, and by U32 |x - max| from its argument,
  * which weighted with its share of the sum is U32 (1 + log n) at most; the sum by sum_error(n); log and the
- * last sum by 2 U32 (|max| + |lse|). loss = lse - logit; zloss = lse^2. dlogits = scale ((1 + 2 z lse) p -
- * hit) with p = exp(x - lse) off by the error of lse, U32 |x - lse| and EXP_ERROR, or 0 below TINY; four
- * roundings more, of ETA at least.
+ * last sum by 2 U32 (|max| + |lse|). loss = lse - logit; zloss = lse^2.
+ * dlogits = scale ((1 + 2 z lse) p - hit) with p = exp(x - lse) off by the error of lse, U32 |x - lse| and
+ * EXP_ERROR, or 0 below TINY; four roundings more, of ETA at least.
  */
 static void bounds_of_row(const cross_entropy_case *c, size_t r) {
     const mst_cross_entropy_args *args = &c->args;

@@ -52,9 +52,9 @@ static ordered_sum_case set_up_ordered_sum(check_trial *trial, size_t count, con
 }
 
 /*
- * The result has the bits of the specification: the order of fp32 operations is the definition. The norm of a
- * block is a sum of up to 4,096 squares in fp64 in any order: sum_error, with the roundoff of fp64 instead of
- * fp32.
+ * The result has the bits of the specification: the order of fp32 operations is the definition. The norm
+ * of a block is a sum of up to 4,096 squares in fp64 in any order: sum_error, with the roundoff of fp64
+ * instead of fp32.
  */
 static void run_ordered_sum(check_trial *trial, const ordered_sum_case *c) {
     if (trial_run(trial, call_ordered_sum, c, REFERENCE_SAME)) {
@@ -186,12 +186,16 @@ static adamw_case set_up_adamw(check_trial *trial, size_t count, mst_dtype weigh
 
 /*
  * fp32 arithmetic on scalars rounded to fp32 (U32 each), every operation rounded, in any order that the
- * formula allows: g = scale gradient: 2 U32; m: 2 U32 of beta1 m, 4 U32 of (1 - beta1) g, U32 of the sum; v
- * likewise, with g twice: 7 U32; squares below the normal range lose up to TINY U32; the denominator sqrt(v)
- * / c2 + eps: half the relative error of v (or the root of what was lost), and 4 U32; step = lr / c1 m /
- * denominator: the errors of m and denominator, and 5 U32; master (1 - lr decay): 3 U32; the sum U32. m and v
- * are compared with the stored ones of the specification: U32 more, which the rounding of the result stands
- * for.
+ * formula allows:
+ *   g = scale gradient: 2 U32;
+ *   m: 2 U32 of beta1 m, 4 U32 of (1 - beta1) g, U32 of the sum;
+ *   v likewise, with g twice: 7 U32; squares below the normal range lose up to TINY U32;
+ *   the denominator sqrt(v) / c2 + eps: half the relative error of v (or the root of what was lost),
+ *   and 4 U32;
+ *   step = lr / c1 m / denominator: the errors of m and denominator, and 5 U32;
+ *   master (1 - lr decay): 3 U32; the sum U32.
+ * m and v are compared with the stored ones of the specification: U32 more, which the rounding of the result
+ * stands for.
  */
 static void bounds_of_adamw(const adamw_case *c, size_t i) {
     const mst_adamw_args *args = &c->args;

@@ -9,22 +9,18 @@
 #include "check.h"
 #include "ref.h"
 
-/* ---------------------------------------------------------------- every slot has a check */
+/* ---------------------------------------------------------------- the operations */
 
 typedef void check_fn(check_state *checker);
-
-#define CHECK_COUNT(slot) COUNTED_##slot,
-enum { CHECK_LIST(CHECK_COUNT) OPERATIONS };
-
-_Static_assert(sizeof(mst_kernels) - offsetof(mst_kernels, matmul) == OPERATIONS * sizeof(mst_matmul_fn *),
-               "a slot of mst_kernels has no entry in CHECK_LIST: write its check_SLOT and bench_SLOT");
 
 #define CHECK_ENTRY(slot) {#slot, check_##slot, bench_##slot, offsetof(mst_kernels, slot)},
 static const struct {
     const char *name;
     check_fn *check, *bench;
     size_t offset;
-} operations[] = {CHECK_LIST(CHECK_ENTRY)};
+} operations[] = {MST_KERNEL_SLOTS(CHECK_ENTRY)};
+
+enum { OPERATIONS = sizeof operations / sizeof *operations };
 
 /* ---------------------------------------------------------------- options */
 

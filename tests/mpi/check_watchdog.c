@@ -1,8 +1,10 @@
 /*
  * A job for the watchdog to guard: check_watchdog SECONDS FOLDER MODE. Each rank makes FOLDER/ready.RANK and
- * then takes steps until it is killed, or does what MODE says: loop      steps for ever (watchdog.sh kills or
- * stops a rank) peace     takes steps for longer than SECONDS and ends well, each rank at its own time spin
- * rank 2 works for ever without progress deadlock  rank 1 waits for a message that nobody sends
+ * then takes steps until it is killed, or does what MODE says:
+ *   loop      steps for ever (watchdog.sh kills or stops a rank)
+ *   peace     takes steps for longer than SECONDS and ends well, each rank at its own time
+ *   spin      rank 2 works for ever without progress
+ *   deadlock  rank 1 waits for a message that nobody sends
  */
 #include <mpi.h>
 #include <signal.h>

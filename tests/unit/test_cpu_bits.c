@@ -11,9 +11,11 @@
 #include "test.h"
 
 /*
- * Levels with a fused product and sum, and those without, give the same bits among themselves. The values
- * come from test_cpu_bits --print x86-64-v4      and      test_cpu_bits --print x86-64-v2 built with gcc and
- * with clang, which agree. They change when the arithmetic of a body is changed on purpose, and only then.
+ * Levels with a fused product and sum, and those without, give the same bits among themselves.
+ * The values come from
+ *   test_cpu_bits --print x86-64-v4      and      test_cpu_bits --print x86-64-v2
+ * built with gcc and with clang, which agree.
+ * They change when the arithmetic of a body is changed on purpose, and only then.
  */
 static const char digest_fused[] = "e96763931ea46cbc9fb18d7a75499ed687a1e973f4834d67b1e5f5df0dbdbdef";
 static const char digest_separate[] = "adbbabaeba6c89b268fcd917559089aa8da0325d4a2976f3142808eff5a9a46e";

@@ -31,8 +31,8 @@ static long double cos_turns_exact(double turns) {
     }
 }
 
-/* Bound 4: the argument of the series is off by 1/4 unit, its last sum by 1, the last term by 2 times |r| e^|r|
- * = 0.49, and the terms before it by less than that again. */
+/* Bound 4: the argument of the series is off by 1/4 unit, its last sum by 1, the last term by 2 times
+ * |r| e^|r| < 0.5, and the terms before it by less than that again. */
 static void test_exp(void) {
     double worst = 0.0;
     for (uint64_t i = 0; i < N; i++) {
@@ -48,8 +48,8 @@ static void test_exp(void) {
     CHECK(mst_elementary_exp(0.0) == 1.0, "exp 0 = %g", mst_elementary_exp(0.0));
 }
 
-/* Bound 4: the rounding of f (1.5 units), of the sum and of exponent * ln2_low, and the two parts of the result
- * cancel to half at most. */
+/* Bound 4: the rounding of f (1.5 units), of the sum and of exponent * ln2_low, and the two parts of the
+ * result cancel to half at most. */
 static void test_log(void) {
     double worst = 0.0;
     for (uint64_t i = 0; i < N; i++) {

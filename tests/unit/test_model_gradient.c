@@ -12,8 +12,8 @@ static double objective(fixture *f) {
 }
 
 /*
- * Fourth-order central difference. With h = 1e-3 and weights of order 0.1 the truncation error is about h^4 =
- * 1e-12 times the fifth derivative, and rounding gives about 50 (loss) * 1e-16 * 1.5 / h = 1e-11.
+ * Fourth-order central difference. With h = 1e-3 and weights of order 0.1 the truncation error is about
+ * h^4 = 1e-12 times the fifth derivative, and rounding gives about 50 (loss) * 1e-16 * 1.5 / h = 1e-11.
  */
 static double difference(fixture *f, const mst_tensor *tensor, size_t i) {
     static const double step[4] = {1e-3, -1e-3, 2e-3, -2e-3};

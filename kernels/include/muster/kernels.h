@@ -271,31 +271,37 @@ typedef struct mst_block_digest_args {
 } mst_block_digest_args;
 typedef mst_status mst_block_digest_fn(mst_queue *queue, const mst_block_digest_args *args);
 
+/* Every operation: slot X(name) of the table has the type mst_name_fn. */
+#define MST_KERNEL_SLOTS(X)                                                                                  \
+    X(matmul)                                                                                                \
+    X(rmsnorm_forward)                                                                                       \
+    X(rmsnorm_backward)                                                                                      \
+    X(layernorm_forward)                                                                                     \
+    X(layernorm_backward)                                                                                    \
+    X(rope)                                                                                                  \
+    X(swiglu_forward)                                                                                        \
+    X(swiglu_backward)                                                                                       \
+    X(gelu_forward)                                                                                          \
+    X(gelu_backward)                                                                                         \
+    X(embedding_forward)                                                                                     \
+    X(embedding_backward)                                                                                    \
+    X(attention_forward)                                                                                     \
+    X(attention_backward)                                                                                    \
+    X(cross_entropy)                                                                                         \
+    X(bias_grad)                                                                                             \
+    X(ordered_sum)                                                                                           \
+    X(adamw)                                                                                                 \
+    X(cast)                                                                                                  \
+    X(random_normal)                                                                                         \
+    X(block_digest)
+
 typedef struct mst_kernels {
     const char *name;     /* "ref", "cpu" */
     char class_name[160]; /* device class: what the bits depend on,
                              e.g. "cpu x86-64-v4 onednn-2.6.3-avx512_core_bf16" */
-    mst_matmul_fn *matmul;
-    mst_rmsnorm_forward_fn *rmsnorm_forward;
-    mst_rmsnorm_backward_fn *rmsnorm_backward;
-    mst_layernorm_forward_fn *layernorm_forward;
-    mst_layernorm_backward_fn *layernorm_backward;
-    mst_rope_fn *rope;
-    mst_swiglu_forward_fn *swiglu_forward;
-    mst_swiglu_backward_fn *swiglu_backward;
-    mst_gelu_forward_fn *gelu_forward;
-    mst_gelu_backward_fn *gelu_backward;
-    mst_embedding_forward_fn *embedding_forward;
-    mst_embedding_backward_fn *embedding_backward;
-    mst_attention_forward_fn *attention_forward;
-    mst_attention_backward_fn *attention_backward;
-    mst_cross_entropy_fn *cross_entropy;
-    mst_bias_grad_fn *bias_grad;
-    mst_ordered_sum_fn *ordered_sum;
-    mst_adamw_fn *adamw;
-    mst_cast_fn *cast;
-    mst_random_normal_fn *random_normal;
-    mst_block_digest_fn *block_digest;
+#define MST_KERNEL_MEMBER(slot) mst_##slot##_fn *slot;
+    MST_KERNEL_SLOTS(MST_KERNEL_MEMBER)
+#undef MST_KERNEL_MEMBER
 } mst_kernels;
 
 typedef enum mst_device { MST_DEVICE_CPU, MST_DEVICE_REF } mst_device;

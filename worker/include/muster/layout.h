@@ -28,8 +28,9 @@ typedef struct mst_tensor {
 } mst_tensor;
 
 /*
- * Parameters that are gathered, reduced and updated together. In memory a unit is one flat buffer of blocks *
- * MST_BLOCK elements; each tensor starts on a block and is padded to whole blocks with zeros that stay zero.
+ * Parameters that are gathered, reduced and updated together. In memory a unit is one flat buffer of
+ * blocks * MST_BLOCK elements; each tensor starts on a block and is padded to whole blocks with zeros that
+ * stay zero.
  */
 typedef struct mst_unit {
     char name[32]; /* "embedding", "layer 3", "head" */
