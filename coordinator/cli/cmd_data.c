@@ -213,7 +213,7 @@ static mst_status print_microbatch(mst_data *data, uint64_t first, size_t micro,
         for (size_t t = 0; t < seq_len; t++) valid += targets[t] >= 0;
         end = place.first_token + seq_len;
         printf("\nsequence %zu: sample %llu, %s, epoch %llu, tokens %llu to %llu, %zu of %zu targets count\n",
-               i, (unsigned long long)(first + i), place.path, (unsigned long long)place.epoch,
+               i, (unsigned long long)first + i, place.path, (unsigned long long)place.epoch,
                (unsigned long long)place.first_token, (unsigned long long)end, valid, seq_len);
         print_sequence(tokens, targets, seq_len, bytes);
     }

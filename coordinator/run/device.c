@@ -14,9 +14,9 @@ typedef struct place {
 /* Cores that this rank may use, divided by the ranks of its host that may use exactly the same. */
 static int fair_threads(const mst_comm *comm, const place *places) {
     const int rank = mst_comm_rank(comm);
-    int sharers = 0;
+    int sharers = 1;
     for (int r = 0; r < mst_comm_size(comm); r++)
-        if (strcmp(mst_comm_host(comm, r), mst_comm_host(comm, rank)) == 0 &&
+        if (r != rank && strcmp(mst_comm_host(comm, r), mst_comm_host(comm, rank)) == 0 &&
             CPU_EQUAL(&places[r].cores, &places[rank].cores))
             sharers++;
     const int threads = CPU_COUNT(&places[rank].cores) / sharers;

@@ -98,8 +98,8 @@ static mst_status parse_identity(run_folder *f, const char *text) {
               "%s/run.json: 'run_id' is missing or damaged", f->path);
     MST_CHECK(device_class != NULL && strlen(device_class) < sizeof f->device_class, MST_EFORMAT,
               "%s/run.json: 'device_class' is missing or damaged", f->path);
-    strcpy(f->run_id, id);
-    strcpy(f->device_class, device_class);
+    snprintf(f->run_id, sizeof f->run_id, "%s", id);
+    snprintf(f->device_class, sizeof f->device_class, "%s", device_class);
     f->existed = true;
 done:
     json_decref(root);

@@ -30,7 +30,7 @@ const char *mst_status_name(mst_status status) {
     return "MST_UNKNOWN";
 }
 
-mst_status mst_error(mst_status status, const char *format, ...) {
+mst_status(mst_error)(mst_status status, const char *format, ...) {
     char text[MESSAGE_MAX]; /* the arguments may point into the old message */
     va_list arguments;
     va_start(arguments, format);

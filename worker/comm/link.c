@@ -124,6 +124,7 @@ static mst_status listen_anywhere(bool one_host, int *fd_out, in_port_t *port_ou
     MST_CHECK(bind(fd, (struct sockaddr *)&address, bytes) == 0 && listen(fd, PENDING_MAX) == 0 &&
                   getsockname(fd, (struct sockaddr *)&address, &bytes) == 0,
               MST_EIO, "watchdog: listening on a free port: %s", strerror(errno));
+    // NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): getsockname filled it
     *port_out = address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&address)->sin6_port
                                               : ((struct sockaddr_in *)(void *)&address)->sin_port;
     *fd_out = fd;

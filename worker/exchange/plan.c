@@ -20,7 +20,7 @@ size_t mst_microbatch_index(const mst_sum_shape *shape, size_t round, size_t lan
 double mst_ordered_sum_values(const mst_sum_shape *shape, const double *value) {
     double sum = 0;
     for (size_t round = 0; round < shape->rounds; round++) {
-        double waiting[MST_LEVELS_MAX]; /* subtrees without their right sibling, the largest first */
+        double waiting[MST_LEVELS_MAX] = {0}; /* subtrees without their right sibling, the largest first */
         size_t top = 0;
         for (size_t lane = 0; lane < shape->lanes; lane++) {
             double node = 0;

@@ -120,8 +120,8 @@ static onednn_key key_of(const job *j, size_t row_kind, size_t col_kind, size_t 
     key.lda = (int64_t)(!j->copy_a ? x->lda : x->a_transposed ? m : k);
     key.ldb = (int64_t)(!j->copy_b ? x->ldb : x->b_transposed ? k : n);
     key.ldc = (int64_t)(!j->c_in_scratch ? x->ldc : n);
-    key.dtype = j->widen ? MST_F32 : x->dtype;
-    key.c_dtype = j->c_in_scratch ? MST_F32 : x->c_dtype;
+    key.dtype = (int32_t)(j->widen ? MST_F32 : x->dtype);
+    key.c_dtype = (int32_t)(j->c_in_scratch ? MST_F32 : x->c_dtype);
     key.a_transposed = x->a_transposed;
     key.b_transposed = x->b_transposed;
     key.bias = x->bias != NULL && slab == SLAB_FIRST;

@@ -52,6 +52,10 @@ __attribute__((format(printf, 2, 3)))
 mst_status
 mst_error(mst_status status, const char *format, ...);
 
+#ifdef __clang_analyzer__ /* it cannot know that mst_error returns its status, never MST_OK */
+#define mst_error(status, ...) ((void)mst_error((status), __VA_ARGS__), (status))
+#endif
+
 /** Puts "prefix: " (printf-formatted) before this thread's message,
  * to say where it happened. Returns status. */
 #if defined(__GNUC__)
