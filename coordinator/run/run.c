@@ -54,6 +54,28 @@ done:
     return status;
 }
 
+/* All ranks read the same tokens: a stale copy on one node would give a result that nobody could repeat. Collective. */
+static mst_status compare_data(training *t) {
+    mst_status status = MST_OK;
+    const size_t size = (size_t)mst_comm_size(t->comm);
+    mst_digest mine, *all = calloc(size, sizeof *all);
+    size_t *bytes_of = calloc(size, sizeof *bytes_of);
+    MST_TRY(mst_comm_agree(
+        t->comm, all != NULL && bytes_of != NULL ? MST_OK : mst_error(MST_ENOMEM, "data: out of memory")));
+    mst_data_digest(t->data, &mine);
+    for (size_t r = 0; r < size; r++) bytes_of[r] = sizeof mine;
+    MST_TRY(mst_comm_allgather(t->comm, &mine, bytes_of, all));
+    for (size_t r = 1; r < size; r++)
+        MST_CHECK(
+            memcmp(&all[r], &all[0], sizeof mine) == 0, MST_ECONFIG,
+            "the token files of rank %zu on %s are not those of rank 0 on %s; give all nodes the same files",
+            r, mst_comm_host(t->comm, (int)r), mst_comm_host(t->comm, 0));
+done:
+    free(all);
+    free(bytes_of);
+    return status;
+}
+
 /* Opens the data, and takes its vocabulary where the config names none. Collective. */
 static mst_status open_data(training *t) {
     mst_status status = MST_OK;
@@ -62,6 +84,7 @@ static mst_status open_data(training *t) {
                                     .seq_len = t->config.data.seq_len,
                                     .seed = t->config.run.seed};
     MST_TRY(mst_comm_agree(t->comm, mst_data_open(&config, &t->data)));
+    MST_TRY(compare_data(t));
     const size_t vocab = mst_data_vocab(t->data);
     if (t->config.model.vocab_size == 0) {
         t->config.model.vocab_size = vocab;
@@ -207,7 +230,8 @@ static mst_status evaluate(training *t) {
     if (valid == 0) goto done;
     training_say(t, "step %llu: held-out loss %.4f over %llu tokens",
                  (unsigned long long)mst_trainer_position(t->trainer)->step, loss, (unsigned long long)valid);
-    if (t->first) MST_TRY(mst_metrics_eval(t->metrics, mst_trainer_position(t->trainer)->step, loss, valid));
+    MST_TRY(mst_comm_agree(
+        t->comm, mst_metrics_eval(t->metrics, mst_trainer_position(t->trainer)->step, loss, valid)));
 done:
     return status;
 }
@@ -223,7 +247,7 @@ static mst_status not_finite(training *t, const mst_step_report *report) {
     case MST_NONFINITE_SKIP:
         training_say(t, "step %llu: loss or gradient of %s is not finite: update skipped",
                      (unsigned long long)step, where);
-        return t->first ? mst_metrics_skip(t->metrics, step, report->culprit) : MST_OK;
+        return mst_comm_agree(t->comm, mst_metrics_skip(t->metrics, step, report->culprit));
     case MST_NONFINITE_ROLLBACK:
         training_say(t, "step %llu: loss or gradient of %s is not finite: rolling back",
                      (unsigned long long)step, where);
@@ -254,7 +278,7 @@ static mst_status advance(training *t, bool *stop_out) {
     const double begin = now();
     const mst_config *c = &t->config;
     MST_TRY(mst_trainer_step(t->trainer, &notice, &report));
-    if (t->first) MST_TRY(record_step(t, &report, now() - begin));
+    MST_TRY(mst_comm_agree(t->comm, t->first ? record_step(t, &report, now() - begin) : MST_OK));
     if (!report.finite) MST_TRY(not_finite(t, &report));
     const uint64_t step = mst_trainer_position(t->trainer)->step;
     if (c->train.eval_every > 0 && (step % c->train.eval_every == 0 || step == c->run.steps))
@@ -279,10 +303,9 @@ static mst_status loop(training *t) {
     const uint64_t step = mst_trainer_position(t->trainer)->step;
     if (step < t->config.run.steps)
         status = mst_error(
-            MST_ESTOPPED,
-            "stopped%s%s at step %llu of %llu, with a checkpoint; the same command goes on from there",
+            MST_ESTOPPED, "stopped%s%s at step %llu of %llu, with a checkpoint; %s goes on from there",
             stop_requested() ? " by " : "", stop_signal_name(), (unsigned long long)step,
-            (unsigned long long)t->config.run.steps);
+            (unsigned long long)t->config.run.steps, t->from_given ? "'--resume auto'" : "the same command");
 done:
     return status;
 }

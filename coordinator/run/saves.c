@@ -53,6 +53,21 @@ mst_status training_digest(training *t, mst_checkpoint_digests *digests_out) {
                                  &meta, digests_out);
 }
 
+/* After a save at `step`: sets aside what a run that went back has left beyond it, and removes what is not kept. The newest
+ * checkpoint at a multiple of checkpoint.every always stays: a rollback goes there. */
+static void tidy(training *t, uint64_t step) {
+    const char *folder = t->folder.checkpoints;
+    size_t left = 0;
+    if (mst_checkpoint_set_aside(folder, step, &left) != MST_OK ||
+        mst_checkpoint_prune(folder, (size_t)t->config.checkpoint.keep, t->config.checkpoint.every) != MST_OK)
+        training_say(t, "warning: %s", mst_error_message());
+    if (left > 0)
+        training_say(t,
+                     "note: %zu checkpoint%s beyond step %llu, which this run does not go on from, renamed "
+                     "to left-step-...",
+                     left, left == 1 ? "" : "s", (unsigned long long)step);
+}
+
 mst_status training_save(training *t, mst_checkpoint_digests *digests_out) {
     mst_status status = MST_OK;
     mst_checkpoint_meta meta;
@@ -65,12 +80,10 @@ mst_status training_save(training *t, mst_checkpoint_digests *digests_out) {
                                 mst_trainer_shards(t->trainer), &meta, digests_out, path));
     if (!t->first)
         mst_watchdog_waiting(t->watchdog, "checkpoint", meta.step); /* for rank 0, which clears up */
-    if (t->first && mst_checkpoint_prune(t->folder.checkpoints, (size_t)t->config.checkpoint.keep) != MST_OK)
-        training_say(t, "warning: an old checkpoint could not be removed: %s", mst_error_message());
+    if (t->first) tidy(t, meta.step);
     t->saved_step = meta.step;
-    if (t->first)
-        MST_TRY(
-            mst_metrics_checkpoint(t->metrics, meta.step, path, digests_out, training_elapsed(t) - begin));
+    MST_TRY(mst_comm_agree(t->comm, mst_metrics_checkpoint(t->metrics, meta.step, path, digests_out,
+                                                           training_elapsed(t) - begin)));
 done:
     return status;
 }
@@ -105,9 +118,19 @@ done:
     return status;
 }
 
-/* The newest checkpoint that can be loaded. *found_out: whether there was one; path_out [FOLDER_PATH_MAX]. */
-static mst_status load_newest(training *t, bool *found_out, char *path_out) {
+/* The step in a checkpoint's name, .../step-00000100. */
+static uint64_t step_of(const char *path) {
+    return strtoull(strrchr(path, '-') + 1, NULL, 10);
+}
+
+/*
+ * The newest checkpoint that can be loaded, of those at a multiple of `every` (1: of all). *found_out: whether there was
+ * one; path_out [FOLDER_PATH_MAX]. When there are some and none can be loaded, that is an error: to begin again would
+ * hide them.
+ */
+static mst_status load_newest(training *t, uint64_t every, bool *found_out, char *path_out) {
     mst_status status = MST_OK;
+    size_t failed = 0;
     *found_out = false;
     for (size_t skip = 0;; skip++) {
         mst_watchdog_progress(t->watchdog, "resume", mst_trainer_position(t->trainer)->step);
@@ -115,11 +138,18 @@ static mst_status load_newest(training *t, bool *found_out, char *path_out) {
         MST_TRY(mst_comm_agree(t->comm, status));
         MST_TRY(mst_comm_broadcast(t->comm, 0, path_out, FOLDER_PATH_MAX));
         if (path_out[0] == '\0') break;
+        if (step_of(path_out) % every != 0) continue;
         status = load(t, path_out);
         *found_out = status == MST_OK;
-        if (status != MST_EFORMAT && status != MST_EIO) break;
+        if (status != MST_EFORMAT && status != MST_EIO) goto done;
         training_say(t, "passed over %s: %s", path_out, mst_error_message());
+        failed++;
     }
+    MST_CHECK(failed == 0, MST_EIO,
+              "none of the %zu checkpoints in %s can be loaded, and nothing was begun anew; look at them "
+              "with 'muster verify', "
+              "or begin in another --run folder",
+              failed, t->folder.checkpoints);
 done:
     return status;
 }
@@ -131,12 +161,12 @@ mst_status training_resume(training *t, const char *resume) {
     const bool automatic = strcmp(resume, "auto") == 0, never = strcmp(resume, "never") == 0;
     t->saved_step = UINT64_MAX;
     if (automatic) {
-        MST_TRY(load_newest(t, &found, path));
+        MST_TRY(load_newest(t, 1, &found, path));
         if (found) t->saved_step = mst_trainer_position(t->trainer)->step;
     } else if (!never) {
         snprintf(path, sizeof path, "%s", resume);
         MST_TRY(load(t, path));
-        found = true;
+        found = t->from_given = true;
     } else {
         status = t->first ? mst_checkpoint_newest(t->folder.checkpoints, 0, path) : MST_OK;
         MST_TRY(mst_comm_agree(t->comm, status));
@@ -148,11 +178,14 @@ mst_status training_resume(training *t, const char *resume) {
     }
     if (!found) {
         MST_TRY(mst_trainer_init(t->trainer));
+        /* A start before this one may have recorded steps without reaching a checkpoint. */
+        if (t->folder.existed) MST_TRY(mst_comm_agree(t->comm, mst_metrics_resume(t->metrics, 0, NULL)));
         goto done;
     }
     training_say(t, "resumed from %s at step %llu", path,
                  (unsigned long long)mst_trainer_position(t->trainer)->step);
-    if (t->first) MST_TRY(mst_metrics_resume(t->metrics, mst_trainer_position(t->trainer)->step, path));
+    MST_TRY(mst_comm_agree(t->comm,
+                           mst_metrics_resume(t->metrics, mst_trainer_position(t->trainer)->step, path)));
 done:
     return status;
 }
@@ -172,7 +205,8 @@ mst_status training_rollback(training *t) {
               "rate (schedule.peak) or the "
               "clip norm (optimizer.clip_norm)",
               ROLLBACKS_MAX, (unsigned long long)position.step);
-    MST_TRY(load_newest(t, &found, path));
+    /* Only checkpoints whose steps the config fixes, so that the way does not depend on when somebody stopped the run. */
+    if (t->config.checkpoint.every > 0) MST_TRY(load_newest(t, t->config.checkpoint.every, &found, path));
     if (!found) MST_TRY(mst_trainer_init(t->trainer));
     position = *mst_trainer_position(t->trainer);
     position.samples = samples;
@@ -180,7 +214,7 @@ mst_status training_rollback(training *t) {
     training_say(t,
                  "rolled back to step %llu (%s); going on after the samples that did not give finite numbers",
                  (unsigned long long)position.step, found ? path : "the initial weights");
-    if (t->first) MST_TRY(mst_metrics_rollback(t->metrics, position.step, samples));
+    MST_TRY(mst_comm_agree(t->comm, mst_metrics_rollback(t->metrics, position.step, samples)));
 done:
     return status;
 }

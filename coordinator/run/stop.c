@@ -7,15 +7,24 @@
 static const struct {
     int number;
     const char *name;
-} watched[] = {{SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGUSR1, "SIGUSR1"}, {SIGUSR2, "SIGUSR2"}};
+} watched[] = {
+    {SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGHUP, "SIGHUP"}, {SIGUSR1, "SIGUSR1"}, {SIGUSR2, "SIGUSR2"}};
 enum { WATCHED = sizeof watched / sizeof *watched };
 
-static volatile sig_atomic_t request; /* number of the first signal that came; 0: none */
+static volatile sig_atomic_t request;    /* number of the first signal that came; 0: none */
+static volatile sig_atomic_t interrupts; /* how often Ctrl-C came */
 static volatile sig_atomic_t speaks;
 static struct sigaction before[WATCHED];
 
+/*
+ * oneDNN's sgemm kernels keep the stack pointer in a buffer of theirs while they run: a handler on that stack
+ * would write its frame over the heap before it. The main thread handles signals on this one; the queue's
+ * threads block them.
+ */
+static _Alignas(64) char handler_stack[1 << 17]; /* a frame alone is 3 to 11 KiB with AVX-512 and AMX */
+
 static void on_signal(int number) {
-    if (number == SIGINT && request == SIGINT) {
+    if (number == SIGINT && ++interrupts > 1) {
         /* The second Ctrl-C: nothing is written on the way out, the last checkpoint stands. */
         signal(SIGINT, SIG_DFL);
         raise(SIGINT);
@@ -29,10 +38,13 @@ static void on_signal(int number) {
 }
 
 void stop_watch(bool speak) {
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
+    const stack_t stack = {.ss_sp = handler_stack, .ss_size = sizeof handler_stack};
+    sigaltstack(&stack, NULL);
     speaks = speak && isatty(STDERR_FILENO);
     sigemptyset(&action.sa_mask);
     request = 0;
+    interrupts = 0;
     for (size_t i = 0; i < WATCHED; i++) sigaction(watched[i].number, &action, &before[i]);
 }
 

@@ -1,4 +1,4 @@
-/* Requests to stop: Ctrl-C once, SIGTERM, SIGUSR1 and SIGUSR2 ask for it; Ctrl-C twice ends the process at
+/* Requests to stop: Ctrl-C once, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 ask for it; Ctrl-C twice ends the process at
  * once. */
 #ifndef RUN_STOP_H
 #define RUN_STOP_H

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -209,7 +210,11 @@ mst_status mst_queue_create(int threads, mst_queue **queue_out) {
               "queue: out of memory for %d threads", threads);
     for (int i = 1; i < threads; i++) {
         queue->members[i] = (member){.queue = queue, .index = i};
+        sigset_t all, before; /* signals are for the main thread, whose handlers have a stack of their own */
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
         int error = pthread_create(&queue->members[i].thread, NULL, member_main, &queue->members[i]);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
         MST_CHECK(error == 0, MST_ENOMEM, "thread %d of %d could not be started; use fewer (device.threads)",
                   i + 1, threads);
         queue->threads = i + 1;

@@ -38,6 +38,12 @@ for command in 'verify' 'inspect' 'eval' 'generate --prompt x'; do
   expect 1 "$muster" $command "$work/no-checkpoint"
   says 'no-checkpoint'
 done
+mkfifo "$work/pipe.h5"
+expect 1 "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set "data.sources=[$work/pipe.h5]"
+says 'pipe.h5'
+
+# Memory that is used after it is freed shows with other bytes in it.
+MALLOC_PERTURB_=165 expect 0 "$muster" train "$work/tiny.yaml" --run "$work/perturbed"
 expect 2 ranks 2 "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set batch.transport=self
 
 # A full disk: the checkpoint fails, its leftovers are gone, every rank ends, and the run goes on once there is room.
@@ -51,7 +57,23 @@ if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=1500k tmp
     expect 0 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/small/run"
     rm -rf "$work/small/run"
   done
+  # The disk fills between checkpoints: rank 0 cannot record a step, and the others must not wait for it.
+  head -c 1450k /dev/zero >"$work/small/filler"
+  expect 1 ranks 3 "$muster" train "$work/tiny.yaml" --run "$work/small/run" --set run.steps=100000 --set checkpoint.minutes=0
+  says 'metrics.jsonl'
   umount "$work/small"
+
+  # One node has another file under the same name.
+  head -c 9000 "$work/text.txt" >"$work/other.txt"
+  "$muster" data build "$work/other.txt" -o "$work/other.h5" >/dev/null
+  cat >"$work/stale.sh" <<EOF
+#!/bin/sh
+[ "\$OMPI_COMM_WORLD_RANK" = 1 ] && mount --bind "$work/other.h5" "$work/tokens.h5"
+exec "$muster" "\$@"
+EOF
+  chmod +x "$work/stale.sh"
+  expect 2 ranks 2 unshare -m "$work/stale.sh" train "$work/tiny.yaml" --run "$work/stale"
+  says 'token files of rank 1'
 else
   echo "note: the full-disk part needs root and a tmpfs; left out here"
 fi

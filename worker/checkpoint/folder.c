@@ -155,21 +155,56 @@ done:
     return status;
 }
 
-mst_status mst_checkpoint_prune(const char *folder, size_t keep) {
+/* Renames a checkpoint within its folder; `prefix` takes it out of the list of checkpoints. gone_out [CKPT_PATH_MAX]. */
+static mst_status take_out(const char *folder, uint64_t step, const char *prefix, char *gone_out) {
+    mst_status status = MST_OK;
+    char name[STEP_NAME_MAX], path[CKPT_PATH_MAX];
+    step_name("", step, name);
+    MST_TRY(ckpt_path_join(folder, name, path));
+    step_name(prefix, step, name);
+    MST_TRY(ckpt_path_join(folder, name, gone_out));
+    MST_CHECK(ckpt_system.rename(path, gone_out) == 0, MST_EIO,
+              "cannot rename the old checkpoint %s to %s: %s", path, gone_out, strerror(errno));
+done:
+    return status;
+}
+
+mst_status mst_checkpoint_prune(const char *folder, size_t keep, uint64_t every) {
     mst_status status = MST_OK;
     uint64_t *steps = NULL;
     size_t count = 0;
+    bool kept_multiple = every == 0; /* the newest multiple of `every` stays, whatever its place */
     if (keep == 0) return MST_OK;
     MST_TRY(list_steps(folder, &steps, &count));
-    for (size_t i = keep; i < count; i++) {
-        char name[STEP_NAME_MAX], path[CKPT_PATH_MAX], gone[CKPT_PATH_MAX];
-        step_name("", steps[i], name);
-        MST_TRY(ckpt_path_join(folder, name, path));
-        step_name(".gone-", steps[i], name);
-        MST_TRY(ckpt_path_join(folder, name, gone));
-        MST_CHECK(ckpt_system.rename(path, gone) == 0, MST_EIO, "cannot remove the old checkpoint %s: %s",
-                  path, strerror(errno));
+    for (size_t i = 0; i < count; i++) {
+        const bool newest_multiple = !kept_multiple && steps[i] % every == 0;
+        char gone[CKPT_PATH_MAX];
+        if (newest_multiple) kept_multiple = true;
+        if (i < keep || newest_multiple) continue;
+        MST_TRY(take_out(folder, steps[i], ".gone-", gone));
         ckpt_folder_discard(gone);
+    }
+done:
+    free(steps);
+    return status;
+}
+
+mst_status mst_checkpoint_set_aside(const char *folder, uint64_t step, size_t *count_out) {
+    mst_status status = MST_OK;
+    uint64_t *steps = NULL;
+    size_t count = 0;
+    *count_out = 0;
+    MST_TRY(list_steps(folder, &steps, &count));
+    for (; *count_out < count && steps[*count_out] > step; (*count_out)++) {
+        char gone[CKPT_PATH_MAX];
+        mst_status renamed = take_out(folder, steps[*count_out], "left-", gone);
+        for (unsigned again = 2; renamed != MST_OK && again < 100;
+             again++) { /* set aside before, under this name */
+            char prefix[16];
+            snprintf(prefix, sizeof prefix, "left-%u-", again);
+            renamed = take_out(folder, steps[*count_out], prefix, gone);
+        }
+        MST_TRY(renamed);
     }
 done:
     free(steps);

@@ -141,19 +141,19 @@ static const H5FD_class_t driver_class = {
 mst_status ckpt_h5_create(const ckpt_file *file, ckpt_h5 *h5_out) {
     mst_status status = MST_OK;
     ckpt_h5 *h5 = h5_out;
-    *h5 = (ckpt_h5){.file = file, .id = -1};
-    hid_t access = -1, driver = -1;
+    *h5 = (ckpt_h5){.file = file, .id = -1, .driver = -1};
+    hid_t access = -1;
     CKPT_H5(h5, H5Eset_auto2(H5E_DEFAULT, NULL, NULL), "prepare", "HDF5");
-    CKPT_H5(h5, driver = H5FDregister(&driver_class), "register", "a file driver");
+    CKPT_H5(h5, h5->driver = H5FDregister(&driver_class), "register", "a file driver");
     CKPT_H5(h5, access = H5Pcreate(H5P_FILE_ACCESS), "prepare", "HDF5");
-    CKPT_H5(h5, H5Pset_driver(access, driver, &h5), "set", "the file driver");
+    CKPT_H5(h5, H5Pset_driver(access, h5->driver, &h5), "set", "the file driver");
     CKPT_H5(h5, H5Pset_alignment(access, ALIGNMENT, ALIGNMENT), "set", "the alignment");
     CKPT_H5(h5, H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST), "set",
             "the earliest format");
     CKPT_H5(h5, h5->id = H5Fcreate(file->path, H5F_ACC_TRUNC, H5P_DEFAULT, access), "begin", "the file");
 done:
     if (access >= 0) H5Pclose(access);
-    if (driver >= 0) H5FDunregister(driver);
+    if (status != MST_OK && h5->driver >= 0) H5FDunregister(h5->driver);
     return status;
 }
 
@@ -164,6 +164,7 @@ mst_status ckpt_h5_close(ckpt_h5 *h5) {
     if (h5->status != MST_OK) status = mst_error(h5->status, "%s", h5->message);
 done:
     h5->id = -1;
+    H5FDunregister(h5->driver);
     return status;
 }
 

@@ -14,8 +14,8 @@
 /* An HDF5 file that is being written. */
 typedef struct ckpt_h5 {
     const ckpt_file *file; /* not owned */
-    hid_t id;
-    mst_status status; /* the first failure of a read or write, with its message */
+    hid_t id, driver;      /* HDF5 1.10 reads the driver while it closes the file: it stays until then */
+    mst_status status;     /* the first failure of a read or write, with its message */
     char message[512];
 } ckpt_h5;
 

@@ -60,7 +60,7 @@ static mst_status open_source(mst_data *data, size_t number, const char *path) {
     source *s = &data->sources[number];
     s->path = strdup(path);
     MST_CHECK(s->path != NULL, MST_ENOMEM, "out of memory for the name '%s'", path);
-    s->fd = open(path, O_RDONLY | O_CLOEXEC);
+    s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     MST_CHECK(s->fd >= 0, MST_EIO, "opening data source '%s': %s; make it with 'muster data build'", path,
               strerror(errno));
     MST_TRY(index_read(s->fd, path, &s->index));

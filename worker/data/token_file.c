@@ -247,7 +247,7 @@ done:
 mst_status mst_data_verify(const char *path, mst_digest *digest_out) {
     mst_status status = MST_OK;
     token_index index;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     MST_CHECK(fd >= 0, MST_EIO, "opening '%s': %s", path, strerror(errno));
     MST_TRY(index_read(fd, path, &index));
     MST_TRY(token_file_verify(fd, path, &index));

@@ -388,7 +388,7 @@ mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_r
     report_out->clip = clip_norm > 0 ? fmin(1.0, clip_norm / (report_out->grad_norm + 1e-6)) : 1.0;
     report_out->updated = report_out->finite && report_out->valid > 0;
     if (report_out->updated) MST_TRY(update_shards(t, mean_scale * report_out->clip, report_out->rate));
-    if (!report_out->finite && report_out->culprit == SIZE_MAX) MST_TRY(find_culprit(t, report_out));
+    if (!report_out->finite) MST_TRY(find_culprit(t, report_out));
     t->position.step++;
     t->position.samples += mst_trainer_samples_per_step(t);
     t->position.tokens += report_out->valid;

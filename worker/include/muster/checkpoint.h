@@ -122,10 +122,18 @@ mst_status mst_checkpoint_newest(const char *folder, size_t skip, char *path_out
  */
 mst_status mst_checkpoint_resolve(const char *path, char *path_out);
 
-/** Removes all but the newest `keep` checkpoints of a folder (0: removes none). Not collective: rank 0 alone
- * calls it. A removed checkpoint disappears at once, by rename.
- * @retval MST_EIO */
-mst_status mst_checkpoint_prune(const char *folder, size_t keep);
+/**
+ * Removes all but the newest `keep` checkpoints of a folder (0: removes none) and the newest whose step is a multiple of
+ * `every` (0: no such). Not collective: rank 0 alone calls it. A removed checkpoint disappears at once, by rename.
+ * @retval MST_EIO
+ */
+mst_status mst_checkpoint_prune(const char *folder, size_t keep, uint64_t every);
+
+/**
+ * Renames every checkpoint beyond `step` to left-step-...: a run that went back must neither resume from what it left, nor
+ * count it among the newest. Not collective: rank 0 alone calls it. @retval MST_EIO
+ */
+mst_status mst_checkpoint_set_aside(const char *folder, uint64_t step, size_t *count_out);
 
 /* The three tensors kept for every parameter tensor, in the order in which they are written and digested. */
 typedef enum mst_tensor_kind {

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# A run that goes back, past damage or on request, keeps what is good and does not return to what it left.
+#   goes_back.sh MUSTER
+set -euo pipefail
+muster=$1
+. "$(dirname "$0")/../shell.sh"
+
+printf 'The quick brown fox jumps over the lazy dog %d. ' $(seq 400) >"$work/text.txt"
+"$muster" data build "$work/text.txt" -o "$work/tokens.h5" >/dev/null
+tiny_config "$work/tiny.yaml"
+train() { "$muster" train "$work/tiny.yaml" --run "$work/run" --set device.threads=1 "$@"; }
+export -f train
+export muster work
+checkpoints() { (cd "$work/run/checkpoints" && ls) | tr '\n' ' '; }
+damage() { dd if=/dev/zero of="$(ls "$work/run/checkpoints/$1"/shard-*.h5)" bs=1 seek=9000 count=64 conv=notrunc 2>/dev/null; }
+
+expect 0 bash -c 'train --set run.steps=60'
+digests=$(cat "$work/out")
+rm -rf "$work/run"
+
+# Past damage: the good checkpoint and the new ones stay, the damaged one is set aside.
+expect 0 bash -c 'train --set run.steps=40 --set checkpoint.every=10 --set checkpoint.keep=2'
+check "kept: $(checkpoints)" [ "$(checkpoints)" = 'step-00000030 step-00000040 ' ]
+damage step-00000040
+expect 0 bash -c 'train --set run.steps=34 --set checkpoint.every=2 --set checkpoint.keep=1'
+says 'passed over'
+says 'step-00000040'
+says 'resumed from'
+check "after going on from 30: $(checkpoints)" [ "$(checkpoints)" = 'left-step-00000040 step-00000034 ' ]
+expect 0 bash -c 'train --set run.steps=60'
+check 'the same digests past damage' [ "$(cat "$work/out")" = "$digests" ]
+
+# On request: from an older checkpoint, and then on from there.
+rm -rf "$work/run"
+expect 0 bash -c 'train --set run.steps=40 --set checkpoint.every=10 --set checkpoint.keep=0'
+expect 0 bash -c 'train --set run.steps=12 --resume "$work/run/checkpoints/step-00000010"'
+check "after going back to 10: $(checkpoints)" [ "$(checkpoints)" = 'left-step-00000020 left-step-00000030 left-step-00000040 step-00000010 step-00000012 ' ]
+expect 0 bash -c 'train --set run.steps=13'
+says 'step-00000012 at step 12'
+
+# Nothing can be loaded: nothing is begun anew.
+damage step-00000010
+damage step-00000012
+damage step-00000013
+expect 1 bash -c 'train --set run.steps=14'
+says 'none of the 3 checkpoints'
+check 'nothing was removed' [ "$(checkpoints | wc -w)" = 6 ]
+
+# Rolling back does not depend on checkpoints that somebody's stop has made.
+wild='--set optimizer.weight_decay=10 --set schedule.peak=1.05 --set train.on_nonfinite=rollback --set checkpoint.every=10 --set checkpoint.keep=1'
+for way in '33' '25 33' '31 33' '32 33'; do
+  rm -rf "$work/run"
+  for steps in $way; do
+    expect_any bash -c "train $wild --set run.steps=$steps --set schedule.kind=constant --set optimizer.clip_norm=0"
+  done
+  states+=("$(grep -ho '^weights.*' "$work/out" || tail -n 1 "$work/err")")
+done
+for i in 1 2 3; do check "rollback after stops: ${states[$i]}" [ "${states[$i]}" = "${states[0]}" ]; done
+finish
