@@ -145,8 +145,9 @@ const config_key config_keys[] = {
      .meaning =
          "Coefficient of the z-loss (log Z)^2, which keeps logits small; 0: none. A usual value is 1e-4."},
     {FREE("train.on_nonfinite"), ENUM(train.on_nonfinite, nonfinite_names), .fallback = "stop",
-     .meaning = "When a loss or gradient is not finite: stop; skip the step's update; or rollback to the "
-                "last checkpoint and skip the batch."},
+     .meaning = "When a loss or gradient is not finite: stop; skip the step's update; or rollback: to the "
+                "newest checkpoint at a multiple of checkpoint.every, else to the start, and on with later "
+                "samples."},
     {FREE("train.eval_every"), WHOLE(train.eval_every, 0, FOREVER), .fallback = "0", .unit = "steps",
      .meaning = "Steps from one evaluation on held-out data to the next; 0: never."},
     {FREE("train.eval_batches"), WHOLE(train.eval_batches, 1, MILLION), .fallback = "16",
