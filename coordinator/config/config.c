@@ -2,9 +2,11 @@
 #include "muster/config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "reader.h"
@@ -34,8 +36,14 @@ void mst_config_clear(mst_config *config) {
 static mst_status read_file(const char *path, char **text_out, size_t *length_out) {
     mst_status status = MST_OK;
     char *text = NULL;
-    FILE *file = fopen(path, "rb");
+    FILE *file = NULL;
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for its writer */
+    MST_CHECK(fd >= 0 && fstat(fd, &info) == 0, MST_ECONFIG, "config %s: %s", path, strerror(errno));
+    MST_CHECK(S_ISREG(info.st_mode), MST_ECONFIG, "config %s is not a regular file", path);
+    file = fdopen(fd, "rb");
     MST_CHECK(file != NULL, MST_ECONFIG, "config %s: %s", path, strerror(errno));
+    fd = -1; /* the stream's now */
     text = malloc(FILE_MAX + 1);
     MST_CHECK(text != NULL, MST_ENOMEM, "config %s: no memory for %d bytes", path, FILE_MAX);
     errno = 0;
@@ -49,6 +57,7 @@ static mst_status read_file(const char *path, char **text_out, size_t *length_ou
     text = NULL;
 done:
     if (file != NULL) fclose(file);
+    if (fd >= 0) close(fd);
     free(text);
     return status;
 }

@@ -64,7 +64,9 @@ mst_status device_open(const mst_config *config, mst_comm *comm, run_device *dev
     place mine = {{{0}}, ""}, *places = NULL;
     run_device d = {.threads = config->device.threads};
     *device_out = (run_device){0};
-    MST_TRY(mst_comm_agree(comm, mst_kernels_open(config->device.kernels, config->device.level, &d.kernels)));
+    status = mst_kernels_open(config->device.kernels, config->device.level, &d.kernels);
+    if (status == MST_EUNSUPPORTED) status = mst_error(MST_ECONFIG, "device.level: %s", mst_error_message());
+    MST_TRY(mst_comm_agree(comm, status));
     memcpy(mine.class_name, d.kernels.class_name, sizeof mine.class_name);
     if (sched_getaffinity(0, sizeof mine.cores, &mine.cores) != 0) CPU_SET(0, &mine.cores);
     MST_TRY(gather_places(comm, &mine, &places));

@@ -19,7 +19,7 @@ expect 2 "$muster" train no-such.yaml
 says "muster: config no-such.yaml: No such file or directory"
 mkdir folder
 expect 2 "$muster" train folder
-says "muster: config folder: Is a directory"
+says "muster: config folder is not a regular file"
 
 sed 's/^  d_model: 256/  d_modle: 256/; s/^  steps: 1000/  steps: 12.5/' config.yaml >wrong.yaml
 line_of() { grep -n "$1" wrong.yaml | cut -d: -f1; }

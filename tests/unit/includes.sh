@@ -22,9 +22,9 @@ forbid kernels '(mpi|nccl|hdf5|H5[A-Za-z]*|fcntl|dirent|sys/stat)\.h[">]' "MPI, 
 forbid worker "muster/($coordinator)[\">]" "headers of coordinator/"
 
 # A room's private headers are its own: nobody names another room's folder in an include.
-forbid kernels '(worker|coordinator)/' "by folder"
-forbid worker '(kernels|coordinator)/' "by folder"
-forbid coordinator '(kernels|worker)/' "by folder"
+forbid kernels '(\.\./)*(worker|coordinator)/' "by folder"
+forbid worker '(\.\./)*(kernels|coordinator)/' "by folder"
+forbid coordinator '(\.\./)*(kernels|worker)/' "by folder"
 
 # Only main.c may end the process.
 count=$((count + 1))

@@ -147,6 +147,20 @@ done:
     return status;
 }
 
+static mst_status get_build(const json_t *json, token_index *index) {
+    mst_status status = MST_OK;
+    const json_t *build = json_object_get(json, "build"),
+                 *fraction = json_object_get(build, "heldout_fraction");
+    const char *seed = json_string_value(json_object_get(build, "seed"));
+    MST_CHECK(seed != NULL && strlen(seed) < sizeof index->heldout_seed, MST_EFORMAT,
+              "build.seed is not a number in a string");
+    MST_CHECK(json_is_number(fraction), MST_EFORMAT, "build.heldout_fraction is not a number");
+    snprintf(index->heldout_seed, sizeof index->heldout_seed, "%s", seed);
+    index->heldout_fraction = json_number_value(fraction);
+done:
+    return status;
+}
+
 static mst_status parse_json(const json_t *json, uint64_t file_bytes, token_index *index) {
     mst_status status = MST_OK;
     uint64_t version = 0;
@@ -157,6 +171,7 @@ static mst_status parse_json(const json_t *json, uint64_t file_bytes, token_inde
     MST_CHECK(index->vocab_size > 0, MST_EFORMAT, "index.vocab_size is 0");
     index->token_bytes = index_token_bytes(index->vocab_size);
     MST_TRY(get_digest(json_object_get(json, "tokenizer"), "tokenizer", &index->tokenizer));
+    MST_TRY(get_build(json, index));
     const json_t *splits = json_object_get(json, "splits");
     for (int which = 0; which < SPLITS; which++)
         MST_TRY(get_split(splits, (mst_split)which, file_bytes, index));

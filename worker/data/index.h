@@ -29,6 +29,8 @@ typedef struct token_index {
     size_t token_bytes; /* 2 or 4 */
     uint64_t vocab_size;
     mst_digest tokenizer;
+    char heldout_seed[24]; /* decimal; with the fraction it decides which documents are held out */
+    double heldout_fraction;
     split_index split[SPLITS];
 } token_index;
 

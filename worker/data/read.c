@@ -77,6 +77,14 @@ static mst_status open_source(mst_data *data, size_t number, const char *path) {
               MST_ECONFIG,
               "data sources '%s' and '%s' were made with different tokenizers; build both with the same one",
               first->path, path);
+    MST_CHECK(strcmp(s->index.heldout_seed, first->index.heldout_seed) == 0 &&
+                  s->index.heldout_fraction == first->index.heldout_fraction,
+              MST_ECONFIG,
+              "data sources '%s' and '%s' were split differently (--seed %s --heldout %g, --seed %s "
+              "--heldout %g): what is held "
+              "out of one may be trained on in the other; build them with the same --seed and --heldout",
+              first->path, path, first->index.heldout_seed, first->index.heldout_fraction,
+              s->index.heldout_seed, s->index.heldout_fraction);
 done:
     return status;
 }
