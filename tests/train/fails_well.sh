@@ -38,6 +38,11 @@ for command in 'verify' 'inspect' 'eval' 'generate --prompt x'; do
   expect 1 "$muster" $command "$work/no-checkpoint"
   says 'no-checkpoint'
 done
+# What one source holds out another could train on, when they were split by different seeds.
+"$muster" data build "$work/text.txt" --seed 5 -o "$work/other-split.h5" >/dev/null
+expect 2 "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set "data.sources=[$work/tokens.h5, $work/other-split.h5]"
+says 'were split differently'
+
 mkfifo "$work/pipe.h5"
 expect 1 "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set "data.sources=[$work/pipe.h5]"
 says 'pipe.h5'

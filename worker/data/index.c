@@ -147,11 +147,14 @@ done:
     return status;
 }
 
+/* How documents were held out; a file that does not say so (another program's) holds out none. */
 static mst_status get_build(const json_t *json, token_index *index) {
     mst_status status = MST_OK;
-    const json_t *build = json_object_get(json, "build"),
-                 *fraction = json_object_get(build, "heldout_fraction");
+    const json_t *build = json_object_get(json, "build");
+    const json_t *fraction = json_object_get(build, "heldout_fraction");
     const char *seed = json_string_value(json_object_get(build, "seed"));
+    snprintf(index->heldout_seed, sizeof index->heldout_seed, "0");
+    if (build == NULL) goto done;
     MST_CHECK(seed != NULL && strlen(seed) < sizeof index->heldout_seed, MST_EFORMAT,
               "build.seed is not a number in a string");
     MST_CHECK(json_is_number(fraction), MST_EFORMAT, "build.heldout_fraction is not a number");
