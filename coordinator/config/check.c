@@ -144,6 +144,21 @@ static void check_name(config_reader *reader) {
                config_quote(name, quoted));
 }
 
+/* Only whether the name is one: whether the machine has the level is known when the job runs. */
+static void check_level(config_reader *reader) {
+    static const char *const levels[] = {"x86-64-v2", "x86-64-v3", "x86-64-v4", "generic"};
+    const char *level = reader->config->device.level;
+    char quoted[CONFIG_QUOTE_MAX];
+    for (size_t i = 0; level != NULL && i < sizeof levels / sizeof *levels; i++)
+        if (strcmp(level, levels[i]) == 0) return;
+    if (level != NULL)
+        REPORT(reader, device.level,
+               "%s is no instruction-set level; expected x86-64-v2, x86-64-v3 or x86-64-v4 (on other "
+               "processors: generic), or "
+               "null for the best one",
+               config_quote(level, quoted));
+}
+
 void config_check(config_reader *reader) {
     if (!reader->incomplete) report_missing(reader);
     /* Values that are wrong by themselves would only cause more errors. */
@@ -153,6 +168,7 @@ void config_check(config_reader *reader) {
     check_model(reader);
     check_batch(reader);
     check_schedule(reader);
+    check_level(reader);
     if (config->data.seq_len > config->model.max_seq_len)
         REPORT(reader, data.seq_len, "%zu is longer than model.max_seq_len %zu; expected at most that",
                config->data.seq_len, config->model.max_seq_len);

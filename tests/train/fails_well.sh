@@ -18,6 +18,8 @@ for n in 1 4; do
   says "did you mean 'model.d_model'"
   expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set batch.lanes=3
   says 'batch.lanes'
+  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set device.level=foo
+  says 'device.level'
   check 'nothing was made for a wrong config' [ ! -e "$work/r$n" ]
   expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set "data.sources=[$work/missing.h5]"
   says 'missing.h5'
