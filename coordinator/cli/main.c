@@ -45,15 +45,33 @@ static void print_help(FILE *file) {
         file);
 }
 
+/* Whether the command is one of a group ("data build" of "data"). */
+static bool in_group(const cli_command *command, const char *word) {
+    size_t length = strlen(word);
+    return strncmp(command->name, word, length) == 0 && command->name[length] == ' ';
+}
+
+/* Prints the commands of a group; nothing where there is no such group. */
+static bool print_group_help(const char *word, FILE *file) {
+    bool found = false;
+    for (size_t i = 0; i < COMMANDS; i++) {
+        if (!in_group(commands[i], word)) continue;
+        if (!found && file != NULL) fprintf(file, "usage: muster %s COMMAND\n\ncommands:\n", word);
+        if (file != NULL) fprintf(file, "  %-14s%s\n", commands[i]->name, commands[i]->summary);
+        found = true;
+    }
+    if (found && file != NULL) fprintf(file, "\nexample:\n  muster %s COMMAND --help\n", word);
+    return found;
+}
+
 /* The words name no command: says which one may have been meant. */
 static mst_status unknown_command(int count, char *const *words) {
     char group[256] = "", typed[64], both[128];
-    size_t length = strlen(words[0]);
     for (size_t i = 0; i < COMMANDS; i++) {
-        const char *name = commands[i]->name;
         size_t used = strlen(group);
-        if (strncmp(name, words[0], length) == 0 && name[length] == ' ')
-            snprintf(group + used, sizeof group - used, "%s'muster %s'", used > 0 ? ", " : "", name);
+        if (in_group(commands[i], words[0]))
+            snprintf(group + used, sizeof group - used, "%s'muster %s'", used > 0 ? ", " : "",
+                     commands[i]->name);
     }
     bool alone = count == 1 || words[1][0] == '-';
     if (group[0] != '\0' && alone) return mst_error(MST_ECONFIG, "%s: say what to do: %s", words[0], group);
@@ -80,12 +98,16 @@ static mst_status run_command(int count, char *const *words, bool help) {
         command = commands[i];
         named = words_named(command, count, words);
     }
-    if (named == 0) return unknown_command(count, words);
+    bool first = cli_launcher_rank() == 0;
+    if (named == 0) {
+        bool group = count == 1 ? help : strcmp(words[1], "--help") == 0 || strcmp(words[1], "-h") == 0;
+        if (group && print_group_help(words[0], first ? stdout : NULL)) return MST_OK;
+        return unknown_command(count, words);
+    }
 
     cli_args *args = NULL;
     mst_status status = help ? MST_OK : cli_parse(command, count - named, words + named, &args);
     if (status != MST_OK) return status;
-    bool first = cli_launcher_rank() == 0;
     if (help || cli_wants_help(args)) {
         if (first) cli_help(command, stdout);
     } else if (command->parallel || first) {

@@ -111,6 +111,11 @@ static void check_batch(config_reader *reader) {
         REPORT(reader, batch.shape.leaf,
                "leaf * lanes * rounds = %.0f microbatches a step; at most 1000000 are possible",
                microbatches);
+    double samples = microbatches * (double)config->batch.micro * (double)config->run.steps;
+    if (samples > 0x1p62)
+        REPORT(reader, run.steps,
+               "%" PRIu64 " steps of %.0f samples are %g samples; at most 2^62 can be numbered",
+               config->run.steps, microbatches * (double)config->batch.micro, samples);
     double tokens = (double)config->batch.micro * (double)config->data.seq_len;
     if (tokens > INT32_MAX)
         REPORT(reader, batch.micro, "micro * seq_len = %.0f tokens in a microbatch; at most %d are possible",
@@ -159,6 +164,15 @@ static void check_level(config_reader *reader) {
                config_quote(level, quoted));
 }
 
+static void check_watchdog(config_reader *reader) {
+    double seconds = reader->config->watchdog.seconds;
+    if (seconds > 0 && seconds < 1)
+        REPORT(reader, watchdog.seconds,
+               "%g would end jobs whose ranks only wait for a processor; expected at least 1, or 0 for no "
+               "watchdog",
+               seconds);
+}
+
 void config_check(config_reader *reader) {
     if (!reader->incomplete) report_missing(reader);
     /* Values that are wrong by themselves would only cause more errors. */
@@ -169,6 +183,7 @@ void config_check(config_reader *reader) {
     check_batch(reader);
     check_schedule(reader);
     check_level(reader);
+    check_watchdog(reader);
     if (config->data.seq_len > config->model.max_seq_len)
         REPORT(reader, data.seq_len, "%zu is longer than model.max_seq_len %zu; expected at most that",
                config->data.seq_len, config->model.max_seq_len);

@@ -26,6 +26,8 @@ void config_sources_free(mst_config *config) {
 
 void mst_config_clear(mst_config *config) {
     config_sources_free(config);
+    for (size_t i = 0; config->places != NULL && i < config_key_count; i++) free(config->places[i]);
+    free(config->places);
     for (size_t i = 0; i < config_key_count; i++)
         if (config_keys[i].kind == KIND_TEXT || config_keys[i].kind == KIND_PATH)
             free(*(char **)config_key_field(&config_keys[i], config));
@@ -104,6 +106,23 @@ static mst_status read_overrides(config_reader *reader, const char *const *overr
     return MST_OK;
 }
 
+/* The places of what was given, as texts that outlive the reader. */
+static mst_status keep_places(const config_reader *reader, mst_config *config) {
+    bool complete = (config->places = calloc(config_key_count, sizeof *config->places)) != NULL;
+    for (size_t i = 0; i < config_key_count && complete; i++) {
+        if (reader->places[i].text == NULL) continue;
+        config->places[i] = config_place_text(reader->places[i]);
+        complete = config->places[i] != NULL;
+    }
+    return complete ? MST_OK : mst_error(MST_ENOMEM, "config %s: no memory", reader->source);
+}
+
+const char *mst_config_place(const mst_config *config, const char *key) {
+    size_t index = config_key_find(key);
+    bool given = index < config_key_count && config->places != NULL && config->places[index] != NULL;
+    return given ? config->places[index] : "default";
+}
+
 static mst_status parse(const char *text, size_t length, const char *name, const char *const *overrides,
                         size_t override_count, FILE *errors, mst_config *config_out) {
     mst_status status = MST_OK;
@@ -125,6 +144,7 @@ static mst_status parse(const char *text, size_t length, const char *name, const
     MST_CHECK(reader->error_count == 0, MST_ECONFIG,
               "config %s: %zu error%s; 'muster train --help-config' describes every key", name,
               reader->error_count, reader->error_count == 1 ? "" : "s");
+    MST_TRY(keep_places(reader, &config));
     *config_out = config;
     config = (mst_config){0};
 done:

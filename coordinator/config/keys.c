@@ -34,10 +34,7 @@ static void describe_names(const config_key *key, char *text_out, size_t room) {
 void config_key_describe(const config_key *key, char *text_out, size_t room) {
     switch (key->kind) {
     case KIND_WHOLE:
-        if (key->high > UINT32_MAX)
-            snprintf(text_out, room, "a whole number from %" PRIu64, key->low);
-        else
-            snprintf(text_out, room, "a whole number from %" PRIu64 " to %" PRIu64, key->low, key->high);
+        snprintf(text_out, room, "a whole number from %" PRIu64 " to %" PRIu64, key->low, key->high);
         break;
     case KIND_REAL:
         if (!key->low_excluded && !key->high_excluded)

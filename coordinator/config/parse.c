@@ -64,9 +64,20 @@ static bool begin(config_reader *reader, yaml_parser_t *parser, const char *text
     return true;
 }
 
-/* A first pass over the text: is it YAML, one document, and not nested too deeply? Reports what is wrong. */
+/* The tag that a text gave to a value, NULL: none. In the document it could not be told from a default one. */
+static const char *tag_of(const yaml_event_t *event) {
+    const yaml_char_t *tag = NULL;
+    if (event->type == YAML_SCALAR_EVENT) tag = event->data.scalar.tag;
+    if (event->type == YAML_SEQUENCE_START_EVENT) tag = event->data.sequence_start.tag;
+    if (event->type == YAML_MAPPING_START_EVENT) tag = event->data.mapping_start.tag;
+    return (const char *)tag;
+}
+
+/* A first pass over the text: is it YAML, one document, without tags, and not nested too deeply? Reports what
+ * is wrong. */
 static bool is_sound(config_reader *reader, const char *text, size_t length) {
     yaml_parser_t parser;
+    char quoted[CONFIG_QUOTE_MAX];
     int depth = 0, documents = 0;
     size_t before = reader->error_count;
     if (!begin(reader, &parser, text, length)) return false;
@@ -83,6 +94,9 @@ static bool is_sound(config_reader *reader, const char *text, size_t length) {
         config_place place = config_place_at(reader, event.start_mark);
         if (depth > DEPTH_MAX) config_report(reader, place, "", "nested deeper than %d levels", DEPTH_MAX);
         if (documents > 1) config_report(reader, place, "", "a second YAML document; a config is one");
+        if (tag_of(&event) != NULL)
+            config_report(reader, place, "", "tag %s: tags are not used here; write the bare value",
+                          config_quote(tag_of(&event), quoted));
         yaml_event_delete(&event);
     }
     yaml_parser_delete(&parser);

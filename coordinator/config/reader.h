@@ -36,6 +36,9 @@ __attribute__((format(printf, 4, 5)))
 #endif
 void config_report(config_reader *reader, config_place place, const char *path, const char *format, ...);
 
+/* "FILE:LINE:COLUMN", or "--set ..."; the caller frees it. NULL when there is no memory. */
+char *config_place_text(config_place place);
+
 /* The place of a mark of the document being read. */
 config_place config_place_at(const config_reader *reader, yaml_mark_t mark);
 

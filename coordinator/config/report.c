@@ -1,15 +1,27 @@
 /* Errors of a config: one line each, in the form that editors understand. */
 #include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "reader.h"
+
+char *config_place_text(config_place place) {
+    size_t room = strlen(place.text) + 48;
+    char *text = malloc(room);
+    if (text == NULL) return NULL;
+    if (place.line > 0)
+        snprintf(text, room, "%s:%zu:%zu", place.text, place.line, place.column);
+    else
+        snprintf(text, room, "%s", place.text);
+    return text;
+}
 
 void config_report(config_reader *reader, config_place place, const char *path, const char *format, ...) {
     reader->error_count++;
     if (reader->errors == NULL) return;
-    if (place.line > 0)
-        fprintf(reader->errors, "%s:%zu:%zu: error: ", place.text, place.line, place.column);
-    else
-        fprintf(reader->errors, "%s: error: ", place.text);
+    char *where = config_place_text(place);
+    fprintf(reader->errors, "%s: error: ", where != NULL ? where : place.text);
+    free(where);
     if (*path != '\0') fprintf(reader->errors, "%s: ", path);
     va_list arguments;
     va_start(arguments, format);

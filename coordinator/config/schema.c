@@ -36,7 +36,7 @@ _Static_assert(MST_DEVICE_REF == 1, "device_names follows mst_device");
 #define FIXED(key) .path = (key), .fixed = true
 
 #define MILLION UINT64_C(1000000)
-#define FOREVER (UINT64_C(1) << 48) /* more steps than anyone takes, and far from overflow */
+#define FOREVER (MILLION * MILLION) /* more steps than anyone takes */
 
 const config_section config_sections[] = {
     {"run", "the run as a whole"},
@@ -171,7 +171,8 @@ const config_key config_keys[] = {
 
     {FREE("watchdog.seconds"), REAL(watchdog.seconds, 0, 1e6), .fallback = "300", .unit = "seconds",
      .meaning =
-         "How long a rank may be silent or make no progress before the whole job is ended; 0: for ever."},
+         "How long a rank may be silent or make no progress before the whole job is ended: at least 1, or 0: "
+         "for ever."},
 };
 const size_t config_key_count = sizeof config_keys / sizeof *config_keys;
 _Static_assert(sizeof config_keys / sizeof *config_keys <= CONFIG_KEYS_MAX, "raise CONFIG_KEYS_MAX");

@@ -31,15 +31,9 @@ static bool is_nothing(const yaml_node_t *node) {
     return *text == '\0' || strcmp(text, "null") == 0 || strcmp(text, "~") == 0;
 }
 
-/* The text of a scalar; NULL after an error, when it has a NUL inside or a tag that would change its type. */
+/* The text of a scalar; NULL after an error, when it has a NUL inside. */
 static const char *text_of(config_reader *reader, const yaml_node_t *node, const char *label) {
-    const char *text = (const char *)node->data.scalar.value, *tag = (const char *)node->tag;
-    char quoted[CONFIG_QUOTE_MAX];
-    if (tag != NULL && strcmp(tag, YAML_STR_TAG) != 0) {
-        config_report(reader, place_of(reader, node), label,
-                      "tag %s: tags are not used here; write the bare value", config_quote(tag, quoted));
-        return NULL;
-    }
+    const char *text = (const char *)node->data.scalar.value;
     if (strlen(text) != node->data.scalar.length) {
         config_report(reader, place_of(reader, node), label, "the value has a NUL character inside");
         return NULL;

@@ -41,24 +41,6 @@ static int cores_kept_by_mpirun(const mst_comm *comm, const place *places) {
     return kept > 0 ? kept : 0;
 }
 
-static mst_status gather_places(mst_comm *comm, const place *mine, place **places_out) {
-    mst_status status = MST_OK;
-    const size_t size = (size_t)mst_comm_size(comm);
-    place *places = calloc(size, sizeof *places);
-    size_t *bytes_of = calloc(size, sizeof *bytes_of);
-    *places_out = NULL;
-    MST_TRY(mst_comm_agree(
-        comm, places != NULL && bytes_of != NULL ? MST_OK : mst_error(MST_ENOMEM, "device: out of memory")));
-    for (size_t r = 0; r < size; r++) bytes_of[r] = sizeof *places;
-    MST_TRY(mst_comm_allgather(comm, mine, bytes_of, places));
-    *places_out = places;
-    places = NULL;
-done:
-    free(places);
-    free(bytes_of);
-    return status;
-}
-
 mst_status device_open(const mst_config *config, mst_comm *comm, run_device *device_out) {
     mst_status status = MST_OK;
     place mine = {{{0}}, ""}, *places = NULL;
@@ -69,7 +51,7 @@ mst_status device_open(const mst_config *config, mst_comm *comm, run_device *dev
     MST_TRY(mst_comm_agree(comm, status));
     memcpy(mine.class_name, d.kernels.class_name, sizeof mine.class_name);
     if (sched_getaffinity(0, sizeof mine.cores, &mine.cores) != 0) CPU_SET(0, &mine.cores);
-    MST_TRY(gather_places(comm, &mine, &places));
+    MST_TRY(mst_comm_allgather_equal(comm, &mine, sizeof mine, (void **)&places));
     for (int r = 1; r < mst_comm_size(comm); r++)
         MST_CHECK(strcmp(places[r].class_name, places[0].class_name) == 0, MST_ECONFIG,
                   "the ranks' device classes differ: rank 0 on %s is '%s', rank %d on %s is '%s'; set "
@@ -138,20 +120,14 @@ done:
 
 mst_status device_peak(run_device *d, mst_comm *comm, mst_dtype dtype, double *peak_out) {
     mst_status status = MST_OK;
-    const size_t size = (size_t)mst_comm_size(comm);
-    double mine = 0, *peaks = calloc(size, sizeof *peaks);
-    size_t *bytes_of = calloc(size, sizeof *bytes_of);
+    mst_status local = MST_OK;
+    double mine = 0, *peaks = NULL;
     *peak_out = 0;
-    mst_status local =
-        peaks != NULL && bytes_of != NULL ? MST_OK : mst_error(MST_ENOMEM, "device: out of memory");
-    MST_TRY(mst_comm_agree(comm, local));
     if (strcmp(d->kernels.name, "ref") != 0) local = local_peak(d, dtype, &mine);
     MST_TRY(mst_comm_agree(comm, local));
-    for (size_t r = 0; r < size; r++) bytes_of[r] = sizeof mine;
-    MST_TRY(mst_comm_allgather(comm, &mine, bytes_of, peaks));
-    for (size_t r = 0; r < size; r++) *peak_out += peaks[r];
+    MST_TRY(mst_comm_allgather_equal(comm, &mine, sizeof mine, (void **)&peaks));
+    for (int r = 0; r < mst_comm_size(comm); r++) *peak_out += peaks[r];
 done:
     free(peaks);
-    free(bytes_of);
     return status;
 }

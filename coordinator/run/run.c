@@ -57,22 +57,16 @@ done:
 /* All ranks read the same tokens: a stale copy on one node would give a result that nobody could repeat. Collective. */
 static mst_status compare_data(training *t) {
     mst_status status = MST_OK;
-    const size_t size = (size_t)mst_comm_size(t->comm);
-    mst_digest mine, *all = calloc(size, sizeof *all);
-    size_t *bytes_of = calloc(size, sizeof *bytes_of);
-    MST_TRY(mst_comm_agree(
-        t->comm, all != NULL && bytes_of != NULL ? MST_OK : mst_error(MST_ENOMEM, "data: out of memory")));
+    mst_digest mine, *all = NULL;
     mst_data_digest(t->data, &mine);
-    for (size_t r = 0; r < size; r++) bytes_of[r] = sizeof mine;
-    MST_TRY(mst_comm_allgather(t->comm, &mine, bytes_of, all));
-    for (size_t r = 1; r < size; r++)
+    MST_TRY(mst_comm_allgather_equal(t->comm, &mine, sizeof mine, (void **)&all));
+    for (int r = 1; r < mst_comm_size(t->comm); r++)
         MST_CHECK(
             memcmp(&all[r], &all[0], sizeof mine) == 0, MST_ECONFIG,
-            "the token files of rank %zu on %s are not those of rank 0 on %s; give all nodes the same files",
-            r, mst_comm_host(t->comm, (int)r), mst_comm_host(t->comm, 0));
+            "the token files of rank %d on %s are not those of rank 0 on %s; give all nodes the same files",
+            r, mst_comm_host(t->comm, r), mst_comm_host(t->comm, 0));
 done:
     free(all);
-    free(bytes_of);
     return status;
 }
 
@@ -92,10 +86,11 @@ static mst_status open_data(training *t) {
         t->config_yaml = NULL;
         MST_TRY(mst_comm_agree(t->comm, mst_config_to_yaml(&t->config, &t->config_yaml)));
     }
-    MST_CHECK(t->config.model.vocab_size >= vocab, MST_ECONFIG,
-              "model.vocab_size: %zu is less than the %zu tokens of the data's vocabulary; leave it out to "
-              "take the data's",
-              t->config.model.vocab_size, vocab);
+    MST_CHECK(
+        t->config.model.vocab_size >= vocab, MST_ECONFIG,
+        "%s: model.vocab_size: %zu is less than the %zu tokens of the data's vocabulary; leave it out to "
+        "take the data's",
+        mst_config_place(&t->config, "model.vocab_size"), t->config.model.vocab_size, vocab);
 done:
     return status;
 }

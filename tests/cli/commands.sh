@@ -23,6 +23,14 @@ expect 2 "$muster" trian
 says "muster: unknown command 'trian'; did you mean 'muster train'?"
 expect 2 "$muster" data
 says "muster: data: say what to do: 'muster data build'"
+for words in 'data --help' 'data -h' 'help data'; do
+  read -ra words <<<"$words"
+  expect 0 "$muster" "${words[@]}"
+  prints "usage: muster data COMMAND"
+  prints "  data build    turn text into"
+  prints "  data show     print the text"
+done
+expect 2 "$muster" xyzzy --help
 expect 2 "$muster" data bild
 says "muster: unknown command 'data bild'; did you mean 'muster data build'?"
 expect 2 "$muster" dta build

@@ -24,6 +24,9 @@ check "no note where none was wanted" [ "$(grep -c note: out)" = 0 ]
 expect 2 "$muster" data build one.txt -o x.h5 --tokenizer bpe
 says "'bpe' is not known"
 expect 2 "$muster" data build one.txt -o x.h5 --heldout 0.7
+mkdir folder
+expect 2 "$muster" data build missing.txt -o folder
+says "muster: the output 'folder' is a folder; name a file"
 expect 1 "$muster" data build missing.txt -o x.h5
 says "missing.txt"
 printf '{"text": "a"}\n{"text": "b"\n' >bad.jsonl

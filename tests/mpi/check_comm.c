@@ -47,6 +47,14 @@ static void check_pieces(mst_comm *comm, int rank, int size) {
     free(all);
 }
 
+static void check_equal_pieces(mst_comm *comm, int rank, int size) {
+    int mine[2] = {rank, 100 * rank}, (*all)[2] = NULL;
+    CHECK_OK(mst_comm_allgather_equal(comm, mine, sizeof mine, (void **)&all));
+    for (int r = 0; all != NULL && r < size; r++)
+        CHECK(all[r][0] == r && all[r][1] == 100 * r, "rank %d's piece is %d, %d", r, all[r][0], all[r][1]);
+    free(all);
+}
+
 static void check_agreement(mst_comm *comm, int rank, int size) {
     CHECK_OK(mst_comm_agree(comm, MST_OK));
     if (size == 1) return;
@@ -70,6 +78,7 @@ int main(void) {
           mst_comm_node_rank(comm), mst_comm_node_size(comm));
     for (int r = 0; r < size; r++) CHECK(mst_comm_host(comm, r)[0], "rank %d's host has no name", r);
     check_pieces(comm, rank, size);
+    check_equal_pieces(comm, rank, size);
     check_agreement(comm, rank, size);
     CHECK_OK(mst_comm_barrier(comm));
     mst_comm_destroy(&comm);

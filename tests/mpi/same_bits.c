@@ -4,10 +4,11 @@
  * through or killed and resumed on other rank counts; every step's loss and gradient norm and the final
  * digests must be equal to the last bit.
  *
- *   same_bits [--all] [--seed N] MUSTER [MUSTER_OF_ANOTHER_COMPILER]
+ *   same_bits [--all | --most N] [--part I/N] [--seed N] MUSTER [MUSTER_OF_ANOTHER_COMPILER]
  *
  * Without --all a pairwise cover of the matrix is run: every pair of values of any
- * two factors occurs in some run.
+ * two factors occurs in some run. --part 2/4 takes the second of every four runs, so that
+ * four processes share the matrix.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -104,14 +105,21 @@ static bool add_covering_case(void) {
     return true;
 }
 
+/* One rank sends nothing, so for it the transports are the same run. */
 static void add_all_cases(void) {
     run_case c = {{0}};
     for (;;) {
-        cases[case_count++] = c;
+        if (ranks[c.value[RANKS]] > 1 || c.value[TRANSPORT] == 0) cases[case_count++] = c;
         size_t f = 0;
         while (f < FACTORS && ++c.value[f] == value_counts[f]) c.value[f++] = 0;
         if (f == FACTORS) return;
     }
+}
+
+static void keep_part(size_t part, size_t parts) {
+    size_t kept = 0;
+    for (size_t i = part - 1; i < case_count; i += parts) cases[kept++] = cases[i];
+    case_count = kept;
 }
 
 /* ---- files ---- */
@@ -381,7 +389,8 @@ static void compare(const run_case *c, const outcome *got, const outcome *want) 
 int main(int argc, char **argv) {
     bool all = false;
     uint64_t seed = 1;
-    size_t program_count = 0, most = CASES_MAX;
+    size_t program_count = 0, most = CASES_MAX, part = 1, parts = 1;
+    bool understood = true;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--all") == 0)
             all = true;
@@ -389,11 +398,18 @@ int main(int argc, char **argv) {
             seed = strtoull(argv[++i], NULL, 10);
         else if (strcmp(argv[i], "--most") == 0 && i + 1 < argc)
             most = strtoull(argv[++i], NULL, 10);
+        else if (strcmp(argv[i], "--part") == 0 && i + 1 < argc)
+            understood &= sscanf(argv[++i], "%zu/%zu", &part, &parts) == 2 && part >= 1 && part <= parts;
         else if (program_count < 2 && access(argv[i], X_OK) == 0)
             programs[program_count++] = argv[i];
+        else
+            understood = false;
     }
-    if (program_count == 0)
-        return fprintf(stderr, "usage: same_bits [--all | --most N] [--seed N] MUSTER [MUSTER]\n"), 2;
+    if (program_count == 0 || !understood) {
+        fprintf(stderr, "usage: same_bits [--all | --most N] [--part I/N] [--seed N] MUSTER "
+                        "[MUSTER_OF_ANOTHER_COMPILER]\n");
+        return 2;
+    }
     if (system("command -v mpirun >/dev/null") != 0) SKIP("mpirun is not installed");
     value_counts[COMPILER] = program_count;
     random_state = seed;
@@ -415,6 +431,7 @@ int main(int argc, char **argv) {
     else
         while (add_covering_case()) {}
     if (case_count > most) case_count = most;
+    keep_part(part, parts);
     printf("seed %llu: %zu runs over", (unsigned long long)seed, case_count);
     for (size_t f = 0; f < FACTORS; f++) printf(" %s(%zu)", factor_names[f], value_counts[f]);
     printf("\n");

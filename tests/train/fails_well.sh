@@ -29,7 +29,7 @@ for n in 1 4; do
   says 'noise.h5'
   expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set data.seq_len=100000
   expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --set model.vocab_size=100
-  says 'model.vocab_size'
+  says 'muster: --set model.vocab_size=100: model.vocab_size: 100 is less than the 258 tokens'
   expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run /proc/nowhere/run
   says '/proc/nowhere'
   expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --resume "$work/no-checkpoint"

@@ -150,8 +150,11 @@ static const mistake mistakes[] = {
      "t.yaml:5:18: error: optimizer.eps: '0x1p-3' is not a number; expected a number above 0 and not above "
      "1"},
     {"optimizer: {eps: !!float 1}\n", NULL,
-     "t.yaml:5:18: error: optimizer.eps: tag 'tag:yaml.org,2002:float': tags are not used here; write the "
-     "bare value"},
+     "t.yaml:5:18: error: tag 'tag:yaml.org,2002:float': tags are not used here; write the bare value"},
+    {"optimizer: {eps: !!str 1}\n", NULL,
+     "t.yaml:5:18: error: tag 'tag:yaml.org,2002:str': tags are not used here; write the bare value"},
+    {"optimizer: !mine {eps: 1}\n", NULL,
+     "t.yaml:5:12: error: tag '!mine': tags are not used here; write the bare value"},
     {"device: {level: \"a\\0b\"}\n", NULL,
      "t.yaml:5:17: error: device.level: the value has a NUL character inside"},
     {"device: {level: \"a\\eb\"}\n", NULL,
@@ -194,6 +197,16 @@ static const mistake mistakes[] = {
     {"", "data.sources=[a",
      "--set data.sources=[a: error: YAML syntax: did not find expected ',' or ']', while parsing a flow "
      "sequence (line 1)"},
+    {"", "run.steps=1000000000001",
+     "--set run.steps=1000000000001: error: run.steps: '1000000000001' is out of range; expected a whole "
+     "number from 1 to 1000000000000"},
+    {"batch: {leaf: 100000, micro: 60000}\n", "run.steps=1000000000000",
+     "--set run.steps=1000000000000: error: run.steps: 1000000000000 steps of 48000000000 samples are "
+     "4.8e+22 "
+     "samples; at most 2^62 can be numbered"},
+    {"", "watchdog.seconds=0.5",
+     "--set watchdog.seconds=0.5: error: watchdog.seconds: 0.5 would end jobs whose ranks only wait for a "
+     "processor; expected at least 1, or 0 for no watchdog"},
     {"", "run.name=a/b",
      "--set run.name=a/b: error: run.name: 'a/b' cannot name a folder here; expected up to 100 letters, "
      "digits, '.', '_', '-', not "

@@ -259,6 +259,26 @@ done:
     return status;
 }
 
+mst_status mst_comm_allgather_equal(mst_comm *comm, const void *mine, size_t bytes, void **all_out) {
+    mst_status status = MST_OK;
+    const size_t size = (size_t)comm->size;
+    void *all = calloc(size, bytes);
+    size_t *bytes_of = calloc(size, sizeof *bytes_of);
+    mst_status memory = all != NULL && bytes_of != NULL
+                            ? MST_OK
+                            : mst_error(MST_ENOMEM, "gathering from %zu ranks: no memory", size);
+    *all_out = NULL;
+    MST_TRY(mst_comm_agree(comm, memory));
+    for (size_t r = 0; r < size; r++) bytes_of[r] = bytes;
+    MST_TRY(mst_comm_allgather(comm, mine, bytes_of, all));
+    *all_out = all;
+    all = NULL;
+done:
+    free(all);
+    free(bytes_of);
+    return status;
+}
+
 mst_status mst_comm_gather(mst_comm *comm, const void *mine, const size_t *bytes_of, void *all_out) {
     mst_status status = MST_OK;
     const int tag = 0;

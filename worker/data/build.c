@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "digest_set.h"
 #include "documents.h"
@@ -153,8 +154,10 @@ static mst_status check_options(const mst_build_options *options, const char *fi
     MST_CHECK(options->output != NULL && options->output[0] != '\0', MST_ECONFIG,
               "no output; name the token file to write");
     size_t length = strlen(options->output);
-    MST_CHECK(options->output[length - 1] != '/', MST_ECONFIG, "the output '%s' is a folder; name a file",
-              options->output);
+    struct stat there;
+    bool folder =
+        options->output[length - 1] == '/' || (stat(options->output, &there) == 0 && S_ISDIR(there.st_mode));
+    MST_CHECK(!folder, MST_ECONFIG, "the output '%s' is a folder; name a file", options->output);
     MST_CHECK(options->heldout_fraction >= 0 && options->heldout_fraction <= 0.5, MST_ECONFIG,
               "the held-out fraction is %g; it must be from 0 to 0.5", options->heldout_fraction);
     MST_CHECK(text != NULL, MST_ECONFIG, "the name of the text field is not valid UTF-8");

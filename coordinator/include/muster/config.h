@@ -55,6 +55,7 @@ typedef struct mst_config {
     struct {
         double seconds;
     } watchdog;
+    char **places; /* [keys of the schema] where each was given; see mst_config_place */
 } mst_config;
 
 /**
@@ -76,6 +77,10 @@ mst_status mst_config_load(const char *path, const char *const *overrides, size_
  * paths start at its folder, as if it were a file. */
 mst_status mst_config_parse(const char *text, const char *name, const char *const *overrides,
                             size_t override_count, FILE *errors, mst_config *config_out);
+
+/** Where the value of a key ("model.vocab_size") was given: "FILE:LINE:COLUMN" or "--set ...", or "default". For errors that
+ * show only once the data is known. The text is the config's. */
+const char *mst_config_place(const mst_config *config, const char *key);
 
 /** Frees what a config holds and zeroes it. */
 void mst_config_clear(mst_config *config);

@@ -60,6 +60,12 @@ mst_status mst_comm_broadcast(mst_comm *comm, int root, void *data, size_t bytes
  */
 mst_status mst_comm_allgather(mst_comm *comm, const void *mine, const size_t *bytes_of, void *all_out);
 
+/** Gathers one piece of the same size from every rank on all ranks. Collective.
+ * @param mine `bytes` bytes
+ * @param all_out [size][bytes] in rank order; allocated here, freed by the caller with free
+ * @retval MST_ENOMEM on all ranks, when one had no memory; MST_EMPI */
+mst_status mst_comm_allgather_equal(mst_comm *comm, const void *mine, size_t bytes, void **all_out);
+
 /** As mst_comm_allgather, but only on rank 0 (all_out is not used elsewhere). Collective. */
 mst_status mst_comm_gather(mst_comm *comm, const void *mine, const size_t *bytes_of, void *all_out);
 
