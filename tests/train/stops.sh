@@ -55,11 +55,11 @@ check "SIGINT twice ends it at once or after the step: exit code $code" [ "$code
 
 # Matrices large enough for oneDNN's own kernels: these keep the stack pointer in a buffer, which a handler must not write to.
 tiny_config "$work/wide.yaml" 'checkpoint: {every: 0, minutes: 0}'
-wide='--set model.d_model=192 --set model.d_ff=512 --set batch.micro=8 --set data.seq_len=128 --set run.steps=12 --set device.threads=2'
+wide='--set model.d_model=512 --set model.d_ff=1408 --set batch.micro=4 --set data.seq_len=128 --set run.steps=12 --set device.threads=2'
 # shellcheck disable=SC2086
 expect 0 "$muster" train "$work/wide.yaml" --run "$work/wide" $wide
 digests_wide=$(cat "$work/out")
-for i in 1 2 3 4 5 6; do
+for i in 1 2 3 4; do
   code=0
   # shellcheck disable=SC2086
   "$muster" train "$work/wide.yaml" --run "$work/wide$i" $wide >"$work/out" 2>"$work/err" &
