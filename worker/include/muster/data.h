@@ -55,6 +55,20 @@ typedef struct mst_build_report {
  */
 mst_status mst_data_build(const mst_build_options *options, mst_build_report *report_out);
 
+/** A document of the inputs, whole. `path` is that of its file.
+ * @retval a failure ends the reading and is handed on */
+typedef mst_status mst_document_fn(void *context, const uint8_t *bytes, size_t count, mst_split split,
+                                   const char *path);
+
+/**
+ * Calls `visit` for every document that mst_data_build would keep, in its order, with the split that it falls into.
+ *
+ * Not collective. Memory: the longest document, and 16 to 48 bytes per document.
+ * @param options output is not used
+ * @retval as mst_data_build, but for the output; or the status of visit
+ */
+mst_status mst_data_documents(const mst_build_options *options, mst_document_fn *visit, void *context);
+
 /**
  * Reads a whole token file and compares it with its index: digests, tokens, document offsets.
  *
