@@ -198,7 +198,7 @@ static void builder_clear(builder *b) {
 static mst_status write_output(builder *b, const char *field) {
     mst_status status = MST_OK;
     const mst_build_options *options = b->options;
-    token_index index = {.token_bytes = sizeof(uint16_t), .vocab_size = MST_BYTE_VOCAB};
+    token_index index = {.token_bytes = sizeof(uint16_t), .vocab_size = MST_BYTE_VOCAB, .tokenizer = {.is_bytes = true, .end = MST_BYTE_EOS}};
     index_notes notes = {options->seed, options->heldout_fraction, field, b->sources};
     MST_CHECK(b->report.documents > 0, MST_ECONFIG, "no text in %llu files: nothing to write to '%s'",
               (unsigned long long)b->report.files, options->output);
@@ -206,8 +206,8 @@ static mst_status write_output(builder *b, const char *field) {
               "all %zu different documents fell into the held-out split; give more documents, another seed "
               "or fraction 0",
               b->seen.used);
-    MST_TRY(mst_digest_of(bytes_description, sizeof bytes_description - 1, &index.tokenizer));
-    MST_TRY(token_file_write(options->output, b->content, &notes, &index));
+    MST_TRY(mst_digest_of(bytes_description, sizeof bytes_description - 1, &index.tokenizer.digest));
+    MST_TRY(token_file_write(options->output, b->content, &(tokenizer_content){0}, &notes, &index));
     MST_TRY(index_content_digest(&index, &b->report.digest));
     b->report.train_tokens = index.split[MST_SPLIT_TRAIN].tokens.count;
     b->report.heldout_tokens = index.split[MST_SPLIT_HELDOUT].tokens.count;

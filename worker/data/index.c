@@ -48,17 +48,27 @@ static json_t *split_to_json(const token_index *index, mst_split split) {
                      array_to_json(&part->documents, "uint64"), "loss_mask", mask);
 }
 
+static json_t *tokenizer_to_json(const tokenizer_index *tokenizer) {
+    char hex[MST_DIGEST_HEX];
+    mst_digest_to_hex(&tokenizer->digest, hex);
+    json_t *json = json_pack("{s:s, s:s, s:i}", "kind", tokenizer->has_json ? "tokenizer.json" : "bytes",
+                             "sha256", hex, "eos", (int)tokenizer->end);
+    if (json != NULL && tokenizer->has_json) {
+        json_object_set_new(json, "json", array_to_json(&tokenizer->json, "uint8"));
+        json_object_set_new(json, "lengths", array_to_json(&tokenizer->lengths, "uint32"));
+    }
+    return json;
+}
+
 static json_t *index_to_json(const token_index *index, const index_notes *notes) {
-    char tokenizer[MST_DIGEST_HEX], seed[24];
-    mst_digest_to_hex(&index->tokenizer, tokenizer);
+    char seed[24];
     snprintf(seed, sizeof seed, "%" PRIu64, notes->seed);
     /* The seed is a string: not every reader of JSON keeps 64-bit numbers whole. */
-    return json_pack("{s:s, s:i, s:s, s:I, s:{s:s, s:s, s:i}, s:{s:s, s:f, s:s}, s:{s:o, s:o}, s:O}",
-                     "format", "muster tokens", "version", VERSION, "tool", "muster " MST_VERSION,
-                     "vocab_size", (json_int_t)index->vocab_size, "tokenizer", "kind", "bytes", "sha256",
-                     tokenizer, "eos", MST_BYTE_EOS, "build", "seed", seed, "heldout_fraction",
-                     notes->heldout_fraction, "text_field", notes->text_field, "splits", "train",
-                     split_to_json(index, MST_SPLIT_TRAIN), "heldout",
+    return json_pack("{s:s, s:i, s:s, s:I, s:o, s:{s:s, s:f, s:s}, s:{s:o, s:o}, s:O}", "format",
+                     "muster tokens", "version", VERSION, "tool", "muster " MST_VERSION, "vocab_size",
+                     (json_int_t)index->vocab_size, "tokenizer", tokenizer_to_json(&index->tokenizer),
+                     "build", "seed", seed, "heldout_fraction", notes->heldout_fraction, "text_field",
+                     notes->text_field, "splits", "train", split_to_json(index, MST_SPLIT_TRAIN), "heldout",
                      split_to_json(index, MST_SPLIT_HELDOUT), "sources", notes->sources);
 }
 
@@ -147,6 +157,33 @@ done:
     return status;
 }
 
+static mst_status get_tokenizer(const json_t *json, uint64_t file_bytes, token_index *index) {
+    mst_status status = MST_OK;
+    tokenizer_index *tokenizer = &index->tokenizer;
+    const json_t *object = json_object_get(json, "tokenizer");
+    const char *kind = json_string_value(json_object_get(object, "kind"));
+    uint64_t end = 0;
+    tokenizer->end = -1;
+    MST_TRY(get_digest(object, "tokenizer", &tokenizer->digest));
+    if (json_object_get(object, "eos") != NULL) {
+        MST_TRY(get_number(object, "tokenizer", "eos", index->vocab_size - 1, &end));
+        tokenizer->end = (int32_t)end;
+    }
+    tokenizer->is_bytes = kind != NULL && strcmp(kind, "bytes") == 0 && index->vocab_size == MST_BYTE_VOCAB;
+    tokenizer->has_json = kind != NULL && strcmp(kind, "tokenizer.json") == 0;
+    if (!tokenizer->has_json) goto done;
+    MST_TRY(get_array(object, "tokenizer", "json", "uint8", 1, file_bytes, &tokenizer->json));
+    MST_TRY(get_array(object, "tokenizer", "lengths", "uint32", sizeof(uint32_t), file_bytes,
+                      &tokenizer->lengths));
+    MST_CHECK(tokenizer->lengths.count == index->vocab_size, MST_EFORMAT,
+              "tokenizer.lengths.count is %" PRIu64 " for a vocabulary of %" PRIu64, tokenizer->lengths.count,
+              index->vocab_size);
+    MST_CHECK(memcmp(&tokenizer->json.digest, &tokenizer->digest, sizeof tokenizer->digest) == 0, MST_EFORMAT,
+              "tokenizer.json.sha256 is not tokenizer.sha256");
+done:
+    return status;
+}
+
 /* How documents were held out; a file that does not say so (another program's) holds out none. */
 static mst_status get_build(const json_t *json, token_index *index) {
     mst_status status = MST_OK;
@@ -173,7 +210,7 @@ static mst_status parse_json(const json_t *json, uint64_t file_bytes, token_inde
     MST_TRY(get_number(json, "index", "vocab_size", INT32_MAX, &index->vocab_size));
     MST_CHECK(index->vocab_size > 0, MST_EFORMAT, "index.vocab_size is 0");
     index->token_bytes = index_token_bytes(index->vocab_size);
-    MST_TRY(get_digest(json_object_get(json, "tokenizer"), "tokenizer", &index->tokenizer));
+    MST_TRY(get_tokenizer(json, file_bytes, index));
     MST_TRY(get_build(json, index));
     const json_t *splits = json_object_get(json, "splits");
     for (int which = 0; which < SPLITS; which++)
@@ -248,7 +285,7 @@ done:
 /* A text with every digest and count, hashed: a format that another program can rebuild easily. */
 mst_status index_content_digest(const token_index *index, mst_digest *digest_out) {
     char text[1024], hex[MST_DIGEST_HEX];
-    mst_digest_to_hex(&index->tokenizer, hex);
+    mst_digest_to_hex(&index->tokenizer.digest, hex);
     int used = snprintf(text, sizeof text, "muster tokens content 1\nvocab_size %" PRIu64 "\ntokenizer %s\n",
                         index->vocab_size, hex);
     for (int which = 0; which < SPLITS; which++) {

@@ -25,10 +25,20 @@ typedef struct split_index {
     bool has_loss_mask;
 } split_index;
 
+/* How text became tokens. */
+typedef struct tokenizer_index {
+    mst_digest digest;   /* names the tokenizer */
+    int32_t end;         /* the token that ends a document; -1: not said (a file of another program) */
+    bool is_bytes;       /* the byte tokenizer, which has no arrays */
+    bool has_json;       /* Hugging Face's format */
+    array_index json;    /* uint8: tokenizer.json, whose digest is the tokenizer's */
+    array_index lengths; /* uint32 [vocab_size]: bytes of text that a token stands for */
+} tokenizer_index;
+
 typedef struct token_index {
     size_t token_bytes; /* 2 or 4 */
     uint64_t vocab_size;
-    mst_digest tokenizer;
+    tokenizer_index tokenizer;
     char heldout_seed[24]; /* decimal; with the fraction it decides which documents are held out */
     double heldout_fraction;
     split_index split[SPLITS];

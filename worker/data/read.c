@@ -6,26 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "index.h"
 #include "io.h"
 #include "order.h"
-
-typedef struct source {
-    char *path;
-    int fd;
-    token_index index;
-} source;
-
-struct mst_data {
-    size_t source_count, seq_len;
-    uint64_t seed;
-    source *sources;           /* [source_count] */
-    uint64_t *samples[SPLITS]; /* [source_count] whole samples of each source */
-    uint32_t *first_slot;      /* [source_count + 1] */
-    void *tokens;              /* [seq_len + 1] as they lie in the file */
-    uint8_t *mask;             /* [seq_len + 1] */
-    mst_digest digest;
-};
+#include "reader.h"
 
 /* A sample's place in a file. */
 typedef struct place {
@@ -73,7 +56,7 @@ static mst_status open_source(mst_data *data, size_t number, const char *path) {
               path, s->index.split[MST_SPLIT_TRAIN].tokens.count, data->seq_len, data->seq_len + 1);
     const source *first = &data->sources[0];
     MST_CHECK(s->index.vocab_size == first->index.vocab_size &&
-                  memcmp(&s->index.tokenizer, &first->index.tokenizer, sizeof first->index.tokenizer) == 0,
+                  memcmp(&s->index.tokenizer.digest, &first->index.tokenizer.digest, sizeof(mst_digest)) == 0,
               MST_ECONFIG,
               "data sources '%s' and '%s' were made with different tokenizers; build both with the same one",
               first->path, path);
@@ -120,6 +103,7 @@ mst_status mst_data_open(const mst_data_config *config, mst_data **data_out) {
     MST_TRY(allocate(data, config));
     MST_TRY(order_deal_slots(config->sources, config->source_count, data->first_slot));
     for (size_t i = 0; i < config->source_count; i++) MST_TRY(open_source(data, i, config->sources[i].path));
+    MST_TRY(reader_lengths(data));
     MST_TRY(compute_digest(data));
     *data_out = data;
     data = NULL;
@@ -139,6 +123,7 @@ void mst_data_close(mst_data **data) {
     for (int which = 0; which < SPLITS; which++) free(old->samples[which]);
     free(old->sources);
     free(old->first_slot);
+    free(old->lengths);
     free(old->tokens);
     free(old->mask);
     free(old);

@@ -82,6 +82,17 @@ done:
     return status;
 }
 
+static mst_status create_tokenizer(hid_t file, const char *path, tokenizer_index *tokenizer) {
+    mst_status status = MST_OK;
+    hid_t group = H5Gcreate2(file, "tokenizer", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    TRY_HDF5(group, "create a group");
+    MST_TRY(create_array(group, path, "json", H5T_STD_U8LE, &tokenizer->json));
+    MST_TRY(create_array(group, path, "lengths", H5T_STD_U32LE, &tokenizer->lengths));
+done:
+    if (group >= 0 && H5Gclose(group) < 0 && status == MST_OK) status = hdf5_error(path, "close a group");
+    return status;
+}
+
 mst_status skeleton_create(const char *path, uint64_t user_block, token_index *index) {
     mst_status status = MST_OK;
     hid_t file = H5I_INVALID_HID;
@@ -91,6 +102,7 @@ mst_status skeleton_create(const char *path, uint64_t user_block, token_index *i
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* HDF5 would print by itself */
     MST_TRY(open_file(path, user_block, &file));
     for (int which = 0; which < SPLITS; which++) MST_TRY(create_split(file, path, (mst_split)which, index));
+    if (index->tokenizer.has_json) MST_TRY(create_tokenizer(file, path, &index->tokenizer));
 done:
     if (file >= 0 && H5Fclose(file) < 0 && status == MST_OK) status = hdf5_error(path, "close the file");
     H5Eset_auto2(H5E_DEFAULT, print, print_data);

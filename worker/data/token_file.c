@@ -51,6 +51,7 @@ static mst_status reserve(int fd, const char *path, const token_index *index, ui
     for (int which = 0; which < SPLITS; which++)
         bytes += index->split[which].tokens.count * index->token_bytes +
                  index->split[which].documents.count * sizeof(uint64_t);
+    bytes += index->tokenizer.json.count + index->tokenizer.lengths.count * sizeof(uint32_t);
     int result;
     while ((result = fallocate(fd, 0, 0, (off_t)bytes)) != 0 && errno == EINTR) continue;
     if (result == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return MST_OK;
@@ -87,7 +88,16 @@ done:
     return status;
 }
 
-static mst_status write_arrays(int fd, const char *path, split_content content[SPLITS], token_index *index) {
+static mst_status write_memory(int fd, const char *path, const void *from, size_t bytes, array_index *array) {
+    mst_status status = MST_OK;
+    MST_TRY(mst_digest_of(from, bytes, &array->digest));
+    MST_TRY(io_write(fd, path, array->offset, from, bytes));
+done:
+    return status;
+}
+
+static mst_status write_arrays(int fd, const char *path, split_content content[SPLITS],
+                               const tokenizer_content *tokenizer, token_index *index) {
     mst_status status = MST_OK;
     mst_hasher *hasher = NULL;
     void *buffer = malloc(COPY_BYTES);
@@ -97,6 +107,11 @@ static mst_status write_arrays(int fd, const char *path, split_content content[S
         split_index *part = &index->split[which];
         MST_TRY(write_array(fd, path, &content[which].tokens, hasher, buffer, &part->tokens));
         MST_TRY(write_array(fd, path, &content[which].documents, hasher, buffer, &part->documents));
+    }
+    if (index->tokenizer.has_json) {
+        MST_TRY(write_memory(fd, path, tokenizer->json, tokenizer->json_bytes, &index->tokenizer.json));
+        MST_TRY(write_memory(fd, path, tokenizer->lengths, index->vocab_size * sizeof *tokenizer->lengths,
+                             &index->tokenizer.lengths));
     }
 done:
     mst_hasher_destroy(&hasher);
@@ -125,7 +140,8 @@ static mst_status check_written(int fd, const char *path) {
     return status;
 }
 
-mst_status token_file_write(const char *output, split_content content[SPLITS], const index_notes *notes,
+mst_status token_file_write(const char *output, split_content content[SPLITS],
+                            const tokenizer_content *tokenizer, const index_notes *notes,
                             token_index *index) {
     mst_status status = MST_OK;
     char *folder = NULL, *temporary = NULL;
@@ -135,12 +151,16 @@ mst_status token_file_write(const char *output, split_content content[SPLITS], c
         index->split[which].tokens.count = spill_bytes(&content[which].tokens) / index->token_bytes;
         index->split[which].documents.count = spill_bytes(&content[which].documents) / sizeof(uint64_t);
     }
+    if (index->tokenizer.has_json) {
+        index->tokenizer.json.count = tokenizer->json_bytes;
+        index->tokenizer.lengths.count = index->vocab_size;
+    }
     MST_TRY(io_folder_of(output, &folder));
     MST_TRY(measure_user_block(index, notes, &user_block));
     MST_TRY(create_temporary(output, folder, &temporary, &fd));
     MST_TRY(reserve(fd, temporary, index, user_block));
     MST_TRY(skeleton_create(temporary, user_block, index));
-    MST_TRY(write_arrays(fd, temporary, content, index));
+    MST_TRY(write_arrays(fd, temporary, content, tokenizer, index));
     MST_TRY(write_index(fd, temporary, index, notes, user_block));
     if (fsync(fd) != 0) MST_TRY(io_write_error(fd, temporary, errno));
     MST_TRY(check_written(fd, temporary));
@@ -237,6 +257,12 @@ mst_status token_file_verify(int fd, const char *path, const token_index *index)
                   "'%s': the last document of %s ends at token %" PRIu64 " of %" PRIu64, path, split, end,
                   part->tokens.count);
         if (part->has_loss_mask) MST_TRY(verify_array(fd, &mask, &part->loss_mask, hasher, buffer));
+    }
+    if (index->tokenizer.has_json) {
+        array_check json = {path, "tokenizer", "json", NULL, 0, 1, NULL};
+        array_check lengths = {path, "tokenizer", "lengths", NULL, 0, sizeof(uint32_t), NULL};
+        MST_TRY(verify_array(fd, &json, &index->tokenizer.json, hasher, buffer));
+        MST_TRY(verify_array(fd, &lengths, &index->tokenizer.lengths, hasher, buffer));
     }
 done:
     mst_hasher_destroy(&hasher);

@@ -10,6 +10,13 @@ typedef struct split_content {
     spill tokens, documents; /* as split_index */
 } split_content;
 
+/* A tokenizer's arrays, not owned; all zero for bytes. */
+typedef struct tokenizer_content {
+    const char *json;
+    size_t json_bytes;
+    const uint32_t *lengths; /* [vocab_size] */
+} tokenizer_content;
+
 /**
  * Writes a token file, all or nothing: under a temporary name beside `output`, synced, read again and
  * compared, then renamed.
@@ -19,8 +26,8 @@ typedef struct split_content {
  * @retval MST_EIO, with the free space when the disk is full; MST_EHDF5; MST_EFORMAT the disk
  * gave back other bytes; MST_ENOMEM
  */
-mst_status token_file_write(const char *output, split_content content[SPLITS], const index_notes *notes,
-                            token_index *index);
+mst_status token_file_write(const char *output, split_content content[SPLITS],
+                            const tokenizer_content *tokenizer, const index_notes *notes, token_index *index);
 
 /** Reads all of a file and compares it with its index: digests, tokens, document offsets.
  * @retval MST_EIO; MST_EFORMAT */

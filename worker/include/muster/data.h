@@ -22,14 +22,30 @@ typedef enum mst_split { MST_SPLIT_TRAIN, MST_SPLIT_HELDOUT } mst_split;
 
 /* ---- building ---- */
 
+/* Turns documents into tokens; see coordinator/include/muster/tokenizer.h, which is above this house. Nothing is owned. */
+typedef struct mst_encoder {
+    void *context;
+    /** The tokens of a whole document, without the one that ends it; valid until the next call. */
+    mst_status (*encode)(void *context, const uint8_t *bytes, size_t count, const int32_t **tokens_out,
+                         size_t *count_out);
+    size_t vocab_size;
+    int32_t end;      /* ends a document */
+    const char *json; /* tokenizer.json, which the token file keeps */
+    size_t json_bytes;
+    const uint32_t *lengths; /* [vocab_size] bytes of text that a token stands for; 0 for special ones */
+} mst_encoder;
+
 typedef struct mst_build_options {
     const char *const *inputs; /* files and folders */
     size_t input_count;
     const char *glob; /* pattern for file names in folders; NULL: *.txt *.jsonl and their .gz and .zst */
-    const char *text_field;  /* of a .jsonl line; NULL: "text" */
-    const char *output;      /* the .h5 file; replaced only when the build succeeds */
-    double heldout_fraction; /* of documents, 0 to 0.5, chosen by a keyed hash of the content */
-    uint64_t seed;           /* the key; the same seed and fraction split alike in every token file */
+    const char *text_field;     /* of a .jsonl line; NULL: "text" */
+    const char *output;         /* the .h5 file; replaced only when the build succeeds */
+    double heldout_fraction;    /* of documents, 0 to 0.5, chosen by a keyed hash of the content */
+    uint64_t seed;              /* the key; the same seed and fraction split alike in every token file */
+    const mst_encoder *encoder; /* NULL: bytes are tokens */
+    const char
+        *heldout_list; /* NULL, or a file for the paths of the files that held-out documents came from */
 } mst_build_options;
 
 typedef struct mst_build_report {
@@ -107,6 +123,24 @@ typedef struct mst_data mst_data;
  */
 mst_status mst_data_open(const mst_data_config *config, mst_data **data_out);
 void mst_data_close(mst_data **data);
+
+/* The tokenizer that all sources share. */
+typedef struct mst_data_tokenizer {
+    bool is_bytes;     /* bytes are tokens */
+    bool has_json;     /* mst_data_tokenizer_json reads it */
+    int32_t end;       /* the token that ends a document; -1: not known */
+    mst_digest digest; /* names it */
+} mst_data_tokenizer;
+void mst_data_tokenizer_of(const mst_data *data, mst_data_tokenizer *tokenizer_out);
+
+/** Reads the tokenizer.json that the data was made with. Not collective.
+ * @param json_out NUL behind; freed by the caller with free
+ * @retval MST_EINVAL there is none; MST_EIO; MST_EFORMAT it is not the one that the index names; MST_ENOMEM */
+mst_status mst_data_tokenizer_json(const mst_data *data, char **json_out, size_t *bytes_out);
+
+/** Bytes of text that targets stand for; those below 0 count nothing. 0 for all where the tokenizer is not known.
+ * @param targets [count], as mst_data_read gives them */
+uint64_t mst_data_bytes(const mst_data *data, const int32_t *targets, size_t count);
 
 size_t mst_data_vocab(const mst_data *data);
 /** Tokens and whole samples of a split, over all sources.
