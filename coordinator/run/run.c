@@ -70,6 +70,14 @@ done:
     return status;
 }
 
+/* Rank 0, which writes checkpoints' small files, keeps the tokenizer for them. */
+static mst_status read_tokenizer(training *t) {
+    mst_data_tokenizer tokenizer;
+    size_t bytes = 0;
+    mst_data_tokenizer_of(t->data, &tokenizer);
+    return t->first && tokenizer.has_json ? mst_data_tokenizer_json(t->data, &t->tokenizer, &bytes) : MST_OK;
+}
+
 /* Opens the data, and takes its vocabulary where the config names none. Collective. */
 static mst_status open_data(training *t) {
     mst_status status = MST_OK;
@@ -79,6 +87,7 @@ static mst_status open_data(training *t) {
                                     .seed = t->config.run.seed};
     MST_TRY(mst_comm_agree(t->comm, mst_data_open(&config, &t->data)));
     MST_TRY(compare_data(t));
+    MST_TRY(mst_comm_agree(t->comm, read_tokenizer(t)));
     const size_t vocab = mst_data_vocab(t->data);
     if (t->config.model.vocab_size == 0) {
         t->config.model.vocab_size = vocab;
@@ -357,6 +366,7 @@ static void end(training *t, mst_status status) {
     folder_clear(&t->folder);
     mst_progress_end(&t->progress);
     mst_config_clear(&t->config);
+    free(t->tokenizer);
     free(t->config_yaml);
 }
 

@@ -17,7 +17,8 @@ static void fill_meta(training *t, mst_checkpoint_meta *meta) {
                                   .device_class = t->device.kernels.class_name,
                                   .config = t->config_yaml,
                                   .versions = versions,
-                                  .model = t->config.model};
+                                  .model = t->config.model,
+                                  .tokenizer = t->tokenizer};
     mst_data_digest(t->data, &meta->data);
 }
 

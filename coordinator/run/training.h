@@ -18,6 +18,7 @@ typedef struct training {
     run_folder folder;
     run_device device;
     mst_data *data;
+    char *tokenizer; /* tokenizer.json of the data, on rank 0; NULL: bytes are tokens */
     mst_watchdog *watchdog;
     mst_trainer *trainer;
     mst_metrics *metrics;   /* rank 0 only, else NULL */

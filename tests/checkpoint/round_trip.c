@@ -95,6 +95,26 @@ static void check_same_step_again(test_state *s, const char *folder) {
     s->meta.samples--;
 }
 
+static void check_tokenizer(test_state *s, const char *folder) {
+    mst_checkpoint_digests digests;
+    char path[4096], *json = NULL;
+    size_t bytes = 0;
+    CHECK_OK(save(s, folder, &digests, path));
+    CHECK_OK(mst_checkpoint_tokenizer(path, &json, &bytes));
+    CHECK(json != NULL && bytes == strlen(s->meta.tokenizer) && strcmp(json, s->meta.tokenizer) == 0,
+          "the tokenizer is '%s'", json != NULL ? json : "none");
+    free(json);
+    const char *kept = s->meta.tokenizer;
+    s->meta.tokenizer = NULL; /* bytes are tokens */
+    s->meta.step++;
+    CHECK_OK(save(s, folder, &digests, path));
+    CHECK_OK(mst_checkpoint_tokenizer(path, &json, &bytes));
+    CHECK(json == NULL && bytes == 0, "a tokenizer of %zu bytes where there is none", bytes);
+    CHECK_OK(mst_checkpoint_verify(&s->context, path, &digests));
+    s->meta.step--;
+    s->meta.tokenizer = kept;
+}
+
 /* The same state gives the same bytes in every file. */
 static void check_same_bytes(const test_state *s, const char *base) {
     mst_checkpoint_digests digests;
@@ -194,6 +214,9 @@ int main(void) {
     test_state_create(comm, seed, &state);
     check_round_trip(&state, inner, seed);
     check_digest_inputs(&state);
+    test_path(folder, "tokenizer", inner);
+    check_tokenizer(&state, inner);
+    test_path(folder, "a/b", inner);
     check_same_step_again(&state, inner);
     check_other_model(&state, inner);
     check_weights_only(&state, inner, seed);

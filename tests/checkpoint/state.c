@@ -107,6 +107,7 @@ static void create(mst_comm *comm, uint64_t seed, size_t tensors, int threads, t
     s->meta = (mst_checkpoint_meta){.step = 1000, .updates = 998, .samples = 64000, .tokens = 8192000};
     s->meta.run_id = must(strdup("test-run"));
     s->meta.device_class = must(strdup("cpu, any"));
+    s->meta.tokenizer = "{\"version\": \"1.0\", \"model\": {\"type\": \"BPE\"}}\n";
     s->meta.config = must(strdup("run:\n  name: \"t\u00e9st\"\n"));
     s->meta.versions = must(strdup("muster " MST_VERSION));
     s->meta.model = (mst_model_config){.family = MST_FAMILY_LLAMA,

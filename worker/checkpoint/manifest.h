@@ -9,6 +9,8 @@
 #define CKPT_SEAL_TAIL "\"\n}\n"
 enum { CKPT_SEAL_BYTES = (int)sizeof CKPT_SEAL_HEAD + (int)sizeof CKPT_SEAL_TAIL + MST_DIGEST_HEX - 3 };
 
+#define CKPT_TOKENIZER_NAME "tokenizer.json"
+
 /** The manifest's text, sealed; caller frees. The manifest is taken as checked, except its strings and sizes.
  * @retval MST_ENOMEM, MST_EINVAL a string is not UTF-8, a number is not finite or too large */
 mst_status ckpt_manifest_print(const mst_manifest *manifest, char **text_out, size_t *bytes_out);

@@ -170,6 +170,11 @@ static mst_status get_files(const char *name, const json_t *root, mst_manifest *
     MST_CHECK(strcmp(manifest->digests.name, "digests.bin") == 0 &&
                   strcmp(manifest->model.name, "model.h5") == 0,
               MST_EFORMAT, "%s: block_digests and model_file must name digests.bin and model.h5", name);
+    if (json_object_get(root, "tokenizer_file") != NULL) {
+        MST_TRY(get_file(&at, json_object_get(root, "tokenizer_file"), "sha256", &manifest->tokenizer));
+        MST_CHECK(strcmp(manifest->tokenizer.name, CKPT_TOKENIZER_NAME) == 0, MST_EFORMAT,
+                  "%s: tokenizer_file must name " CKPT_TOKENIZER_NAME, name);
+    }
     MST_TRY(get_list(&at, root, "shards", sizeof *manifest->shards, &list, &manifest->shard_count,
                      &manifest->shards));
     at.list = "shards";

@@ -92,6 +92,8 @@ static void put_file(page *to, const char *before, const mst_manifest_file *file
 static void put_lists(page *to, const mst_manifest *manifest) {
     put_file(to, "\"block_digests\": ", &manifest->digests, "sha256", ",");
     put_file(to, "\"model_file\": ", &manifest->model, "sha256", ",");
+    if (manifest->tokenizer.name[0] != '\0')
+        put_file(to, "\"tokenizer_file\": ", &manifest->tokenizer, "sha256", ",");
     fputs("\"shards\": [\n", to->stream);
     for (size_t i = 0; i < manifest->shard_count; i++)
         put_file(to, "", &manifest->shards[i], "outside_sha256", i + 1 < manifest->shard_count ? "," : "");

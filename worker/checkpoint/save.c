@@ -9,7 +9,7 @@
  *  4. R: if step-N is there already, whole, with the same meta and state: keep it, and be done.
  *  5. A: write this rank's shard file, fsync it, close it, read it back, compare every block with step 1.
  *  6. A: gather on rank 0 where every piece stands.
- *  7. R: write model.h5, fsync it, digests.bin and .tmp-step-N: all names and contents are on the disk.
+ *  7. R: write model.h5 and tokenizer.json, fsync them, digests.bin and .tmp-step-N: all names and contents are on the disk.
  *  8. R: write manifest.json.tmp, fsync it, rename it to manifest.json, fsync .tmp-step-N: now it is whole.
  *  9. R: rename .tmp-step-N to step-N (exchange it with one that differs, which is then removed), fsync the
  *        parent.
@@ -28,6 +28,7 @@
 #include "folder.h"
 #include "manifest.h"
 #include "shard.h"
+#include "tokenizer_file.h"
 
 typedef struct save {
     const mst_checkpoint_context *context;
@@ -280,6 +281,9 @@ static mst_status commit(save *s) {
     MST_TRY(fill_manifest(s));
     MST_TRY(ckpt_model_write(s->context, &s->names, s->layout, s->order, s->meta, &s->sums,
                              s->manifest.shards, s->manifest.shard_count, &s->manifest.model));
+    if (s->meta->tokenizer != NULL)
+        MST_TRY(
+            ckpt_tokenizer_write(s->context, s->paths.making, s->meta->tokenizer, &s->manifest.tokenizer));
     MST_TRY(ckpt_file_sync(&s->digests));
     MST_TRY(ckpt_file_close(&s->digests));
     MST_TRY(ckpt_folder_sync(s->paths.making));

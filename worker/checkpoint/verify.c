@@ -24,7 +24,7 @@ static mst_status check_size(const ckpt_file *file, const mst_manifest_file *exp
     return status;
 }
 
-/* digests.bin and model.h5: one digest for the whole file. */
+/* digests.bin, model.h5 and tokenizer.json: one digest for the whole file. */
 static mst_status check_whole(const verify *v, const mst_manifest_file *expected) {
     mst_status status = MST_OK;
     ckpt_file file = CKPT_FILE_CLOSED(v->context);
@@ -133,6 +133,7 @@ mst_status mst_checkpoint_verify(const mst_checkpoint_context *context, const ch
     MST_TRY(mst_manifest_read(path, &v.manifest));
     MST_TRY(check_whole(&v, &v.manifest.digests));
     MST_TRY(check_whole(&v, &v.manifest.model));
+    if (v.manifest.tokenizer.name[0] != '\0') MST_TRY(check_whole(&v, &v.manifest.tokenizer));
     MST_TRY(check_shards(&v));
     MST_TRY(ckpt_checker_create(context, &v.checker));
     MST_TRY(mst_hasher_create(&v.hasher));

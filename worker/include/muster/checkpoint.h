@@ -30,6 +30,9 @@ typedef struct mst_checkpoint_meta {
     char *versions; /* muster and libraries, one line */
     mst_model_config model;
     mst_digest data; /* mst_data_digest */
+    /* For saving only, not owned: the text of tokenizer.json, which the checkpoint keeps as a file; NULL: bytes are
+     * tokens. mst_checkpoint_tokenizer reads it. */
+    const char *tokenizer;
 } mst_checkpoint_meta;
 
 typedef struct mst_checkpoint_digests {
@@ -87,6 +90,11 @@ mst_status mst_checkpoint_save(const mst_checkpoint_context *context, const char
  * @retval MST_EIO missing, MST_EFORMAT damaged (field named) or a newer version */
 mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out,
                                mst_checkpoint_digests *digests_out);
+
+/** Reads the tokenizer.json that a checkpoint keeps, and compares it with its digest. Not collective.
+ * @param json_out NUL behind; freed by the caller with free; NULL where the checkpoint has none: bytes are tokens
+ * @retval MST_EIO, MST_EFORMAT, MST_ENOMEM */
+mst_status mst_checkpoint_tokenizer(const char *path, char **json_out, size_t *bytes_out);
 
 /**
  * Reads this rank's shards from a checkpoint written by any number of ranks, by bounded pread; each block
@@ -177,6 +185,7 @@ typedef struct mst_manifest {
     mst_digest kinds[MST_KIND_COUNT]; /* digest of each kind; kinds[0] is `weights` */
     mst_digest state;
     mst_manifest_file digests, model; /* digests.bin, model.h5 */
+    mst_manifest_file tokenizer;      /* tokenizer.json; its name is empty when there is none */
     mst_manifest_file *shards;
     size_t shard_count;
     mst_manifest_tensor *tensors; /* in name order, bytewise */
