@@ -164,6 +164,14 @@ static void check_level(config_reader *reader) {
                config_quote(level, quoted));
 }
 
+static void check_target(config_reader *reader) {
+    const mst_config *config = reader->config;
+    if (config->train.target_bits_per_byte > 0 && config->train.eval_every == 0)
+        REPORT(reader, train.target_bits_per_byte,
+               "%g can never be found reached, since train.eval_every is 0; set that, too",
+               config->train.target_bits_per_byte);
+}
+
 static void check_watchdog(config_reader *reader) {
     double seconds = reader->config->watchdog.seconds;
     if (seconds > 0 && seconds < 1)
@@ -184,6 +192,7 @@ void config_check(config_reader *reader) {
     check_schedule(reader);
     check_level(reader);
     check_watchdog(reader);
+    check_target(reader);
     if (config->data.seq_len > config->model.max_seq_len)
         REPORT(reader, data.seq_len, "%zu is longer than model.max_seq_len %zu; expected at most that",
                config->data.seq_len, config->model.max_seq_len);

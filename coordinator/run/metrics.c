@@ -174,11 +174,13 @@ mst_status mst_metrics_step(mst_metrics *metrics, const mst_metrics_step_fields 
     return end_line(metrics);
 }
 
-mst_status mst_metrics_eval(mst_metrics *metrics, uint64_t step, double loss, uint64_t valid) {
+mst_status mst_metrics_eval(mst_metrics *metrics, uint64_t step, const mst_heldout *heldout) {
     if (metrics == NULL) return MST_OK;
     begin_line(metrics, "eval", step);
-    put_result(metrics, "loss", loss);
-    put_whole(metrics, "valid_tokens", valid);
+    put_result(metrics, "loss", heldout->loss);
+    put_whole(metrics, "valid_tokens", heldout->valid);
+    put_whole(metrics, "bytes", heldout->bytes);
+    put_real(metrics, "bits_per_byte", heldout->bits_per_byte);
     return end_line(metrics);
 }
 

@@ -47,7 +47,7 @@ void mst_metrics_close(mst_metrics **metrics);
 mst_status mst_metrics_start(mst_metrics *metrics, const mst_metrics_start_fields *fields);
 mst_status mst_metrics_step(mst_metrics *metrics, const mst_metrics_step_fields *fields);
 /** @param loss mean over `valid` held-out tokens, nats */
-mst_status mst_metrics_eval(mst_metrics *metrics, uint64_t step, double loss, uint64_t valid);
+mst_status mst_metrics_eval(mst_metrics *metrics, uint64_t step, const mst_heldout *heldout);
 /** Also makes everything so far durable (fdatasync). */
 mst_status mst_metrics_checkpoint(mst_metrics *metrics, uint64_t step, const char *path,
                                   const mst_checkpoint_digests *digests, double seconds);

@@ -228,14 +228,17 @@ static mst_status record_step(training *t, const mst_step_report *report, double
 
 static mst_status evaluate(training *t) {
     mst_status status = MST_OK;
-    double loss = NAN;
-    uint64_t valid = 0;
-    MST_TRY(mst_trainer_evaluate(t->trainer, t->config.train.eval_batches, &loss, &valid));
-    if (valid == 0) goto done;
-    training_say(t, "step %llu: held-out loss %.4f over %llu tokens",
-                 (unsigned long long)mst_trainer_position(t->trainer)->step, loss, (unsigned long long)valid);
-    MST_TRY(mst_comm_agree(
-        t->comm, mst_metrics_eval(t->metrics, mst_trainer_position(t->trainer)->step, loss, valid)));
+    mst_heldout heldout;
+    char bits[48] = "";
+    const uint64_t step = mst_trainer_position(t->trainer)->step;
+    MST_TRY(mst_trainer_evaluate(t->trainer, t->config.train.eval_batches, &heldout));
+    if (heldout.valid == 0) goto done;
+    if (isfinite(heldout.bits_per_byte))
+        snprintf(bits, sizeof bits, ", %.4f bits per byte", heldout.bits_per_byte);
+    training_say(t, "step %llu: held-out loss %.4f%s, over %llu tokens", (unsigned long long)step,
+                 heldout.loss, bits, (unsigned long long)heldout.valid);
+    t->reached = heldout.bits_per_byte < t->config.train.target_bits_per_byte;
+    MST_TRY(mst_comm_agree(t->comm, mst_metrics_eval(t->metrics, step, &heldout)));
 done:
     return status;
 }
@@ -287,8 +290,8 @@ static mst_status advance(training *t, bool *stop_out) {
     const uint64_t step = mst_trainer_position(t->trainer)->step;
     if (c->train.eval_every > 0 && (step % c->train.eval_every == 0 || step == c->run.steps))
         MST_TRY(evaluate(t));
-    *stop_out = notice.stop_requested;
-    if (save_is_due(t, &notice) || notice.stop_requested || step >= c->run.steps) {
+    *stop_out = notice.stop_requested || t->reached;
+    if (save_is_due(t, &notice) || *stop_out || step >= c->run.steps) {
         if (t->saved_step != step) MST_TRY(training_save(t, &digests));
         t->saved_elapsed = notice.elapsed;
     }
@@ -299,13 +302,21 @@ done:
 static mst_status loop(training *t) {
     mst_status status = MST_OK;
     bool stop = false;
+    /* A run that goes on may have reached its target before. */
+    if (t->config.train.target_bits_per_byte > 0 && mst_trainer_position(t->trainer)->step > 0) {
+        MST_TRY(evaluate(t));
+        stop = t->reached;
+    }
     while (!stop && mst_trainer_position(t->trainer)->step < t->config.run.steps) {
         status = advance(t, &stop);
         mst_watchdog_waiting(t->watchdog, "step end", mst_trainer_position(t->trainer)->step);
         MST_TRY(mst_comm_agree(t->comm, status));
     }
     const uint64_t step = mst_trainer_position(t->trainer)->step;
-    if (step < t->config.run.steps)
+    if (t->reached)
+        training_say(t, "step %llu: below the target of %g bits per byte: done", (unsigned long long)step,
+                     t->config.train.target_bits_per_byte);
+    else if (step < t->config.run.steps)
         status = mst_error(
             MST_ESTOPPED, "stopped%s%s at step %llu of %llu, with a checkpoint; %s goes on from there",
             stop_requested() ? " by " : "", stop_signal_name(), (unsigned long long)step,

@@ -26,6 +26,7 @@ typedef struct training {
     double begun;           /* monotonic clock, seconds */
     double peak;            /* FLOP/s of all ranks together, measured at the start; 0: not known */
 
+    bool reached;         /* an evaluation was below train.target_bits_per_byte */
     bool from_given;      /* --resume named a checkpoint */
     uint64_t saved_step;  /* of the newest checkpoint of this run; UINT64_MAX: none */
     double saved_elapsed; /* rank 0's seconds since begun at that time */

@@ -97,8 +97,9 @@ static void test_events(mst_metrics *metrics) {
     char long_path[4000];
     memset(long_path, '\1', sizeof long_path - 1); /* every byte becomes six */
     long_path[sizeof long_path - 1] = '\0';
+    const mst_heldout heldout = {.loss = 2.25, .bits_per_byte = 1.5, .valid = 100, .bytes = 216};
     CHECK_OK(mst_metrics_start(metrics, &start));
-    CHECK_OK(mst_metrics_eval(metrics, 8, 2.25, 100));
+    CHECK_OK(mst_metrics_eval(metrics, 8, &heldout));
     CHECK_OK(mst_metrics_checkpoint(metrics, 8, "/a/b", &digests, 1.5));
     CHECK_OK(mst_metrics_resume(metrics, 8, "/a/b"));
     CHECK_OK(mst_metrics_rollback(metrics, 4, 99));
@@ -121,6 +122,7 @@ static void check_events(json_t *lines[]) {
     CHECK(number(lines[0], "peak_gflops") == 4 && strcmp(text_of(lines[0], "version"), MST_VERSION) == 0,
           "start");
     CHECK(number(lines[1], "loss") == 2.25 && number(lines[1], "valid_tokens") == 100, "eval");
+    CHECK(number(lines[1], "bits_per_byte") == 1.5 && number(lines[1], "bytes") == 216, "eval");
     CHECK(strcmp(text_of(lines[2], "path"), "/a/b") == 0 && number(lines[2], "seconds") == 1.5, "checkpoint");
     CHECK(strncmp(text_of(lines[2], "weights"), "0100", 4) == 0 && strlen(text_of(lines[2], "state")) == 64,
           "digests");

@@ -398,53 +398,60 @@ done:
 
 /* ---- evaluation ---- */
 
+#define LN2 0.69314718055994530942
+
 /* Fixed number of microbatches between gathers, whatever the rank count. */
 enum { EVALUATION_CHUNK = 64 };
 
-static mst_status evaluate_chunk(mst_trainer *t, uint64_t first, size_t count, double *loss,
-                                 uint64_t *valid) {
+/* What one microbatch of held-out data gave. */
+typedef struct heldout_record {
+    double loss;
+    uint64_t valid, bytes;
+} heldout_record;
+
+static mst_status evaluate_chunk(mst_trainer *t, uint64_t first, size_t count, heldout_record *sum) {
     mst_status status = MST_OK, mine = MST_OK;
     const mst_weight_source weights = weight_source(t);
     const size_t rank = (size_t)mst_comm_rank(t->comm), size = (size_t)mst_comm_size(t->comm);
-    record all[EVALUATION_CHUNK] = {{0}}, here[EVALUATION_CHUNK] = {{0}};
+    heldout_record all[EVALUATION_CHUNK] = {{0}}, here[EVALUATION_CHUNK] = {{0}};
+    const size_t targets = t->config.micro * t->config.seq_len;
     size_t bytes_of[1024], begin = count * rank / size, end = count * (rank + 1) / size;
     MST_CHECK(size <= 1024, MST_EUNSUPPORTED, "evaluation: %zu ranks are more than 1024", size);
-    for (size_t r = 0; r < size; r++)
-        bytes_of[r] = (count * (r + 1) / size - count * r / size) * sizeof(record);
+    for (size_t r = 0; r < size; r++) bytes_of[r] = (count * (r + 1) / size - count * r / size) * sizeof *all;
     for (size_t i = begin; i < end && mine == MST_OK; i++) {
         mst_loss one = {0};
         mst_watchdog_progress(t->watchdog, "data", t->position.step);
         mine = mst_data_read(t->data, MST_SPLIT_HELDOUT, (first + i) * t->config.micro, t->config.micro,
                              t->tokens, t->targets);
         if (mine == MST_OK) mine = mst_model_loss(t->model, &weights, t->tokens, t->targets, &one);
-        here[i - begin] = (record){one.loss, one.zloss, one.valid};
+        here[i - begin] = (heldout_record){one.loss, one.valid, mst_data_bytes(t->data, t->targets, targets)};
     }
     mst_watchdog_waiting(t->watchdog, "evaluate", t->position.step);
     MST_TRY(mst_comm_agree(t->comm, mine));
     MST_TRY(mst_comm_allgather(t->comm, here, bytes_of, all));
     for (size_t i = 0; i < count; i++) {
-        *loss += all[i].loss;
-        *valid += all[i].valid;
+        sum->loss += all[i].loss;
+        sum->valid += all[i].valid;
+        sum->bytes += all[i].bytes;
     }
 done:
     return status;
 }
 
-mst_status mst_trainer_evaluate(mst_trainer *trainer, uint64_t batches, double *loss_out,
-                                uint64_t *valid_out) {
+mst_status mst_trainer_evaluate(mst_trainer *trainer, uint64_t batches, mst_heldout *heldout_out) {
     mst_trainer *t = trainer;
     mst_status status = MST_OK;
     const uint64_t whole = mst_data_samples(t->data, MST_SPLIT_HELDOUT) / t->config.micro;
     const uint64_t count = batches < whole ? batches : whole;
-    double loss = 0;
-    uint64_t valid = 0;
+    heldout_record sum = {0};
     for (uint64_t first = 0; first < count; first += EVALUATION_CHUNK) {
         const uint64_t left = count - first;
-        MST_TRY(evaluate_chunk(t, first, left < EVALUATION_CHUNK ? (size_t)left : EVALUATION_CHUNK, &loss,
-                               &valid));
+        MST_TRY(evaluate_chunk(t, first, left < EVALUATION_CHUNK ? (size_t)left : EVALUATION_CHUNK, &sum));
     }
-    *loss_out = valid == 0 ? NAN : loss / (double)valid;
-    *valid_out = valid;
+    *heldout_out = (mst_heldout){.loss = sum.valid > 0 ? sum.loss / (double)sum.valid : NAN,
+                                 .bits_per_byte = sum.bytes > 0 ? sum.loss / LN2 / (double)sum.bytes : NAN,
+                                 .valid = sum.valid,
+                                 .bytes = sum.bytes};
 done:
     return status;
 }

@@ -39,8 +39,9 @@ typedef struct mst_config {
         mst_dtype precision; /* F32 or BF16 */
         double z_loss;       /* coefficient; 0: none */
         mst_nonfinite on_nonfinite;
-        uint64_t eval_every;   /* steps; 0: never */
-        uint64_t eval_batches; /* microbatches of held-out data */
+        uint64_t eval_every;         /* steps; 0: never */
+        uint64_t eval_batches;       /* microbatches of held-out data */
+        double target_bits_per_byte; /* an evaluation below it ends the run; 0: never */
     } train;
     struct {
         uint64_t every; /* steps; 0: only at the end */

@@ -84,13 +84,18 @@ mst_status mst_trainer_restore(mst_trainer *trainer, const mst_position *positio
  */
 mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_report *report_out);
 
+/* What an evaluation found. */
+typedef struct mst_heldout {
+    double loss;           /* nats per token, mean over valid tokens; NaN when there are none */
+    double bits_per_byte;  /* of the text that the tokens stand for; NaN where the tokenizer is not known */
+    uint64_t valid, bytes; /* tokens that count, and bytes of text that they stand for */
+} mst_heldout;
+
 /**
  * Loss over the first `batches` microbatches of the held-out split (fewer when it is smaller), dealt to the
  * ranks, summed in order of microbatches. Collective; the same bits for every rank count.
- * @param loss_out mean over valid tokens; NaN when there are none
  */
-mst_status mst_trainer_evaluate(mst_trainer *trainer, uint64_t batches, double *loss_out,
-                                uint64_t *valid_out);
+mst_status mst_trainer_evaluate(mst_trainer *trainer, uint64_t batches, mst_heldout *heldout_out);
 
 const mst_position *mst_trainer_position(const mst_trainer *trainer);
 const mst_layout *mst_trainer_layout(const mst_trainer *trainer);
