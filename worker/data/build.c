@@ -8,11 +8,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "digest_set.h"
 #include "documents.h"
 #include "inputs.h"
 #include "io.h"
-#include "muster/random.h"
+#include "judge.h"
 #include "token_file.h"
 
 enum { PART = 16 << 10 /* tokens that are converted or moved at once */ };
@@ -25,10 +24,8 @@ typedef struct builder {
     const mst_build_options *options;
     mst_build_report report;
     split_content content[SPLITS];
-    digest_set seen;
-    mst_hasher *hasher;      /* of the document that is being read */
-    uint64_t document_bytes; /* of it so far */
-    uint64_t document_start; /* where it begins in the training split's spill, in bytes */
+    document_judge judge;
+    uint64_t document_start; /* of the one being read: in the training split's spill, in bytes */
     json_t *sources;
 } builder;
 
@@ -42,8 +39,7 @@ static mst_status take_piece(void *context, const uint8_t *bytes, size_t count) 
     mst_status status = MST_OK;
     builder *b = context;
     int32_t tokens[PART];
-    MST_TRY(mst_hasher_update(b->hasher, bytes, count));
-    b->document_bytes += count;
+    MST_TRY(judge_piece(&b->judge, bytes, count));
     while (count > 0) {
         size_t part = count < PART ? count : PART;
         mst_bytes_encode(bytes, part, tokens);
@@ -53,15 +49,6 @@ static mst_status take_piece(void *context, const uint8_t *bytes, size_t count) 
     }
 done:
     return status;
-}
-
-/* Depends on seed and content only: a document falls on the same side whatever stands
- * beside it, in other files too. */
-static bool is_heldout(const mst_build_options *options, const mst_digest *digest) {
-    uint64_t a, b;
-    memcpy(&a, digest->bytes, sizeof a);
-    memcpy(&b, digest->bytes + sizeof a, sizeof b);
-    return mst_random_uniform(options->seed, MST_RANDOM_HELDOUT, a, b) < options->heldout_fraction;
 }
 
 /* Moves the last document from the training split's tokens to the held-out split's. */
@@ -86,28 +73,22 @@ static mst_status take_end(void *context) {
     mst_status status = MST_OK;
     builder *b = context;
     spill *train = &b->content[MST_SPLIT_TRAIN].tokens;
-    mst_digest digest;
-    bool is_new;
-    MST_TRY(mst_hasher_finish(b->hasher, &digest));
-    if (b->document_bytes == 0) {
-        b->report.empty++;
-        goto done;
-    }
-    b->report.documents++;
-    MST_TRY(digest_set_add(&b->seen, &digest, &is_new));
-    if (is_new) {
-        mst_split which = is_heldout(b->options, &digest) ? MST_SPLIT_HELDOUT : MST_SPLIT_TRAIN;
+    verdict judged;
+    mst_split which;
+    MST_TRY(judge_end(&b->judge, &judged, &which));
+    b->report.empty += judged == VERDICT_EMPTY;
+    b->report.documents += judged != VERDICT_EMPTY;
+    b->report.duplicates += judged == VERDICT_DUPLICATE;
+    if (judged == VERDICT_KEPT) {
         split_content *to = &b->content[which];
         MST_TRY(append_tokens(train, &(int32_t){MST_BYTE_EOS}, 1));
         if (which == MST_SPLIT_HELDOUT) MST_TRY(move_to_heldout(b));
         uint64_t end = spill_bytes(&to->tokens) / sizeof(uint16_t);
         MST_TRY(spill_append(&to->documents, &end, sizeof end));
     } else {
-        b->report.duplicates++;
         spill_cut(train, b->document_start);
     }
     b->document_start = spill_bytes(train);
-    b->document_bytes = 0;
 done:
     return status;
 }
@@ -148,9 +129,8 @@ done:
     return status;
 }
 
-static mst_status check_options(const mst_build_options *options, const char *field) {
+static mst_status check_output(const mst_build_options *options) {
     mst_status status = MST_OK;
-    json_t *text = json_string(field);
     MST_CHECK(options->output != NULL && options->output[0] != '\0', MST_ECONFIG,
               "no output; name the token file to write");
     size_t length = strlen(options->output);
@@ -158,11 +138,7 @@ static mst_status check_options(const mst_build_options *options, const char *fi
     bool folder =
         options->output[length - 1] == '/' || (stat(options->output, &there) == 0 && S_ISDIR(there.st_mode));
     MST_CHECK(!folder, MST_ECONFIG, "the output '%s' is a folder; name a file", options->output);
-    MST_CHECK(options->heldout_fraction >= 0 && options->heldout_fraction <= 0.5, MST_ECONFIG,
-              "the held-out fraction is %g; it must be from 0 to 0.5", options->heldout_fraction);
-    MST_CHECK(text != NULL, MST_ECONFIG, "the name of the text field is not valid UTF-8");
 done:
-    json_decref(text);
     return status;
 }
 
@@ -173,7 +149,7 @@ static mst_status builder_init(builder *b, const mst_build_options *options) {
     b->options = options;
     b->sources = json_array();
     MST_CHECK(b->sources != NULL, MST_ENOMEM, "out of memory to build '%s'", options->output);
-    MST_TRY(mst_hasher_create(&b->hasher));
+    MST_TRY(judge_init(&b->judge, options));
     MST_TRY(io_folder_of(options->output, &folder));
     for (int which = 0; which < SPLITS; which++) {
         MST_TRY(spill_init(&b->content[which].tokens, folder));
@@ -190,8 +166,7 @@ static void builder_clear(builder *b) {
         spill_clear(&b->content[which].tokens);
         spill_clear(&b->content[which].documents);
     }
-    digest_set_clear(&b->seen);
-    mst_hasher_destroy(&b->hasher);
+    judge_clear(&b->judge);
     json_decref(b->sources);
 }
 
@@ -205,7 +180,7 @@ static mst_status write_output(builder *b, const char *field) {
     MST_CHECK(spill_bytes(&b->content[MST_SPLIT_TRAIN].tokens) > 0, MST_ECONFIG,
               "all %zu different documents fell into the held-out split; give more documents, another seed "
               "or fraction 0",
-              b->seen.used);
+              b->judge.seen.used);
     MST_TRY(mst_digest_of(bytes_description, sizeof bytes_description - 1, &index.tokenizer));
     MST_TRY(token_file_write(options->output, b->content, &notes, &index));
     MST_TRY(index_content_digest(&index, &b->report.digest));
@@ -220,9 +195,9 @@ done:
 mst_status mst_data_build(const mst_build_options *options, mst_build_report *report_out) {
     mst_status status = MST_OK;
     builder b = {0};
-    const char *field = options->text_field != NULL ? options->text_field : "text";
+    const char *field = judge_field(options);
     *report_out = (mst_build_report){0};
-    MST_TRY(check_options(options, field));
+    MST_TRY(check_output(options));
     MST_TRY(builder_init(&b, options));
     MST_TRY(read_inputs(&b, field));
     MST_TRY(write_output(&b, field));
