@@ -1,18 +1,19 @@
 /*
- * Building a token file. Documents stream into the spill of the training split, token by token, and are
+ * Building a token file. Where bytes are tokens, documents stream into the spill of the training split and are
  * judged when they end: a duplicate is taken back, a held-out one is moved to the other spill. So a document
- * of any size needs no memory.
+ * of any size needs no memory. For another tokenizer a document is gathered whole, judged, and then encoded.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-#include "digest_set.h"
 #include "documents.h"
 #include "inputs.h"
 #include "io.h"
-#include "muster/random.h"
+#include "judge.h"
+#include "text.h"
 #include "token_file.h"
 
 enum { PART = 16 << 10 /* tokens that are converted or moved at once */ };
@@ -21,33 +22,57 @@ enum { PART = 16 << 10 /* tokens that are converted or moved at once */ };
 static const char bytes_description[] =
     "muster byte tokenizer 1: token = byte; 256 end of document; 257 padding";
 
+/* The files that held-out documents came from, a path on each line. */
+typedef struct heldout_list {
+    FILE *stream; /* into text; NULL: nobody asks */
+    char *text;
+    size_t length;
+    const char *last; /* the path added last, as a pointer */
+} heldout_list;
+
 typedef struct builder {
     const mst_build_options *options;
     mst_build_report report;
     split_content content[SPLITS];
-    digest_set seen;
-    mst_hasher *hasher;      /* of the document that is being read */
-    uint64_t document_bytes; /* of it so far */
-    uint64_t document_start; /* where it begins in the training split's spill, in bytes */
+    document_judge judge;
+    const char *path; /* of the file that is being read */
+    uint64_t
+        document_start; /* of the one being read: in the training split's spill, in bytes; bytes as tokens only */
+    document_text text; /* of the one being read; with an encoder only */
+    size_t vocab_size, token_bytes;
+    int32_t end; /* the token that ends a document */
     json_t *sources;
+    heldout_list heldout;
 } builder;
 
-static mst_status append_tokens(spill *tokens, const int32_t *values, size_t count) {
-    uint16_t narrow[PART]; /* the byte vocabulary needs no more */
-    for (size_t i = 0; i < count; i++) narrow[i] = (uint16_t)values[i];
-    return spill_append(tokens, narrow, count * sizeof *narrow);
+/* Appends tokens in the width that the vocabulary needs. */
+static mst_status append_tokens(const builder *b, spill *to, const int32_t *tokens, size_t count) {
+    mst_status status = MST_OK;
+    uint16_t narrow[PART];
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] < 0 || (size_t)tokens[i] >= b->vocab_size)
+            return mst_error(MST_EINTERNAL, "'%s': token %d is outside the vocabulary of %zu", b->path,
+                             (int)tokens[i], b->vocab_size);
+    if (b->token_bytes == sizeof *tokens) return spill_append(to, tokens, count * sizeof *tokens);
+    while (count > 0) {
+        size_t part = count < PART ? count : PART;
+        for (size_t i = 0; i < part; i++) narrow[i] = (uint16_t)tokens[i];
+        MST_TRY(spill_append(to, narrow, part * sizeof *narrow));
+        tokens += part;
+        count -= part;
+    }
+done:
+    return status;
 }
 
-static mst_status take_piece(void *context, const uint8_t *bytes, size_t count) {
+/* Bytes as tokens. */
+static mst_status append_bytes(builder *b, const uint8_t *bytes, size_t count) {
     mst_status status = MST_OK;
-    builder *b = context;
     int32_t tokens[PART];
-    MST_TRY(mst_hasher_update(b->hasher, bytes, count));
-    b->document_bytes += count;
     while (count > 0) {
         size_t part = count < PART ? count : PART;
         mst_bytes_encode(bytes, part, tokens);
-        MST_TRY(append_tokens(&b->content[MST_SPLIT_TRAIN].tokens, tokens, part));
+        MST_TRY(append_tokens(b, &b->content[MST_SPLIT_TRAIN].tokens, tokens, part));
         bytes += part;
         count -= part;
     }
@@ -55,19 +80,33 @@ done:
     return status;
 }
 
-/* Depends on seed and content only: a document falls on the same side whatever stands
- * beside it, in other files too. */
-static bool is_heldout(const mst_build_options *options, const mst_digest *digest) {
-    uint64_t a, b;
-    memcpy(&a, digest->bytes, sizeof a);
-    memcpy(&b, digest->bytes + sizeof a, sizeof b);
-    return mst_random_uniform(options->seed, MST_RANDOM_HELDOUT, a, b) < options->heldout_fraction;
+static mst_status take_piece(void *context, const uint8_t *bytes, size_t count) {
+    mst_status status = MST_OK;
+    builder *b = context;
+    MST_TRY(judge_piece(&b->judge, bytes, count));
+    if (b->options->encoder == NULL)
+        MST_TRY(append_bytes(b, bytes, count));
+    else
+        MST_TRY(text_append(&b->text, bytes, count, b->path));
+done:
+    return status;
 }
 
-/* Moves the last document from the training split's tokens to the held-out split's. */
+static mst_status append_encoded(builder *b, spill *to) {
+    mst_status status = MST_OK;
+    const mst_encoder *encoder = b->options->encoder;
+    const int32_t *tokens = NULL;
+    size_t count = 0;
+    MST_TRY(encoder->encode(encoder->context, b->text.bytes, b->text.count, &tokens, &count));
+    MST_TRY(append_tokens(b, to, tokens, count));
+done:
+    return status;
+}
+
+/* Moves the last document from the training split's tokens to the held-out split's; what a token is does not matter. */
 static mst_status move_to_heldout(builder *b) {
     mst_status status = MST_OK;
-    uint16_t tokens[PART];
+    unsigned char tokens[2 * PART];
     spill *from = &b->content[MST_SPLIT_TRAIN].tokens, *to = &b->content[MST_SPLIT_HELDOUT].tokens;
     uint64_t end = spill_bytes(from);
     for (uint64_t at = b->document_start; at < end;) {
@@ -81,33 +120,43 @@ done:
     return status;
 }
 
+/* Completes a document that is kept. */
+static mst_status keep(builder *b, mst_split which) {
+    mst_status status = MST_OK;
+    spill *to = &b->content[which].tokens;
+    if (b->options->encoder != NULL)
+        MST_TRY(append_encoded(b, to));
+    else if (which == MST_SPLIT_HELDOUT)
+        MST_TRY(move_to_heldout(b));
+    MST_TRY(append_tokens(b, to, &b->end, 1));
+    uint64_t end = spill_bytes(to) / b->token_bytes;
+    MST_TRY(spill_append(&b->content[which].documents, &end, sizeof end));
+    if (which == MST_SPLIT_HELDOUT && b->heldout.stream != NULL && b->heldout.last != b->path) {
+        b->heldout.last = b->path;
+        MST_CHECK(fprintf(b->heldout.stream, "%s\n", b->path) > 0, MST_ENOMEM,
+                  "out of memory for the list of held-out files");
+    }
+done:
+    return status;
+}
+
 /* Judges the document whose tokens have arrived, and makes ready for the next. */
 static mst_status take_end(void *context) {
     mst_status status = MST_OK;
     builder *b = context;
     spill *train = &b->content[MST_SPLIT_TRAIN].tokens;
-    mst_digest digest;
-    bool is_new;
-    MST_TRY(mst_hasher_finish(b->hasher, &digest));
-    if (b->document_bytes == 0) {
-        b->report.empty++;
-        goto done;
-    }
-    b->report.documents++;
-    MST_TRY(digest_set_add(&b->seen, &digest, &is_new));
-    if (is_new) {
-        mst_split which = is_heldout(b->options, &digest) ? MST_SPLIT_HELDOUT : MST_SPLIT_TRAIN;
-        split_content *to = &b->content[which];
-        MST_TRY(append_tokens(train, &(int32_t){MST_BYTE_EOS}, 1));
-        if (which == MST_SPLIT_HELDOUT) MST_TRY(move_to_heldout(b));
-        uint64_t end = spill_bytes(&to->tokens) / sizeof(uint16_t);
-        MST_TRY(spill_append(&to->documents, &end, sizeof end));
-    } else {
-        b->report.duplicates++;
+    verdict judged;
+    mst_split which;
+    MST_TRY(judge_end(&b->judge, &judged, &which));
+    b->report.empty += judged == VERDICT_EMPTY;
+    b->report.documents += judged != VERDICT_EMPTY;
+    b->report.duplicates += judged == VERDICT_DUPLICATE;
+    if (judged == VERDICT_KEPT)
+        MST_TRY(keep(b, which));
+    else
         spill_cut(train, b->document_start);
-    }
     b->document_start = spill_bytes(train);
-    b->document_bytes = 0;
+    b->text.count = 0;
 done:
     return status;
 }
@@ -140,17 +189,17 @@ static mst_status read_inputs(builder *b, const char *field) {
     document_file file;
     MST_TRY(inputs_collect(b->options, &inputs));
     for (size_t i = 0; i < inputs.count; i++) {
-        MST_TRY(documents_read(inputs.paths[i], field, &sink, &file));
-        MST_TRY(add_source(b, inputs.paths[i], &file));
+        b->path = inputs.paths[i];
+        MST_TRY(documents_read(b->path, field, &sink, &file));
+        MST_TRY(add_source(b, b->path, &file));
     }
 done:
     inputs_clear(&inputs);
     return status;
 }
 
-static mst_status check_options(const mst_build_options *options, const char *field) {
+static mst_status check_output(const mst_build_options *options) {
     mst_status status = MST_OK;
-    json_t *text = json_string(field);
     MST_CHECK(options->output != NULL && options->output[0] != '\0', MST_ECONFIG,
               "no output; name the token file to write");
     size_t length = strlen(options->output);
@@ -158,11 +207,7 @@ static mst_status check_options(const mst_build_options *options, const char *fi
     bool folder =
         options->output[length - 1] == '/' || (stat(options->output, &there) == 0 && S_ISDIR(there.st_mode));
     MST_CHECK(!folder, MST_ECONFIG, "the output '%s' is a folder; name a file", options->output);
-    MST_CHECK(options->heldout_fraction >= 0 && options->heldout_fraction <= 0.5, MST_ECONFIG,
-              "the held-out fraction is %g; it must be from 0 to 0.5", options->heldout_fraction);
-    MST_CHECK(text != NULL, MST_ECONFIG, "the name of the text field is not valid UTF-8");
 done:
-    json_decref(text);
     return status;
 }
 
@@ -170,10 +215,17 @@ static mst_status builder_init(builder *b, const mst_build_options *options) {
     mst_status status = MST_OK;
     char *folder = NULL;
     static const uint64_t first = 0;
+    const mst_encoder *encoder = options->encoder;
     b->options = options;
+    b->vocab_size = encoder != NULL ? encoder->vocab_size : MST_BYTE_VOCAB;
+    b->token_bytes = index_token_bytes(b->vocab_size);
+    b->end = encoder != NULL ? encoder->end : MST_BYTE_EOS;
     b->sources = json_array();
-    MST_CHECK(b->sources != NULL, MST_ENOMEM, "out of memory to build '%s'", options->output);
-    MST_TRY(mst_hasher_create(&b->hasher));
+    if (options->heldout_list != NULL)
+        b->heldout.stream = open_memstream(&b->heldout.text, &b->heldout.length);
+    MST_CHECK(b->sources != NULL && (options->heldout_list == NULL || b->heldout.stream != NULL), MST_ENOMEM,
+              "out of memory to build '%s'", options->output);
+    MST_TRY(judge_init(&b->judge, options));
     MST_TRY(io_folder_of(options->output, &folder));
     for (int which = 0; which < SPLITS; which++) {
         MST_TRY(spill_init(&b->content[which].tokens, folder));
@@ -190,24 +242,54 @@ static void builder_clear(builder *b) {
         spill_clear(&b->content[which].tokens);
         spill_clear(&b->content[which].documents);
     }
-    digest_set_clear(&b->seen);
-    mst_hasher_destroy(&b->hasher);
+    judge_clear(&b->judge);
+    if (b->heldout.stream != NULL) fclose(b->heldout.stream);
+    free(b->heldout.text);
+    free(b->text.bytes);
     json_decref(b->sources);
+}
+
+static mst_status write_heldout_list(builder *b) {
+    const char *path = b->options->heldout_list;
+    if (path == NULL) return MST_OK;
+    bool complete = fflush(b->heldout.stream) == 0;
+    FILE *file = fopen(path, "we");
+    if (file == NULL) return mst_error(MST_EIO, "writing '%s': %s", path, strerror(errno));
+    complete &= fwrite(b->heldout.text, 1, b->heldout.length, file) == b->heldout.length;
+    if ((fclose(file) == 0) & complete) return MST_OK;
+    mst_status status = mst_error(MST_EIO, "writing '%s': %s", path, strerror(errno));
+    unlink(path);
+    return status;
+}
+
+/* Which tokenizer, for the index and the arrays. */
+static mst_status describe_tokenizer(const builder *b, token_index *index, tokenizer_content *content) {
+    const mst_encoder *encoder = b->options->encoder;
+    index->tokenizer.end = b->end;
+    if (encoder == NULL) {
+        index->tokenizer.is_bytes = true;
+        return mst_digest_of(bytes_description, sizeof bytes_description - 1, &index->tokenizer.digest);
+    }
+    index->tokenizer.has_json = true;
+    *content = (tokenizer_content){encoder->json, encoder->json_bytes, encoder->lengths};
+    return mst_digest_of(encoder->json, encoder->json_bytes, &index->tokenizer.digest);
 }
 
 static mst_status write_output(builder *b, const char *field) {
     mst_status status = MST_OK;
     const mst_build_options *options = b->options;
-    token_index index = {.token_bytes = sizeof(uint16_t), .vocab_size = MST_BYTE_VOCAB, .tokenizer = {.is_bytes = true, .end = MST_BYTE_EOS}};
+    token_index index = {.token_bytes = b->token_bytes, .vocab_size = b->vocab_size};
+    tokenizer_content tokenizer = {0};
     index_notes notes = {options->seed, options->heldout_fraction, field, b->sources};
     MST_CHECK(b->report.documents > 0, MST_ECONFIG, "no text in %llu files: nothing to write to '%s'",
               (unsigned long long)b->report.files, options->output);
     MST_CHECK(spill_bytes(&b->content[MST_SPLIT_TRAIN].tokens) > 0, MST_ECONFIG,
               "all %zu different documents fell into the held-out split; give more documents, another seed "
               "or fraction 0",
-              b->seen.used);
-    MST_TRY(mst_digest_of(bytes_description, sizeof bytes_description - 1, &index.tokenizer.digest));
-    MST_TRY(token_file_write(options->output, b->content, &(tokenizer_content){0}, &notes, &index));
+              b->judge.seen.used);
+    MST_TRY(describe_tokenizer(b, &index, &tokenizer));
+    MST_TRY(token_file_write(options->output, b->content, &tokenizer, &notes, &index));
+    MST_TRY(write_heldout_list(b));
     MST_TRY(index_content_digest(&index, &b->report.digest));
     b->report.train_tokens = index.split[MST_SPLIT_TRAIN].tokens.count;
     b->report.heldout_tokens = index.split[MST_SPLIT_HELDOUT].tokens.count;
@@ -220,9 +302,9 @@ done:
 mst_status mst_data_build(const mst_build_options *options, mst_build_report *report_out) {
     mst_status status = MST_OK;
     builder b = {0};
-    const char *field = options->text_field != NULL ? options->text_field : "text";
+    const char *field = judge_field(options);
     *report_out = (mst_build_report){0};
-    MST_TRY(check_options(options, field));
+    MST_TRY(check_output(options));
     MST_TRY(builder_init(&b, options));
     MST_TRY(read_inputs(&b, field));
     MST_TRY(write_output(&b, field));

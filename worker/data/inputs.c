@@ -117,7 +117,7 @@ done:
 /* An earlier output in an input folder would be read as text with a pattern such as '*'. */
 static mst_status check_output_apart(const char *output, const input_list *list) {
     struct stat out, in;
-    if (stat(output, &out) != 0) return MST_OK;
+    if (output == NULL || stat(output, &out) != 0) return MST_OK;
     for (size_t i = 0; i < list->count; i++)
         if (stat(list->paths[i], &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
             return mst_error(MST_ECONFIG,

@@ -80,8 +80,8 @@ typedef mst_status mst_document_fn(void *context, const uint8_t *bytes, size_t c
  * Calls `visit` for every document that mst_data_build would keep, in its order, with the split that it falls into.
  *
  * Not collective. Memory: the longest document, and 16 to 48 bytes per document.
- * @param options output is not used
- * @retval as mst_data_build, but for the output; or the status of visit
+ * @param options output may be NULL; it is not touched, but must not be among the inputs
+ * @retval as mst_data_build, but for writing; held-out documents alone are no failure; or the status of visit
  */
 mst_status mst_data_documents(const mst_build_options *options, mst_document_fn *visit, void *context);
 
