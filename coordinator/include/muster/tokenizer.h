@@ -45,6 +45,9 @@ mst_status mst_tokenizer_parse(const char *json, size_t bytes, const char *name,
 mst_status mst_tokenizer_load(const char *path, mst_tokenizer **tokenizer_out);
 void mst_tokenizer_destroy(mst_tokenizer **tokenizer);
 
+/** The tokenizer of data built without one: bytes are tokens 0 to 255, 256 is <eos>, 257 <pad>. @retval MST_ENOMEM */
+mst_status mst_tokenizer_bytes(mst_tokenizer **tokenizer_out);
+
 /** The text that was read, byte for byte, and its length. */
 const char *mst_tokenizer_json(const mst_tokenizer *tokenizer, size_t *bytes_out);
 /** One more than the highest id. */
@@ -78,6 +81,24 @@ mst_status mst_tokenizer_encode(mst_tokenizer *tokenizer, const uint8_t *bytes, 
  * @retval MST_ENOMEM */
 mst_status mst_tokenizer_decode(const mst_tokenizer *tokenizer, const int32_t *tokens, size_t count,
                                 bool keep_special, mst_byte_list *bytes);
+
+/* ---- for token files ---- */
+
+/**
+ * Makes what mst_data_build needs to build with a tokenizer. Names of special tokens in the text stay text.
+ *
+ * Not collective.
+ * @param tokenizer kept by reference; must outlive the encoder
+ * @param end content of the token that ends a document; NULL: mst_tokenizer_end
+ * @param encoder_out destroyed by mst_tokenizer_encoder_destroy
+ * @retval MST_ECONFIG no such token; MST_ENOMEM
+ */
+mst_status mst_tokenizer_encoder(mst_tokenizer *tokenizer, const char *end, mst_encoder **encoder_out);
+void mst_tokenizer_encoder_destroy(mst_encoder **encoder);
+
+/** The tokenizer that data was made with. Not collective.
+ * @retval MST_EUNSUPPORTED the data does not say how it was made; and as mst_data_tokenizer_json, mst_tokenizer_parse */
+mst_status mst_tokenizer_of_data(const mst_data *data, mst_tokenizer **tokenizer_out);
 
 /* ---- training ---- */
 

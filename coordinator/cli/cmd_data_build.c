@@ -1,0 +1,130 @@
+/* muster data build */
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "commands.h"
+#include "muster/tokenizer.h"
+
+static const cli_operand build_operands[] = {
+    {.name = "INPUT", .help = "a file, or a folder to search", .many = true},
+    {0},
+};
+
+static const cli_option build_options[] = {
+    {.name = "output",
+     .letter = 'o',
+     .argument = "FILE.h5",
+     .required = true,
+     .help = "the token file; an older one is replaced only when the new one is complete"},
+    {.name = "tokenizer",
+     .letter = 't',
+     .argument = "TOKENIZER",
+     .help = "a tokenizer.json in Hugging Face's format (see 'muster tokenizer train'), or bytes: every byte "
+             "is a token, "
+             "258 with the specials (default: bytes)"},
+    {.name = "end",
+     .argument = "TOKEN",
+     .help =
+         "the special token that ends a document, such as '<|endoftext|>' (default: the one of a well-known "
+         "name that the tokenizer has)"},
+    {.name = "glob",
+     .argument = "PATTERN",
+     .help = "which file names to read in folders (default: *.txt and *.jsonl, also with .gz and .zst)"},
+    {.name = "field",
+     .argument = "NAME",
+     .help = "the field of a .jsonl line that holds the text (default: text)"},
+    {.name = "heldout",
+     .argument = "FRACTION",
+     .help = "share of the documents that is kept from training, 0 to 0.5 (default: 0.01)"},
+    {.name = "heldout-list",
+     .argument = "FILE",
+     .help = "write the paths of the files that held-out documents came from, one on each line"},
+    {.name = "seed",
+     .argument = "N",
+     .help = "which documents are held out; the same seed and fraction split alike in every token file "
+             "(default: 0)"},
+    {0},
+};
+
+static double seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static void print_report(const char *output, const mst_build_report *report, double seconds) {
+    const double mib = (double)report->bytes_read / (1 << 20);
+    char hex[MST_DIGEST_HEX];
+    mst_digest_to_hex(&report->digest, hex);
+    printf("read       %llu files, %.1f MiB in %.1f s (%.0f MiB/s)\n", (unsigned long long)report->files, mib,
+           seconds, mib / (seconds > 1e-3 ? seconds : 1e-3));
+    printf("documents  %llu, %llu duplicates dropped; %llu empty ones skipped\n",
+           (unsigned long long)report->documents, (unsigned long long)report->duplicates,
+           (unsigned long long)report->empty);
+    printf("train      %llu documents, %llu tokens\n", (unsigned long long)report->train_documents,
+           (unsigned long long)report->train_tokens);
+    printf("held out   %llu documents, %llu tokens\n", (unsigned long long)report->heldout_documents,
+           (unsigned long long)report->heldout_tokens);
+    printf("wrote      %s, tokens %s\n", output, hex);
+}
+
+/* The tokenizer that a user names, and its encoder; NULL for bytes. */
+static mst_status open_tokenizer(const cli_args *args, mst_tokenizer **tokenizer_out,
+                                 mst_encoder **encoder_out) {
+    mst_status status = MST_OK;
+    const char *name = cli_text(args, "tokenizer", "bytes"), *end = cli_text(args, "end", NULL);
+    if (strcmp(name, "bytes") != 0) {
+        MST_TRY(mst_tokenizer_load(name, tokenizer_out));
+        MST_TRY(mst_tokenizer_encoder(*tokenizer_out, end, encoder_out));
+    } else {
+        MST_CHECK(end == NULL, MST_ECONFIG, "data build: --end wants a --tokenizer with special tokens");
+    }
+done:
+    return status;
+}
+
+static mst_status build(const cli_args *args) {
+    mst_status status = MST_OK;
+    mst_build_report report;
+    mst_tokenizer *tokenizer = NULL;
+    mst_encoder *encoder = NULL;
+    mst_build_options options = {.inputs = cli_operands(args),
+                                 .input_count = cli_operand_count(args),
+                                 .glob = cli_text(args, "glob", NULL),
+                                 .text_field = cli_text(args, "field", NULL),
+                                 .output = cli_text(args, "output", NULL),
+                                 .heldout_fraction = 0.01,
+                                 .heldout_list = cli_text(args, "heldout-list", NULL)};
+    MST_TRY(cli_real(args, "heldout", 0, 0.5, &options.heldout_fraction));
+    MST_TRY(cli_whole(args, "seed", 0, UINT64_MAX, &options.seed));
+    MST_TRY(open_tokenizer(args, &tokenizer, &encoder));
+    options.encoder = encoder;
+    const double begin = seconds_now();
+    MST_TRY(mst_data_build(&options, &report));
+    print_report(options.output, &report, seconds_now() - begin);
+    if (options.heldout_fraction > 0 && report.heldout_documents == 0)
+        printf("note: the held-out split is empty. Documents are held out whole, and there are only %llu: "
+               "give more of them\n"
+               "      (a .jsonl file has one on each line), or --heldout 0 to say that none is wanted.\n",
+               (unsigned long long)report.train_documents);
+done:
+    mst_tokenizer_encoder_destroy(&encoder);
+    mst_tokenizer_destroy(&tokenizer);
+    return status;
+}
+
+const cli_command cli_data_build = {
+    .name = "data build",
+    .summary = "turn text into a token file for training",
+    .description =
+        "Reads files, and in folders everything below that matches, in bytewise order of the names; hidden\n"
+        "files are passed over. A .jsonl file has a document on each line, any other file is one document.\n"
+        "Exact duplicates are kept once. The same input gives the same file, byte for byte; its format is\n"
+        "described in docs/data-format.md (HDF5: h5py opens it).",
+    .operands = build_operands,
+    .options = build_options,
+    .example = "muster data build texts/ more.jsonl.zst -t tokenizer.json -o tokens.h5 --heldout 0.02\n"
+               "muster data build src/ --glob '*.c' -o code.h5",
+    .run = build,
+};
