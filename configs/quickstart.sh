@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# From nothing to a trained model: a tokenizer and a small model of the C headers of this machine, trained until it
+# predicts held-out files better than gzip -9 compresses them. Run again, it goes on where it was, or says that it is done.
+#   configs/quickstart.sh MUSTER      (./run quickstart builds muster first)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+muster=$1
+corpus=/usr/include
+data=runs/quickstart-data run=runs/quickstart
+split=(--glob '*.h' --heldout 0.05 --seed 1)
+ranks=2
+[ "$(nproc)" -ge 2 ] || ranks=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+say() { printf '\n== %s\n' "$*"; }
+
+summary() { # summary BITS: what was reached, and what can be done with it
+  awk -v gzip="$1" -F '[:,]' '
+    function field(name,   at) { at = index($0, "\"" name "\":"); return at ? substr($0, at + length(name) + 3) + 0 : 0 }
+    /"event":"step"/ { seconds += field("step_seconds"); step = field("step") }
+    /"event":"eval"/ { bits = field("bits_per_byte"); if (!crossed && bits > 0 && bits < gzip) { crossed = 1; at = step; after = seconds; best = bits } }
+    END {
+      if (!crossed) { printf "the model needs %.4f bits per byte after %d steps; gzip -9 needs %.4f\n", bits, step, gzip; exit }
+      printf "held-out files: the model needs %.4f bits per byte, gzip -9 needs %.4f\n", best, gzip
+      printf "crossed at step %d, after %.0f seconds of training\n", at, after
+    }' "$run/metrics.jsonl"
+}
+
+mkdir -p "$data"
+if [ ! -e "$data/tokenizer.json" ]; then
+  say "a tokenizer of 4096 tokens, from the headers in $corpus (5% of the files are held out)"
+  "$muster" tokenizer train "$corpus" "${split[@]}" --vocab 4096 -o "$data/tokenizer.json"
+fi
+if [ ! -e "$data/tokens.h5" ]; then
+  say "the headers as tokens"
+  "$muster" data build "$corpus" "${split[@]}" --tokenizer "$data/tokenizer.json" --heldout-list "$data/heldout.txt" -o "$data/tokens.h5"
+fi
+if [ ! -e "$data/gzip.txt" ]; then
+  say "what gzip -9 makes of the held-out files"
+  while IFS= read -r file; do
+    printf '%d %d\n' "$(wc -c <"$file")" "$(gzip -9 -n -c "$file" | wc -c)"
+  done <"$data/heldout.txt" | awk '{ bytes += $1; packed += $2 } END { printf "%d %d %.4f\n", bytes, packed, 8 * packed / bytes }' >"$data/gzip.part"
+  mv "$data/gzip.part" "$data/gzip.txt"
+fi
+read -r bytes packed gzip <"$data/gzip.txt"
+echo "$(wc -l <"$data/heldout.txt") held-out files of $bytes bytes: gzip -9 needs $packed bytes, $gzip bits per byte"
+
+say "training on $ranks ranks until the held-out files cost less than $gzip bits per byte"
+train=("$muster" train configs/quickstart.yaml --run "$run" --set "train.target_bits_per_byte=$gzip")
+[ "$ranks" = 1 ] || train=(mpirun -n "$ranks" --bind-to none "${train[@]}")
+"${train[@]}"
+
+say "what it learned"
+summary "$gzip"
+echo
+"$muster" generate "$run" --prompt '#ifndef ' --count 120 --temperature 0.7 --seed 1
+
+say "where everything lies"
+cat <<END
+$data/tokenizer.json   the tokenizer, in Hugging Face's format
+$data/tokens.h5        the headers as tokens; 'h5dump -n' lists what is inside
+$data/heldout.txt      the files that the model never saw
+$run/                  config, metrics.jsonl, checkpoints
+
+What to try next (export PATH=\$PWD/$(dirname "$muster"):\$PATH):
+  muster generate $run --prompt 'static inline int ' --temperature 0.5
+  muster eval $run                       # loss, perplexity, bits per byte on the held-out files
+  muster report $run -o report.html      # curves and facts on one page
+  muster verify $run                     # every byte of the newest checkpoint
+  muster train --help-config             # every key of a config, to make your own
+  ./run test                             # builds and runs all tests
+END
