@@ -152,11 +152,13 @@ const config_key config_keys[] = {
      .meaning = "Steps from one evaluation on held-out data to the next; 0: never."},
     {FREE("train.eval_batches"), WHOLE(train.eval_batches, 1, MILLION), .fallback = "16",
      .unit = "microbatches",
-     .meaning = "Microbatches of an evaluation (fewer when the held-out data has fewer)."},
+     .meaning =
+         "Microbatches of an evaluation, evenly spread over the held-out data (all when it has fewer)."},
     {FREE("train.target_bits_per_byte"), REAL(train.target_bits_per_byte, 0, 64), .fallback = "0",
      .unit = "bits per byte",
-     .meaning =
-         "An evaluation that finds less ends the run, with a checkpoint; 0: none. Wants train.eval_every."},
+     .meaning = "The run ends, with a checkpoint, when the whole held-out split costs less, which is looked "
+                "at whenever an "
+                "evaluation found less; 0: never."},
 
     {FREE("checkpoint.every"), WHOLE(checkpoint.every, 0, FOREVER), .fallback = "0", .unit = "steps",
      .meaning = "Steps from one checkpoint to the next; 0: not by steps."},

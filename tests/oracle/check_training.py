@@ -187,13 +187,14 @@ class Oracle:
         return before
 
     def heldout_loss(self, checkpoint, batches):
-        """Mean over the first microbatches of the held-out data; None: all of them."""
+        """Mean over microbatches evenly spread over the held-out data; None: all of them."""
         micro = self.config["batch"]["micro"]
         whole = sum(self.reader.samples("heldout")) // micro
-        count = micro * (whole if batches is None else batches)
-        assert count <= micro * whole
-        loss, _, valid = self.loss({n: w.double() for n, w in checkpoint.weights.items()}, "heldout", 0, count)
-        return loss.item() / valid, valid
+        count = whole if batches is None else batches
+        assert count <= whole
+        weights = {n: w.double() for n, w in checkpoint.weights.items()}
+        sums = [self.loss(weights, "heldout", i * whole // count * micro, micro) for i in range(count)]
+        return sum(loss.item() for loss, _, _ in sums) / (valid := sum(v for _, _, v in sums)), valid
 
 
 # ---- comparing ----

@@ -409,7 +409,18 @@ typedef struct heldout_record {
     uint64_t valid, bytes;
 } heldout_record;
 
-static mst_status evaluate_chunk(mst_trainer *t, uint64_t first, size_t count, heldout_record *sum) {
+/* Microbatches to evaluate: `chosen` of `whole`, evenly spread. */
+typedef struct heldout_choice {
+    uint64_t chosen, whole;
+} heldout_choice;
+
+/* Number `i` of those chosen: i * whole / chosen, whose product might overflow. */
+static uint64_t chosen_microbatch(heldout_choice choice, uint64_t i) {
+    return i * (choice.whole / choice.chosen) + i * (choice.whole % choice.chosen) / choice.chosen;
+}
+
+static mst_status evaluate_chunk(mst_trainer *t, heldout_choice choice, uint64_t first, size_t count,
+                                 heldout_record *sum) {
     mst_status status = MST_OK, mine = MST_OK;
     const mst_weight_source weights = weight_source(t);
     const size_t rank = (size_t)mst_comm_rank(t->comm), size = (size_t)mst_comm_size(t->comm);
@@ -421,8 +432,9 @@ static mst_status evaluate_chunk(mst_trainer *t, uint64_t first, size_t count, h
     for (size_t i = begin; i < end && mine == MST_OK; i++) {
         mst_loss one = {0};
         mst_watchdog_progress(t->watchdog, "data", t->position.step);
-        mine = mst_data_read(t->data, MST_SPLIT_HELDOUT, (first + i) * t->config.micro, t->config.micro,
-                             t->tokens, t->targets);
+        mine =
+            mst_data_read(t->data, MST_SPLIT_HELDOUT, chosen_microbatch(choice, first + i) * t->config.micro,
+                          t->config.micro, t->tokens, t->targets);
         if (mine == MST_OK) mine = mst_model_loss(t->model, &weights, t->tokens, t->targets, &one);
         here[i - begin] = (heldout_record){one.loss, one.valid, mst_data_bytes(t->data, t->targets, targets)};
     }
@@ -443,10 +455,12 @@ mst_status mst_trainer_evaluate(mst_trainer *trainer, uint64_t batches, mst_held
     mst_status status = MST_OK;
     const uint64_t whole = mst_data_samples(t->data, MST_SPLIT_HELDOUT) / t->config.micro;
     const uint64_t count = batches < whole ? batches : whole;
+    const heldout_choice choice = {count, whole};
     heldout_record sum = {0};
     for (uint64_t first = 0; first < count; first += EVALUATION_CHUNK) {
         const uint64_t left = count - first;
-        MST_TRY(evaluate_chunk(t, first, left < EVALUATION_CHUNK ? (size_t)left : EVALUATION_CHUNK, &sum));
+        MST_TRY(evaluate_chunk(t, choice, first, left < EVALUATION_CHUNK ? (size_t)left : EVALUATION_CHUNK,
+                               &sum));
     }
     *heldout_out = (mst_heldout){.loss = sum.valid > 0 ? sum.loss / (double)sum.valid : NAN,
                                  .bits_per_byte = sum.bytes > 0 ? sum.loss / LN2 / (double)sum.bytes : NAN,

@@ -92,7 +92,7 @@ typedef struct mst_heldout {
 } mst_heldout;
 
 /**
- * Loss over the first `batches` microbatches of the held-out split (fewer when it is smaller), dealt to the
+ * Loss over `batches` microbatches of the held-out split, evenly spread (all when it has fewer), dealt to the
  * ranks, summed in order of microbatches. Collective; the same bits for every rank count.
  */
 mst_status mst_trainer_evaluate(mst_trainer *trainer, uint64_t batches, mst_heldout *heldout_out);
