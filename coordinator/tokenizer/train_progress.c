@@ -1,5 +1,6 @@
 #include "train_progress.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,13 +20,14 @@ double train_now(void) {
 void train_progress_begin(train_progress *p, FILE *file) {
     const char *terminal = getenv("TERM");
     double now = train_now();
-    *p = (train_progress){.file = file, .begin = now, .shown = now, .rate_time = now};
+    *p = (train_progress){.file = file, .begin = now, .shown = now};
     p->live = file != NULL && isatty(fileno(file)) && terminal != NULL && strcmp(terminal, "dumb") != 0;
 }
 
 void train_progress_hide(train_progress *p) {
     if (p->drawn) fputs("\r\033[K", p->file);
     p->drawn = false;
+    if (p->file != NULL) fflush(p->file);
 }
 
 /* Whether it is time to show something. */
@@ -35,12 +37,12 @@ static bool is_due(train_progress *p, double now) {
     return true;
 }
 
-/* A live line must not reach the right edge: it would wrap, and could not be taken back. */
+/* A live line must not reach the right edge, nor may the ^C that a terminal echoes: it would wrap. */
 static void show(train_progress *p, const char *line) {
     struct winsize size = {.ws_col = 80};
     if (p->live && (ioctl(fileno(p->file), TIOCGWINSZ, &size) != 0 || size.ws_col < 2)) size.ws_col = 80;
     if (p->live)
-        fprintf(p->file, "\r\033[K%.*s", (int)size.ws_col - 1, line);
+        fprintf(p->file, "\r\033[K%.*s", (int)size.ws_col - (size.ws_col > 10 ? 3 : 1), line);
     else
         fprintf(p->file, "%s\n", line);
     fflush(p->file);
@@ -56,28 +58,28 @@ void train_progress_reading(train_progress *p, uint64_t documents, uint64_t byte
     show(p, line);
 }
 
+/* How often the most frequent pair stands in the text falls about as 1 / merge, and the cost of a merge with it: so the time grows
+ * as the logarithm of the merges. */
+static double seconds_left(double passed, size_t done, size_t all) {
+    return passed * (log(1 + (double)all) / log(1 + (double)done) - 1);
+}
+
 void train_progress_merging(train_progress *p, size_t done, size_t all) {
-    char line[128], left[48] = "";
-    double now = train_now(), passed = now - p->rate_time;
-    if (passed > 0.5) { /* the first merges are the slowest: look at the latest ones */
-        double rate = (double)(done - p->rate_done) / passed;
-        p->rate = p->rate > 0 ? 0.5 * (p->rate + rate) : rate;
-        p->rate_done = done;
-        p->rate_time = now;
-    }
-    if (!is_due(p, now)) return;
-    if (p->rate > 0) snprintf(left, sizeof left, ", %.0f s left", (double)(all - done) / p->rate);
-    snprintf(line, sizeof line, "merging  %zu of %zu%s", done, all, left);
+    char line[128];
+    double now = train_now();
+    if (done == 0 || !is_due(p, now)) return;
+    snprintf(line, sizeof line, "merging  %zu of %zu, about %.0f s left", done, all,
+             seconds_left(now - p->begin, done, all));
     show(p, line);
 }
 
 void train_progress_end(train_progress *p, const char *format, ...) {
-    if (p->file == NULL) return;
     va_list list;
-    va_start(list, format);
     train_progress_hide(p);
+    if (p->file == NULL || p->live) return;
+    va_start(list, format);
     vfprintf(p->file, format, list);
+    va_end(list);
     fprintf(p->file, " in %.1f s\n", train_now() - p->begin);
     fflush(p->file);
-    va_end(list);
 }

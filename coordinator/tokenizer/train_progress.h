@@ -11,9 +11,6 @@ typedef struct train_progress {
     FILE *file; /* NULL: nobody looks */
     bool live, drawn;
     double begin, shown; /* of the stage; when something was shown last */
-    double rate;         /* merges a second, smoothed */
-    size_t rate_done;
-    double rate_time;
 } train_progress;
 
 /** Seconds of a clock that only goes forward. */
@@ -25,7 +22,7 @@ void train_progress_begin(train_progress *progress, FILE *file);
 void train_progress_reading(train_progress *progress, uint64_t documents, uint64_t bytes);
 void train_progress_merging(train_progress *progress, size_t done, size_t all);
 
-/** Ends the stage with a line of its own, to which "in N s" is added. */
+/** Ends the stage: on a terminal the live line goes, elsewhere a line is printed, to which "in N s" is added. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif
