@@ -7,6 +7,7 @@
 #define CLI_COMMANDS(X)                                                                                      \
     X(cli_data_build) /* cmd_data.c */                                                                       \
     X(cli_data_show)                                                                                         \
+    X(cli_tokenizer_train)                                                                                   \
     X(cli_train)    /* cmd_train.c */                                                                        \
     X(cli_eval)     /* cmd_eval.c */                                                                         \
     X(cli_generate) /* cmd_generate.c */                                                                     \

@@ -108,23 +108,30 @@ typedef struct mst_tokenizer_training {
     size_t vocab_size;          /* with the 256 bytes and the special tokens */
     const char *const *special; /* names of special tokens; they get the first ids */
     size_t special_count;
-    size_t threads; /* 0: as many as there are cores; no effect on the result */
-    FILE *progress; /* NULL: none */
+    const char *pattern; /* how text is cut into words: gpt2 (NULL, too), cl100k (that of Llama 3), qwen2 */
+    bool digits;         /* each digit is a word of its own, as for SmolLM2 */
+    size_t threads;      /* 0: as many as there are cores; no effect on the result */
+    FILE *progress;      /* NULL: none */
 } mst_tokenizer_training;
 
 typedef struct mst_tokenizer_report {
-    uint64_t documents, bytes, words, distinct_words;
-    size_t merges;
+    uint64_t documents, bytes, words, distinct_words; /* of what was read */
+    uint64_t tokens;                                  /* that it is cut into by what was trained */
+    size_t merges; /* fewer than asked for when no further pair of tokens stands twice in the text */
     double seconds;
 } mst_tokenizer_report;
 
 /**
  * Trains byte-level BPE on text, as a tokenizer.json that Hugging Face's `tokenizers` reads, too.
  *
- * Not collective. Merges the most frequent pair of neighbours inside a word again and again; of equally frequent ones that of the
- * smallest ids, so that the result is a function of the text alone. Sennrich et al. 2016.
+ * Not collective. Merges the most frequent pair of neighbours inside a word again and again, as long as it stands there twice; of
+ * equally frequent ones that of the smallest ids, so that the result is a function of the text alone. Sennrich et al. 2016.
+ * Special tokens have the first ids, then the bytes, in the order of their characters in the file, then the merged
+ * tokens. A pair whose joined name would be that of a special token is passed over. Words of more than 4096 bytes count as parts.
+ * Memory: some 30 bytes for each byte of the distinct words, the longest document, 30 MB.
  * @param json_out freed by the caller with free
- * @retval MST_ECONFIG a vocabulary of less than 256 and the special tokens, no text; the statuses of mst_data_documents; MST_ENOMEM
+ * @retval MST_ECONFIG a vocabulary of less than 256 and the special tokens or more than 2^20, an unknown pattern, a special token that
+ * is empty, not UTF-8, there twice or the name of a byte; no text; the statuses of mst_data_documents; MST_ENOMEM
  */
 mst_status mst_tokenizer_train(const mst_tokenizer_training *training, char **json_out,
                                mst_tokenizer_report *report_out);
