@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# A run ends when its held-out text costs less than a target: with exit code 0, a checkpoint, and the same answer when it is started again.
+#   target.sh MUSTER
+set -euo pipefail
+muster=$1
+. "$(dirname "$0")/../shell.sh"
+command -v jq >/dev/null || skip "jq is not installed"
+
+for i in $(seq 200); do printf '{"text": "The quick brown fox number %d jumps over the lazy dog."}\n' "$i"; done >"$work/text.jsonl"
+"$muster" data build "$work/text.jsonl" --heldout 0.2 -o "$work/tokens.h5" >/dev/null
+tiny_config "$work/tiny.yaml" 'checkpoint: {every: 0, minutes: 0}'
+sed -i 's/train: {/train: {eval_every: 10, eval_batches: 2, target_bits_per_byte: 4.5, /; s/steps: 8/steps: 2000/' "$work/tiny.yaml"
+
+field() { jq -rs "map(select(.event == \"$2\"))$3" "$1/metrics.jsonl"; }
+
+for n in 1 2; do
+  expect 0 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n"
+  says 'below the target of 4.5 bits per byte: done'
+  cp "$work/out" "$work/digests$n"
+  step=$(field "$work/r$n" eval '[-1].step')
+  check "it ends early, at step $step" [ "$step" -lt 2000 ]
+  check 'a checkpoint of that step' [ -e "$work/r$n/checkpoints/step-$(printf %08d "$step")/manifest.json" ]
+  # What a part promised was looked at on the whole: the last evaluation covers all that is held out.
+  check 'the last evaluation is of the whole' [ "$(field "$work/r$n" eval '[-1].valid_tokens')" -gt "$(field "$work/r$n" eval '[-2].valid_tokens')" ]
+  check 'it is below the target' [ "$(field "$work/r$n" eval '[-1].bits_per_byte < 4.5')" = true ]
+  check 'bits per byte follow from the loss' \
+    [ "$(field "$work/r$n" eval '[-1] | (.bits_per_byte * .bytes * 0.6931471805599453 / .valid_tokens / .loss - 1) | fabs < 1e-12')" = true ]
+  check 'the end is recorded' [ "$(field "$work/r$n" stop '[-1].reason')" = done ]
+done
+check 'the same digests on two ranks' cmp -s "$work/digests1" "$work/digests2"
+
+# Started again it finds that it is done, and says its digests again.
+expect 0 "$muster" train "$work/tiny.yaml" --run "$work/r2"
+says 'below the target of 4.5 bits per byte: done'
+check 'the same digests again' cmp -s "$work/digests1" "$work/out"
+# A harder target goes on.
+expect 0 "$muster" train "$work/tiny.yaml" --run "$work/r2" --set train.target_bits_per_byte=4
+check 'it has gone on' [ "$(field "$work/r2" eval '[-1].step')" -gt "$step" ]
+expect 2 "$muster" train "$work/tiny.yaml" --run "$work/r3" --set train.eval_every=0
+says 'train.target_bits_per_byte: 4.5 can never be found reached'
+finish
