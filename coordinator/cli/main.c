@@ -86,7 +86,8 @@ void cli_print_error(mst_status status) {
     fflush(stdout);
     /* All ranks of a job have the same failure, unless they could not even join it. */
     if (cli_launcher_rank() == 0 || status == MST_EMPI)
-        fprintf(stderr, "%smuster:%s %s\n", mst_terminal_style(stderr, MST_STYLE_ERROR),
+        fprintf(stderr, "%smuster:%s %s\n",
+                mst_terminal_style(stderr, status == MST_ESTOPPED ? MST_STYLE_NOTE : MST_STYLE_ERROR),
                 mst_terminal_style(stderr, MST_STYLE_PLAIN), mst_error_message());
 }
 

@@ -237,6 +237,17 @@ static void consider_config(const char *path, time_t time, found *best) {
     if (f.config[0] != '\0' && is_better(&f, best)) *best = f;
 }
 
+/* Whether an HDF5 file is one of 'muster data build': these begin with a line of text. */
+static bool is_token_file(const char *path) {
+    static const char wanted[] = "muster tokens ";
+    char begin[sizeof wanted] = "";
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) return false;
+    size_t length = fread(begin, 1, sizeof wanted - 1, file);
+    fclose(file);
+    return length == sizeof wanted - 1 && strcmp(begin, wanted) == 0;
+}
+
 /* Looks for configs in a folder, and for token files, of which it keeps one's path. */
 static void search(const char *folder_path, found *best, char tokens_out[PATH_ROOM]) {
     char path[PATH_ROOM];
@@ -249,10 +260,10 @@ static void search(const char *folder_path, found *best, char tokens_out[PATH_RO
         const bool config = has_suffix(name, ".yaml") || has_suffix(name, ".yml");
         if (name[0] == '.' || !is_showable(name) || (!config && !has_suffix(name, ".h5"))) continue;
         if (!join(folder_path, name, path) || stat(path, &info) != 0 || !S_ISREG(info.st_mode)) continue;
-        if (!config)
-            snprintf(tokens_out, PATH_ROOM, "%s", path);
-        else if (info.st_size <= CONFIG_BYTES && configs++ < CONFIGS_MOST)
+        if (config && info.st_size <= CONFIG_BYTES && configs++ < CONFIGS_MOST)
             consider_config(path, info.st_mtime, best);
+        else if (!config && tokens_out[0] == '\0' && is_token_file(path))
+            snprintf(tokens_out, PATH_ROOM, "%s", path);
     }
     if (folder != NULL) closedir(folder);
 }
