@@ -1,7 +1,12 @@
 /*
- * The command line: one constant table per command. Parsing, --help, and later the man page and shell
- * completion all come from these tables. A command file (cmd_NAME.c) defines one `const cli_command` for each
- * command that commands.h lists.
+ * The command line: one constant table per command. Parsing, --help, the man page and the completion of all
+ * shells come from these tables. A command file (cmd_NAME.c) defines one `const cli_command` for each command
+ * that commands.h lists.
+ *
+ * The name of an operand or of an option's value is read by people and by the completion (cli_values_of). It is
+ * one or more alternatives with | between them: words to be typed as they are, in small letters ("auto"); files
+ * of one kind ("FILE.h5"); FILE and INPUT, any file; DIR, CKPT, RUN, a folder; KEY=VALUE, a key of a config;
+ * anything else in capitals is for the user to invent. So "auto|never|CKPT" says all that is needed.
  */
 #ifndef CLI_H
 #define CLI_H
@@ -37,7 +42,7 @@ typedef struct cli_args cli_args;
 typedef struct cli_command {
     const char *name;            /* one or two words: "train", "data build" */
     const char *summary;         /* one line, no full stop */
-    const char *description;     /* paragraphs for --help, lines of at most 80 characters; or NULL */
+    const char *description;     /* paragraphs, an empty line between them, filled when printed; or NULL */
     const cli_operand *operands; /* ends with {0}; NULL: none */
     const cli_option *options;   /* ends with {0}; NULL: none. --help is added to all */
     const char *example;         /* complete commands, one a line */
@@ -82,8 +87,56 @@ mst_status cli_real(const cli_args *args, const char *name, double low, double h
 size_t cli_operand_count(const cli_args *args);
 const char *const *cli_operands(const cli_args *args);
 
-/** Prints a command's help, generated from its table. */
+/* ---- all commands (commands.c) ---- */
+
+extern const cli_command *const cli_commands[]; /* in the order in which `muster --help` lists them */
+extern const size_t cli_command_count;
+extern const cli_option cli_help_option; /* which every command has */
+
+/** The command that the words begin with and how many of them (1 or 2) name it; NULL: none. */
+const cli_command *cli_find(int count, char *const *words, int *named_out);
+/** Whether the command is one of a group ("data build" of "data"). */
+bool cli_in_group(const cli_command *command, const char *group);
+/** Whether the command is the first of its group: then group_out [16] is the group's name. */
+bool cli_begins_group(size_t number, char group_out[16]);
+/** The second words of a group's commands: "build, show". */
+void cli_group_words(const char *group, char *text_out, size_t room);
+
+typedef struct cli_exit {
+    int code;
+    const char *meaning;
+} cli_exit;
+extern const cli_exit cli_exits[]; /* ends with a meaning of NULL */
+
+/* ---- what is printed of the tables; never fails but by the stream ---- */
+
+/** A command's help. */
 void cli_help(const cli_command *command, FILE *file);
+/** The help of muster itself. */
+void cli_overview(FILE *file);
+/** The commands of a group; false where there is no such group. With NULL nothing is printed. */
+bool cli_group_help(const char *group, FILE *file);
+/** What to do next where one stands: in the working directory, by its runs, configs and token files. */
+void cli_next(FILE *file);
+/** The man page, muster(1), in man(7). */
+void cli_man(FILE *file);
+
+/* What may stand for an operand or an option's value, as far as its name says. */
+typedef struct cli_values {
+    char words[96];  /* to be typed as they are, a blank between them */
+    char suffix[16]; /* of files: ".h5"; "" with `files`: any file */
+    bool files, folders, keys;
+} cli_values;
+
+void cli_values_of(const char *name, cli_values *values_out);
+/** The same for an option; nothing for a flag. */
+void cli_option_values(const cli_option *option, cli_values *values_out);
+/** Bytes of an option's help that fit a menu: up to its first semicolon or parenthesis. */
+size_t cli_meaning_length(const char *help);
+
+void cli_complete_bash(FILE *file);
+void cli_complete_zsh(FILE *file);
+void cli_complete_fish(FILE *file);
 
 /** Prints this thread's error message on the first rank, the first time that it is called with a failure.
  * main does so at the end; a command of several ranks does it before it leaves the job, since a launcher

@@ -12,7 +12,8 @@
     X(cli_eval)     /* cmd_eval.c */                                                                         \
     X(cli_generate) /* cmd_generate.c */                                                                     \
     X(cli_inspect)  /* cmd_inspect.c */                                                                      \
-    X(cli_verify)   /* cmd_verify.c */
+    X(cli_verify)   /* cmd_verify.c */                                                                       \
+    X(cli_completion)
 
 #define CLI_DECLARE(command) extern const cli_command command;
 CLI_COMMANDS(CLI_DECLARE)

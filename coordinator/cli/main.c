@@ -3,75 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "commands.h"
+#include "cli.h"
 #include "muster/nearest.h"
-
-static const cli_command *const commands[] = {
-#define CLI_ADDRESS(command) &(command),
-    CLI_COMMANDS(CLI_ADDRESS)
-#undef CLI_ADDRESS
-};
-#define CLI_NUMBER(command) number_of_##command,
-enum { CLI_COMMANDS(CLI_NUMBER) COMMANDS };
-#undef CLI_NUMBER
-
-/* How many of the words name this command: 0 if they do not, else 1 or 2. */
-static int words_named(const cli_command *command, int count, char *const *words) {
-    const char *second = strchr(command->name, ' ');
-    if (second == NULL) return strcmp(words[0], command->name) == 0 ? 1 : 0;
-    size_t first_length = (size_t)(second - command->name);
-    bool match = count >= 2 && strlen(words[0]) == first_length &&
-                 memcmp(words[0], command->name, first_length) == 0 && strcmp(words[1], second + 1) == 0;
-    return match ? 2 : 0;
-}
-
-static void print_help(FILE *file) {
-    fputs("muster: trains language models on one machine or many, to the same bits on any number of ranks\n\n"
-          "usage: muster COMMAND [word]... [option]...\n\ncommands:\n",
-          file);
-    for (size_t i = 0; i < COMMANDS; i++)
-        fprintf(file, "  %-14s%s\n", commands[i]->name, commands[i]->summary);
-    fputs(
-        "\noptions:\n"
-        "  --help        show this text; after a command: the command's options, with an example\n"
-        "  --version     show the version\n\n"
-        "exit codes: 0 done; 1 the work failed; 2 the command or config is wrong; 75 stopped early on "
-        "request,\n"
-        "            with a good checkpoint (run the same command again to go on)\n\n"
-        "example:\n"
-        "  muster data build texts/ -o tokens.h5\n"
-        "  muster train --help-config > config.yaml     # every key, with its meaning; edit it, then\n"
-        "  muster train config.yaml                     # alone, or: mpirun -n 4 muster train config.yaml\n",
-        file);
-}
-
-/* Whether the command is one of a group ("data build" of "data"). */
-static bool in_group(const cli_command *command, const char *word) {
-    size_t length = strlen(word);
-    return strncmp(command->name, word, length) == 0 && command->name[length] == ' ';
-}
-
-/* Prints the commands of a group; nothing where there is no such group. */
-static bool print_group_help(const char *word, FILE *file) {
-    bool found = false;
-    for (size_t i = 0; i < COMMANDS; i++) {
-        if (!in_group(commands[i], word)) continue;
-        if (!found && file != NULL) fprintf(file, "usage: muster %s COMMAND\n\ncommands:\n", word);
-        if (file != NULL) fprintf(file, "  %-14s%s\n", commands[i]->name, commands[i]->summary);
-        found = true;
-    }
-    if (found && file != NULL) fprintf(file, "\nexample:\n  muster %s COMMAND --help\n", word);
-    return found;
-}
+#include "muster/terminal.h"
 
 /* The words name no command: says which one may have been meant. */
 static mst_status unknown_command(int count, char *const *words) {
     char group[256] = "", typed[64], both[128];
-    for (size_t i = 0; i < COMMANDS; i++) {
+    for (size_t i = 0; i < cli_command_count; i++) {
         size_t used = strlen(group);
-        if (in_group(commands[i], words[0]))
+        if (cli_in_group(cli_commands[i], words[0]))
             snprintf(group + used, sizeof group - used, "%s'muster %s'", used > 0 ? ", " : "",
-                     commands[i]->name);
+                     cli_commands[i]->name);
     }
     bool alone = count == 1 || words[1][0] == '-';
     if (group[0] != '\0' && alone) return mst_error(MST_ECONFIG, "%s: say what to do: %s", words[0], group);
@@ -79,9 +22,9 @@ static mst_status unknown_command(int count, char *const *words) {
     snprintf(typed, sizeof typed, "%s", words[0]);
     snprintf(both, sizeof both, "%s %s", typed, alone ? "" : words[1]);
     mst_nearest one = {.word = typed}, two = {.word = both};
-    for (size_t i = 0; i < COMMANDS; i++) {
-        mst_nearest_offer(&one, commands[i]->name);
-        mst_nearest_offer(&two, commands[i]->name);
+    for (size_t i = 0; i < cli_command_count; i++) {
+        mst_nearest_offer(&one, cli_commands[i]->name);
+        mst_nearest_offer(&two, cli_commands[i]->name);
     }
     const char *meant = one.best != NULL ? one.best : two.best;
     const char *said = group[0] != '\0' ? both : typed;
@@ -92,16 +35,12 @@ static mst_status unknown_command(int count, char *const *words) {
 
 /* Runs the command that the words name, or prints its help. */
 static mst_status run_command(int count, char *const *words, bool help) {
-    const cli_command *command = NULL;
-    int named = 0;
-    for (size_t i = 0; i < COMMANDS && named == 0; i++) {
-        command = commands[i];
-        named = words_named(command, count, words);
-    }
+    int named;
+    const cli_command *command = cli_find(count, words, &named);
     bool first = cli_launcher_rank() == 0;
-    if (named == 0) {
+    if (command == NULL) {
         bool group = count == 1 ? help : strcmp(words[1], "--help") == 0 || strcmp(words[1], "-h") == 0;
-        if (group && print_group_help(words[0], first ? stdout : NULL)) return MST_OK;
+        if (group && cli_group_help(words[0], first ? stdout : NULL)) return MST_OK;
         return unknown_command(count, words);
     }
 
@@ -117,24 +56,27 @@ static mst_status run_command(int count, char *const *words, bool help) {
     return status;
 }
 
+static void print_version(FILE *file) {
+    fputs("muster " MST_VERSION "\n", file);
+}
+
 static mst_status run(int count, char *const *words) {
-    bool first = cli_launcher_rank() == 0;
-    if (count == 0) {
-        if (first) print_help(stderr);
-        return mst_error(MST_ECONFIG,
-                         "no command given; begin with 'muster data build --help' or 'muster train --help'");
-    }
-    bool help = strcmp(words[0], "help") == 0;
-    if (help && count > 1) return run_command(count - 1, words + 1, true);
-    if (help || strcmp(words[0], "--help") == 0 || strcmp(words[0], "-h") == 0) {
-        if (first) print_help(stdout);
-        return MST_OK;
-    }
-    if (strcmp(words[0], "--version") == 0) {
-        if (first) puts("muster " MST_VERSION);
-        return MST_OK;
-    }
-    return run_command(count, words, false);
+    void (*print)(FILE * file) = NULL;
+    bool help = count > 0 && strcmp(words[0], "help") == 0;
+    if (count == 0)
+        print = cli_next;
+    else if (strcmp(words[0], "--man") == 0 || (help && count > 1 && strcmp(words[1], "--man") == 0))
+        print = cli_man;
+    else if (strcmp(words[0], "--version") == 0)
+        print = print_version;
+    else if (help && count > 1)
+        return run_command(count - 1, words + 1, true);
+    else if (help || strcmp(words[0], "--help") == 0 || strcmp(words[0], "-h") == 0)
+        print = cli_overview;
+    else
+        return run_command(count, words, false);
+    if (cli_launcher_rank() == 0) print(stdout);
+    return MST_OK;
 }
 
 void cli_print_error(mst_status status) {
@@ -143,7 +85,10 @@ void cli_print_error(mst_status status) {
     printed = true;
     fflush(stdout);
     /* All ranks of a job have the same failure, unless they could not even join it. */
-    if (cli_launcher_rank() == 0 || status == MST_EMPI) fprintf(stderr, "muster: %s\n", mst_error_message());
+    if (cli_launcher_rank() == 0 || status == MST_EMPI)
+        fprintf(stderr, "%smuster:%s %s\n",
+                mst_terminal_style(stderr, status == MST_ESTOPPED ? MST_STYLE_NOTE : MST_STYLE_ERROR),
+                mst_terminal_style(stderr, MST_STYLE_PLAIN), mst_error_message());
 }
 
 int main(int argc, char **argv) {

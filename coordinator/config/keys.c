@@ -60,3 +60,9 @@ void config_key_describe(const config_key *key, char *text_out, size_t room) {
         break;
     }
 }
+
+void mst_config_keys(mst_config_key_fn *visit, void *context) {
+    static const char *const truths[] = {"true", "false", NULL};
+    for (size_t i = 0; i < config_key_count; i++)
+        visit(context, config_keys[i].path, config_keys[i].kind == KIND_BOOL ? truths : config_keys[i].names);
+}

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "muster/terminal.h"
 #include "reader.h"
 
 char *config_place_text(config_place place) {
@@ -20,7 +21,9 @@ void config_report(config_reader *reader, config_place place, const char *path, 
     reader->error_count++;
     if (reader->errors == NULL) return;
     char *where = config_place_text(place);
-    fprintf(reader->errors, "%s: error: ", where != NULL ? where : place.text);
+    fprintf(reader->errors, "%s: %serror:%s ", where != NULL ? where : place.text,
+            mst_terminal_style(reader->errors, MST_STYLE_ERROR),
+            mst_terminal_style(reader->errors, MST_STYLE_PLAIN));
     free(where);
     if (*path != '\0') fprintf(reader->errors, "%s: ", path);
     va_list arguments;

@@ -6,16 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/ioctl.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "muster/terminal.h"
 
 #define REDRAW_SECONDS      0.1 /* 10 Hz: faster cannot be read */
 #define PLAIN_SECONDS       10.0
 #define SMOOTH_SECONDS      10.0
 #define LEFT_SMOOTH_SECONDS 60.0 /* time left also averages over checkpoints and evaluations */
 
-enum { BAR_LEAST = 8, BAR_MOST = 40, COLUMNS_UNKNOWN = 80 };
+enum { BAR_LEAST = 8, BAR_MOST = 40, COLUMNS_UNKNOWN = 80, MESSAGE_MAX = 2048 };
 
 /* A rate as the quotient of two sums in which the past fades away exponentially. */
 typedef struct rate {
@@ -24,9 +24,10 @@ typedef struct rate {
 
 struct mst_progress {
     FILE *file;
-    bool live, color, unicode;
-    bool drawn; /* the cursor stands on the live line */
-    bool any;   /* a step was shown */
+    bool live, unicode;
+    const char *style[MST_STYLES]; /* escapes, or "" for no colours */
+    bool drawn;                    /* the cursor stands on the live line */
+    bool any;                      /* a step was shown */
     double last_shown, last_step;
     rate tokens, work, steps;
     /* the latest step */
@@ -122,19 +123,9 @@ static void print_plain(mst_progress *p, bool goes_on) {
 
 /* ---- the live line ---- */
 
-static size_t columns_of(FILE *file) {
-    struct winsize size;
-    if (ioctl(fileno(file), TIOCGWINSZ, &size) != 0 || size.ws_col < 2) return COLUMNS_UNKNOWN;
-    return size.ws_col;
-}
-
 static void hide(mst_progress *p) {
     if (p->drawn) fputs("\r\033[K", p->file);
     p->drawn = false;
-}
-
-static const char *color(const mst_progress *p, const char *code) {
-    return p->color ? code : "";
 }
 
 /* A bar of `cells` columns; in Unicode to an eighth of a column. */
@@ -143,15 +134,16 @@ static void print_bar(const mst_progress *p, size_t cells) {
     double share = p->total > 0 ? (double)p->step / (double)p->total : 0;
     size_t parts = (size_t)((share < 1 ? share : 1) * (double)cells * 8);
     size_t full = parts / 8, rest = parts % 8, used = full;
-    fputs(color(p, "\033[32m"), p->file);
+    fputs(p->style[MST_STYLE_BAR], p->file);
     for (size_t i = 0; i < full; i++) fputs(p->unicode ? "█" : "=", p->file);
     if (p->unicode && rest > 0) {
         fputs(eighths[rest], p->file);
         used++;
     }
-    fputs(color(p, "\033[0;2m"), p->file);
+    fputs(p->style[MST_STYLE_PLAIN], p->file);
+    fputs(p->style[MST_STYLE_DIM], p->file);
     for (; used < cells; used++) fputs(p->unicode ? "·" : "-", p->file);
-    fputs(color(p, "\033[0m"), p->file);
+    fputs(p->style[MST_STYLE_PLAIN], p->file);
 }
 
 /* Draws what fits, the least important left out first: FLOP/s, then speed, then the bar, then the time left.
@@ -159,7 +151,7 @@ static void print_bar(const mst_progress *p, size_t cells) {
 static void draw(mst_progress *p) {
     words w;
     put_words(p, &w);
-    size_t columns = columns_of(p->file), gap = 2;
+    size_t columns = mst_terminal_columns(p->file, COLUMNS_UNKNOWN), gap = 2;
     size_t room =
         columns > 10 ? columns - 3 : columns - 1; /* a terminal echoes ^C at the end; it must not wrap */
     char percent[8] = "";
@@ -190,9 +182,9 @@ static void draw(mst_progress *p) {
     for (size_t i = 0; i < 4; i++) {
         int part = order[i];
         if (!shown[part]) continue;
-        bool marked = part == 0;
-        fprintf(p->file, "  %s%s%s", marked ? color(p, p->skipped ? "\033[33m" : "\033[1m") : "", parts[part],
-                marked ? color(p, "\033[0m") : "");
+        mst_style style = part != 0 ? MST_STYLE_PLAIN : p->skipped ? MST_STYLE_NOTE : MST_STYLE_HEADING;
+        fprintf(p->file, "  %s%s%s", style != MST_STYLE_PLAIN ? p->style[style] : "", parts[part],
+                style != MST_STYLE_PLAIN ? p->style[MST_STYLE_PLAIN] : "");
     }
     fflush(p->file);
     p->drawn = true;
@@ -213,10 +205,10 @@ static bool locale_is_utf8(void) {
 mst_status mst_progress_begin(FILE *file, mst_progress **progress_out) {
     mst_progress *p = calloc(1, sizeof *p);
     if (p == NULL) return mst_error(MST_ENOMEM, "progress display: no memory");
-    const char *term = getenv("TERM"), *no_color = getenv("NO_COLOR");
     p->file = file;
-    p->live = isatty(fileno(file)) && term != NULL && *term != '\0' && strcmp(term, "dumb") != 0;
-    p->color = p->live && (no_color == NULL || *no_color == '\0');
+    p->live = mst_terminal_live(file);
+    for (int style = 0; style < MST_STYLES; style++)
+        p->style[style] = mst_terminal_style(file, (mst_style)style);
     p->unicode = locale_is_utf8();
     p->last_step = now();
     *progress_out = p;
@@ -254,11 +246,13 @@ void mst_progress_step(mst_progress *p, const mst_metrics_step_fields *fields) {
 void mst_progress_message(mst_progress *p, const char *format, ...) {
     FILE *file = p != NULL ? p->file : stderr;
     bool redraw = p != NULL && p->drawn;
-    if (p != NULL) hide(p);
+    char message[MESSAGE_MAX];
     va_list arguments;
     va_start(arguments, format);
-    vfprintf(file, format, arguments);
+    vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
+    if (p != NULL) hide(p);
+    mst_terminal_message(file, message);
     fputc('\n', file);
     fflush(file);
     if (redraw) draw(p);

@@ -9,7 +9,7 @@
 typedef struct mst_progress mst_progress;
 
 /**
- * Begins to show progress on `file`: live when it is a terminal (TERM not "dumb"), else as plain lines at the
+ * Begins to show progress on `file`: live where mst_terminal_live says so, else as plain lines at the
  * first and last step and about every 10 s. NO_COLOR is honoured; the bar is ASCII unless the locale is
  * UTF-8.
  *
@@ -22,7 +22,8 @@ mst_status mst_progress_begin(FILE *file, mst_progress **progress_out);
  * NULL. */
 void mst_progress_step(mst_progress *progress, const mst_metrics_step_fields *fields);
 
-/** Prints a line above the live line. With NULL: on stderr. */
+/** Prints a line (at most 2,047 bytes of it) above the live line; a "note:" or "warning:" at its beginning is
+ * coloured. With NULL: on stderr. */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
 #endif

@@ -9,9 +9,6 @@ cd "$work"
 prints() { check "stdout says '$1'" grep -qF -- "$1" "$work/out"; }
 
 # ---- muster itself ----
-expect 2 "$muster"
-says "usage: muster COMMAND"
-says "muster: no command given; begin with"
 expect 0 "$muster" --help
 prints "usage: muster COMMAND"
 cp out overview
@@ -27,8 +24,8 @@ for words in 'data --help' 'data -h' 'help data'; do
   read -ra words <<<"$words"
   expect 0 "$muster" "${words[@]}"
   prints "usage: muster data COMMAND"
-  prints "  data build    turn text into"
-  prints "  data show     print the text"
+  prints "  data build      turn text into"
+  prints "  data show       print the text"
 done
 expect 2 "$muster" xyzzy --help
 expect 2 "$muster" data bild
@@ -43,7 +40,7 @@ if [ -w /dev/full ]; then
 fi
 
 # ---- every command that the overview lists ----
-mapfile -t commands < <(sed -n '/^commands:/,/^$/p' overview | grep '^  ' | sed -E 's/^  ([a-z]+( [a-z]+)?)  .*/\1/')
+mapfile -t commands < <(sed -n '/^commands:/,/^$/p' overview | grep '^  [a-z]' | sed -E 's/^  ([a-z]+( [a-z]+)?)( |$).*/\1/')
 check "the overview lists commands" [ "${#commands[@]}" -ge 7 ]
 for command in "${commands[@]}"; do
   read -ra words <<<"$command"
@@ -52,8 +49,10 @@ for command in "${commands[@]}"; do
   prints "muster $command: "
   prints "usage: muster $command"
   prints "  -h, --help"
-  check "$command --help: an example with the command" grep -qE "^  .*muster $command" <(sed -n '/^example:/,$p' out)
-  check "$command --help: lines fit" [ "$(awk '{ if (length > m) m = length } END { print m }' out)" -le 120 ]
+  check "$command --help: an example with the command" grep -qE "^  .*muster $command" <(sed -nE '/^examples?:/,$p' out)
+  check "$command --help: lines fit" [ "$(awk '{ if (length > m) m = length } END { print m }' out)" -le 100 ]
+  check "$command --help: in this order" [ "$(grep -oE '^(usage|operands|options|examples?|see also):' out | tr -d 's\n')" = \
+    "uage:$(grep -q '^operands:' out && echo operand:)option:example:ee alo:" ]
   check "$command --help: no trailing space" [ "$(grep -c ' $' out)" = 0 ]
   cp out help
   expect 0 "$muster" help "${words[@]}"

@@ -105,6 +105,13 @@ mst_status mst_config_compare(const mst_config *before, const mst_config *after,
  * The text is itself a valid config. */
 void mst_config_print_help(FILE *file);
 
+/** What mst_config_keys says of a key: its path, such as "run.steps", and the words that it takes (NULL: no such
+ * list), a NULL at their end. */
+typedef void mst_config_key_fn(void *context, const char *key, const char *const *words);
+
+/** Calls `visit` for every key of a config, in the schema's order. Not collective. */
+void mst_config_keys(mst_config_key_fn *visit, void *context);
+
 #ifdef __cplusplus
 }
 #endif
