@@ -73,7 +73,7 @@ static mst_status fill(vocab *v, vocab_entry *entry, const uint8_t *content, siz
     entry->content_count = entry->byte_count = (uint32_t)count;
     entry->spelled = bytes != SIZE_MAX;
     v->text.count += count;
-    if (entry->spelled && !literal && memcmp(at, at + count, bytes) != 0) {
+    if (entry->spelled && !literal && (bytes != count || memcmp(at, at + count, bytes) != 0)) {
         entry->bytes = v->text.count;
         entry->byte_count = (uint32_t)bytes;
         v->text.count += bytes;

@@ -1,0 +1,172 @@
+/* Fuzzing of the reader of tokenizer.json: mutations of three valid files. Each is refused with one of the statuses that the header
+ * promises, or encodes a text into tokens that exist. Instead of a number of inputs a time may be given: 60s. */
+#include <sys/resource.h>
+
+#include "../unit/tokenizer_fixture.h"
+#include "fuzz.h"
+
+enum { MEMORY_MAX_KIB = 1 << 20 }; /* with what AddressSanitizer keeps back */
+
+static unsigned accepted;
+static const char sample[] = "Hello world's <s>  12345\n\n \t e\xCC\x81 \xE6\xBC\xA2 \xF0\x9F\x98\x80 <name> "
+                             "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+                             "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xFF\xC3 \xE1\xA0\x8E\xF0\x91\xBD\x90 'LL int "
+                             "main(void) { return abcabc; }   ";
+
+static bool is_refusal(mst_status status) {
+    return status == MST_EUNSUPPORTED || status == MST_EFORMAT || status == MST_ENOMEM;
+}
+
+static void use(mst_tokenizer *t, mst_encode_options options) {
+    mst_token_list tokens = {0};
+    mst_byte_list bytes = {0};
+    mst_status status =
+        mst_tokenizer_encode(t, (const uint8_t *)sample, sizeof sample - 1, &options, &tokens);
+    if (status != MST_OK && (!is_refusal(status) || tokens.count != 0)) abort();
+    for (size_t i = 0; i < tokens.count; i++) {
+        size_t length;
+        bool special;
+        if (mst_tokenizer_piece(t, tokens.at[i], &length, &special) == NULL || length == 0) abort();
+    }
+    if (mst_tokenizer_decode(t, tokens.at, tokens.count, true, &bytes) != MST_OK) abort();
+    free(tokens.at);
+    free(bytes.at);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    mst_tokenizer *t = NULL;
+    mst_status status = mst_tokenizer_parse((const char *)data, size, "fuzz", &t);
+    if ((status == MST_OK) != (t != NULL)) abort();
+    if (status != MST_OK && (!is_refusal(status) || strncmp(mst_error_message(), "fuzz: ", 6) != 0)) abort();
+    if (t == NULL) return 0;
+    accepted++;
+    use(t, (mst_encode_options){.affixes = true});
+    use(t, (mst_encode_options){.plain = true});
+    mst_tokenizer_destroy(&t);
+    return 0;
+}
+
+#ifndef MST_LIBFUZZER
+#define SPLIT_THEN(pattern)                                                                                  \
+    "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" pattern \
+    "\"}, \"behavior\": "                                                                                    \
+    "\"Isolated\", \"invert\": false}, {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "              \
+    "\"trim_offsets\": false, "                                                                              \
+    "\"use_regex\": false}]}"
+#define CL100K                                                                                               \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "                   \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|"                                                               \
+    "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+"
+
+static const tokenizer_parts valid_parts[] = {
+    {.pre_tokenizer = "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", "
+                      "\"individual_digits\": true}, " BYTE_LEVEL "]}",
+     .added = "[{\"id\": 263, \"content\": \"<name>\", \"single_word\": true, \"lstrip\": true, \"rstrip\": "
+              "true, \"normalized\": "
+              "true, \"special\": false}]"},
+    {.pre_tokenizer = SPLIT_THEN(CL100K),
+     .model = "\"type\": \"BPE\", \"dropout\": null, \"unk_token\": null, \"byte_fallback\": false, "
+              "\"ignore_merges\": true",
+     .added = "[{\"id\": 263, \"content\": \"<s>\", \"normalized\": false, \"special\": true}]",
+     .post_processor = "{\"type\": \"Sequence\", \"processors\": [" BYTE_LEVEL
+                       ", {\"type\": \"TemplateProcessing\", \"single\": "
+                       "[{\"SpecialToken\": {\"id\": \"<s>\", \"type_id\": 0}}, {\"Sequence\": {\"id\": "
+                       "\"A\", \"type_id\": 0}}], "
+                       "\"pair\": [], \"special_tokens\": {\"<s>\": {\"id\": \"<s>\", \"ids\": [263], "
+                       "\"tokens\": [\"<s>\"]}}}]}"},
+    {.pre_tokenizer = SPLIT_THEN(
+         "[^\\\\S\\\\r\\\\n]+|(?:a|ab)*?b|\\\\p{^N}{2,5}+|(?<=a)(?>b+)|\\\\x{61}[\\\\u0062-z\\\\-]"),
+     .normalizer = "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}]}"}};
+enum { VALID = sizeof valid_parts / sizeof *valid_parts };
+
+/* Puts a word in that means something here. */
+static void put_word(uint8_t *data, size_t *size, size_t low, size_t high) {
+    static const char *const words[] = {"(",
+                                        ")",
+                                        "(?i:",
+                                        "(?=",
+                                        "(?<!",
+                                        "[",
+                                        "]",
+                                        "[^",
+                                        "|",
+                                        "*",
+                                        "+",
+                                        "?",
+                                        "{1,3}",
+                                        "{0,999}",
+                                        "\\\\s",
+                                        "\\\\S",
+                                        "\\\\p{L}",
+                                        "\\\\P{N}",
+                                        "\\\\",
+                                        ".",
+                                        "-",
+                                        "a",
+                                        "(?:a*)*",
+                                        "\"Regex\"",
+                                        "\"String\"",
+                                        "\"Removed\"",
+                                        "\"MergedWithNext\"",
+                                        "\"Contiguous\"",
+                                        "true",
+                                        "false",
+                                        "null",
+                                        "[",
+                                        "]",
+                                        "{",
+                                        "}",
+                                        ",",
+                                        "\"\"",
+                                        "\\u0300",
+                                        "\\ud83d\\ude00",
+                                        "\"a b\"",
+                                        "256",
+                                        "263",
+                                        "2097151"};
+    const char *word = words[fuzz_random(sizeof words / sizeof *words)];
+    size_t at = low + fuzz_random(high - low);
+    fuzz_splice(data, size, at, fuzz_random(3) == 0 && at + 1 < *size ? 1 : 0, word, strlen(word));
+}
+
+static void mutate(uint8_t *data, size_t *size) {
+    /* the vocabulary is most of the file, and the least interesting part of it */
+    const uint8_t *vocab = memmem(data, *size, "\"vocab\"", 7),
+                  *merges = memmem(data, *size, "\"ab\": 256", 9);
+    size_t low = 0, high = *size, kind = fuzz_random(8);
+    if (vocab != NULL && kind < 5) high = (size_t)(vocab - data);
+    if (merges != NULL && kind == 5) low = (size_t)(merges - data);
+    if (low >= high) return;
+    if (fuzz_random(2) == 0)
+        put_word(data, size, low, high);
+    else
+        fuzz_mutate(data, size, low, high);
+}
+
+int main(int argc, char **argv) {
+    static uint8_t data[FUZZ_ROOM];
+    static char valid[VALID][FUZZ_ROOM / 8];
+    bool timed = argc > 1 && strchr(argv[1], 's') != NULL;
+    uint64_t count = fuzz_begin(argc, argv, "fuzz_tokenizer"), done = 0;
+    time_t begin = time(NULL);
+    struct rusage usage;
+    for (size_t i = 0; i < VALID; i++) {
+        snprintf(valid[i], sizeof valid[i], "%s", tokenizer_text(valid_parts[i]));
+        LLVMFuzzerTestOneInput((const uint8_t *)valid[i], strlen(valid[i]));
+        CHECK(accepted == i + 1, "valid file %zu is refused: %s", i, mst_error_message());
+    }
+    for (; timed ? time(NULL) - begin < (time_t)count : done < count; done++) {
+        const char *from = valid[fuzz_random(VALID)];
+        size_t size = strlen(from);
+        memcpy(data, from, size);
+        for (uint64_t changes = 1 + fuzz_random(3); changes > 0; changes--) mutate(data, &size);
+        if (fuzz_random(32) == 0) size = fuzz_random(size + 1);
+        LLVMFuzzerTestOneInput(data, size);
+    }
+    getrusage(RUSAGE_SELF, &usage);
+    printf("%llu inputs, %u accepted, %ld MiB at most\n", (unsigned long long)done, accepted - VALID,
+           usage.ru_maxrss >> 10);
+    CHECK(usage.ru_maxrss < MEMORY_MAX_KIB, "%ld KiB of memory", usage.ru_maxrss);
+    return test_finish("fuzz tokenizer");
+}
+#endif
