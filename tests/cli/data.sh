@@ -21,8 +21,11 @@ expect 0 "$muster" data build one.txt -o one.h5 --seed 1
 prints "note: the held-out split is empty."
 expect 0 "$muster" data build one.txt -o one.h5 --heldout 0
 check "no note where none was wanted" [ "$(grep -c note: out)" = 0 ]
-expect 2 "$muster" data build one.txt -o x.h5 --tokenizer bpe
-says "'bpe' is not known"
+expect 1 "$muster" data build one.txt -o x.h5 --tokenizer bpe.json
+says "bpe.json"
+printf '{"model": {"type": "Unigram"}}' >unigram.json
+expect 1 "$muster" data build one.txt -o x.h5 -t unigram.json
+says "Unigram"
 expect 2 "$muster" data build one.txt -o x.h5 --heldout 0.7
 mkdir folder
 expect 2 "$muster" data build missing.txt -o folder
@@ -33,6 +36,25 @@ printf '{"text": "a"}\n{"text": "b"\n' >bad.jsonl
 expect 1 "$muster" data build bad.jsonl -o x.h5
 says "bad.jsonl:2"
 check "nothing is left of a failure" [ "$(ls -A | grep -cE '^x|^\.')" = 0 ]
+
+# ---- with a tokenizer ----
+expect 0 "$muster" tokenizer train lines.jsonl --vocab 300 --heldout 0.1 --seed 3 -o tokenizer.json
+expect 0 "$muster" data build lines.jsonl -t tokenizer.json -o words.h5 --heldout 0.1 --seed 3 --heldout-list heldout.txt
+check "the list names the file once" [ "$(cat heldout.txt)" = lines.jsonl ]
+expect 2 "$muster" data build lines.jsonl -t tokenizer.json --end '<|no such|>' -o words.h5
+says "the tokenizer has no token '<|no such|>'"
+expect 2 "$muster" data build lines.jsonl --end '<|endoftext|>' -o words.h5
+says "--end wants a --tokenizer"
+cat >words.yaml <<'E3'
+run: {name: t, steps: 10}
+model: {d_model: 64, n_layers: 1, n_heads: 2}
+data: {sources: [words.h5], seq_len: 50}
+batch: {micro: 1, leaf: 1, lanes: 1, rounds: 2}
+schedule: {peak: 1.0e-3}
+E3
+expect 0 "$muster" data show words.yaml --step 1
+prints "document number "
+prints "<|endoftext|>"
 
 # ---- show ----
 cat >config.yaml <<'E2'
