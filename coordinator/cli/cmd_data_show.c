@@ -90,12 +90,12 @@ static mst_status print_sequence(const mst_tokenizer *tokenizer, const int32_t *
     for (size_t t = 0; t <= seq_len; t++) {
         const int32_t token = t < seq_len ? tokens[t] : targets[seq_len - 1];
         const bool is_masked = t > 0 && targets[t - 1] < 0;
-        const size_t before = waiting->count;
         if (is_masked != masked) {
             print_waiting(waiting);
             fputs(is_masked ? "[-" : "-]", stdout);
             masked = is_masked;
         }
+        const size_t before = waiting->count;
         if (tokenizer != NULL) MST_TRY(mst_tokenizer_decode(tokenizer, &token, 1, false, waiting));
         if (waiting->count > before) continue;
         print_waiting(waiting);

@@ -23,7 +23,7 @@ expect 0 "$muster" data build one.txt -o one.h5 --heldout 0
 check "no note where none was wanted" [ "$(grep -c note: out)" = 0 ]
 expect 1 "$muster" data build one.txt -o x.h5 --tokenizer bpe.json
 says "bpe.json"
-printf '{"model": {"type": "Unigram"}}' >unigram.json
+printf '{"version": "1.0", "model": {"type": "Unigram", "vocab": []}}' >unigram.json
 expect 1 "$muster" data build one.txt -o x.h5 -t unigram.json
 says "Unigram"
 expect 2 "$muster" data build one.txt -o x.h5 --heldout 0.7
