@@ -61,7 +61,7 @@ static void put_path(FILE *file, const char *path) {
     fputc('\'', file);
 }
 
-/* A command on a line of its own. `format` has %s for its paths, at most two; NULL: unused. */
+/* A command on a line of its own. `format` has %s for its paths, at most two; "": unused. */
 static void put_command(FILE *file, const char *format, const char *first, const char *second) {
     const char *paths[] = {first, second};
     size_t used = 0;
@@ -71,7 +71,7 @@ static void put_command(FILE *file, const char *format, const char *first, const
             fputc(*format, file);
             continue;
         }
-        put_path(file, paths[used++]);
+        put_path(file, paths[used++ % 2]);
         format++;
     }
     fprintf(file, "%s\n", mst_terminal_style(file, MST_STYLE_PLAIN));
@@ -154,10 +154,10 @@ static void say_finished(FILE *file, const run *r, unsigned long long steps) {
     char *const report[] = {(char[]){"report"}};
     int named;
     fprintf(file, "The run %s has done all of its %llu steps. Now:\n\n", r->path, steps);
-    put_command(file, "muster generate %s --prompt \"The \"", r->path, NULL);
+    put_command(file, "muster generate %s --prompt \"The \"", r->path, "");
     if (cli_find(1, report, &named) != NULL)
-        put_command(file, "muster report %s -o report.html", r->path, NULL);
-    put_command(file, "muster verify %s", r->path, NULL);
+        put_command(file, "muster report %s -o report.html", r->path, "");
+    put_command(file, "muster verify %s", r->path, "");
 }
 
 /* Says what to do with the newest run; false: there is none, or its config cannot be read. */
@@ -274,11 +274,11 @@ static void say_config(FILE *file, const found *f) {
     } else if (f->missing[0] != '\0') {
         fprintf(file, "The config %s is there, but not its token file %s.\n", f->config, f->missing);
         fputs("To make that one of your texts, and to train:\n\n", file);
-        put_command(file, "muster data build TEXTS/ -o %s", f->missing, NULL);
+        put_command(file, "muster data build TEXTS/ -o %s", f->missing, "");
     } else {
         fprintf(file, "The config %s and its token files are there. To train:\n\n", f->config);
     }
-    put_command(file, "muster train %s", f->config, NULL);
+    put_command(file, "muster train %s", f->config, "");
     if (!f->broken)
         fputs("\nAlone, or under mpirun or srun: on any number of ranks it comes to the same result.\n",
               file);
@@ -287,12 +287,12 @@ static void say_config(FILE *file, const found *f) {
 static void say_beginning(FILE *file, const char *tokens) {
     if (tokens[0] == '\0') {
         fputs("There is nothing of muster's here yet. To begin, with any text that you have:\n\n", file);
-        put_command(file, "muster data build TEXTS/ -o tokens.h5", NULL, NULL);
+        put_command(file, "muster data build TEXTS/ -o tokens.h5", "", "");
     } else {
         fputs("There is no config here yet. To write one and to train:\n\n", file);
     }
-    put_command(file, "muster train --help-config >config.yaml", NULL, NULL);
-    put_command(file, "muster train config.yaml", NULL, NULL);
+    put_command(file, "muster train --help-config >config.yaml", "", "");
+    put_command(file, "muster train config.yaml", "", "");
     if (tokens[0] == '\0')
         fputs("\nTEXTS/ is a folder of .txt or .jsonl files, also .gz or .zst; config.yaml gets every key\n"
               "with its meaning, ready to be used and to be edited.\n",
