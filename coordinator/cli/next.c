@@ -2,6 +2,7 @@
  * reads one run's config and the end of its metrics, or a few configs; whatever cannot be read is passed over. */
 #include <dirent.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -124,11 +125,10 @@ static bool has_stopped(const char *run_path) {
 /* Steps of the run's newest checkpoint; 0: it has none. */
 static unsigned long long saved_steps(const char *run_path) {
     char folder[PATH_ROOM], newest[PATH_ROOM];
-    unsigned long long step = 0;
     if (!join(run_path, "checkpoints", folder) || mst_checkpoint_newest(folder, 0, newest) != MST_OK)
         return 0;
-    const char *name = strrchr(newest, '/');
-    return name != NULL && sscanf(name, "/step-%llu", &step) == 1 ? step : 0;
+    const char *digits = strrchr(newest, '-'); /* step-00001000 */
+    return digits != NULL ? strtoull(digits + 1, NULL, 10) : 0;
 }
 
 static void say_unfinished(FILE *file, const run *r, const char *config_path, unsigned long long saved,

@@ -5,19 +5,21 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-static bool is_set(const char *name) {
+/* The value of a variable; "" also when it is not set. */
+static const char *value_of(const char *name) {
     const char *value = getenv(name);
-    return value != NULL && *value != '\0';
+    return value != NULL ? value : "";
 }
 
 bool mst_terminal_live(FILE *file) {
     int number = fileno(file); /* -1: a stream in memory */
-    if (number < 0 || !isatty(number) || is_set("OMPI_COMM_WORLD_SIZE")) return false;
-    return is_set("TERM") && strcmp(getenv("TERM"), "dumb") != 0;
+    if (number < 0 || !isatty(number) || *value_of("OMPI_COMM_WORLD_SIZE") != '\0') return false;
+    const char *term = value_of("TERM");
+    return *term != '\0' && strcmp(term, "dumb") != 0;
 }
 
 bool mst_terminal_colors(FILE *file) {
-    return mst_terminal_live(file) && !is_set("NO_COLOR");
+    return mst_terminal_live(file) && *value_of("NO_COLOR") == '\0';
 }
 
 size_t mst_terminal_columns(FILE *file, size_t otherwise) {
