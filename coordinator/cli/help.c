@@ -117,7 +117,7 @@ void cli_help(const cli_command *command, FILE *file) {
 }
 
 static void print_command(FILE *file, const cli_command *command) {
-    enum { SUMMARY_COLUMN = 18 };
+    enum { SUMMARY_COLUMN = 20 };
     int column = fprintf(file, "  %-*s", SUMMARY_COLUMN - 2, command->name);
     print_filled(file, SUMMARY_COLUMN, (size_t)column, command->summary, strlen(command->summary));
     fputc('\n', file);
@@ -132,9 +132,9 @@ void cli_overview(FILE *file) {
     for (size_t i = 0; i < cli_command_count; i++) print_command(file, cli_commands[i]);
     print_heading(file, "\n", "options:",
                   "\n"
-                  "  -h, --help      show this text; after a command: its options, with an example\n"
-                  "      --man       print the manual, for 'muster --man | man -l -'\n"
-                  "      --version   show the version\n"
+                  "  -h, --help        show this text; after a command: its options and examples\n"
+                  "      --man         print the manual, for 'muster --man | man -l -'\n"
+                  "      --version     show the version\n"
                   "  without any word: what to do next where you are\n");
     print_heading(file, "\n", "exit codes:", "\n");
     for (const cli_exit *exit = cli_exits; exit->meaning != NULL; exit++) {

@@ -107,19 +107,28 @@ static void find_run(run *newest) {
     if (folder != NULL) closedir(folder);
 }
 
-/* Whether the last line of the metrics says that the process ended in order. */
-static bool has_stopped(const char *run_path) {
+/* How the run's last process ended, by the last line of its metrics. */
+typedef struct ending {
+    bool in_order; /* not killed, nor still at work */
+    bool done;     /* nothing was left to do */
+    unsigned long long step;
+} ending;
+
+static ending read_ending(const char *run_path) {
+    static const char stop[] = "{\"event\":\"stop\",\"step\":";
     char path[PATH_ROOM], tail[TAIL_BYTES + 1];
-    if (!join(run_path, "metrics.jsonl", path)) return false;
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) return false;
+    FILE *file = join(run_path, "metrics.jsonl", path) ? fopen(path, "rb") : NULL;
+    if (file == NULL) return (ending){0};
     if (fseek(file, -TAIL_BYTES, SEEK_END) != 0) rewind(file);
     size_t length = fread(tail, 1, TAIL_BYTES, file);
     fclose(file);
     while (length > 0 && tail[length - 1] == '\n') length--;
     tail[length] = '\0';
-    const char *line = memrchr(tail, '\n', length);
-    return strstr(line != NULL ? line : tail, "\"event\":\"stop\"") != NULL;
+    const char *before = memrchr(tail, '\n', length), *line = before != NULL ? before + 1 : tail;
+    if (strncmp(line, stop, sizeof stop - 1) != 0) return (ending){0};
+    return (ending){.in_order = true,
+                    .done = strstr(line, "\"reason\":\"done\"") != NULL,
+                    .step = strtoull(line + sizeof stop - 1, NULL, 10)};
 }
 
 /* Steps of the run's newest checkpoint; 0: it has none. */
@@ -132,9 +141,9 @@ static unsigned long long saved_steps(const char *run_path) {
 }
 
 static void say_unfinished(FILE *file, const run *r, const char *config_path, unsigned long long saved,
-                           unsigned long long steps) {
+                           unsigned long long steps, bool in_order) {
     const double age = difftime(time(NULL), r->time);
-    if (age < RUNNING_SECONDS && !has_stopped(r->path)) {
+    if (age < RUNNING_SECONDS && !in_order) {
         fprintf(file,
                 "The run %s (%llu steps) seems to be at work: it wrote metrics %.0f seconds ago.\n"
                 "If it is not, this goes on with it:\n\n",
@@ -150,10 +159,13 @@ static void say_unfinished(FILE *file, const run *r, const char *config_path, un
     fputs("\nAlone, or under mpirun or srun: on any number of ranks it comes to the same result.\n", file);
 }
 
-static void say_finished(FILE *file, const run *r, unsigned long long steps) {
+static void say_finished(FILE *file, const run *r, unsigned long long saved, unsigned long long steps) {
     char *const report[] = {(char[]){"report"}};
     int named;
-    fprintf(file, "The run %s has done all of its %llu steps. Now:\n\n", r->path, steps);
+    if (saved >= steps)
+        fprintf(file, "The run %s has done all of its %llu steps. Now:\n\n", r->path, steps);
+    else
+        fprintf(file, "The run %s has reached its target after %llu steps. Now:\n\n", r->path, saved);
     put_command(file, "muster generate %s --prompt \"The \"", r->path, "");
     if (cli_find(1, report, &named) != NULL)
         put_command(file, "muster report %s -o report.html", r->path, "");
@@ -169,10 +181,11 @@ static bool say_run(FILE *file) {
     if (r.time == 0 || !join(r.path, "config.yaml", path)) return false;
     if (mst_config_load(path, NULL, 0, NULL, &config) != MST_OK) return false;
     const unsigned long long saved = saved_steps(r.path), steps = config.run.steps;
-    if (saved < steps)
-        say_unfinished(file, &r, path, saved, steps);
+    const ending last = read_ending(r.path);
+    if (saved >= steps || (last.done && saved > 0 && last.step == saved))
+        say_finished(file, &r, saved, steps);
     else
-        say_finished(file, &r, steps);
+        say_unfinished(file, &r, path, saved, steps, last.in_order);
     mst_config_clear(&config);
     return true;
 }
@@ -284,13 +297,10 @@ static void say_config(FILE *file, const found *f) {
               file);
 }
 
-static void say_beginning(FILE *file, const char *tokens) {
-    if (tokens[0] == '\0') {
-        fputs("There is nothing of muster's here yet. To begin, with any text that you have:\n\n", file);
-        put_command(file, "muster data build TEXTS/ -o tokens.h5", "", "");
-    } else {
-        fputs("There is no config here yet. To write one and to train:\n\n", file);
-    }
+/* The three commands to begin with; with token files, two. */
+static void say_beginning(FILE *file, const char *lead, const char *tokens) {
+    fprintf(file, "%s\n\n", lead);
+    if (tokens[0] == '\0') put_command(file, "muster data build TEXTS/ -o tokens.h5", "", "");
     put_command(file, "muster train --help-config >config.yaml", "", "");
     put_command(file, "muster train config.yaml", "", "");
     if (tokens[0] == '\0')
@@ -301,16 +311,31 @@ static void say_beginning(FILE *file, const char *tokens) {
         fprintf(file, "\nIn config.yaml, write %s for tokens.h5 in data.sources.\n", tokens);
 }
 
-void cli_next(FILE *file) {
-    if (!say_run(file)) {
-        found best = {.config = ""};
-        char tokens[PATH_ROOM] = "";
-        search(".", &best, tokens);
-        if (best.config[0] == '\0' && tokens[0] == '\0') search("configs", &best, tokens);
-        if (best.config[0] != '\0')
-            say_config(file, &best);
-        else
-            say_beginning(file, tokens);
+/* By the configs and the token files of the working directory, or of configs/ in it. */
+static void say_files(FILE *file) {
+    found best = {.config = ""};
+    char tokens[PATH_ROOM] = "";
+    search(".", &best, tokens);
+    bool here = best.config[0] != '\0' || tokens[0] != '\0';
+    if (!here) search("configs", &best, tokens);
+    if (!here && best.missing[0] != '\0' && access("run", X_OK) == 0 &&
+        access("configs/quickstart.sh", X_OK) == 0) {
+        fputs("This is muster's source tree. To see a small model learn C in minutes:\n\n", file);
+        put_command(file, "./run quickstart", "", "");
+        fputc('\n', file);
+        say_beginning(file, "To begin with texts of your own:", "");
+    } else if (best.config[0] != '\0') {
+        say_config(file, &best);
+    } else {
+        say_beginning(file,
+                      tokens[0] != '\0'
+                          ? "There is no config here yet. To write one and to train:"
+                          : "There is nothing of muster's here yet. To begin, with any text that you have:",
+                      tokens);
     }
+}
+
+void cli_next(FILE *file) {
+    if (!say_run(file)) say_files(file);
     fputs("\n'muster --help' lists all commands.\n", file);
 }

@@ -24,8 +24,8 @@ for words in 'data --help' 'data -h' 'help data'; do
   read -ra words <<<"$words"
   expect 0 "$muster" "${words[@]}"
   prints "usage: muster data COMMAND"
-  prints "  data build      turn text into"
-  prints "  data show       print the text"
+  prints "  data build        turn text into"
+  prints "  data show         print the text"
 done
 expect 2 "$muster" xyzzy --help
 expect 2 "$muster" data bild

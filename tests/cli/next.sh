@@ -101,6 +101,27 @@ mv runs/tiny/checkpoints "$work/gone"
 next "The run runs/tiny (8 steps) has no checkpoint yet."
 names "muster train runs/tiny/config.yaml --run runs/tiny"
 
+# A run that reached its target is done before its last step; a source tree has a command of its own.
+mv "$work/gone" runs/tiny/checkpoints
+echo '{"event":"stop","step":4,"time":"2026-01-01T00:00:00.000Z","reason":"done"}' >>runs/tiny/metrics.jsonl
+next "The run runs/tiny has reached its target after 4 steps."
+echo '{"event":"stop","step":4,"time":"2026-01-01T00:00:00.000Z","reason":"signal"}' >>runs/tiny/metrics.jsonl
+next "The run runs/tiny has done 4 of its 8 steps."
+mkdir -p tree/configs
+cp tiny.yaml tree/configs
+touch tree/run tree/configs/quickstart.sh
+chmod +x tree/run tree/configs/quickstart.sh
+sed -i "s,$work/tokens.h5,no.h5," tree/configs/tiny.yaml
+(
+  cd tree || exit 1
+  next "This is muster's source tree."
+  names "./run quickstart" "muster data build TEXTS/ -o tokens.h5" "muster train --help-config >config.yaml" "muster train config.yaml"
+  "$muster" data build ../TEXTS -o configs/no.h5 >/dev/null
+  next "The config configs/tiny.yaml and its token files are there."
+  echo "$checks $failures" >"$work/inside"
+)
+read -r checks failures <"$work/inside"
+
 # ---- it never fails, and only the first rank speaks ----
 expect 0 env OMPI_COMM_WORLD_RANK=1 "$muster"
 check "the second rank is silent" [ ! -s "$work/out" ]
