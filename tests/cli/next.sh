@@ -76,7 +76,7 @@ check "generate" grep -qF '  muster generate runs/tiny --prompt "The "' "$work/o
 check "verify" grep -qxF '  muster verify runs/tiny' "$work/out"
 check "report, where there is one" [ "$(grep -c 'muster report runs/tiny' "$work/out")" = \
   "$("$muster" --help | grep -c '^  report ')" ]
-commands | grep -v report >todo
+commands >todo
 while read -r line; do check "works: $line" sh -c "$line >/dev/null"; done <todo
 
 rm -r runs/tiny/checkpoints/step-00000008
