@@ -28,18 +28,19 @@ static added_edge *find_edge(const added_set *set, uint32_t node, uint8_t byte) 
 }
 
 static mst_status grow_edges(added_set *set) {
-    if (2 * (set->edge_count + 1) <= set->slot_count) return MST_OK;
-    added_set grown = *set;
-    grown.slot_count = set->slot_count == 0 ? 256 : 2 * set->slot_count;
-    grown.edges = calloc(grown.slot_count, sizeof *grown.edges);
-    if (grown.edges == NULL) return mst_error(MST_ENOMEM, "added tokens: no memory");
-    if (set->slot_count == 0) grown.seed = hash_seed();
-    for (size_t i = 0; i < set->slot_count; i++)
-        if (set->edges[i].key != 0)
-            *find_edge(&grown, (uint32_t)(set->edges[i].key << 1 >> 9), (uint8_t)set->edges[i].key) =
-                set->edges[i];
-    free(set->edges);
-    *set = grown;
+    added_edge *old = set->edges;
+    size_t old_count = set->slot_count;
+    if (2 * (set->edge_count + 1) <= old_count) return MST_OK;
+    set->edges = calloc(old_count == 0 ? 256 : 2 * old_count, sizeof *set->edges);
+    if (set->edges == NULL) {
+        set->edges = old;
+        return mst_error(MST_ENOMEM, "added tokens: no memory");
+    }
+    set->slot_count = old_count == 0 ? 256 : 2 * old_count;
+    set->seed = hash_seed();
+    for (size_t i = 0; i < old_count; i++)
+        if (old[i].key != 0) *find_edge(set, (uint32_t)(old[i].key << 1 >> 9), (uint8_t)old[i].key) = old[i];
+    free(old);
     return MST_OK;
 }
 

@@ -13,7 +13,7 @@ typedef struct translator {
     size_t count, at;
     bool exact;
     bool any_case; /* inside of (?i: ) */
-    char previous; /* the literal letter before, inside of (?i: ), else 0 */
+    char previous; /* the literal letter before, in lower case, or something else */
     unsigned depth;
     mst_byte_list *out;
 } translator;
@@ -35,7 +35,8 @@ static bool at_end(const translator *t) {
 
 /* The byte `ahead` of the place; 0 behind the end. */
 static char peek(const translator *t, size_t ahead) {
-    return ahead < t->count - t->at ? t->text[t->at + ahead] : '\0';
+    if (ahead >= t->count - t->at) return '\0';
+    return t->text[t->at + ahead];
 }
 
 static bool take(translator *t, const char *word) {
@@ -114,8 +115,8 @@ static mst_status parse_property(translator *t, bool in_class) {
 
 /* \s \S \d \D \p \P, at the backslash. `found_out` is false where there is none of them. */
 static mst_status parse_set(translator *t, bool in_class, bool *found_out) {
-    char c = peek(t, 0) == '\\' ? peek(t, 1) : '\0';
-    *found_out = c != '\0' && strchr("sSdDpP", c) != NULL;
+    char c = peek(t, 1);
+    *found_out = peek(t, 0) == '\\' && c != '\0' && strchr("sSdDpP", c) != NULL;
     if (!*found_out) return MST_OK;
     if (t->any_case) return refuse(t, 2, "not supported inside of (?i: )");
     if (c == 'p' || c == 'P') return parse_property(t, in_class);
@@ -180,8 +181,8 @@ static mst_status put_character(translator *t, uint32_t character) {
 
 /* One member of [ ]: a set, a character or a range. */
 static mst_status parse_member(translator *t) {
-    uint32_t low, high;
-    bool set;
+    uint32_t low = 0, high;
+    bool set = false;
     mst_status status = parse_set(t, true, &set);
     if (status != MST_OK) return status;
     if (set)
@@ -218,25 +219,28 @@ static mst_status parse_class(translator *t) {
     return put(t, "]");
 }
 
-/* A character outside of [ ]. Without regard to case, oniguruma takes ss for one letter, and ff, fi, fl and st, too. */
+/* Why a character cannot stand inside of (?i: ); NULL: it can. There, oniguruma takes ss for one letter, and ff, fi, fl and st, too. */
+static const char *any_case_problem(char previous, uint32_t character) {
+    if (character >= 0x80) return "not supported inside of (?i: )";
+    bool ligature = (previous == 's' && strchr("sStT", (int)character) != NULL) ||
+                    (previous == 'f' && strchr("fFiIlL", (int)character) != NULL);
+    return ligature ? "a ligature inside of (?i: ) is not supported" : NULL;
+}
+
+/* A character outside of [ ]. */
 static mst_status parse_literal(translator *t) {
-    uint32_t character;
-    mst_status status = MST_OK;
+    uint32_t character = 0;
     size_t before = t->at;
-    if (strchr("^$*+?{", peek(t, 0)) != NULL && peek(t, 0) != '\0')
-        return refuse(t, 1, "not supported in this place");
-    if ((status = parse_character(t, &character)) != MST_OK) return status;
-    if (t->any_case) {
-        char c = character < 0x80 ? (char)(character | 0x20) : '\0';
+    if (strchr("^$*+?{", peek(t, 0)) != NULL) return refuse(t, 1, "not supported in this place");
+    mst_status status = parse_character(t, &character);
+    if (status != MST_OK) return status;
+    const char *problem = t->any_case ? any_case_problem(t->previous, character) : NULL;
+    if (problem != NULL) {
         t->at = before;
-        if (character >= 0x80) return refuse(t, 4, "not supported inside of (?i: )");
-        if ((t->previous == 's' && (c == 's' || c == 't')) ||
-            (t->previous == 'f' && (c == 'f' || c == 'i' || c == 'l')))
-            return refuse(t, 1, "a ligature inside of (?i: ) is not supported");
-        status = parse_character(t, &character);
-        t->previous = c;
+        return refuse(t, 1, problem);
     }
-    return status == MST_OK ? put_character(t, character) : status;
+    t->previous = (char)(character < 0x80 ? character | 0x20 : 0);
+    return put_character(t, character);
 }
 
 /* ---- repetition and groups ---- */
@@ -277,7 +281,7 @@ static mst_status wrap(translator *t, size_t start) {
     if (status != MST_OK) return status;
     uint8_t *at = t->out->at;
     memmove(at + start + 3, at + start, t->out->count - 4 - start);
-    memcpy(at + start, "(?:", 3);
+    memcpy(at + start, (const char[]){'(', '?', ':'}, 3);
     at[t->out->count - 1] = ')';
     return MST_OK;
 }

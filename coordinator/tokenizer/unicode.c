@@ -4,7 +4,7 @@
 #include <utf8proc.h>
 
 /* Made from the categories that tokenizers 0.23.3 (oniguruma, Unicode 16) gives to each character, less those of Unicode 14
- * (Python 3.11's unicodedata); tests/oracle/check_patterns.py compares every character. */
+ * (Python 3.11's unicodedata); tests/oracle/check_tokenizer.py compares every character. */
 const unicode_range unicode_added[] = {
     {0x897, 0x897, "Mn"},     {0xCF3, 0xCF3, "Mc"},     {0xECE, 0xECE, "Mn"},     {0x1B4E, 0x1B4F, "Po"},
     {0x1B7F, 0x1B7F, "Po"},   {0x1C89, 0x1C89, "Lu"},   {0x1C8A, 0x1C8A, "Ll"},   {0x2427, 0x2429, "So"},

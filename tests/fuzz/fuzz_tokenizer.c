@@ -79,68 +79,72 @@ static const tokenizer_parts valid_parts[] = {
      .normalizer = "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}]}"}};
 enum { VALID = sizeof valid_parts / sizeof *valid_parts };
 
-/* Puts a word in that means something here. */
-static void put_word(uint8_t *data, size_t *size, size_t low, size_t high) {
-    static const char *const words[] = {"(",
-                                        ")",
-                                        "(?i:",
-                                        "(?=",
-                                        "(?<!",
-                                        "[",
-                                        "]",
-                                        "[^",
-                                        "|",
-                                        "*",
-                                        "+",
-                                        "?",
-                                        "{1,3}",
-                                        "{0,999}",
-                                        "\\\\s",
-                                        "\\\\S",
-                                        "\\\\p{L}",
-                                        "\\\\P{N}",
-                                        "\\\\",
-                                        ".",
-                                        "-",
-                                        "a",
-                                        "(?:a*)*",
-                                        "\"Regex\"",
-                                        "\"String\"",
-                                        "\"Removed\"",
-                                        "\"MergedWithNext\"",
-                                        "\"Contiguous\"",
-                                        "true",
+/* Puts a word in the place of `count` bytes at a place. */
+static void put_word(uint8_t *data, size_t *size, size_t at, size_t count, const char *const *words,
+                     size_t word_count) {
+    const char *word = words[fuzz_random(word_count)];
+    fuzz_splice(data, size, at, count, word, strlen(word));
+}
+
+/* Somewhere in the text of a pattern. */
+static bool mutate_pattern(uint8_t *data, size_t *size) {
+    static const char *const words[] = {
+        "(",         ")",     "(?i:",  "(?=",      "(?<!",     "(?>",          "[",       "]",
+        "[^",        "|",     "*",     "+",        "?",        "{1,3}",        "{0,999}", "{2}",
+        "\\\\s",     "\\\\S", "\\\\d", "\\\\p{L}", "\\\\P{N}", "\\\\p{^Lu}",   "\\\\",    ".",
+        "-",         "a",     "'",     "(?:a*)*",  "(a|a)+",   "\\\\x{1F600}", "\\u0300", "\\ud83d\\ude00",
+        "\\\\u00e9", "",      ""};
+    const uint8_t *start = memmem(data, *size, "\"Regex\": \"", 10);
+    const uint8_t *end = start == NULL ? NULL : memmem(start, *size - (size_t)(start - data), "\"}", 2);
+    if (end == NULL || end < start + 12) return false;
+    size_t at = (size_t)(start - data) + 10 + fuzz_random((uint64_t)(end - start) - 10);
+    put_word(data, size, at, fuzz_random(2), words, sizeof words / sizeof *words);
+    return true;
+}
+
+/* One value, of those outside of the vocabulary. */
+static bool mutate_value(uint8_t *data, size_t *size) {
+    static const char *const words[] = {"true",
                                         "false",
                                         "null",
-                                        "[",
-                                        "]",
-                                        "{",
-                                        "}",
-                                        ",",
                                         "\"\"",
-                                        "\\u0300",
-                                        "\\ud83d\\ude00",
-                                        "\"a b\"",
+                                        "[]",
+                                        "{}",
+                                        "0",
                                         "256",
                                         "263",
-                                        "2097151"};
-    const char *word = words[fuzz_random(sizeof words / sizeof *words)];
-    size_t at = low + fuzz_random(high - low);
-    fuzz_splice(data, size, at, fuzz_random(3) == 0 && at + 1 < *size ? 1 : 0, word, strlen(word));
+                                        "2097151",
+                                        "-1",
+                                        "\"a\"",
+                                        "\"ab\"",
+                                        "\"Removed\"",
+                                        "\"MergedWithNext\"",
+                                        "\"MergedWithPrevious\"",
+                                        "\"Contiguous\"",
+                                        "\"Isolated\"",
+                                        "\"NFC\"",
+                                        "\"Sequence\"",
+                                        "\"ByteLevel\"",
+                                        "\"Digits\"",
+                                        "\"A\"",
+                                        "\"<s>\"",
+                                        "[\"a b\"]"};
+    const uint8_t *vocab = memmem(data, *size, "\"vocab\"", 7);
+    size_t high = vocab == NULL ? *size : (size_t)(vocab - data), at, end;
+    if (high == 0) return false;
+    at = fuzz_random(high);
+    while (at + 1 < high && !(data[at] == ':' && data[at + 1] == ' ')) at++;
+    if (at + 2 >= high) return false;
+    for (end = at += 2; end < high && strchr(",}]", data[end]) == NULL;) end++;
+    put_word(data, size, at, end - at, words, sizeof words / sizeof *words);
+    return true;
 }
 
 static void mutate(uint8_t *data, size_t *size) {
-    /* the vocabulary is most of the file, and the least interesting part of it */
-    const uint8_t *vocab = memmem(data, *size, "\"vocab\"", 7),
-                  *merges = memmem(data, *size, "\"ab\": 256", 9);
-    size_t low = 0, high = *size, kind = fuzz_random(8);
-    if (vocab != NULL && kind < 5) high = (size_t)(vocab - data);
-    if (merges != NULL && kind == 5) low = (size_t)(merges - data);
-    if (low >= high) return;
-    if (fuzz_random(2) == 0)
-        put_word(data, size, low, high);
-    else
-        fuzz_mutate(data, size, low, high);
+    uint64_t kind = fuzz_random(8);
+    if (kind < 4 && mutate_pattern(data, size)) return;
+    if (kind < 6 && mutate_value(data, size)) return;
+    fuzz_mutate(data, size, 0, *size);
 }
 
 int main(int argc, char **argv) {

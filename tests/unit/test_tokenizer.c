@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "muster/random.h"
+#include "pattern.h"
 #include "tokenizer_fixture.h"
 
 /* ---- encoding ---- */
@@ -256,6 +257,47 @@ static void test_round_trip(uint64_t seed) {
     }
 }
 
+/* ---- classes of characters ---- */
+
+/* Whether a pattern matches a character, by the body for usual texts and by the one for all. */
+static bool matches(pattern *p, uint32_t character, bool exact) {
+    uint8_t text[4];
+    size_t start, end, count = utf8_encode(character, text);
+    bool found = false;
+    pattern_budget budget = pattern_budget_for(count);
+    CHECK_OK(pattern_find(p, text, count, 0, exact, &budget, &found, &start, &end));
+    return found && start == 0 && end == count;
+}
+
+/* Every character: by category as Unicode has it, with the characters that PCRE2 does not know; both bodies alike for those that it
+ * knows. */
+static void test_classes(void) {
+    static const char *const sets[][2] = {{"\\p{L}", "[\\p{Lu}\\p{Ll}\\p{Lt}\\p{Lm}\\p{Lo}]"},
+                                          {"\\p{N}", "[\\p{Nd}\\p{Nl}\\p{No}]"},
+                                          {"\\s", "[^\\S]"},
+                                          {"[^\\s\\p{L}\\p{N}]", "(?![\\p{L}\\p{N}])\\S"},
+                                          {"\\P{M}", "[^\\p{M}]"},
+                                          {"\\p{^Lu}", "(?!\\p{Lu})(?:.|\\n)"}};
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {
+        pattern *p[2] = {NULL, NULL};
+        size_t differ = 0, wrong = 0;
+        for (size_t side = 0; side < 2; side++)
+            CHECK_OK(pattern_create(sets[i][side], strlen(sets[i][side]), false, &p[side]));
+        if (p[0] == NULL || p[1] == NULL) return;
+        for (uint32_t c = 0; c <= 0x10FFFF; c += c == 0xD7FF ? 0x801 : 1) {
+            bool exact = matches(p[1], c, true), numeric = i == 1 && unicode_is_numeric(c) != exact;
+            differ += !unicode_is_unusual(c) && matches(p[1], c, false) != exact;
+            wrong += matches(p[0], c, true) != exact || (i == 2 && unicode_is_space(c) != exact);
+            wrong += numeric && !(c >= 0x11DE0 && c <= 0x11DE9) &&
+                     !(c >= 0x16FF4 && c <= 0x16FF6); /* of Unicode 17 */
+        }
+        CHECK(differ == 0 && wrong == 0, "%s: %zu characters differ, %zu are wrong", sets[i][1], differ,
+              wrong);
+        pattern_destroy(&p[0]);
+        pattern_destroy(&p[1]);
+    }
+}
+
 /* ---- long words ---- */
 
 static double cpu_seconds(void) {
@@ -327,6 +369,7 @@ int main(void) {
     test_known();
     test_load();
     test_round_trip(seed);
+    test_classes();
     test_long_words(seed);
     test_monsters();
     return test_finish("tokenizer");
