@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hash.h"
 #include "muster/queue.h"
 
 enum {
@@ -19,6 +20,7 @@ enum {
 };
 
 typedef struct word_worker {
+    uint64_t seed; /* of the hash, the same for all */
     pretokenizer *pretokenizer;
     word_table words; /* of one task */
     uint64_t total;   /* words seen by this thread */
@@ -39,6 +41,7 @@ struct word_counter {
 mst_status word_counter_create(const train_scheme *scheme, bool digits, size_t threads,
                                word_counter **counter_out) {
     mst_status status = MST_OK;
+    const uint64_t seed = hash_seed();
     word_counter *c = calloc(1, sizeof *c);
     MST_CHECK(c != NULL, MST_ENOMEM, "out of memory to count words");
     c->workers = calloc(threads, sizeof *c->workers);
@@ -46,8 +49,10 @@ mst_status word_counter_create(const train_scheme *scheme, bool digits, size_t t
     MST_CHECK(c->workers != NULL && c->batch != NULL, MST_ENOMEM, "out of memory to count words");
     c->threads = threads;
     c->room = BATCH_BYTES;
-    for (size_t i = 0; i < threads; i++)
+    for (size_t i = 0; i < threads; i++) {
+        c->workers[i].seed = seed;
         MST_TRY(train_scheme_pretokenizer(scheme, digits, &c->workers[i].pretokenizer));
+    }
     for (; c->lock_count < WORD_SHARDS; c->lock_count++)
         MST_CHECK(pthread_mutex_init(&c->locks[c->lock_count], NULL) == 0, MST_ENOMEM,
                   "out of memory to count words");
@@ -84,7 +89,7 @@ static mst_status count_word(void *context, const uint8_t *word, size_t count) {
     w->total++;
     for (size_t part; count > 0; word += part, count -= part) {
         part = count < WORD_BYTES_MAX ? count : WORD_BYTES_MAX;
-        MST_TRY(word_table_add(&w->words, word, part, word_hash(word, part), 1));
+        MST_TRY(word_table_add(&w->words, word, part, (uint32_t)(hash_bytes(word, part, w->seed) >> 32), 1));
     }
 done:
     return status;

@@ -3,22 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "alphabet.h"
+#include "lists.h"
+#include "unicode.h"
+
 enum {
     BYTES = 256,
-    SPELLING_MAX = 2 * WORD_BYTES_MAX /* of a piece: at most two bytes of UTF-8 for each of its own */
+    SPELLING_MAX =
+        2 * WORD_BYTES_MAX + 4 /* of a piece: two bytes of UTF-8 for one, and what utf8_encode wants */
 };
 
-/* The character of a byte: the printable ones of Latin-1 stand for themselves, the other bytes, in their order, for those from
- * U+0100 on. Radford et al. 2019. */
-static unsigned character_of(unsigned byte) {
-    if (byte <= ' ') return 0x100 + byte;
-    if (byte < 0x7F) return byte;
-    if (byte <= 0xA0) return 0x100 + ' ' + 1 + byte - 0x7F;
-    return byte == 0xAD ? 0x143 : byte;
-}
-
 static int compare_characters(const void *a, const void *b) {
-    unsigned x = character_of(*(const uint8_t *)a), y = character_of(*(const uint8_t *)b);
+    uint32_t x = alphabet_character(*(const uint8_t *)a), y = alphabet_character(*(const uint8_t *)b);
     return (x > y) - (x < y);
 }
 
@@ -30,11 +26,8 @@ void train_byte_order(uint8_t order_out[BYTES]) {
 /* Writes a piece in the characters of its bytes; returns its length in UTF-8. */
 static size_t spell(const uint8_t *piece, size_t count, char *spelling_out) {
     size_t used = 0;
-    for (size_t i = 0; i < count; i++) {
-        unsigned c = character_of(piece[i]);
-        if (c >= 0x80) spelling_out[used++] = (char)(0xC0 | c >> 6);
-        spelling_out[used++] = (char)(c >= 0x80 ? 0x80 | (c & 0x3F) : c);
-    }
+    for (size_t i = 0; i < count; i++)
+        used += utf8_encode(alphabet_character(piece[i]), (uint8_t *)spelling_out + used);
     return used;
 }
 
@@ -52,10 +45,18 @@ bool train_is_special(void *context, const uint8_t *bytes, size_t count) {
     return false;
 }
 
+/* Whether the name, read as the spelling of a token, says other bytes than its own: which of both it meant could not be told. */
+static bool is_ambiguous(const char *name, uint8_t *scratch) {
+    size_t length = strlen(name), spelled = alphabet_bytes((const uint8_t *)name, length, scratch);
+    return spelled != SIZE_MAX && (spelled != length || memcmp(scratch, name, length) != 0);
+}
+
 static mst_status check_name(const mst_tokenizer_training *training, size_t which) {
     mst_status status = MST_OK;
     const char *name = training->special[which];
     json_t *text = json_string(name);
+    uint8_t *scratch = malloc(strlen(name) + 1);
+    MST_CHECK(scratch != NULL, MST_ENOMEM, "out of memory for the special token '%s'", name);
     MST_CHECK(text != NULL, MST_ECONFIG, "the name of special token %zu is not valid UTF-8", which + 1);
     MST_CHECK(name[0] != '\0', MST_ECONFIG, "the name of special token %zu is empty", which + 1);
     for (unsigned byte = 0; byte < BYTES; byte++)
@@ -63,11 +64,15 @@ static mst_status check_name(const mst_tokenizer_training *training, size_t whic
                                     &(uint8_t){(uint8_t)byte}, 1),
                   MST_ECONFIG, "the special token '%s' has the name of byte %u; take a longer one", name,
                   byte);
+    MST_CHECK(!is_ambiguous(name, scratch), MST_ECONFIG,
+              "the special token '%s' has only letters that stand for bytes in the file; take ASCII ones",
+              name);
     for (size_t i = 0; i < which; i++)
         MST_CHECK(strcmp(name, training->special[i]) != 0, MST_ECONFIG,
                   "the special token '%s' is named twice", name);
 done:
     json_decref(text);
+    free(scratch);
     return status;
 }
 
@@ -145,9 +150,25 @@ static json_t *model_json(const mst_tokenizer_training *training, const merge_vo
     return NULL;
 }
 
+typedef struct written {
+    mst_byte_list list; /* with a 0 behind */
+    bool failed;        /* jansson (2.14) goes on when a key could not be taken */
+} written;
+
+static int take_text(const char *text, size_t count, void *context) {
+    written *w = context;
+    w->failed = w->failed || byte_list_reserve(&w->list, count + 1) != MST_OK;
+    if (w->failed) return -1;
+    memcpy(w->list.at + w->list.count, text, count);
+    w->list.count += count;
+    w->list.at[w->list.count] = '\0';
+    return 0;
+}
+
 mst_status train_json(const mst_tokenizer_training *training, const train_scheme *scheme,
                       const merge_vocab *vocab, char **json_out) {
     mst_status status = MST_OK;
+    written text = {0};
     json_t *decoder = json_pack("{s:s, s:b, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", 0,
                                 "trim_offsets", 1, "use_regex", 1);
     json_t *file = json_pack("{s:s, s:n, s:n}", "version", "1.0", "truncation", "padding");
@@ -156,9 +177,12 @@ mst_status train_json(const mst_tokenizer_training *training, const train_scheme
                 put(file, "pre_tokenizer", train_scheme_json(scheme, training->digits)) &&
                 put(file, "post_processor", json_null()) && put(file, "decoder", json_incref(decoder)) &&
                 put(file, "model", model_json(training, vocab));
-    *json_out = done ? json_dumps(file, JSON_INDENT(2)) : NULL;
-    MST_CHECK(*json_out != NULL, MST_ENOMEM, "out of memory to write a vocabulary of %u tokens", vocab->size);
+    MST_CHECK(done && json_dump_callback(file, take_text, &text, JSON_INDENT(2)) == 0 && !text.failed,
+              MST_ENOMEM, "out of memory to write a vocabulary of %u tokens", vocab->size);
+    *json_out = (char *)text.list.at;
+    text.list.at = NULL;
 done:
+    free(text.list.at);
     json_decref(decoder);
     json_decref(file);
     return status;

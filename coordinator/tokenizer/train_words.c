@@ -5,20 +5,6 @@
 
 enum { FIRST_SLOTS = 1024 };
 
-/* Eight bytes at a time: exclusive or, multiply, fold. The constants are odd and without pattern (of pi). */
-uint32_t word_hash(const uint8_t *bytes, size_t length) {
-    uint64_t hash = UINT64_C(0x243F6A8885A308D3) ^ length, part;
-    for (; length >= 8; bytes += 8, length -= 8) {
-        memcpy(&part, bytes, 8);
-        hash = (hash ^ part) * UINT64_C(0x13198A2E03707345);
-        hash ^= hash >> 32;
-    }
-    part = 0;
-    memcpy(&part, bytes, length);
-    hash = (hash ^ part) * UINT64_C(0xA4093822299F31D1);
-    return (uint32_t)(hash >> 32);
-}
-
 static mst_status no_memory(const word_table *table) {
     return mst_error(MST_ENOMEM, "out of memory for %zu distinct words; train on less text", table->count);
 }

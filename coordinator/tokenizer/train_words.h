@@ -28,10 +28,8 @@ typedef struct word_table {
     size_t slot_count;
 } word_table;
 
-/** The hash for word_table_add. A table looks at its low bits; the high ones may choose among tables. */
-uint32_t word_hash(const uint8_t *bytes, size_t length);
-
-/** Adds to a word's count. @param length at most WORD_BYTES_MAX @retval MST_ENOMEM */
+/** Adds to a word's count. @param length at most WORD_BYTES_MAX
+ * @param hash of the bytes; the low bits choose the slot @retval MST_ENOMEM */
 mst_status word_table_add(word_table *table, const uint8_t *bytes, size_t length, uint32_t hash,
                           uint64_t count);
 
