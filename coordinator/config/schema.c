@@ -1,13 +1,13 @@
 /* The table of keys. A key is added here, in mst_config, and nowhere else. */
 #include "schema.h"
 
-static const char *const family_names[] = {"llama", "gpt2", NULL};
+static const char *const family_names[] = {"llama", "gpt2", "olmo2", "qwen2", "qwen3", NULL};
 static const char *const dtype_names[] = {"f32", "bf16", NULL};
 static const char *const transport_names[] = {"auto", "self", "shm", "mpi", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
 static const char *const nonfinite_names[] = {"stop", "skip", "rollback", NULL};
 static const char *const device_names[] = {"cpu", "ref", NULL};
-_Static_assert(MST_FAMILY_COUNT == 2 && MST_FAMILY_GPT2 == 1, "family_names follows mst_family_id");
+_Static_assert(MST_FAMILY_COUNT == 5 && MST_FAMILY_QWEN3 == 4, "family_names follows mst_family_id");
 _Static_assert(MST_F32 == 0 && MST_BF16 == 1, "dtype_names follows mst_dtype");
 _Static_assert(MST_TRANSPORT_MPI == 3, "transport_names follows mst_transport");
 _Static_assert(MST_SCHEDULE_WSD == 3, "schedule_names follows mst_schedule_kind");

@@ -60,7 +60,10 @@ static mst_status call_forward(const void *context, const mst_kernels *table, ms
             for (size_t k = 0; k < c->cols; k++) *tensor_exact(x, r, k) = tensor_result(x, r, k);
     }
     mst_norm_args args = {.rows = c->rows,
+                          .groups = 1,
                           .cols = c->cols,
+                          .ldx = c->cols,
+                          .ldy = c->cols,
                           .dtype = dtype_in(c->dtype, view),
                           .eps = c->eps,
                           .x = tensor_at(x, view),
@@ -219,7 +222,10 @@ static mst_status call_backward(const void *context, const mst_kernels *table, m
                                 check_view view) {
     const norm_case *c = context;
     mst_norm_grad_args args = {.rows = c->rows,
+                               .groups = 1,
                                .cols = c->cols,
+                               .ldx = c->cols,
+                               .ldd = c->cols,
                                .dtype = dtype_in(c->dtype, view),
                                .x = tensor_at(c->x, view),
                                .weight = tensor_at(c->weight, view),

@@ -26,12 +26,19 @@ static void fail(const char *what, const char *which) {
     exit(2);
 }
 
+static mst_family_id family_named(const char *name) {
+    for (int i = 0; i < MST_FAMILY_COUNT; i++)
+        if (!strcmp(name, mst_family_name((mst_family_id)i))) return (mst_family_id)i;
+    fail("unknown family", name);
+    return MST_FAMILY_COUNT;
+}
+
 static void set(settings *s, const char *key, const char *value) {
     mst_model_config *c = &s->config;
     double number = strtod(value, NULL);
     size_t size = (size_t)number;
     if (!strcmp(key, "family"))
-        c->family = strcmp(value, "gpt2") ? MST_FAMILY_LLAMA : MST_FAMILY_GPT2;
+        c->family = family_named(value);
     else if (!strcmp(key, "dtype"))
         s->options.dtype = strcmp(value, "bf16") ? MST_F32 : MST_BF16;
     else if (!strcmp(key, "device"))
@@ -56,6 +63,14 @@ static void set(settings *s, const char *key, const char *value) {
         c->max_seq_len = size;
     else if (!strcmp(key, "theta"))
         c->rope_theta = number;
+    else if (!strcmp(key, "rope_factor"))
+        c->rope_factor = number;
+    else if (!strcmp(key, "rope_low"))
+        c->rope_low_freq_factor = number;
+    else if (!strcmp(key, "rope_high"))
+        c->rope_high_freq_factor = number;
+    else if (!strcmp(key, "rope_original"))
+        c->rope_original_seq_len = size;
     else if (!strcmp(key, "eps"))
         c->norm_eps = number;
     else if (!strcmp(key, "micro"))
