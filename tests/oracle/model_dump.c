@@ -175,7 +175,7 @@ static void update(const settings *s, fixture *f, const mst_tensor *t, void *con
         .beta1 = 0.9,
         .beta2 = 0.95,
         .eps = 1e-8,
-        .weight_decay = t->decay ? s->decay : 0,
+        .weight_decay = t->dims == 2 ? s->decay : 0,
         .correction1 = 1 - pow(0.9, (double)step + 1),
         .correction2_sqrt = sqrt(1 - pow(0.95, (double)step + 1)),
     };
