@@ -5,8 +5,8 @@
  *   model_dump FOLDER family=llama tied=1 d=64 layers=3 heads=6 kv=2 ff=160 vocab=101 micro=2 seq=33 ...
  *
  * Files, raw and little-endian: tensors.txt (name dims rows cols, in the order of the others), weights.f32,
- * tokens.i32 and targets.i32 [steps or 1, micro * seq], gradients.f32, trained.f32, steps.f64 [steps or
- * 1][loss, zloss, valid, norm].
+ * tokens.i32 and targets.i32 [steps or 1, micro * seq], logits.f32 [seq, vocab] of the first sequence,
+ * gradients.f32, trained.f32, steps.f64 [steps or 1][loss, zloss, valid, norm].
  */
 #include <errno.h>
 
@@ -203,6 +203,17 @@ static void train(const settings *s, fixture *f) {
         for (size_t i = 0; i < 3; i++) free(state[u][i]);
 }
 
+static void write_logits(const settings *s, fixture *f) {
+    mst_weight_source source = fixture_source(f);
+    float *logits = malloc(s->config.vocab_size * sizeof *logits);
+    if (!logits) fail("no memory for", "logits");
+    for (size_t p = 0; p < s->options.seq_len; p++) {
+        fixture_need(mst_model_logits(f->model, &source, f->tokens, p, logits));
+        append(s, "logits.f32", logits, s->config.vocab_size * sizeof *logits);
+    }
+    free(logits);
+}
+
 int main(int argc, char **argv) {
     settings s = {.config = fixture_config(MST_FAMILY_LLAMA, 2, 4, 2),
                   .seed = 1,
@@ -230,6 +241,7 @@ int main(int argc, char **argv) {
         mst_loss loss = {0};
         pass(&s, &f, &loss);
         write_tensors(&s, &f, "gradients.f32", f.gradients, MST_F32);
+        write_logits(&s, &f);
     }
     fixture_clear(&f);
     return 0;
