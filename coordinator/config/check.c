@@ -73,10 +73,8 @@ void config_derive(config_reader *reader) {
     if (!is_given(reader, KEY(model.head_dim)) && model->n_heads > 0)
         model->head_dim = model->d_model / model->n_heads;
     if (!is_given(reader, KEY(model.max_seq_len))) model->max_seq_len = config->data.seq_len;
-    if (!is_given(reader, KEY(model.d_ff))) {
-        bool gated = model->family == MST_FAMILY_LLAMA;
-        model->d_ff = gated ? (model->d_model * 8 / 3 + 63) / 64 * 64 : model->d_model * 4;
-    }
+    if (!is_given(reader, KEY(model.d_ff)))
+        model->d_ff = mst_model_default_d_ff(model->family, model->d_model);
 }
 
 static void check_model(config_reader *reader) {

@@ -1,13 +1,13 @@
 /* The table of keys. A key is added here, in mst_config, and nowhere else. */
 #include "schema.h"
 
-static const char *const family_names[] = {"llama", "gpt2", NULL};
+static const char *const family_names[] = {"llama", "gpt2", "olmo2", "qwen2", "qwen3", NULL};
 static const char *const dtype_names[] = {"f32", "bf16", NULL};
 static const char *const transport_names[] = {"auto", "self", "shm", "mpi", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
 static const char *const nonfinite_names[] = {"stop", "skip", "rollback", NULL};
 static const char *const device_names[] = {"cpu", "ref", NULL};
-_Static_assert(MST_FAMILY_COUNT == 2 && MST_FAMILY_GPT2 == 1, "family_names follows mst_family_id");
+_Static_assert(MST_FAMILY_COUNT == 5 && MST_FAMILY_QWEN3 == 4, "family_names follows mst_family_id");
 _Static_assert(MST_F32 == 0 && MST_BF16 == 1, "dtype_names follows mst_dtype");
 _Static_assert(MST_TRANSPORT_MPI == 3, "transport_names follows mst_transport");
 _Static_assert(MST_SCHEDULE_WSD == 3, "schedule_names follows mst_schedule_kind");
@@ -65,8 +65,11 @@ const config_key config_keys[] = {
      .meaning = "Optimizer steps of the whole run; the schedule ends there."},
 
     {FIXED("model.family"), ENUM(model.family, family_names), .fallback = "llama",
-     .meaning = "llama: RMSNorm, rotary positions, SwiGLU, grouped heads, no biases. gpt2: LayerNorm, "
-                "learned positions, GELU, biases."},
+     .meaning =
+         "llama: RMSNorm, rotary positions, SwiGLU, grouped heads, no biases (also SmolLM2, Mistral). gpt2: "
+         "LayerNorm, learned positions, GELU, biases. olmo2: as llama, with norms after attention and MLP, "
+         "and of queries and keys. qwen2 (also 2.5): as llama, with biases of q, k and v. qwen3: as llama, "
+         "with norms of each head's query and key."},
     {FIXED("model.vocab_size"), WHOLE(model.vocab_size, 0, 1 << 24), .fallback = "0", .unit = "tokens",
      .meaning = "Size of the vocabulary; 0: that of the data."},
     {FIXED("model.d_model"), WHOLE(model.d_model, 1, 1 << 20), .example = "256", .unit = "features",
@@ -79,7 +82,7 @@ const config_key config_keys[] = {
     {FIXED("model.head_dim"), WHOLE(model.head_dim, 1, 1 << 20), .derived = "d_model / n_heads",
      .example = "64", .unit = "features", .meaning = "Width of a head."},
     {FIXED("model.d_ff"), WHOLE(model.d_ff, 1, 1 << 20),
-     .derived = "4 * d_model; llama: 8/3 * d_model, rounded up to a multiple of 64", .example = "704",
+     .derived = "gpt2: 4 * d_model; others: 8/3 * d_model, rounded up to a multiple of 64", .example = "704",
      .unit = "features", .meaning = "Width inside the feed-forward part."},
     {FIXED("model.max_seq_len"), WHOLE(model.max_seq_len, 1, 1 << 24), .derived = "data.seq_len",
      .example = "1024", .unit = "tokens",
@@ -87,7 +90,18 @@ const config_key config_keys[] = {
     {FIXED("model.norm_eps"), REAL(model.norm_eps, 0, 1), .low_excluded = true, .high_excluded = true,
      .fallback = "1e-5", .meaning = "Added to the variance (LayerNorm) or mean square (RMSNorm)."},
     {FIXED("model.rope_theta"), REAL(model.rope_theta, 1, 1e12), .fallback = "10000",
-     .meaning = "Base of the rotary frequencies (llama)."},
+     .meaning = "Base of the rotary frequencies (all families but gpt2)."},
+    {FIXED("model.rope_factor"), REAL(model.rope_factor, 1, 1e6), .fallback = "1",
+     .meaning =
+         "Llama 3's scaling of rotary frequencies: slow pairs turn slower by this factor; 1: no scaling."},
+    {FIXED("model.rope_low_freq_factor"), REAL(model.rope_low_freq_factor, 0, 1e6), .low_excluded = true,
+     .fallback = "1",
+     .meaning = "Pairs that turn less often than this in the original length are slow (rope_factor)."},
+    {FIXED("model.rope_high_freq_factor"), REAL(model.rope_high_freq_factor, 0, 1e6), .low_excluded = true,
+     .fallback = "4",
+     .meaning = "Pairs that turn more often than this in the original length are not scaled."},
+    {FIXED("model.rope_original_seq_len"), WHOLE(model.rope_original_seq_len, 1, 1 << 24), .fallback = "8192",
+     .unit = "tokens", .meaning = "Length that the model was trained with before its positions were scaled."},
     {FIXED("model.init_deviation"), REAL(model.init_deviation, 0, 10), .low_excluded = true,
      .fallback = "0.02",
      .meaning = "Standard deviation of the initial weights (normal, cut at 3 deviations)."},
@@ -123,7 +137,11 @@ const config_key config_keys[] = {
     {FREE("optimizer.eps"), REAL(optimizer.eps, 0, 1), .low_excluded = true, .fallback = "1e-8",
      .meaning = "Added to the root of the second moment."},
     {FREE("optimizer.weight_decay"), REAL(optimizer.weight_decay, 0, 10), .fallback = "0.1",
-     .meaning = "Decay of the matrices per step, times the learning rate; norms and biases are not decayed."},
+     .meaning = "Decay of the matrices per step, times the learning rate."},
+    {FREE("optimizer.decay_norms"), BOOL(optimizer.decay_norms), .fallback = "false",
+     .meaning = "Norm weights and biases are decayed too (OLMo 2: true)."},
+    {FREE("optimizer.decay_embeddings"), BOOL(optimizer.decay_embeddings), .fallback = "true",
+     .meaning = "Embeddings are decayed too (OLMo 2: false); a tied one is also the output head."},
     {FREE("optimizer.clip_norm"), REAL(optimizer.clip_norm, 0, 1e6), .fallback = "1",
      .meaning = "Gradients with a larger norm are scaled down to it; 0: never."},
 

@@ -1,6 +1,7 @@
 /* RMSNorm and LayerNorm with the residual fused:
- * each row is read from memory once and stays in the first cache. */
+ * each vector is read from memory once and stays in the first cache. */
 #include "cpu.h"
+#include "vectors.h"
 
 static mst_rmsnorm_forward_fn mst_rmsnorm_forward_cpu;
 static mst_layernorm_forward_fn mst_layernorm_forward_cpu;
@@ -12,7 +13,7 @@ typedef enum norm_kind { RMSNORM, LAYERNORM } norm_kind;
 typedef struct norm_job {
     const mst_norm_args *args;
     norm_kind kind;
-    size_t tile_rows;
+    size_t tile_vectors;
 } norm_job;
 
 /* What a row does in its first pass: add the residual and sum what the statistics need first. */
@@ -59,22 +60,24 @@ MST_INLINE float row_deviation2(const void *x, float mean, size_t cols, mst_dtyp
 
 /** y = (x - mean) rstd weight + bias. */
 MST_INLINE void normalise_row(void *y, const void *x, float mean, float rstd, const void *weight,
-                              const void *bias, size_t cols, mst_dtype dtype) {
+                              const void *bias, size_t cols, mst_dtype dtype, bool round_first) {
 #pragma omp simd
     for (size_t i = 0; i < cols; i++) {
-        float value = (load(x, i, dtype) - mean) * rstd * load(weight, i, dtype);
+        float value = (load(x, i, dtype) - mean) * rstd;
+        if (round_first) value = rounded_to(dtype, value);
+        value *= load(weight, i, dtype);
         if (bias != NULL) value += load(bias, i, dtype);
         store(y, i, dtype, value);
     }
 }
 
-MST_INLINE void norm_row(const mst_norm_args *a, size_t r, mst_dtype dtype, norm_kind kind) {
-    size_t cols = a->cols;
-    const void *x = element(a->x, r * cols, dtype);
+MST_INLINE void norm_vector(const mst_norm_args *a, size_t v, mst_dtype dtype, norm_kind kind) {
+    size_t cols = a->cols, from = vector_start(v, a->groups, cols, a->ldx);
+    const void *x = element(a->x, from, dtype);
     float total;
     if (a->delta != NULL) {
-        void *sum = element_mut(a->sum, r * cols, dtype);
-        total = add_row(x, element(a->delta, r * cols, dtype), sum, cols, dtype, kind);
+        void *sum = element_mut(a->sum, from, dtype);
+        total = add_row(x, element(a->delta, from, dtype), sum, cols, dtype, kind);
         x = sum;
     } else {
         total = add_row(x, NULL, NULL, cols, dtype, kind);
@@ -85,30 +88,32 @@ MST_INLINE void norm_row(const mst_norm_args *a, size_t r, mst_dtype dtype, norm
     if (kind == LAYERNORM) {
         mean = (float)(total / count);
         mean_square = row_deviation2(x, mean, cols, dtype) / count;
-        ((float *)a->mean)[r] = mean;
+        ((float *)a->mean)[v] = mean;
     }
     float rstd = (float)(1.0 / __builtin_sqrt(mean_square + a->eps));
-    ((float *)a->rstd)[r] = rstd;
-    void *y = element_mut(a->y, r * cols, dtype);
-    if (a->bias != NULL)
-        normalise_row(y, x, mean, rstd, a->weight, a->bias, cols, dtype);
+    ((float *)a->rstd)[v] = rstd;
+    void *y = element_mut(a->y, vector_start(v, a->groups, cols, a->ldy), dtype);
+    if (kind == LAYERNORM && a->bias != NULL)
+        normalise_row(y, x, mean, rstd, a->weight, a->bias, cols, dtype, false);
+    else if (kind == RMSNORM && dtype == MST_BF16 && a->round_first)
+        normalise_row(y, x, mean, rstd, a->weight, NULL, cols, dtype, true);
     else
-        normalise_row(y, x, mean, rstd, a->weight, NULL, cols, dtype);
+        normalise_row(y, x, mean, rstd, a->weight, NULL, cols, dtype, false);
 }
 
 static mst_status norm_task(void *context, size_t task, int thread) {
     const norm_job *job = context;
     (void)thread;
-    size_t end = tile_end(job->args->rows, job->tile_rows, task);
-    for (size_t r = task * job->tile_rows; r < end; r++) {
+    size_t end = tile_end(job->args->rows * job->args->groups, job->tile_vectors, task);
+    for (size_t v = task * job->tile_vectors; v < end; v++) {
         if (job->kind == RMSNORM && job->args->dtype == MST_BF16)
-            norm_row(job->args, r, MST_BF16, RMSNORM);
+            norm_vector(job->args, v, MST_BF16, RMSNORM);
         else if (job->kind == RMSNORM)
-            norm_row(job->args, r, MST_F32, RMSNORM);
+            norm_vector(job->args, v, MST_F32, RMSNORM);
         else if (job->args->dtype == MST_BF16)
-            norm_row(job->args, r, MST_BF16, LAYERNORM);
+            norm_vector(job->args, v, MST_BF16, LAYERNORM);
         else
-            norm_row(job->args, r, MST_F32, LAYERNORM);
+            norm_vector(job->args, v, MST_F32, LAYERNORM);
     }
     return MST_OK;
 }
@@ -120,10 +125,13 @@ static mst_status norm_forward(mst_queue *queue, const mst_norm_args *args, norm
     MST_CHECK((args->delta == NULL) == (args->sum == NULL), MST_EINVAL,
               "%s: delta and sum go together; give both or neither", operation);
     MST_CHECK(kind == LAYERNORM || args->bias == NULL, MST_EINVAL, "%s has no bias; pass NULL", operation);
+    MST_CHECK(kind == RMSNORM || !args->round_first, MST_EINVAL, "%s: only rmsnorm can round first",
+              operation);
+    MST_TRY(check_vectors(operation, args->groups, args->cols, args->ldx, args->y ? args->ldy : args->ldx));
     if (args->rows == 0 || args->cols == 0) goto done;
     if (args->y == NULL && args->delta == NULL) goto done;
-    norm_job job = {.args = args, .kind = kind, .tile_rows = tile_of_rows(args->cols, TILE_ELEMENTS)};
-    MST_TRY(mst_queue_for(queue, tiles_of(args->rows, job.tile_rows), norm_task, &job));
+    norm_job job = {.args = args, .kind = kind, .tile_vectors = tile_of_rows(args->cols, TILE_ELEMENTS)};
+    MST_TRY(mst_queue_for(queue, tiles_of(args->rows * args->groups, job.tile_vectors), norm_task, &job));
 done:
     return status;
 }

@@ -2,6 +2,7 @@
  * what is summed over rows is summed in tiles of fixed shape. */
 #include "columns.h"
 #include "cpu.h"
+#include "vectors.h"
 
 static mst_rmsnorm_backward_fn mst_rmsnorm_backward_cpu;
 static mst_layernorm_backward_fn mst_layernorm_backward_cpu;
@@ -15,12 +16,12 @@ typedef struct norm_grad_job {
     column_sums columns; /* dweight, and dbias if wanted */
 } norm_grad_job;
 
-/* One row: pointers to its start, and its statistics. */
+/* One vector: pointers to its start, and its statistics. */
 typedef struct norm_grad_row {
     const void *x, *dy, *weight, *dresidual;
     void *dx;
     float mean, rstd;
-    float *dweight, *dbias; /* partial sums of the row's tile */
+    float *dweight, *dbias; /* partial sums of the vector's tile */
 } norm_grad_row;
 
 /* With xhat = (x - mean) rstd and g = dy weight: dweight += dy xhat, dbias += dy; sums of g and of g xhat. */
@@ -78,16 +79,17 @@ MST_INLINE void norm_grad_tile(const norm_grad_job *job, size_t tile, mst_dtype 
     const mst_norm_grad_args *a = job->args;
     const column_sums *c = &job->columns;
     float *partial = column_sums_tile(c, tile);
-    size_t cols = a->cols, end = tile_end(a->rows, c->tile_rows, tile);
-    for (size_t r = tile * c->tile_rows; r < end; r++) {
+    size_t cols = a->cols, end = tile_end(c->rows, c->tile_rows, tile);
+    for (size_t v = tile * c->tile_rows; v < end; v++) {
+        size_t to = vector_start(v, a->groups, cols, a->ldd);
         norm_grad_row row = {
-            .x = element(a->x, r * cols, dtype),
-            .dy = element(a->dy, r * cols, dtype),
+            .x = element(a->x, vector_start(v, a->groups, cols, a->ldx), dtype),
+            .dy = element(a->dy, to, dtype),
             .weight = a->weight,
-            .dresidual = a->dresidual == NULL ? NULL : element(a->dresidual, r * cols, dtype),
-            .dx = element_mut(a->dx, r * cols, dtype),
-            .mean = kind == LAYERNORM ? ((const float *)a->mean)[r] : 0,
-            .rstd = ((const float *)a->rstd)[r],
+            .dresidual = a->dresidual == NULL ? NULL : element(a->dresidual, to, dtype),
+            .dx = element_mut(a->dx, to, dtype),
+            .mean = kind == LAYERNORM ? ((const float *)a->mean)[v] : 0,
+            .rstd = ((const float *)a->rstd)[v],
             .dweight = partial,
             .dbias = with_bias ? partial + cols : NULL,
         };
@@ -120,9 +122,11 @@ static mst_status norm_backward(mst_queue *queue, const mst_norm_grad_args *args
     MST_TRY(check_dtype(operation, args->dtype));
     MST_CHECK(kind == LAYERNORM || args->dbias == NULL, MST_EINVAL, "%s has no bias; pass NULL for dbias",
               operation);
+    MST_TRY(check_vectors(operation, args->groups, args->cols, args->ldx, args->ldd));
     if (args->rows == 0 || args->cols == 0) goto done;
     norm_grad_job job = {.args = args, .kind = kind};
-    MST_TRY(column_sums_init(&job.columns, queue, args->rows, args->cols, args->dweight, args->dbias));
+    MST_TRY(column_sums_init(&job.columns, queue, args->rows * args->groups, args->cols, args->dweight,
+                             args->dbias));
     MST_TRY(mst_queue_for(queue, job.columns.tiles, norm_grad_task, &job));
     MST_TRY(column_sums_finish(&job.columns, queue));
 done:

@@ -37,6 +37,10 @@ static void check_round_trip(test_state *s, const char *folder, uint64_t seed) {
     CHECK(meta.config && strcmp(meta.config, s->meta.config) == 0, "config '%s'",
           meta.config ? meta.config : "");
     CHECK(meta.model.norm_eps == 1e-5 && meta.model.rope_theta == 10000 && meta.model.d_ff == 3, "model");
+    CHECK(meta.model.rope_factor == s->meta.model.rope_factor &&
+              meta.model.rope_high_freq_factor == s->meta.model.rope_high_freq_factor &&
+              meta.model.rope_original_seq_len == s->meta.model.rope_original_seq_len,
+          "rope scaling");
     CHECK(memcmp(&meta.data, &s->meta.data, sizeof meta.data) == 0, "data digest");
     mst_checkpoint_meta_clear(&meta);
 
@@ -203,6 +207,28 @@ static void check_folder(test_state *s, const char *folder) {
     CHECK(dots == 0, "%zu leftovers", dots);
 }
 
+/* The least version that can say what is stored: a reader of version 1 must not open scaled positions, and all
+ * others it must. */
+static void check_versions(test_state *s, const char *base, uint64_t seed) {
+    char folder[4096], path[4096], command[9000];
+    mst_checkpoint_digests digests;
+    test_path(base, "versions", folder);
+    CHECK_OK(save(s, folder, &digests, path));
+    snprintf(command, sizeof command,
+             "cd '%s' && grep -qx '\"version\": 1,' manifest.json && ! grep -q rope_scaling manifest.json",
+             path);
+    CHECK(system(command) == 0, "the manifest of a model without scaled positions is not of version 1");
+    const mst_model_config kept = s->meta.model;
+    s->meta.model.rope_factor = 32.5;
+    s->meta.model.rope_low_freq_factor = 1;
+    s->meta.model.rope_high_freq_factor = 4.25;
+    s->meta.model.rope_original_seq_len = 8191;
+    check_round_trip(s, folder, seed);
+    snprintf(command, sizeof command, "cd '%s' && grep -qx '\"version\": 2,' manifest.json", path);
+    CHECK(system(command) == 0, "the manifest of a model with scaled positions is not of version 2");
+    s->meta.model = kept;
+}
+
 int main(void) {
     const uint64_t seed = 20240607;
     mst_comm *comm;
@@ -222,6 +248,7 @@ int main(void) {
     check_weights_only(&state, inner, seed);
     check_folder(&state, inner);
     check_same_bytes(&state, inner);
+    check_versions(&state, inner, seed);
     test_state_destroy(&state);
     test_folder_remove(folder);
     mst_comm_destroy(&comm);

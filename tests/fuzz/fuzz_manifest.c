@@ -74,7 +74,11 @@ static size_t make_valid(uint8_t *room) {
         p[2].offset = 4096 + 20000 * kind + 904 * 4;
     }
     char id[] = "run", config[] = "run: {name: x}\n";
-    mst_manifest manifest = {.meta = {.step = 3, .run_id = id, .config = config},
+    mst_model_config model = {.rope_factor = 8,
+                              .rope_low_freq_factor = 1,
+                              .rope_high_freq_factor = 4,
+                              .rope_original_seq_len = 8192};
+    mst_manifest manifest = {.meta = {.step = 3, .run_id = id, .config = config, .model = model},
                              .digests = {.name = "digests.bin", .bytes = 3 * 3 * 32},
                              .model = {.name = "model.h5", .bytes = 4000},
                              .shards = shards,

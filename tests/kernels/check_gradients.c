@@ -129,7 +129,10 @@ typedef struct norm_context {
 
 static void norm_forward(norm_context *x) {
     mst_norm_args args = {.rows = ROWS,
+                          .groups = 1,
                           .cols = COLS,
+                          .ldx = COLS,
+                          .ldy = COLS,
                           .dtype = MST_F64,
                           .eps = 1e-3,
                           .x = x->x,
@@ -158,7 +161,10 @@ static void test_norm_gradient(bool layernorm) {
     fill(x.dresidual, CELLS);
     norm_forward(&x);
     mst_norm_grad_args args = {.rows = ROWS,
+                               .groups = 1,
                                .cols = COLS,
+                               .ldx = COLS,
+                               .ldd = COLS,
                                .dtype = MST_F64,
                                .x = x.x,
                                .weight = x.weight,

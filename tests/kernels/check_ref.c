@@ -34,8 +34,17 @@ static void test_matmul(void) {
 static void test_norms(void) {
     const double x[] = {3, 4}, delta[] = {0, 3}, weight[] = {1, 10}, bias[] = {0, 1};
     double sum[2], y[2], mean[1], rstd[1];
-    mst_norm_args args = {
-        .rows = 1, .cols = 2, .dtype = MST_F64, .x = x, .weight = weight, .y = y, .mean = mean, .rstd = rstd};
+    mst_norm_args args = {.rows = 1,
+                          .groups = 1,
+                          .cols = 2,
+                          .ldx = 2,
+                          .ldy = 2,
+                          .dtype = MST_F64,
+                          .x = x,
+                          .weight = weight,
+                          .y = y,
+                          .mean = mean,
+                          .rstd = rstd};
     CHECK_OK(mst_rmsnorm_forward_ref(NULL, &args)); /* mean square 12.5 */
     CHECK(fabs(rstd[0] - 1 / sqrt(12.5)) < 1e-15 && fabs(y[1] - 40 / sqrt(12.5)) < 1e-14, "rmsnorm %g", y[1]);
     args.delta = delta;

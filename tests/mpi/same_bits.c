@@ -29,9 +29,17 @@ enum { VALUES_MAX = 6, CASES_MAX = 30000, STEPS = 6 };
 
 static const char *const factor_names[FACTORS] = {"family",  "precision", "wire",   "shape",   "ranks",
                                                   "threads", "transport", "course", "compiler"};
-static size_t value_counts[FACTORS] = {2, 2, 2, 3, 6, 5, 2, 2, 2};
+static size_t value_counts[FACTORS] = {5, 2, 2, 3, 6, 5, 2, 2, 2};
 
-static const char *const families[] = {"llama", "gpt2"};
+enum { FAMILIES = 5 };
+static const char *const families[FAMILIES] = {"llama", "gpt2", "olmo2", "qwen2", "qwen3"};
+static const char *const models[FAMILIES] = {
+    "n_kv_heads: 2, tie_embeddings: false, rope_factor: 4, rope_original_seq_len: 32",
+    "tie_embeddings: true",
+    "tie_embeddings: false, rope_theta: 5e5",
+    "n_kv_heads: 2, tie_embeddings: true",
+    "n_kv_heads: 3, head_dim: 12, tie_embeddings: true",
+};
 static const char *const dtypes[] = {"f32", "bf16"};
 static const size_t shapes[][3] = {{2, 4, 1}, {1, 8, 2}, {1, 2, 3}}; /* leaf, lanes, rounds */
 static const int ranks[] = {1, 2, 3, 4, 5, 8};
@@ -147,20 +155,17 @@ static void write_text(void) {
 static void write_config(const run_case *c, const char *path) {
     char text[2048];
     const size_t *shape = shapes[c->value[SHAPE]];
-    bool llama = c->value[FAMILY] == 0;
     snprintf(text, sizeof text,
              "run: {name: bits, steps: %d, seed: 7}\n"
-             "model: {family: %s, d_model: 48, n_layers: 2, n_heads: 6, n_kv_heads: %d, d_ff: 112, "
-             "max_seq_len: 40, "
-             "tie_embeddings: %s}\n"
+             "model: {family: %s, d_model: 48, n_layers: 2, n_heads: 6, d_ff: 112, max_seq_len: 40, %s}\n"
              "data: {sources: [%s/tokens.h5], seq_len: 40}\n"
              "batch: {micro: 2, leaf: %zu, lanes: %zu, rounds: %zu, wire: %s}\n"
              "schedule: {kind: cosine, peak: 0.003, warmup: 2}\n"
              "train: {precision: %s, z_loss: 1.0e-4}\n"
              "checkpoint: {every: 1}\n"
              "watchdog: {seconds: 60}\n",
-             STEPS, families[c->value[FAMILY]], llama ? 2 : 6, llama ? "false" : "true", folder, shape[0],
-             shape[1], shape[2], dtypes[c->value[WIRE]], dtypes[c->value[PRECISION]]);
+             STEPS, families[c->value[FAMILY]], models[c->value[FAMILY]], folder, shape[0], shape[1],
+             shape[2], dtypes[c->value[WIRE]], dtypes[c->value[PRECISION]]);
     write_file(path, text);
 }
 
@@ -347,8 +352,8 @@ static bool run_case_to_end(const run_case *c, const char *name, outcome *o) {
 
 /* ---- the comparison ---- */
 
-static outcome expected[2][2][2][3];
-static bool have_expected[2][2][2][3];
+static outcome expected[FAMILIES][2][2][3];
+static bool have_expected[FAMILIES][2][2][3];
 
 /* One rank, one thread, straight through, first compiler: what all others must equal. */
 static const outcome *expectation(const run_case *c) {

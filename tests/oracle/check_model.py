@@ -21,8 +21,17 @@ MODELS = {
     "llama 6/2": dict(family="llama", tied=1, d=96, heads=6, kv=2, head_dim=16, ff=200),
     "llama 9/3 untied": dict(family="llama", tied=0, d=144, heads=9, kv=3, head_dim=16, ff=384, theta=100000),
     "llama 4/4, chunks": dict(family="llama", tied=1, d=64, heads=4, kv=4, head_dim=16, ff=172, micro=9),
+    # Of eight pairs of an original length of 64, three are slow, two fast and three between.
+    "llama 6/2 scaled": dict(family="llama", tied=1, d=96, heads=6, kv=2, head_dim=16, ff=200, theta=100,
+                             rope_factor=8, rope_low=1, rope_high=4, rope_original=64),
     "gpt2 4": dict(family="gpt2", tied=1, d=64, heads=4, kv=4, head_dim=16, ff=256),
     "gpt2 6 untied": dict(family="gpt2", tied=0, d=96, heads=6, kv=6, head_dim=16, ff=200, micro=9),
+    "olmo2 6/6": dict(family="olmo2", tied=0, d=96, heads=6, kv=6, head_dim=16, ff=200, theta=500000, eps=1e-6),
+    "olmo2 6/2 tied": dict(family="olmo2", tied=1, d=96, heads=6, kv=2, head_dim=16, ff=172, micro=9),
+    "qwen2 6/2": dict(family="qwen2", tied=1, d=96, heads=6, kv=2, head_dim=16, ff=200, theta=1000000, eps=1e-6),
+    "qwen2 4/4 untied": dict(family="qwen2", tied=0, d=64, heads=4, kv=4, head_dim=16, ff=172),
+    "qwen3 4/2": dict(family="qwen3", tied=1, d=64, heads=4, kv=2, head_dim=24, ff=200, theta=1000000, eps=1e-6),
+    "qwen3 6/3 untied": dict(family="qwen3", tied=0, d=96, heads=6, kv=3, head_dim=32, ff=172, micro=9),
 }
 # AdamW's first steps are about rate * gradient / |gradient|: they magnify the relative rounding error d = 1e-6 of gradients to
 # rate * sqrt(2 d) on average over normally distributed elements (those near 0 may turn around). For weights of size 0.06
@@ -56,6 +65,8 @@ class Run:
         self.steps = numpy.fromfile(folder / "steps.f64", "<f8").reshape(-1, 4)
         self.weights = self.tensors(folder / "weights.f32")
         self.gradients = self.tensors(folder / "gradients.f32")
+        if (folder / "logits.f32").exists():
+            self.logits = torch.tensor(numpy.fromfile(folder / "logits.f32", "<f4").reshape(self.c["seq"], -1))
         self.trained = self.tensors(folder / "trained.f32")
 
     def tensors(self, path):
@@ -166,6 +177,9 @@ def main(tool):
         check_gradients(tool, title, "bf16", "cpu")
     check_gradients(tool, "llama 6/2", "f32", "ref")
     check_gradients(tool, "gpt2 4", "f32", "ref")
+    check_gradients(tool, "olmo2 6/6", "f32", "ref")
+    check_gradients(tool, "qwen2 6/2", "f32", "ref")
+    check_gradients(tool, "qwen3 4/2", "f32", "ref")
     check_training(tool, "llama 9/3 untied", "cpu", clip=7.0)
     check_training(tool, "gpt2 4", "cpu", clip=2.7)
     print(f"{compare.failures} failed")

@@ -41,11 +41,15 @@ COMMON = {
 }
 SEQ_LEN = 24
 LLAMA = {"family": "llama", "d_model": 48, "n_layers": 2, "n_heads": 6, "n_kv_heads": 2, "d_ff": 112, "rope_theta": 5e4}
-MODELS = {  # and the norm to clip to, below some of the 20 gradients' and above others
-    "llama 6/2 untied": ({**LLAMA, "tie_embeddings": False}, 2.3),
-    "llama 6/2 tied": ({**LLAMA, "tie_embeddings": True}, 2.3),
+# And the norm to clip to, below some of the 20 gradients' and above others; and what of the optimizer is the model's own.
+MODELS = {
+    "llama 6/2 untied": ({**LLAMA, "tie_embeddings": False}, 2.3, {}),
+    "llama 6/2 tied": ({**LLAMA, "tie_embeddings": True}, 2.3, {}),
+    "olmo2 6/2": (
+        {**LLAMA, "family": "olmo2", "tie_embeddings": False}, 2.3, {"decay_norms": True, "decay_embeddings": False}
+    ),
     # Rows of the tables that no token and no position uses: only decayed.
-    "gpt2 4": ({"family": "gpt2", "d_model": 48, "n_layers": 2, "n_heads": 4, "max_seq_len": 40, "vocab_size": 300}, 2.3),
+    "gpt2 4": ({"family": "gpt2", "d_model": 48, "n_layers": 2, "n_heads": 4, "max_seq_len": 40, "vocab_size": 300}, 2.3, {}),
 }
 MODEL_COMMON = {"init_deviation": 0.06, "norm_eps": 2e-5}
 
@@ -151,13 +155,20 @@ class Oracle:
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), clip_norm).item()
         return loss.item() / valid, zloss.item() / valid, norm, min(1.0, clip_norm / (norm + 1e-6)), self.rate(step), valid
 
+    def decays(self, name, w):
+        o = self.config["optimizer"]
+        if w.dim() == 1:
+            return o.get("decay_norms", False)
+        embedding = any(part in name for part in ("embed_tokens", ".wte", ".wpe"))
+        return not embedding or o.get("decay_embeddings", True)
+
     def adamw(self, start, dtype):
         """Parameters and optimizer as they stood at the checkpoint of step 1."""
         o = self.config["optimizer"]
         parameters = {name: w.to(dtype).clone().requires_grad_() for name, w in start.weights.items()}
         groups = [
-            {"params": [p for p in parameters.values() if p.dim() == 2], "weight_decay": o["weight_decay"]},
-            {"params": [p for p in parameters.values() if p.dim() == 1], "weight_decay": 0.0},
+            {"params": [p for n, p in parameters.items() if self.decays(n, p)], "weight_decay": o["weight_decay"]},
+            {"params": [p for n, p in parameters.items() if not self.decays(n, p)], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(o["beta1"], o["beta2"]), eps=o["eps"])
         for name, p in parameters.items():
@@ -182,7 +193,7 @@ class Oracle:
         o, rate, before = self.config["optimizer"], self.rate(1), {}
         for name, w in start.weights.items():
             g = start.exp_avg[name].double() / (1 - o["beta1"])
-            decay = o["weight_decay"] if w.dim() == 2 else 0.0
+            decay = o["weight_decay"] if self.decays(name, w) else 0.0
             before[name] = (w.double() + rate * g / (g.abs() + o["eps"])) / (1 - rate * decay)
         return before
 
@@ -292,9 +303,9 @@ def check_eval(title, muster, oracle, end, metrics):
 
 
 def check_model(title, muster, mpirun, folder, sources):
-    model, clip_norm = MODELS[title]
+    model, clip_norm, recipe = MODELS[title]
     config = {**COMMON, "model": {**model, **MODEL_COMMON}}
-    config["optimizer"] = {**COMMON["optimizer"], "clip_norm": clip_norm}
+    config["optimizer"] = {**COMMON["optimizer"], **recipe, "clip_norm": clip_norm}
     config["data"] = {"sources": [{"path": str(p), "weight": w} for p, w in sources.items()], "seq_len": SEQ_LEN}
     (folder / "config.yaml").write_text(re.sub(r'"(\w+)"', r"\1", json.dumps(config)))  # JSON is YAML; words plain
     launch = [mpirun, RANKS] if mpirun else []

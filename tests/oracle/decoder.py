@@ -1,14 +1,24 @@
-"""Both families written once more, plainly, for PyTorch autograd. Nothing here is shared with muster."""
+"""The families written once more, plainly, for PyTorch autograd. Nothing here is shared with muster."""
 import math
 
 import torch
 
 
-def rotate(x, theta):
+def frequencies(half, c):
+    """Of each pair; slow ones divided by a factor as Llama 3 does it: by wavelength, in positions."""
+    frequency = c["theta"] ** (-torch.arange(half, dtype=torch.float64) / half)
+    if c.get("rope_factor", 1) == 1:
+        return frequency
+    low, high, length = c["rope_low"], c["rope_high"], c["rope_original"]
+    wavelength = 2 * math.pi / frequency
+    smooth = ((length / wavelength - low) / (high - low)).clamp(0, 1)
+    return frequency * (smooth + (1 - smooth) / c["rope_factor"])
+
+
+def rotate(x, c):
     """Rotary positions of [batch, seq, heads, dim]: pair (i, i + dim / 2) is a complex number that is turned."""
     seq, half = x.shape[1], x.shape[-1] // 2
-    frequency = theta ** (-torch.arange(half, dtype=torch.float64) / half)
-    angle = torch.arange(seq, dtype=torch.float64)[:, None] * frequency
+    angle = torch.arange(seq, dtype=torch.float64)[:, None] * frequencies(half, c)
     turn = torch.polar(torch.ones_like(angle), angle)[None, :, None, :]
     real, imaginary = x[..., :half], x[..., half:]
     cosine, sine = turn.real.to(x.dtype), turn.imag.to(x.dtype)
@@ -25,25 +35,50 @@ def attend(q, k, v):
     return torch.einsum("bhqk,bkhd->bqhd", weights, v).flatten(2)
 
 
-def llama(w, c, tokens):
-    def norm(x, name):
-        return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + c["eps"]) * w[name]
+def rms_norm(x, weight, c):
+    return x * torch.rsqrt((x * x).mean(-1, keepdim=True) + c["eps"]) * weight
 
+
+def same(x, *_):
+    return x
+
+
+def project(w, x, name, bias):
+    y = x @ w[name + ".weight"].T
+    return y + w[name + ".bias"] if bias else y
+
+
+def llama(w, c, tokens, before=rms_norm, after=same, whole=same, each=same, biases=""):
+    """Llama, and its relatives by what they change: the norm of a half's input and of its output, the norm of q and k as a
+    whole and of each head, and which projections have biases."""
     x = w["model.embed_tokens.weight"][tokens]
     for i in range(c["layers"]):
         p = f"model.layers.{i}."
-        h = norm(x, p + "input_layernorm.weight")
-        q, k, v = (
-            (h @ w[p + f"self_attn.{s}_proj.weight"].T).unflatten(-1, (n, c["head_dim"]))
-            for s, n in (("q", c["heads"]), ("k", c["kv"]), ("v", c["kv"]))
-        )
-        a = attend(rotate(q, c["theta"]), rotate(k, c["theta"]), v)
-        x = x + a @ w[p + "self_attn.o_proj.weight"].T
-        h = norm(x, p + "post_attention_layernorm.weight")
+        h = before(x, w.get(p + "input_layernorm.weight"), c)
+        q, k, v = (project(w, h, p + f"self_attn.{s}_proj", s in biases) for s in "qkv")
+        q, k = (whole(s, w.get(p + f"self_attn.{n}_norm.weight"), c) for s, n in ((q, "q"), (k, "k")))
+        q, k, v = (s.unflatten(-1, (n, c["head_dim"])) for s, n in ((q, c["heads"]), (k, c["kv"]), (v, c["kv"])))
+        q, k = (each(s, w.get(p + f"self_attn.{n}_norm.weight"), c) for s, n in ((q, "q"), (k, "k")))
+        a = project(w, attend(rotate(q, c), rotate(k, c), v), p + "self_attn.o_proj", "o" in biases)
+        x = x + after(a, w[p + "post_attention_layernorm.weight"], c)
+        h = before(x, w[p + "post_attention_layernorm.weight"], c)
         gate, up = (h @ w[p + f"mlp.{s}_proj.weight"].T for s in ("gate", "up"))
-        x = x + (torch.nn.functional.silu(gate) * up) @ w[p + "mlp.down_proj.weight"].T
-    x = norm(x, "model.norm.weight")
+        m = (torch.nn.functional.silu(gate) * up) @ w[p + "mlp.down_proj.weight"].T
+        x = x + after(m, w.get(p + "post_feedforward_layernorm.weight"), c)
+    x = rms_norm(x, w["model.norm.weight"], c)
     return x @ w.get("lm_head.weight", w["model.embed_tokens.weight"]).T
+
+
+def olmo2(w, c, tokens):
+    return llama(w, c, tokens, before=same, after=rms_norm, whole=rms_norm)
+
+
+def qwen2(w, c, tokens):
+    return llama(w, c, tokens, biases="qkv")
+
+
+def qwen3(w, c, tokens):
+    return llama(w, c, tokens, each=rms_norm)
 
 
 def gpt2(w, c, tokens):
@@ -68,7 +103,13 @@ def gpt2(w, c, tokens):
 
 def losses(family, w, c, tokens, targets):
     """Sums over valid tokens of cross-entropy and of the squared log-sum-exp."""
-    logits = {"llama": llama, "gpt2": gpt2}[family](w, c, tokens).flatten(0, 1)
+    decoders = {"llama": llama, "gpt2": gpt2, "olmo2": olmo2, "qwen2": qwen2, "qwen3": qwen3}
+    return sums(decoders[family](w, c, tokens), targets)
+
+
+def sums(logits, targets):
+    """The losses of logits [batch, seq, vocab]."""
+    logits = logits.flatten(0, 1)
     valid = targets.flatten() >= 0
     logits, targets = logits[valid], targets.flatten()[valid]
     lse = torch.logsumexp(logits, dim=-1)

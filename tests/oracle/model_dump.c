@@ -5,8 +5,8 @@
  *   model_dump FOLDER family=llama tied=1 d=64 layers=3 heads=6 kv=2 ff=160 vocab=101 micro=2 seq=33 ...
  *
  * Files, raw and little-endian: tensors.txt (name dims rows cols, in the order of the others), weights.f32,
- * tokens.i32 and targets.i32 [steps or 1, micro * seq], gradients.f32, trained.f32, steps.f64 [steps or
- * 1][loss, zloss, valid, norm].
+ * tokens.i32 and targets.i32 [steps or 1, micro * seq], logits.f32 [seq, vocab] of the first sequence,
+ * gradients.f32, trained.f32, steps.f64 [steps or 1][loss, zloss, valid, norm].
  */
 #include <errno.h>
 
@@ -26,12 +26,19 @@ static void fail(const char *what, const char *which) {
     exit(2);
 }
 
+static mst_family_id family_named(const char *name) {
+    for (int i = 0; i < MST_FAMILY_COUNT; i++)
+        if (!strcmp(name, mst_family_name((mst_family_id)i))) return (mst_family_id)i;
+    fail("unknown family", name);
+    return MST_FAMILY_COUNT;
+}
+
 static void set(settings *s, const char *key, const char *value) {
     mst_model_config *c = &s->config;
     double number = strtod(value, NULL);
     size_t size = (size_t)number;
     if (!strcmp(key, "family"))
-        c->family = strcmp(value, "gpt2") ? MST_FAMILY_LLAMA : MST_FAMILY_GPT2;
+        c->family = family_named(value);
     else if (!strcmp(key, "dtype"))
         s->options.dtype = strcmp(value, "bf16") ? MST_F32 : MST_BF16;
     else if (!strcmp(key, "device"))
@@ -56,6 +63,14 @@ static void set(settings *s, const char *key, const char *value) {
         c->max_seq_len = size;
     else if (!strcmp(key, "theta"))
         c->rope_theta = number;
+    else if (!strcmp(key, "rope_factor"))
+        c->rope_factor = number;
+    else if (!strcmp(key, "rope_low"))
+        c->rope_low_freq_factor = number;
+    else if (!strcmp(key, "rope_high"))
+        c->rope_high_freq_factor = number;
+    else if (!strcmp(key, "rope_original"))
+        c->rope_original_seq_len = size;
     else if (!strcmp(key, "eps"))
         c->norm_eps = number;
     else if (!strcmp(key, "micro"))
@@ -160,7 +175,7 @@ static void update(const settings *s, fixture *f, const mst_tensor *t, void *con
         .beta1 = 0.9,
         .beta2 = 0.95,
         .eps = 1e-8,
-        .weight_decay = t->decay ? s->decay : 0,
+        .weight_decay = t->dims == 2 ? s->decay : 0,
         .correction1 = 1 - pow(0.9, (double)step + 1),
         .correction2_sqrt = sqrt(1 - pow(0.95, (double)step + 1)),
     };
@@ -186,6 +201,17 @@ static void train(const settings *s, fixture *f) {
     }
     for (size_t u = 0; u < f->layout.unit_count; u++)
         for (size_t i = 0; i < 3; i++) free(state[u][i]);
+}
+
+static void write_logits(const settings *s, fixture *f) {
+    mst_weight_source source = fixture_source(f);
+    float *logits = malloc(s->config.vocab_size * sizeof *logits);
+    if (!logits) fail("no memory for", "logits");
+    for (size_t p = 0; p < s->options.seq_len; p++) {
+        fixture_need(mst_model_logits(f->model, &source, f->tokens, p, logits));
+        append(s, "logits.f32", logits, s->config.vocab_size * sizeof *logits);
+    }
+    free(logits);
 }
 
 int main(int argc, char **argv) {
@@ -215,6 +241,7 @@ int main(int argc, char **argv) {
         mst_loss loss = {0};
         pass(&s, &f, &loss);
         write_tensors(&s, &f, "gradients.f32", f.gradients, MST_F32);
+        write_logits(&s, &f);
     }
     fixture_clear(&f);
     return 0;

@@ -35,12 +35,16 @@ static void test_defaults(void) {
           c.model.n_kv_heads, c.model.head_dim, c.model.d_ff);
     CHECK(c.model.max_seq_len == 1024 && c.data.seq_len == 1024 && c.model.tie_embeddings, "model");
     CHECK(c.model.norm_eps == 1e-5 && c.model.rope_theta == 1e4 && c.model.init_deviation == 0.02, "model");
+    CHECK(c.model.rope_factor == 1 && c.model.rope_low_freq_factor == 1 &&
+              c.model.rope_high_freq_factor == 4 && c.model.rope_original_seq_len == 8192,
+          "rope scaling");
     CHECK(c.batch.micro == 4 && c.batch.shape.leaf == 1 && c.batch.shape.lanes == 8 &&
               c.batch.shape.rounds == 1,
           "batch");
     CHECK(c.batch.shape.wire == MST_F32 && c.batch.transport == MST_TRANSPORT_AUTO, "batch");
     CHECK(c.optimizer.beta1 == 0.9 && c.optimizer.beta2 == 0.95 && c.optimizer.eps == 1e-8, "optimizer");
     CHECK(c.optimizer.weight_decay == 0.1 && c.optimizer.clip_norm == 1, "optimizer");
+    CHECK(!c.optimizer.decay_norms && c.optimizer.decay_embeddings, "optimizer");
     CHECK(c.schedule.kind == MST_SCHEDULE_COSINE && c.schedule.peak == 1e-3 && c.schedule.min_ratio == 0.1,
           "schedule");
     CHECK(c.schedule.warmup == 5 && c.schedule.decay == 0 && c.schedule.steps == 500, "schedule");
@@ -178,6 +182,12 @@ static const mistake mistakes[] = {
      "divisor, or give model.head_dim"},
     {"", "model.n_kv_heads=4",
      "--set model.n_kv_heads=4: error: model.n_kv_heads is 4; it must divide model.n_heads, which is 6"},
+    {"", "model.rope_factor=0",
+     "--set model.rope_factor=0: error: model.rope_factor: '0' is out of range; expected a number from 1 to "
+     "1e+06"},
+    {"", "model.family=olmo",
+     "--set model.family=olmo: error: model.family: 'olmo' is not known; expected one of llama, gpt2, olmo2, "
+     "qwen2, qwen3; did you mean olmo2?"},
     {"", "model.max_seq_len=10",
      "t.yaml:3:1: error: data.seq_len: 1024 is longer than model.max_seq_len 10; expected at most that"},
     {"", "model.tie_embeddings=yes",
@@ -407,10 +417,42 @@ static void test_help(void) {
 
 /* ---- the configs that come with muster ---- */
 
+/* The published models, by the number of their parameters. */
+static const struct shipped_model {
+    const char *file, *family;
+    size_t parameters, tokens; /* tokens of a step */
+} shipped_models[] = {
+    {"gpt2-124m.yaml", "gpt2", 124439808, 491520},   {"smollm2-135m.yaml", "llama", 134515008, 524288},
+    {"olmo2-190m.yaml", "olmo2", 267424512, 524288}, {"olmo2-1b.yaml", "olmo2", 1484916736, 2097152},
+    {"olmo2-7b.yaml", "olmo2", 7298617344, 4194304},
+};
+enum { SHIPPED_MODELS = sizeof shipped_models / sizeof *shipped_models };
+
+/* Whether the file is one of them; then it must be that model. */
+static size_t check_shipped_model(const char *file, const mst_config *c) {
+    size_t known = 0;
+    for (size_t i = 0; i < SHIPPED_MODELS; i++) {
+        const struct shipped_model *m = &shipped_models[i];
+        mst_layout layout = {0};
+        if (strcmp(file, m->file) != 0) continue;
+        CHECK_OK(mst_model_layout(&c->model, &layout));
+        CHECK(layout.parameters == m->parameters, "%s: %zu parameters, expected %zu", file, layout.parameters,
+              m->parameters);
+        CHECK(strcmp(mst_family_name(c->model.family), m->family) == 0, "%s: family %s", file,
+              mst_family_name(c->model.family));
+        const mst_sum_shape *shape = &c->batch.shape;
+        size_t tokens = shape->leaf * shape->lanes * shape->rounds * c->batch.micro * c->data.seq_len;
+        CHECK(tokens == m->tokens, "%s: %zu tokens a step", file, tokens);
+        mst_layout_clear(&layout);
+        known++;
+    }
+    return known;
+}
+
 static void test_shipped(const char *folder) {
     DIR *dir = opendir(folder);
     CHECK(dir != NULL, "%s", folder);
-    size_t found = 0;
+    size_t found = 0, models = 0;
     for (struct dirent *entry; dir != NULL && (entry = readdir(dir)) != NULL;) {
         char path[4096];
         mst_config c;
@@ -419,9 +461,11 @@ static void test_shipped(const char *folder) {
         snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
         CHECK_OK(mst_config_load(path, NULL, 0, stderr, &c));
         check_round_trip(&c, path);
+        models += check_shipped_model(entry->d_name, &c);
         mst_config_clear(&c);
         found++;
     }
+    CHECK(models == SHIPPED_MODELS, "%zu of %d published models in %s", models, (int)SHIPPED_MODELS, folder);
     CHECK(found >= 3, "%zu configs in %s", found, folder);
     if (dir != NULL) closedir(dir);
 }

@@ -80,7 +80,10 @@ static void indices(bits_case *c, int32_t *index_out, size_t count, size_t below
 
 static void run_norms(bits_case *c) {
     mst_norm_args args = {.rows = ROWS,
+                          .groups = 1,
                           .cols = COLS,
+                          .ldx = COLS,
+                          .ldy = COLS,
                           .dtype = c->dtype,
                           .eps = 1e-5,
                           .x = tensor(c, COUNT),
@@ -99,7 +102,10 @@ static void run_norms(bits_case *c) {
 
 static void run_norm_grads(bits_case *c) {
     mst_norm_grad_args args = {.rows = ROWS,
+                               .groups = 1,
                                .cols = COLS,
+                               .ldx = COLS,
+                               .ldd = COLS,
                                .dtype = c->dtype,
                                .x = tensor(c, COUNT),
                                .weight = tensor(c, COLS),

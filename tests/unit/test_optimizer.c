@@ -55,22 +55,23 @@ static void check_cosine(void) {
 enum { BLOCKS = 8, ELEMENTS = BLOCKS * MST_BLOCK, TENSORS = 3, STEPS = 3 };
 static const uint64_t seed = 7;
 
-/* One unit: a matrix of three and a half blocks, a vector without decay,
- * a matrix of two blocks and one element. */
+/* One unit: a matrix of three and a half blocks, a vector, an embedding of two blocks and one element. */
 static mst_tensor tensors[TENSORS] = {
-    {.count = 3 * MST_BLOCK + 2048, .offset = 0, .decay = true},
-    {.count = 100, .offset = 4 * MST_BLOCK, .decay = false},
-    {.count = 2 * MST_BLOCK + 1, .offset = 5 * MST_BLOCK, .decay = true},
+    {.dims = 2, .count = 3 * MST_BLOCK + 2048, .offset = 0},
+    {.dims = 1, .count = 100, .offset = 4 * MST_BLOCK},
+    {.dims = 2, .count = 2 * MST_BLOCK + 1, .offset = 5 * MST_BLOCK, .embedding = true},
 };
 static mst_unit unit = {.tensors = TENSORS, .blocks = BLOCKS};
 static const mst_layout layout = {
     .tensors = tensors, .tensor_count = TENSORS, .units = &unit, .unit_count = 1, .blocks = BLOCKS};
-static const mst_optimizer_config config = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1};
+static mst_optimizer_config config = {
+    .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .decay_embeddings = true};
+static bool decays[TENSORS] = {true, false, true}; /* what these keys mean, tensor by tensor */
 
 static bool is_padding(size_t element, bool *decay_out) {
     for (size_t t = 0; t < TENSORS; t++)
         if (element >= tensors[t].offset && element < tensors[t].offset + tensors[t].count) {
-            *decay_out = tensors[t].decay;
+            *decay_out = decays[t];
             return false;
         }
     return true;
@@ -170,6 +171,10 @@ int main(void) {
     printf("seed %llu\n", (unsigned long long)seed);
     check_schedules();
     check_cosine();
+    check_device(MST_DEVICE_REF);
+    check_device(MST_DEVICE_CPU);
+    config.decay_norms = decays[1] = true; /* OLMo 2's recipe */
+    config.decay_embeddings = decays[2] = false;
     check_device(MST_DEVICE_REF);
     check_device(MST_DEVICE_CPU);
     check_write_weights();

@@ -15,6 +15,9 @@ enum { CKPT_SEAL_BYTES = (int)sizeof CKPT_SEAL_HEAD + (int)sizeof CKPT_SEAL_TAIL
  * @retval MST_ENOMEM, MST_EINVAL a string is not UTF-8, a number is not finite or too large */
 mst_status ckpt_manifest_print(const mst_manifest *manifest, char **text_out, size_t *bytes_out);
 
+/** The version that a checkpoint of this model is written in: the lowest one that can say what it is. */
+uint64_t ckpt_manifest_version(const mst_model_config *model);
+
 /** As ckpt_manifest_print, but only what does not depend on who wrote it: meta and digests. */
 mst_status ckpt_manifest_print_meta(const mst_manifest *manifest, char **text_out);
 

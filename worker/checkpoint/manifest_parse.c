@@ -110,6 +110,20 @@ done:
     return status;
 }
 
+/* Absent: no scaling, as in every manifest of version 1. */
+static mst_status get_rope_scaling(const char *name, const json_t *model, mst_model_config *config) {
+    mst_status status = MST_OK;
+    const place at = {.name = name};
+    const json_t *object = json_object_get(model, "rope_scaling");
+    if (object == NULL) goto done;
+    MST_TRY(get_real(&at, object, "factor", &config->rope_factor));
+    MST_TRY(get_real(&at, object, "low_freq_factor", &config->rope_low_freq_factor));
+    MST_TRY(get_real(&at, object, "high_freq_factor", &config->rope_high_freq_factor));
+    MST_TRY(get_size(&at, object, "original_seq_len", &config->rope_original_seq_len));
+done:
+    return status;
+}
+
 static mst_status get_model(const char *name, const json_t *root, mst_model_config *model) {
     mst_status status = MST_OK;
     const place at = {.name = name};
@@ -132,6 +146,7 @@ static mst_status get_model(const char *name, const json_t *root, mst_model_conf
     MST_TRY(get_real(&at, object, "norm_eps", &model->norm_eps));
     MST_TRY(get_real(&at, object, "rope_theta", &model->rope_theta));
     MST_TRY(get_real(&at, object, "init_deviation", &model->init_deviation));
+    MST_TRY(get_rope_scaling(name, object, model));
     MST_CHECK(json_is_boolean(tied), MST_EFORMAT, "%s: model.tie_embeddings: missing, or not true or false",
               name);
     model->tie_embeddings = json_is_true(tied);
@@ -284,8 +299,8 @@ static mst_status parse_root(const char *name, const json_t *root, mst_manifest 
     MST_CHECK(strcmp(format, "muster checkpoint") == 0, MST_EFORMAT,
               "%s: format: '%.40s' is not 'muster checkpoint'", name, format);
     MST_TRY(get_number(&at, root, "version", INT64_MAX, &version));
-    MST_CHECK(version == MST_CHECKPOINT_VERSION, MST_EFORMAT,
-              "%s: version: %llu is not one that this muster reads (%d); use a newer muster", name,
+    MST_CHECK(version >= 1 && version <= MST_CHECKPOINT_VERSION, MST_EFORMAT,
+              "%s: version: %llu is not one that this muster reads (1 to %d); use a newer muster", name,
               (unsigned long long)version, MST_CHECKPOINT_VERSION);
     MST_TRY(get_number(&at, root, "block", UINT32_MAX, &block));
     MST_CHECK(block == MST_BLOCK, MST_EFORMAT, "%s: block: %llu is not %d", name, (unsigned long long)block,

@@ -40,11 +40,16 @@ static void put_digest(page *to, const char *key, const mst_digest *digest) {
     fprintf(to->stream, "\"%s\": \"%s\",\n", key, hex);
 }
 
+uint64_t ckpt_manifest_version(const mst_model_config *model) {
+    return model->rope_factor == 0 || model->rope_factor == 1 ? 1 : MST_CHECKPOINT_VERSION;
+}
+
 static void put_model(page *to, const mst_model_config *model) {
     if (to->status != MST_OK) return;
     const char *family = mst_family_name(model->family);
     if (family == NULL || !isfinite(model->norm_eps) || !isfinite(model->rope_theta) ||
-        !isfinite(model->init_deviation)) {
+        !isfinite(model->init_deviation) || !isfinite(model->rope_factor) ||
+        !isfinite(model->rope_low_freq_factor) || !isfinite(model->rope_high_freq_factor)) {
         to->status =
             mst_error(MST_EINVAL, "checkpoint: the model's family or one of its numbers is not valid");
         return;
@@ -54,17 +59,25 @@ static void put_model(page *to, const mst_model_config *model) {
         "\"model\": {\"family\": \"%s\", \"vocab_size\": %zu, \"d_model\": %zu, \"n_layers\": %zu, "
         "\"n_heads\": %zu, "
         "\"n_kv_heads\": %zu, \"head_dim\": %zu, \"d_ff\": %zu, \"max_seq_len\": %zu, \"norm_eps\": %.17g, "
-        "\"rope_theta\": %.17g, \"init_deviation\": %.17g, \"tie_embeddings\": %s},\n",
+        "\"rope_theta\": %.17g, \"init_deviation\": %.17g, \"tie_embeddings\": %s",
         family, model->vocab_size, model->d_model, model->n_layers, model->n_heads, model->n_kv_heads,
         model->head_dim, model->d_ff, model->max_seq_len, model->norm_eps, model->rope_theta,
         model->init_deviation, model->tie_embeddings ? "true" : "false");
+    if (ckpt_manifest_version(model) > 1)
+        fprintf(to->stream,
+                ",\n\"rope_scaling\": {\"factor\": %.17g, \"low_freq_factor\": %.17g, \"high_freq_factor\": "
+                "%.17g, "
+                "\"original_seq_len\": %zu}",
+                model->rope_factor, model->rope_low_freq_factor, model->rope_high_freq_factor,
+                model->rope_original_seq_len);
+    fputs("},\n", to->stream);
 }
 
 static void put_meta(page *to, const mst_manifest *manifest) {
     const mst_checkpoint_meta *meta = &manifest->meta;
     fputs("{\n", to->stream);
     put_text(to, "format", "muster checkpoint");
-    put_number(to, "version", MST_CHECKPOINT_VERSION);
+    put_number(to, "version", ckpt_manifest_version(&meta->model));
     put_number(to, "step", meta->step);
     put_number(to, "updates", meta->updates);
     put_number(to, "samples", meta->samples);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "h5.h"
+#include "manifest.h"
 #include "shard.h"
 
 typedef struct model_file {
@@ -135,7 +136,7 @@ done:
 static mst_status put_facts(const ckpt_h5 *h5, const mst_checkpoint_meta *meta, const ckpt_sums *sums) {
     mst_status status = MST_OK;
     char weights[MST_DIGEST_HEX], state[MST_DIGEST_HEX];
-    const uint64_t version = MST_CHECKPOINT_VERSION;
+    const uint64_t version = ckpt_manifest_version(&meta->model);
     mst_digest_to_hex(&sums->kinds[MST_KIND_MASTER], weights);
     mst_digest_to_hex(&sums->state, state);
     MST_TRY(ckpt_h5_put_text(h5, h5->id, "format", "muster checkpoint"));

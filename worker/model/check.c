@@ -49,6 +49,26 @@ done:
     return status;
 }
 
+/* Llama 3's scaling of rotary frequencies. */
+static mst_status check_scaling(const mst_model_config *config) {
+    mst_status status = MST_OK;
+    double factor = config->rope_factor, low = config->rope_low_freq_factor,
+           high = config->rope_high_freq_factor;
+    MST_CHECK(factor == 0 || (factor >= 1 && factor <= 1e6), MST_ECONFIG,
+              "model.rope_factor is %g; it must be 1 (no scaling) to 1e6", factor);
+    if (factor == 0 || factor == 1) goto done;
+    MST_CHECK(low > 0 && low <= 1e6, MST_ECONFIG,
+              "model.rope_low_freq_factor is %g; it must be above 0 and at most 1e6, usually 1", low);
+    MST_CHECK(high > low && high <= 1e6, MST_ECONFIG,
+              "model.rope_high_freq_factor is %g; it must be above model.rope_low_freq_factor, %g, and at "
+              "most 1e6, "
+              "usually 4",
+              high, low);
+    MST_TRY(check_size("rope_original_seq_len", config->rope_original_seq_len, MAX_POSITIONS));
+done:
+    return status;
+}
+
 static mst_status check_positions(const mst_model_config *config, const mst_family *family) {
     mst_status status = MST_OK;
     if (family->positions == MST_POSITIONS_LEARNED) {
@@ -59,6 +79,7 @@ static mst_status check_positions(const mst_model_config *config, const mst_fami
                   config->head_dim);
         MST_CHECK(config->rope_theta >= 1 && config->rope_theta <= 1e12, MST_ECONFIG,
                   "model.rope_theta is %g; it must be 1 to 1e12, usually 10000", config->rope_theta);
+        MST_TRY(check_scaling(config));
     }
 done:
     return status;

@@ -15,20 +15,25 @@ typedef struct mst_part {
 
 /* A norm's input, output and statistics. */
 typedef struct mst_norm_buffers {
-    void *x;           /* [rows, d_model] the residual stream */
+    void *x;           /* [rows, d_model] */
     void *y;           /* [rows, d_model] */
     void *mean, *rstd; /* ACC [rows] */
 } mst_norm_buffers;
 
 /* What the backward pass needs of one layer's forward pass. */
 typedef struct mst_layer_buffers {
+    /* Before a half: x is the residual stream, and y what the half reads: x itself where the family has no norm. */
     mst_norm_buffers norm1, norm2;
-    void *qkv;       /* [rows, q + 2 kv] queries, keys and values, turned */
-    void *attention; /* [rows, q] */
-    void *lse;       /* ACC [micro, heads, seq_len] */
-    void *gate;      /* [rows, d_ff], SwiGLU only */
-    void *up;        /* [rows, d_ff] */
-    void *act;       /* [rows, d_ff] */
+    /* After a half: x is what its last product gives, y is delta. Without a norm x is delta, and nothing is saved. */
+    mst_norm_buffers attention_norm, mlp_norm;
+    void *qkv;             /* [rows, q + 2 kv] queries, keys and values, turned */
+    void *qk;              /* [rows, q + kv] queries and keys before their norms, only where they have any */
+    void *q_rstd, *k_rstd; /* ACC [rows, heads that are normalised one by one, or 1] of these */
+    void *attention;       /* [rows, q] */
+    void *lse;             /* ACC [micro, heads, seq_len] */
+    void *gate;            /* [rows, d_ff], SwiGLU only */
+    void *up;              /* [rows, d_ff] */
+    void *act;             /* [rows, d_ff] */
 } mst_layer_buffers;
 
 struct mst_model {
@@ -42,7 +47,7 @@ struct mst_model {
     mst_rmsnorm_backward_fn *norm_backward;
     mst_dtype dtype, acc;
     size_t rows, chunk_rows;
-    size_t width_q, width_qkv, column_k, column_v; /* of the buffer of queries, keys and values */
+    size_t width_q, width_k, width_qkv, column_k, column_v; /* of the buffer of queries, keys and values */
     mst_part part[MST_ROLE_COUNT];
 
     void *arena;
@@ -128,11 +133,12 @@ mst_status mst_products_forward(const mst_held *held, size_t count, const mst_pr
 mst_status mst_products_backward(const mst_held *held, size_t count, const mst_product *products,
                                  const void *x, void *dx);
 
-/** norm->y = norm(norm->x), where norm->x = x + delta is computed first if there is a delta. */
+/** norm->y = norm(norm->x), where norm->x = x + delta is computed first if there is a delta. Without a norm of this
+ * role only the sum is computed. */
 mst_status mst_norm_forward(const mst_held *held, mst_role role, const void *x, const void *delta,
                             const mst_norm_buffers *norm);
-/** dx = gradient of the norm's input from dy, plus what reaches it past the norm
- * (dresidual, may be dx; or NULL). */
+/** dx = gradient of the norm's input from dy, plus what reaches it past the norm (dresidual, may be dx; or NULL).
+ * Without a norm of this role dx = dy + dresidual. */
 mst_status mst_norm_backward(const mst_held *held, mst_role role, const mst_norm_buffers *norm,
                              const void *dy, const void *dresidual, void *dx);
 

@@ -1,7 +1,8 @@
-/* The families. Names, orientation and order are those of Hugging Face's
- * modeling_llama.py and modeling_gpt2.py. */
+/* The families. Names and orientation are those of Hugging Face's modeling_llama.py, modeling_gpt2.py,
+ * modeling_olmo2.py, modeling_qwen2.py and modeling_qwen3.py. Mistral without a sliding window is llama. */
 #include "family.h"
 
+/* Many families have Llama's projections, embedding and head. */
 static const mst_tensor_spec llama_embedding[] = {
     {MST_ROLE_TOKENS, "model.embed_tokens.weight", MST_EXTENT_VOCAB, MST_EXTENT_MODEL, MST_INIT_NORMAL},
     {.name = NULL},
@@ -21,6 +22,53 @@ static const mst_tensor_spec llama_layer[] = {
 static const mst_tensor_spec llama_head[] = {
     {MST_ROLE_FINAL_NORM, "model.norm.weight", MST_EXTENT_MODEL, MST_EXTENT_NONE, MST_INIT_ONE},
     {MST_ROLE_LM_HEAD, "lm_head.weight", MST_EXTENT_VOCAB, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {.name = NULL},
+};
+
+static const mst_tensor_spec olmo2_layer[] = {
+    {MST_ROLE_Q, "self_attn.q_proj.weight", MST_EXTENT_QUERY, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_K, "self_attn.k_proj.weight", MST_EXTENT_KEY, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_V, "self_attn.v_proj.weight", MST_EXTENT_KEY, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_O, "self_attn.o_proj.weight", MST_EXTENT_MODEL, MST_EXTENT_QUERY, MST_INIT_NORMAL},
+    {MST_ROLE_Q_NORM, "self_attn.q_norm.weight", MST_EXTENT_QUERY, MST_EXTENT_NONE, MST_INIT_ONE},
+    {MST_ROLE_K_NORM, "self_attn.k_norm.weight", MST_EXTENT_KEY, MST_EXTENT_NONE, MST_INIT_ONE},
+    {MST_ROLE_ATTENTION_NORM, "post_attention_layernorm.weight", MST_EXTENT_MODEL, MST_EXTENT_NONE,
+     MST_INIT_ONE},
+    {MST_ROLE_GATE, "mlp.gate_proj.weight", MST_EXTENT_FF, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_UP, "mlp.up_proj.weight", MST_EXTENT_FF, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_DOWN, "mlp.down_proj.weight", MST_EXTENT_MODEL, MST_EXTENT_FF, MST_INIT_NORMAL},
+    {MST_ROLE_MLP_NORM, "post_feedforward_layernorm.weight", MST_EXTENT_MODEL, MST_EXTENT_NONE, MST_INIT_ONE},
+    {.name = NULL},
+};
+
+static const mst_tensor_spec qwen2_layer[] = {
+    {MST_ROLE_NORM1, "input_layernorm.weight", MST_EXTENT_MODEL, MST_EXTENT_NONE, MST_INIT_ONE},
+    {MST_ROLE_Q, "self_attn.q_proj.weight", MST_EXTENT_QUERY, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_Q_BIAS, "self_attn.q_proj.bias", MST_EXTENT_QUERY, MST_EXTENT_NONE, MST_INIT_ZERO},
+    {MST_ROLE_K, "self_attn.k_proj.weight", MST_EXTENT_KEY, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_K_BIAS, "self_attn.k_proj.bias", MST_EXTENT_KEY, MST_EXTENT_NONE, MST_INIT_ZERO},
+    {MST_ROLE_V, "self_attn.v_proj.weight", MST_EXTENT_KEY, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_V_BIAS, "self_attn.v_proj.bias", MST_EXTENT_KEY, MST_EXTENT_NONE, MST_INIT_ZERO},
+    {MST_ROLE_O, "self_attn.o_proj.weight", MST_EXTENT_MODEL, MST_EXTENT_QUERY, MST_INIT_NORMAL},
+    {MST_ROLE_NORM2, "post_attention_layernorm.weight", MST_EXTENT_MODEL, MST_EXTENT_NONE, MST_INIT_ONE},
+    {MST_ROLE_GATE, "mlp.gate_proj.weight", MST_EXTENT_FF, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_UP, "mlp.up_proj.weight", MST_EXTENT_FF, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_DOWN, "mlp.down_proj.weight", MST_EXTENT_MODEL, MST_EXTENT_FF, MST_INIT_NORMAL},
+    {.name = NULL},
+};
+
+static const mst_tensor_spec qwen3_layer[] = {
+    {MST_ROLE_NORM1, "input_layernorm.weight", MST_EXTENT_MODEL, MST_EXTENT_NONE, MST_INIT_ONE},
+    {MST_ROLE_Q, "self_attn.q_proj.weight", MST_EXTENT_QUERY, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_K, "self_attn.k_proj.weight", MST_EXTENT_KEY, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_V, "self_attn.v_proj.weight", MST_EXTENT_KEY, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_O, "self_attn.o_proj.weight", MST_EXTENT_MODEL, MST_EXTENT_QUERY, MST_INIT_NORMAL},
+    {MST_ROLE_Q_NORM, "self_attn.q_norm.weight", MST_EXTENT_HEAD, MST_EXTENT_NONE, MST_INIT_ONE},
+    {MST_ROLE_K_NORM, "self_attn.k_norm.weight", MST_EXTENT_HEAD, MST_EXTENT_NONE, MST_INIT_ONE},
+    {MST_ROLE_NORM2, "post_attention_layernorm.weight", MST_EXTENT_MODEL, MST_EXTENT_NONE, MST_INIT_ONE},
+    {MST_ROLE_GATE, "mlp.gate_proj.weight", MST_EXTENT_FF, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_UP, "mlp.up_proj.weight", MST_EXTENT_FF, MST_EXTENT_MODEL, MST_INIT_NORMAL},
+    {MST_ROLE_DOWN, "mlp.down_proj.weight", MST_EXTENT_MODEL, MST_EXTENT_FF, MST_INIT_NORMAL},
     {.name = NULL},
 };
 
@@ -58,11 +106,53 @@ static const mst_family families[MST_FAMILY_COUNT] = {
             .norm = MST_NORM_RMS,
             .positions = MST_POSITIONS_ROPE,
             .mlp = MST_MLP_SWIGLU,
+            .norm_rounds_first = true,
             .grouped_heads = true,
             .free_head_dim = true,
             .layer_prefix = "model.layers.",
             .embedding = llama_embedding,
             .layer = llama_layer,
+            .head = llama_head,
+        },
+    [MST_FAMILY_OLMO2] =
+        {
+            .name = "olmo2",
+            .norm = MST_NORM_RMS,
+            .positions = MST_POSITIONS_ROPE,
+            .mlp = MST_MLP_SWIGLU,
+            .grouped_heads = true,
+            .free_head_dim = true,
+            .layer_prefix = "model.layers.",
+            .embedding = llama_embedding,
+            .layer = olmo2_layer,
+            .head = llama_head,
+        },
+    [MST_FAMILY_QWEN2] =
+        {
+            .name = "qwen2",
+            .norm = MST_NORM_RMS,
+            .positions = MST_POSITIONS_ROPE,
+            .mlp = MST_MLP_SWIGLU,
+            .norm_rounds_first = true,
+            .grouped_heads = true,
+            .free_head_dim = true,
+            .layer_prefix = "model.layers.",
+            .embedding = llama_embedding,
+            .layer = qwen2_layer,
+            .head = llama_head,
+        },
+    [MST_FAMILY_QWEN3] =
+        {
+            .name = "qwen3",
+            .norm = MST_NORM_RMS,
+            .positions = MST_POSITIONS_ROPE,
+            .mlp = MST_MLP_SWIGLU,
+            .norm_rounds_first = true,
+            .grouped_heads = true,
+            .free_head_dim = true,
+            .layer_prefix = "model.layers.",
+            .embedding = llama_embedding,
+            .layer = qwen3_layer,
             .head = llama_head,
         },
     [MST_FAMILY_GPT2] =
@@ -88,6 +178,12 @@ const char *mst_family_name(mst_family_id family) {
     return table ? table->name : NULL;
 }
 
+size_t mst_model_default_d_ff(mst_family_id family, size_t d_model) {
+    const mst_family *table = mst_family_get(family);
+    bool gated = table && table->mlp == MST_MLP_SWIGLU;
+    return gated ? (d_model * 8 / 3 + 63) / 64 * 64 : d_model * 4;
+}
+
 size_t mst_extent_of(const mst_model_config *config, mst_extent extent) {
     const size_t length[MST_EXTENT_COUNT] = {
         [MST_EXTENT_NONE] = 1,
@@ -97,6 +193,7 @@ size_t mst_extent_of(const mst_model_config *config, mst_extent extent) {
         [MST_EXTENT_QUERY] = config->n_heads * config->head_dim,
         [MST_EXTENT_KEY] = config->n_kv_heads * config->head_dim,
         [MST_EXTENT_QKV] = (config->n_heads + 2 * config->n_kv_heads) * config->head_dim,
+        [MST_EXTENT_HEAD] = config->head_dim,
         [MST_EXTENT_FF] = config->d_ff,
     };
     return length[extent];

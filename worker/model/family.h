@@ -9,8 +9,9 @@
 #include "muster/model.h"
 
 /*
- * What a tensor is to the decoder. The bias of a weight is the role after it. Which projections exist, which
- * have biases and whether q, k and v are one fused product all follow from the roles that a family lists.
+ * What a tensor is to the decoder. The bias of a weight is the role after it. Which projections exist, which have
+ * biases, whether q, k and v are one fused product and where norms stand all follow from the roles that a family
+ * lists. Of NORM1 and ATTENTION_NORM, and of NORM2 and MLP_NORM, it may list either or both.
  */
 typedef enum mst_role {
     MST_ROLE_TOKENS,    /* embedding: rows by token */
@@ -25,8 +26,14 @@ typedef enum mst_role {
     MST_ROLE_K_BIAS,
     MST_ROLE_V,
     MST_ROLE_V_BIAS,
+    MST_ROLE_Q_NORM, /* of queries before they are turned: over the tensor's length, all heads or each */
+    MST_ROLE_Q_NORM_BIAS,
+    MST_ROLE_K_NORM,
+    MST_ROLE_K_NORM_BIAS,
     MST_ROLE_O,
     MST_ROLE_O_BIAS,
+    MST_ROLE_ATTENTION_NORM, /* layer: of attention's output, before it is added to the residual stream */
+    MST_ROLE_ATTENTION_NORM_BIAS,
     MST_ROLE_NORM2, /* layer: before the MLP */
     MST_ROLE_NORM2_BIAS,
     MST_ROLE_GATE,
@@ -35,6 +42,8 @@ typedef enum mst_role {
     MST_ROLE_UP_BIAS,
     MST_ROLE_DOWN,
     MST_ROLE_DOWN_BIAS,
+    MST_ROLE_MLP_NORM, /* layer: of the MLP's output */
+    MST_ROLE_MLP_NORM_BIAS,
     MST_ROLE_FINAL_NORM, /* head */
     MST_ROLE_FINAL_NORM_BIAS,
     MST_ROLE_LM_HEAD, /* head, untied models only */
@@ -50,6 +59,7 @@ typedef enum mst_extent {
     MST_EXTENT_QUERY,     /* n_heads * head_dim */
     MST_EXTENT_KEY,       /* n_kv_heads * head_dim */
     MST_EXTENT_QKV,       /* a query and two key extents */
+    MST_EXTENT_HEAD,      /* head_dim */
     MST_EXTENT_FF,        /* d_ff */
     MST_EXTENT_COUNT
 } mst_extent;
@@ -77,7 +87,10 @@ typedef struct mst_family {
     mst_norm_kind norm;
     mst_position_kind positions;
     mst_mlp_kind mlp;
-    bool in_out;              /* projections are stored [in, out] (Conv1D) instead of [out, in] (Linear);
+    bool
+        norm_rounds_first; /* RMSNorm: the normalised value is rounded to the compute type, then multiplied by the
+                                 weight and rounded again; otherwise it is rounded once */
+    bool in_out;           /* projections are stored [in, out] (Conv1D) instead of [out, in] (Linear);
                                  the LM head never is */
     bool grouped_heads;       /* n_kv_heads may be less than n_heads */
     bool free_head_dim;       /* n_heads * head_dim may differ from d_model */

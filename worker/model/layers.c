@@ -12,13 +12,74 @@ static size_t add_product(const mst_model *model, mst_role role, void *y, size_t
     return count + 1;
 }
 
-/* The products that fill [rows, q + 2 kv]: one fused, or three side by side. */
-static size_t qkv_products(const mst_model *model, void *qkv, mst_product products[MAX_PRODUCTS]) {
-    size_t ld = model->width_qkv, count = 0;
+/* The products that fill [rows, q + 2 kv]: one fused, or three side by side. Queries and keys that are normalised
+ * first go to qk [rows, q + kv]; NULL: there are none. */
+static size_t qkv_products(const mst_model *model, void *qkv, void *qk, mst_product products[MAX_PRODUCTS]) {
+    size_t ld = model->width_qkv, ldqk = qk ? model->column_v : ld, count = 0;
+    if (!qk) qk = qkv;
     count = add_product(model, MST_ROLE_QKV, qkv, ld, products, count);
-    count = add_product(model, MST_ROLE_Q, qkv, ld, products, count);
-    count = add_product(model, MST_ROLE_K, mst_at(qkv, model->column_k, model->dtype), ld, products, count);
+    count = add_product(model, MST_ROLE_Q, qk, ldqk, products, count);
+    count = add_product(model, MST_ROLE_K, mst_at(qk, model->column_k, model->dtype), ldqk, products, count);
     return add_product(model, MST_ROLE_V, mst_at(qkv, model->column_v, model->dtype), ld, products, count);
+}
+
+/* The norm of queries or of keys: `width` elements from a column on, in vectors as long as the weight. */
+typedef struct head_norm {
+    mst_role role;
+    size_t column, width;
+    void *rstd;
+} head_norm;
+
+static mst_status head_norm_forward(const mst_held *held, const mst_layer_buffers *layer, head_norm norm) {
+    const mst_model *model = held->pass->model;
+    size_t cols = model->part[norm.role].rows;
+    if (!mst_has(model, norm.role)) return MST_OK;
+    mst_norm_args args = {
+        .rows = model->rows,
+        .groups = norm.width / cols,
+        .cols = cols,
+        .ldx = model->column_v,
+        .ldy = model->width_qkv,
+        .dtype = model->dtype,
+        .eps = model->config.norm_eps,
+        .round_first = model->family->norm_rounds_first,
+        .x = mst_at(layer->qk, norm.column, model->dtype),
+        .weight = mst_weight(held, norm.role),
+        .y = mst_at(layer->qkv, norm.column, model->dtype),
+        .rstd = norm.rstd,
+    };
+    return model->norm_forward(model->queue, &args);
+}
+
+/* In place: the gradient of the norm's output in dqkv becomes that of its input. */
+static mst_status head_norm_backward(const mst_held *held, const mst_layer_buffers *layer, head_norm norm) {
+    const mst_model *model = held->pass->model;
+    size_t cols = model->part[norm.role].rows;
+    if (!mst_has(model, norm.role)) return MST_OK;
+    void *gradient = mst_at(model->dqkv, norm.column, model->dtype);
+    mst_norm_grad_args args = {
+        .rows = model->rows,
+        .groups = norm.width / cols,
+        .cols = cols,
+        .ldx = model->column_v,
+        .ldd = model->width_qkv,
+        .dtype = model->dtype,
+        .x = mst_at(layer->qk, norm.column, model->dtype),
+        .weight = mst_weight(held, norm.role),
+        .rstd = norm.rstd,
+        .dy = gradient,
+        .dx = gradient,
+        .dweight = mst_gradient(held, norm.role),
+    };
+    return model->norm_backward(model->queue, &args);
+}
+
+static head_norm query_norm(const mst_model *model, const mst_layer_buffers *layer) {
+    return (head_norm){MST_ROLE_Q_NORM, 0, model->width_q, layer->q_rstd};
+}
+
+static head_norm key_norm(const mst_model *model, const mst_layer_buffers *layer) {
+    return (head_norm){MST_ROLE_K_NORM, model->column_k, model->width_k, layer->k_rstd};
 }
 
 static size_t mlp_products(const mst_model *model, void *gate, void *up, mst_product products[MAX_PRODUCTS]) {
@@ -68,17 +129,31 @@ static mst_attention_args attention_args(const mst_model *model, const mst_layer
     };
 }
 
+/* The product that ends a half of the layer, and the norm of its result where the family has one: leaves delta. */
+static mst_status half_end_forward(const mst_held *held, mst_role product_role, const void *x,
+                                   mst_role norm_role, const mst_norm_buffers *norm) {
+    mst_status status = MST_OK;
+    const mst_model *model = held->pass->model;
+    mst_product product = {.role = product_role, .y = norm->x, .ldy = model->config.d_model};
+    MST_TRY(mst_products_forward(held, 1, &product, x));
+    if (mst_has(model, norm_role)) MST_TRY(mst_norm_forward(held, norm_role, norm->x, NULL, norm));
+done:
+    return status;
+}
+
 static mst_status attention_forward(const mst_held *held, const mst_layer_buffers *layer) {
     mst_status status = MST_OK;
     mst_model *model = held->pass->model;
     mst_product products[MAX_PRODUCTS];
-    size_t count = qkv_products(model, layer->qkv, products);
+    size_t count = qkv_products(model, layer->qkv, layer->qk, products);
     MST_TRY(mst_products_forward(held, count, products, layer->norm1.y));
+    MST_TRY(head_norm_forward(held, layer, query_norm(model, layer)));
+    MST_TRY(head_norm_forward(held, layer, key_norm(model, layer)));
     MST_TRY(turn(model, layer->qkv, false));
     mst_attention_args args = attention_args(model, layer);
     MST_TRY(model->kernels->attention_forward(model->queue, &args));
-    mst_product out = {.role = MST_ROLE_O, .y = model->delta, .ldy = model->config.d_model};
-    MST_TRY(mst_products_forward(held, 1, &out, layer->attention));
+    MST_TRY(half_end_forward(held, MST_ROLE_O, layer->attention, MST_ROLE_ATTENTION_NORM,
+                             &layer->attention_norm));
 done:
     return status;
 }
@@ -105,8 +180,7 @@ static mst_status mlp_forward(const mst_held *held, const mst_layer_buffers *lay
     size_t count = mlp_products(model, layer->gate, layer->up, products);
     MST_TRY(mst_products_forward(held, count, products, layer->norm2.y));
     MST_TRY(activation_forward(model, layer));
-    mst_product down = {.role = MST_ROLE_DOWN, .y = model->delta, .ldy = model->config.d_model};
-    MST_TRY(mst_products_forward(held, 1, &down, layer->act));
+    MST_TRY(half_end_forward(held, MST_ROLE_DOWN, layer->act, MST_ROLE_MLP_NORM, &layer->mlp_norm));
 done:
     return status;
 }
@@ -188,12 +262,27 @@ static mst_status activation_backward(const mst_model *model, const mst_layer_bu
     return model->kernels->gelu_backward(model->queue, &args);
 }
 
+/* From dx, the gradient of delta, to that of the last product's input x. Overwrites dnorm where there is a norm. */
+static mst_status half_end_backward(const mst_held *held, mst_role product_role, const void *x,
+                                    void *gradient, mst_role norm_role, const mst_norm_buffers *norm) {
+    mst_status status = MST_OK;
+    const mst_model *model = held->pass->model;
+    mst_product product = {.role = product_role, .y = model->dx, .ldy = model->config.d_model};
+    if (mst_has(model, norm_role)) {
+        MST_TRY(mst_norm_backward(held, norm_role, norm, model->dx, NULL, model->dnorm));
+        product.y = model->dnorm;
+    }
+    MST_TRY(mst_products_backward(held, 1, &product, x, gradient));
+done:
+    return status;
+}
+
 /* From dx, the gradient of the layer's output, to dnorm, that of norm2's. */
 static mst_status mlp_backward(const mst_held *held, const mst_layer_buffers *layer) {
     mst_status status = MST_OK;
     mst_model *model = held->pass->model;
-    mst_product down = {.role = MST_ROLE_DOWN, .y = model->dx, .ldy = model->config.d_model};
-    MST_TRY(mst_products_backward(held, 1, &down, layer->act, model->dact));
+    MST_TRY(
+        half_end_backward(held, MST_ROLE_DOWN, layer->act, model->dact, MST_ROLE_MLP_NORM, &layer->mlp_norm));
     MST_TRY(activation_backward(model, layer));
     mst_product products[MAX_PRODUCTS];
     size_t count = mlp_products(model, layer->gate, layer->act, products);
@@ -206,8 +295,8 @@ done:
 static mst_status attention_backward(const mst_held *held, const mst_layer_buffers *layer) {
     mst_status status = MST_OK;
     mst_model *model = held->pass->model;
-    mst_product out = {.role = MST_ROLE_O, .y = model->dx, .ldy = model->config.d_model};
-    MST_TRY(mst_products_backward(held, 1, &out, layer->attention, model->dattention));
+    MST_TRY(half_end_backward(held, MST_ROLE_O, layer->attention, model->dattention, MST_ROLE_ATTENTION_NORM,
+                              &layer->attention_norm));
     mst_attention_args args = attention_args(model, layer);
     args.dout = model->dattention;
     args.dq = model->dqkv;
@@ -216,8 +305,10 @@ static mst_status attention_backward(const mst_held *held, const mst_layer_buffe
     args.work = model->work;
     MST_TRY(model->kernels->attention_backward(model->queue, &args));
     MST_TRY(turn(model, model->dqkv, true));
+    MST_TRY(head_norm_backward(held, layer, query_norm(model, layer)));
+    MST_TRY(head_norm_backward(held, layer, key_norm(model, layer)));
     mst_product products[MAX_PRODUCTS];
-    size_t count = qkv_products(model, model->dqkv, products);
+    size_t count = qkv_products(model, model->dqkv, NULL, products);
     MST_TRY(mst_products_backward(held, count, products, layer->norm1.y, model->dnorm));
 done:
     return status;

@@ -25,7 +25,7 @@ static void fill_tensor(const mst_model_config *config, const mst_tensor_spec *s
     tensor->shape[0] = mst_extent_of(config, spec->rows);
     tensor->shape[1] = mst_extent_of(config, spec->cols);
     tensor->count = tensor->shape[0] * tensor->shape[1];
-    tensor->decay = tensor->dims == 2;
+    tensor->embedding = spec->role == MST_ROLE_TOKENS || spec->role == MST_ROLE_POSITIONS;
     tensor->init_mean = spec->init == MST_INIT_ONE;
     if (spec->init == MST_INIT_NORMAL) tensor->init_deviation = config->init_deviation;
     if (spec->init == MST_INIT_RESIDUAL)

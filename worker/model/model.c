@@ -18,18 +18,45 @@ static void *take(arena *a, size_t count, mst_dtype dtype) {
     return piece;
 }
 
-static void place_norm(const mst_model *model, arena *a, mst_norm_buffers *norm) {
-    norm->x = take(a, model->rows * model->config.d_model, model->dtype);
-    norm->y = take(a, model->rows * model->config.d_model, model->dtype);
+static void place_statistics(const mst_model *model, arena *a, mst_norm_buffers *norm) {
     norm->rstd = take(a, model->rows, model->acc);
     if (model->family->norm == MST_NORM_LAYER) norm->mean = take(a, model->rows, model->acc);
 }
 
+/* A norm of the residual stream; without it the stream itself is read. */
+static void place_norm(const mst_model *model, arena *a, mst_role role, mst_norm_buffers *norm) {
+    norm->x = take(a, model->rows * model->config.d_model, model->dtype);
+    norm->y = norm->x;
+    if (!mst_has(model, role)) return;
+    norm->y = take(a, model->rows * model->config.d_model, model->dtype);
+    place_statistics(model, a, norm);
+}
+
+/* A norm between a half's last product and delta. */
+static void place_end_norm(const mst_model *model, arena *a, mst_role role, mst_norm_buffers *norm) {
+    norm->x = norm->y = model->delta;
+    if (!mst_has(model, role)) return;
+    norm->x = take(a, model->rows * model->config.d_model, model->dtype);
+    place_statistics(model, a, norm);
+}
+
+/* Queries and keys before their norms. */
+static void place_head_norms(const mst_model *model, arena *a, mst_layer_buffers *layer) {
+    const mst_part *q = &model->part[MST_ROLE_Q_NORM], *k = &model->part[MST_ROLE_K_NORM];
+    if (q->rows == 0) return;
+    layer->qk = take(a, model->rows * model->column_v, model->dtype);
+    layer->q_rstd = take(a, model->rows * (model->width_q / q->rows), model->acc);
+    layer->k_rstd = take(a, model->rows * (model->width_k / k->rows), model->acc);
+}
+
 static void place_layer(const mst_model *model, arena *a, mst_layer_buffers *layer) {
     size_t rows = model->rows, d_ff = model->config.d_ff;
-    place_norm(model, a, &layer->norm1);
-    place_norm(model, a, &layer->norm2);
+    place_norm(model, a, MST_ROLE_NORM1, &layer->norm1);
+    place_norm(model, a, MST_ROLE_NORM2, &layer->norm2);
+    place_end_norm(model, a, MST_ROLE_ATTENTION_NORM, &layer->attention_norm);
+    place_end_norm(model, a, MST_ROLE_MLP_NORM, &layer->mlp_norm);
     layer->qkv = take(a, rows * model->width_qkv, model->dtype);
+    place_head_norms(model, a, layer);
     layer->attention = take(a, rows * model->width_q, model->dtype);
     layer->lse = take(a, rows * model->config.n_heads, model->acc);
     if (model->family->mlp == MST_MLP_SWIGLU) layer->gate = take(a, rows * d_ff, model->dtype);
@@ -55,9 +82,9 @@ static size_t layer_sets(const mst_model *model) {
 /* Sets every pointer into the arena. Run twice: to measure, then to place. */
 static void place(mst_model *model, arena *a) {
     size_t rows = model->rows;
-    for (size_t i = 0; i < layer_sets(model); i++) place_layer(model, a, &model->layers[i]);
-    place_norm(model, a, &model->final);
     model->delta = take(a, rows * model->config.d_model, model->dtype);
+    for (size_t i = 0; i < layer_sets(model); i++) place_layer(model, a, &model->layers[i]);
+    place_norm(model, a, MST_ROLE_FINAL_NORM, &model->final);
     model->logits = take(a, model->chunk_rows * model->config.vocab_size, model->acc);
     model->loss = take(a, rows, model->acc);
     model->zloss = take(a, rows, model->acc);
@@ -108,9 +135,10 @@ static void describe(mst_model *model) {
     model->rows = model->options.micro * model->options.seq_len;
     model->chunk_rows = model->rows < MST_HEAD_CHUNK ? model->rows : MST_HEAD_CHUNK;
     model->width_q = mst_extent_of(config, MST_EXTENT_QUERY);
+    model->width_k = mst_extent_of(config, MST_EXTENT_KEY);
     model->width_qkv = mst_extent_of(config, MST_EXTENT_QKV);
     model->column_k = model->width_q;
-    model->column_v = model->width_q + mst_extent_of(config, MST_EXTENT_KEY);
+    model->column_v = model->width_q + model->width_k;
     const mst_unit *units = model->layout->units;
     add_parts(model, model->family->embedding, &units[0]);
     add_parts(model, model->family->layer, &units[mst_layer_unit(0)]);
@@ -154,8 +182,7 @@ mst_status mst_model_create(const mst_model_config *config, const mst_layout *la
     model->kernels = kernels;
     describe(model);
     MST_TRY(allocate(model));
-    if (model->cosine)
-        mst_rope_tables(config->rope_theta, config->head_dim, options->seq_len, model->cosine, model->sine);
+    if (model->cosine) mst_rope_tables(config, options->seq_len, model->cosine, model->sine);
     *model_out = model;
     model = NULL;
 done:

@@ -164,17 +164,36 @@ mst_status mst_norm_forward(const mst_held *held, mst_role role, const void *x, 
     const mst_model *model = held->pass->model;
     mst_norm_args args = {
         .rows = model->rows,
+        .groups = 1,
         .cols = model->config.d_model,
+        .ldx = model->config.d_model,
+        .ldy = model->config.d_model,
         .dtype = model->dtype,
         .eps = model->config.norm_eps,
+        .round_first = model->family->norm_rounds_first,
         .x = x,
         .delta = delta,
         .sum = delta ? norm->x : NULL,
         .weight = mst_weight(held, role),
         .bias = mst_weight(held, role + 1),
-        .y = norm->y,
+        .y = mst_has(model, role) ? norm->y : NULL,
         .mean = norm->mean,
         .rstd = norm->rstd,
+    };
+    return model->norm_forward(model->queue, &args);
+}
+
+/* sum = x + delta, all [rows, d_model]; sum may be delta. */
+static mst_status add(const mst_model *model, const void *delta, const void *x, void *sum) {
+    mst_norm_args args = {
+        .rows = model->rows,
+        .groups = 1,
+        .cols = model->config.d_model,
+        .ldx = model->config.d_model,
+        .dtype = model->dtype,
+        .x = x,
+        .delta = delta,
+        .sum = sum,
     };
     return model->norm_forward(model->queue, &args);
 }
@@ -182,9 +201,13 @@ mst_status mst_norm_forward(const mst_held *held, mst_role role, const void *x, 
 mst_status mst_norm_backward(const mst_held *held, mst_role role, const mst_norm_buffers *norm,
                              const void *dy, const void *dresidual, void *dx) {
     const mst_model *model = held->pass->model;
+    if (!mst_has(model, role)) return add(model, dy, dresidual, dx);
     mst_norm_grad_args args = {
         .rows = model->rows,
+        .groups = 1,
         .cols = model->config.d_model,
+        .ldx = model->config.d_model,
+        .ldd = model->config.d_model,
         .dtype = model->dtype,
         .x = norm->x,
         .weight = mst_weight(held, role),

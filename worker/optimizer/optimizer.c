@@ -97,6 +97,11 @@ static char *at_block(void *unit_weights, mst_dtype dtype, size_t block) {
     return (char *)unit_weights + block * MST_BLOCK * mst_dtype_size(dtype);
 }
 
+bool mst_optimizer_decays(const mst_optimizer_config *config, const mst_tensor *tensor) {
+    if (tensor->dims == 1) return config->decay_norms;
+    return !tensor->embedding || config->decay_embeddings;
+}
+
 mst_status mst_optimizer_update(mst_optimizer *o, size_t unit, const float *gradient, double gradient_scale,
                                 double rate, uint64_t update_count, void *unit_weights,
                                 mst_dtype weight_dtype) {
@@ -128,7 +133,7 @@ mst_status mst_optimizer_update(mst_optimizer *o, size_t unit, const float *grad
         args.v = shard->v + at;
         args.master = shard->master + at;
         args.weight = (char *)unit_weights + begin * mst_dtype_size(weight_dtype);
-        args.weight_decay = tensor->decay ? o->config.weight_decay : 0.0;
+        args.weight_decay = mst_optimizer_decays(&o->config, tensor) ? o->config.weight_decay : 0.0;
         MST_TRY(o->kernels->adamw(o->queue, &args));
     }
 done:

@@ -56,20 +56,26 @@ typedef struct mst_matmul_args {
 /** Matrix product, accumulated in ACC. */
 typedef mst_status mst_matmul_fn(mst_queue *queue, const mst_matmul_args *args);
 
-/* sum = x + delta; y = norm(sum) * weight (+ bias), row by row. */
+/*
+ * sum = x + delta; y = norm(sum) * weight (+ bias). A row is `groups` vectors of `cols` elements side by side, each
+ * normalised by itself with the same weight: 1, or the heads of queries or keys.
+ */
 typedef struct mst_norm_args {
-    size_t rows, cols;
+    size_t rows, groups, cols;
+    size_t ldx, ldy; /* elements from row to row of x, delta and sum; of y; at least groups * cols */
     mst_dtype dtype;
     double eps;
-    const void *x;      /* [rows, cols] */
-    const void *delta;  /* [rows, cols] added to x first, or NULL */
-    void *sum;          /* [rows, cols] x + delta rounded to dtype, the norm's input; may be x;
+    bool round_first; /* RMSNorm only: the normalised value is rounded to dtype before it is multiplied by the
+                           weight, as in Hugging Face's Llama; the backward pass ignores the rounding */
+    const void *x;    /* [rows, groups, cols] */
+    const void *delta;  /* [rows, groups, cols] added to x first, or NULL */
+    void *sum;          /* [rows, groups, cols] x + delta rounded to dtype, the norm's input; may be x;
                            NULL when delta is NULL */
     const void *weight; /* [cols] */
     const void *bias;   /* [cols], LayerNorm only, or NULL */
-    void *y;            /* [rows, cols]; NULL: only `sum` is wanted, the rest is not touched */
-    void *mean;         /* ACC [rows], LayerNorm only */
-    void *rstd;         /* ACC [rows]: 1 / sqrt(variance + eps), for RMSNorm 1 / sqrt(mean square + eps) */
+    void *y;            /* [rows, groups, cols]; NULL: only `sum` is wanted, the rest is not touched */
+    void *mean;         /* ACC [rows, groups], LayerNorm only */
+    void *rstd; /* ACC [rows, groups]: 1 / sqrt(variance + eps), for RMSNorm 1 / sqrt(mean square + eps) */
 } mst_norm_args;
 /** RMSNorm with the residual addition fused. Zhang and Sennrich 2019. */
 typedef mst_status mst_rmsnorm_forward_fn(mst_queue *queue, const mst_norm_args *args);
@@ -77,17 +83,19 @@ typedef mst_status mst_rmsnorm_forward_fn(mst_queue *queue, const mst_norm_args 
 typedef mst_status mst_layernorm_forward_fn(mst_queue *queue, const mst_norm_args *args);
 
 typedef struct mst_norm_grad_args {
-    size_t rows, cols;
+    size_t rows, groups, cols;
+    size_t ldx, ldd; /* elements from row to row of x; of dy, dresidual and dx */
     mst_dtype dtype;
-    const void *x;         /* [rows, cols] the norm's input (`sum` of the forward pass) */
-    const void *weight;    /* [cols] */
-    const void *mean;      /* ACC [rows], LayerNorm only */
-    const void *rstd;      /* ACC [rows] */
-    const void *dy;        /* [rows, cols] */
-    const void *dresidual; /* [rows, cols] gradient that reaches x past the norm, added to dx; or NULL */
-    void *dx;              /* [rows, cols]; may be dresidual */
-    void *dweight;         /* ACC [cols], += */
-    void *dbias;           /* ACC [cols], +=; LayerNorm with bias only, else NULL */
+    const void *x;      /* [rows, groups, cols] the norm's input (`sum` of the forward pass) */
+    const void *weight; /* [cols] */
+    const void *mean;   /* ACC [rows, groups], LayerNorm only */
+    const void *rstd;   /* ACC [rows, groups] */
+    const void *dy;     /* [rows, groups, cols] */
+    const void
+        *dresidual; /* [rows, groups, cols] gradient that reaches x past the norm, added to dx; or NULL */
+    void *dx;       /* [rows, groups, cols]; may be dresidual or dy */
+    void *dweight;  /* ACC [cols], += */
+    void *dbias;    /* ACC [cols], +=; LayerNorm with bias only, else NULL */
 } mst_norm_grad_args;
 typedef mst_status mst_rmsnorm_backward_fn(mst_queue *queue, const mst_norm_grad_args *args);
 typedef mst_status mst_layernorm_backward_fn(mst_queue *queue, const mst_norm_grad_args *args);

@@ -15,7 +15,8 @@
 extern "C" {
 #endif
 
-enum { MST_CHECKPOINT_VERSION = 1 };
+/* Version 2 has scaled rotary frequencies, which a reader of version 1 would overlook; it is written where they are. */
+enum { MST_CHECKPOINT_VERSION = 2 };
 
 /* What a checkpoint knows besides tensors. Strings are owned by whoever filled the struct (load:
  * mst_checkpoint_meta_clear); they are UTF-8, and NULL counts as "". */

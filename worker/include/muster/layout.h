@@ -22,8 +22,8 @@ typedef struct mst_tensor {
     size_t shape[2]; /* shape[1] is 1 when dims is 1 */
     size_t count;    /* elements */
     uint32_t unit;
-    size_t offset; /* first element within the unit's flat buffer; a multiple of MST_BLOCK */
-    bool decay;    /* weight decay applies */
+    size_t offset;  /* first element within the unit's flat buffer; a multiple of MST_BLOCK */
+    bool embedding; /* rows that are looked up */
     double init_mean, init_deviation;
 } mst_tensor;
 

@@ -8,7 +8,14 @@
 extern "C" {
 #endif
 
-typedef enum mst_family_id { MST_FAMILY_LLAMA, MST_FAMILY_GPT2, MST_FAMILY_COUNT } mst_family_id;
+typedef enum mst_family_id {
+    MST_FAMILY_LLAMA,
+    MST_FAMILY_GPT2,
+    MST_FAMILY_OLMO2,
+    MST_FAMILY_QWEN2,
+    MST_FAMILY_QWEN3,
+    MST_FAMILY_COUNT
+} mst_family_id;
 
 typedef struct mst_model_config {
     mst_family_id family;
@@ -16,10 +23,17 @@ typedef struct mst_model_config {
     size_t max_seq_len;                          /* GPT-2: rows of the position table */
     double norm_eps, rope_theta, init_deviation; /* init: normal, truncated at 3 deviations */
     bool tie_embeddings;
+    /* Llama 3's scaling of rotary frequencies; a factor of 0 or 1: none. docs/model.md has the formula. */
+    double rope_factor, rope_low_freq_factor, rope_high_freq_factor;
+    size_t rope_original_seq_len;
 } mst_model_config;
 
-/** "llama", "gpt2"; NULL for an unknown id. */
+/** "llama", "gpt2", "olmo2", "qwen2", "qwen3"; NULL for an unknown id. */
 const char *mst_family_name(mst_family_id family);
+
+/** The width inside the feed-forward part that is usual in a family: 4 d_model, or, where the MLP has a gate,
+ * 8/3 d_model rounded up to a multiple of 64. */
+size_t mst_model_default_d_ff(mst_family_id family, size_t d_model);
 
 /**
  * Checks a model's numbers against each other (heads divide d_model, grouped heads divide heads, head_dim

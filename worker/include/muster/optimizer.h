@@ -11,7 +11,13 @@ extern "C" {
 typedef struct mst_optimizer_config {
     double beta1, beta2, eps, weight_decay;
     double clip_norm; /* 0: no clipping */
+    bool decay_norms; /* weight decay applies to vectors (norms, biases) too */
+    bool
+        decay_embeddings; /* and to embeddings, which also are the head when it is tied; to matrices always */
 } mst_optimizer_config;
+
+/** Whether weight decay applies to a tensor. */
+bool mst_optimizer_decays(const mst_optimizer_config *config, const mst_tensor *tensor);
 
 typedef enum mst_schedule_kind {
     MST_SCHEDULE_CONSTANT,
