@@ -110,7 +110,7 @@ static void bounds_of_token(const attention_case *c, size_t sequence, size_t hea
     const mst_attention_args *args = &c->args;
     size_t hd = args->head_dim, kv_head = head / (args->heads / args->kv_heads),
            first = sequence * args->seq_len, first_key = sequence * (args->past + args->seq_len);
-    size_t seen = args->past + t + 1;
+    size_t seen = args->past + t + 1, tiles = seen / 16 + 1;
     size_t lse_row = sequence * args->heads + head;
     double lse = *tensor_exact(c->lse, lse_row, t), largest = 0.0, error = 0.0,
            operand = roundoff(args->dtype);
@@ -119,7 +119,7 @@ static void bounds_of_token(const attention_case *c, size_t sequence, size_t hea
         largest = fmax(largest, fabs(s.value));
         error = fmax(error, s.error);
     }
-    double eps = error + 2.0 * U32 * largest + EXP_ERROR + (EXP_ERROR + 3.0 * U32) * (double)(seen / 16 + 1);
+    double eps = error + 2.0 * U32 * largest + EXP_ERROR + (EXP_ERROR + 3.0 * U32) * (double)tiles;
     *tensor_bound(c->lse, lse_row, t) = eps + sum_error(seen) + 3.0 * U32 * (1.0 + fabs(lse) + largest);
     for (size_t j = 0; j < seen; j++) {
         double p = exp(score_of(c, sequence, head, t, j).value - lse);

@@ -45,6 +45,10 @@ static logits extended(fixture *f, mst_model *model, size_t from, size_t count) 
     return widened(values, f->options.dtype);
 }
 
+static bool same_bits(const void *a, const void *b, size_t bytes) {
+    return memcmp(a, b, bytes) == 0;
+}
+
 /* ||a - b|| / ||b|| */
 static double distance(const logits *a, const logits *b) {
     double off = 0, norm = 0;
@@ -103,7 +107,7 @@ static void check_threads(mst_family_id family, mst_dtype dtype) {
         mst_weight_source source = fixture_source(&f);
         for (size_t p = 0, count = 70; p < LENGTH; p += count, count = 1) {
             CHECK_OK(mst_model_extend(model, &source, f.tokens + p, count, i == 0 ? first[p] : now));
-            CHECK(i == 0 || memcmp(first[p], now, sizeof now) == 0, "%s %s: position %zu with %d threads",
+            CHECK(i == 0 || same_bits(first[p], now, sizeof now), "%s %s: position %zu with %d threads",
                   mst_family_name(family), mst_dtype_name(dtype), p, threads[i]);
         }
         mst_model_destroy(&model);
@@ -124,14 +128,14 @@ static void check_forgetting(mst_family_id family) {
     int32_t saved = f.tokens[11];
     f.tokens[11] = (saved + 1) % VOCAB;
     logits other = extended(&f, model, 11, 9);
-    CHECK(memcmp(&other, &expected, sizeof other) != 0, "another token changes nothing");
+    CHECK(!same_bits(&other, &expected, sizeof other), "another token changes nothing");
     f.tokens[11] = saved;
     mst_model_keep_first(model, 11);
     logits again = extended(&f, model, 11, 9);
-    CHECK(memcmp(&again, &expected, sizeof again) == 0, "forgotten tokens are seen");
+    CHECK(same_bits(&again, &expected, sizeof again), "forgotten tokens are seen");
     extended(&f, fresh, 0, 11);
     again = extended(&f, fresh, 11, 9);
-    CHECK(memcmp(&again, &expected, sizeof again) == 0, "two models differ");
+    CHECK(same_bits(&again, &expected, sizeof again), "two models differ");
     mst_model_destroy(&model);
     mst_model_destroy(&fresh);
     fixture_clear(&f);
@@ -158,7 +162,7 @@ static void check_failures(mst_family_id family) {
     }
     f.fail_acquire = 0;
     logits again = extended(&f, model, 5, 20);
-    CHECK(memcmp(&again, &expected, sizeof again) == 0, "a failure left something behind");
+    CHECK(same_bits(&again, &expected, sizeof again), "a failure left something behind");
     mst_model_destroy(&model);
     fixture_clear(&f);
 }

@@ -20,7 +20,8 @@ static int32_t drawn(const float *logits, size_t vocab, const mst_sampling *samp
 
 static void check_greedy(void) {
     const float logits[] = {1, 3, -INFINITY, 3, 2.5f};
-    for (double uniform = 0; uniform < 1; uniform += 0.24) {
+    for (int u = 0; u < 100; u += 24) {
+        const double uniform = u / 100.0;
         CHECK(drawn(logits, 5, &(mst_sampling){.top_p = 1}, uniform) == 1,
               "temperature 0: the first likeliest");
         mst_sampling one = {.temperature = 9, .top_p = 1, .top_k = 1};
@@ -306,11 +307,15 @@ static void check_pieces(void) {
     static const char *const stops[] = {"abab", "b\xc3\xa4", "\xe2\x82\xac\xe2\x82\xac", "baab"};
     for (uint64_t trial = 0; trial < 3000; trial++) {
         char text[256] = "";
-        for (uint64_t i = 0; i < 30; i++)
-            strcat(text, letters[(size_t)(6 * mst_random_uniform(seed, MST_RANDOM_TEST, 5000 + trial, i))]);
+        size_t length = 0;
+        for (uint64_t i = 0; i < 30; i++) {
+            const char *letter =
+                letters[(size_t)(6 * mst_random_uniform(seed, MST_RANDOM_TEST, 5000 + trial, i))];
+            length += (size_t)snprintf(text + length, sizeof text - length, "%s", letter);
+        }
         page p;
         mst_text_stream *s = stream_of(stops, 4, &p);
-        size_t length = strlen(text), cut = cut_of(text, stops, 4);
+        size_t cut = cut_of(text, stops, 4);
         bool stopped = false;
         for (size_t at = 0, n; at < length && !stopped; at += n) {
             n = 1 + (size_t)(5 * mst_random_uniform(seed, MST_RANDOM_TEST, 9000 + trial, at));
