@@ -10,17 +10,17 @@
 
 static const cli_operand operands[] = {
     {.name = "CKPT", .help = "a checkpoint folder, or a run folder: its newest checkpoint"},
-    {.name = "DATA.h5",
+    {.name = "FILE.h5",
      .help = "token files, taken together; default: the sources it was trained on",
      .optional = true,
      .many = true},
     {0}};
 
 static const cli_option options[] = {
-    {.name = "split", .argument = "NAME", .help = "heldout or train; default heldout"},
+    {.name = "split", .argument = "heldout|train", .help = "default heldout"},
     {.name = "batches", .argument = "N", .help = "only the first N microbatches; default: the whole split"},
     {.name = "json", .help = "print one line of JSON"},
-    {.name = "precision", .argument = "TYPE", .help = "f32 or bf16; default: the one it was trained in"},
+    {.name = "precision", .argument = "f32|bf16", .help = "default: the one it was trained in"},
     {.name = "threads", .argument = "N", .help = "default: all cores that this process may use"},
     {0}};
 
@@ -111,7 +111,7 @@ const cli_command cli_eval = {
     .summary = "the loss, perplexity and bits per byte of a checkpoint on token files",
     .description =
         "Every token of the split but the first of each file is predicted once, from the tokens before\n"
-        "it in its window of data.seq_len. docs/generate.md describes the figures.\n",
+        "it in its window of data.seq_len. docs/generate.md describes the figures.",
     .operands = operands,
     .options = options,
     .example = "muster eval runs/tiny-llama\nmuster eval runs/tiny-llama/checkpoints/step-00000100 other.h5 "

@@ -40,7 +40,7 @@ static const cli_option options[] = {
      .argument = "N",
      .help = "tokens that the model sees, at most model.max_seq_len; default: data.seq_len of its training"},
     {.name = "no-prompt", .help = "print only what follows the prompt"},
-    {.name = "precision", .argument = "TYPE", .help = "f32 or bf16; default: the one it was trained in"},
+    {.name = "precision", .argument = "f32|bf16", .help = "default: the one it was trained in"},
     {.name = "threads", .argument = "N", .help = "default: all cores that this process may use"},
     {0}};
 
@@ -193,7 +193,7 @@ const cli_command cli_generate = {
     .description =
         "The text is written as it comes, the prompt first, and then on stderr how fast it went. It ends\n"
         "after --tokens, at the end of a document, or before a --stop text. The same options give\n"
-        "the same text on any number of threads. docs/generate.md says more.\n",
+        "the same text on any number of threads. docs/generate.md says more.",
     .operands = operands,
     .options = options,
     .example = "muster generate runs/tiny-llama --prompt \"Once upon a time\" --tokens 100 --seed 1\n"
