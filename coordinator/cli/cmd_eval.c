@@ -1,29 +1,83 @@
-/* muster eval: the loss of a checkpoint on a token file. */
+/* muster eval: the loss of a checkpoint on token files. */
+#include <inttypes.h>
+#include <jansson.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "commands.h"
 #include "muster/inference.h"
 
 static const cli_operand operands[] = {
-    {.name = "CKPT", .help = "a checkpoint folder, or a run folder: its newest checkpoint"}, {0}};
+    {.name = "CKPT", .help = "a checkpoint folder, or a run folder: its newest checkpoint"},
+    {.name = "FILE.h5",
+     .help = "token files, taken together; default: the sources it was trained on",
+     .optional = true,
+     .many = true},
+    {0}};
 
 static const cli_option options[] = {
-    {.name = "data", .argument = "TOKENS.h5", .help = "token file; default: the sources it was trained on"},
-    {.name = "split", .argument = "NAME", .help = "heldout or train; default heldout"},
-    {.name = "batches", .argument = "N", .help = "only the first N microbatches; default all"},
-    {.name = "precision", .argument = "TYPE", .help = "f32 or bf16; default: the one it was trained in"},
+    {.name = "split", .argument = "heldout|train", .help = "default heldout"},
+    {.name = "batches", .argument = "N", .help = "only the first N microbatches; default: the whole split"},
+    {.name = "json", .help = "print one line of JSON"},
+    {.name = "precision", .argument = "f32|bf16", .help = "default: the one it was trained in"},
     {.name = "threads", .argument = "N", .help = "default: all cores that this process may use"},
     {0}};
 
 static mst_status open_data(const cli_args *args, const mst_config *config, mst_data **data_out) {
-    const char *path = cli_text(args, "data", NULL);
-    const mst_source_config given = {.path = path, .weight = 1};
-    const mst_data_config data = {.sources = path != NULL ? &given : config->data.sources,
-                                  .source_count = path != NULL ? 1 : config->data.source_count,
+    mst_status status = MST_OK;
+    const char *const *paths = cli_operands(args) + 1;
+    const size_t count = cli_operand_count(args) - 1;
+    mst_source_config *given = calloc(count + 1, sizeof *given);
+    MST_CHECK(given != NULL, MST_ENOMEM, "eval: out of memory");
+    for (size_t i = 0; i < count; i++) given[i] = (mst_source_config){.path = paths[i], .weight = 1};
+    const mst_data_config data = {.sources = count > 0 ? given : config->data.sources,
+                                  .source_count = count > 0 ? count : config->data.source_count,
                                   .seq_len = config->data.seq_len,
                                   .seed = config->run.seed};
-    return mst_data_open(&data, data_out);
+    MST_TRY(mst_data_open(&data, data_out));
+done:
+    free(given);
+    return status;
+}
+
+static void print_text(const char *checkpoint, const char *split, const mst_evaluation *e) {
+    printf("checkpoint     %s\n", checkpoint);
+    printf("split          %s\n", split);
+    printf("tokens         %" PRIu64 "\n", e->tokens);
+    printf("bytes          %" PRIu64 "\n", e->bytes);
+    printf("loss           %.6f nats per token\n", e->loss);
+    printf("perplexity     %.4f\n", e->perplexity);
+    if (isnan(e->bits_per_byte))
+        printf("bits per byte  not known: the data does not say which text its tokens stand for\n");
+    else
+        printf("bits per byte  %.6f\n", e->bits_per_byte);
+}
+
+/* JSON has no NaN and no infinity: null. */
+static json_t *number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* A path need not be UTF-8; JSON must be: then null. */
+static json_t *text(const char *value) {
+    json_t *string = json_string(value);
+    return string != NULL ? string : json_null();
+}
+
+static mst_status print_json(const char *checkpoint, const char *split, const mst_evaluation *e) {
+    mst_status status = MST_OK;
+    json_t *line =
+        json_pack("{s:o, s:s, s:I, s:I, s:o, s:o, s:o}", "checkpoint", text(checkpoint), "split", split,
+                  "tokens", (json_int_t)e->tokens, "bytes", (json_int_t)e->bytes, "loss", number(e->loss),
+                  "perplexity", number(e->perplexity), "bits_per_byte", number(e->bits_per_byte));
+    char *printed = line != NULL ? json_dumps(line, JSON_PRESERVE_ORDER) : NULL;
+    MST_CHECK(printed != NULL, MST_ENOMEM, "eval: out of memory");
+    puts(printed);
+done:
+    free(printed);
+    json_decref(line);
+    return status;
 }
 
 static mst_status run(const cli_args *args) {
@@ -42,11 +96,10 @@ static mst_status run(const cli_args *args) {
     MST_TRY(open_data(args, mst_inference_config(inference), &data));
     MST_TRY(mst_inference_evaluate(inference, data, split[0] == 'h' ? MST_SPLIT_HELDOUT : MST_SPLIT_TRAIN,
                                    batches, &result));
-    printf("checkpoint     %s\n", mst_inference_path(inference));
-    printf("tokens         %llu (%s)\n", (unsigned long long)result.tokens, split);
-    printf("loss           %.6f nats per token\n", result.loss);
-    printf("perplexity     %.4f\n", exp(result.loss));
-    printf("bits per byte  %.4f\n", result.loss / log(2.0)); /* one token is one byte */
+    if (cli_flag(args, "json"))
+        MST_TRY(print_json(mst_inference_path(inference), split, &result));
+    else
+        print_text(mst_inference_path(inference), split, &result);
 done:
     mst_data_close(&data);
     mst_inference_close(&inference);
@@ -55,10 +108,13 @@ done:
 
 const cli_command cli_eval = {
     .name = "eval",
-    .summary = "the loss, perplexity and bits per byte of a checkpoint on a token file",
+    .summary = "the loss, perplexity and bits per byte of a checkpoint on token files",
+    .description =
+        "Every token of the split but the first of each file is predicted once, from the tokens before\n"
+        "it in its window of data.seq_len. docs/generate.md describes the figures.",
     .operands = operands,
     .options = options,
-    .example = "muster eval runs/tiny-llama\nmuster eval runs/tiny-llama/checkpoints/step-00000100 --data "
-               "other.h5 --split train",
+    .example = "muster eval runs/tiny-llama\nmuster eval runs/tiny-llama/checkpoints/step-00000100 other.h5 "
+               "--split train --json",
     .run = run,
 };

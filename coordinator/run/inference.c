@@ -1,25 +1,10 @@
-#include "muster/inference.h"
-
-#include <math.h>
+/* A checkpoint's weights in memory, ready to be used. */
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "inference_state.h"
 #include "muster/checkpoint.h"
-#include "muster/random.h"
-
-struct mst_inference {
-    char path[4096];
-    mst_config config;
-    mst_model_config model_config;
-    mst_layout layout;
-    mst_kernels kernels;
-    mst_queue *queue;
-    void **weights; /* [units] flat, in `precision` */
-    mst_dtype precision;
-    mst_model *model; /* for `micro` sequences of seq_len tokens */
-    size_t micro;
-};
 
 static mst_status acquire(void *context, size_t unit, const void **weights_out) {
     mst_inference *x = context;
@@ -32,8 +17,8 @@ static void release(void *context, size_t unit) {
     (void)unit;
 }
 
-static mst_weight_source source(mst_inference *x) {
-    return (mst_weight_source){.context = x, .acquire = acquire, .release = release};
+mst_weight_source inference_weights(mst_inference *inference) {
+    return (mst_weight_source){.context = inference, .acquire = acquire, .release = release};
 }
 
 static mst_status read_meta(mst_inference *x) {
@@ -102,6 +87,7 @@ mst_status mst_inference_open(const char *path, const char *precision, int threa
                   "--precision: '%s' is neither f32 nor bf16", precision);
         x->precision = strcmp(precision, "f32") == 0 ? MST_F32 : MST_BF16;
     }
+    for (size_t i = 0; i < sizeof x->bytes; i++) x->bytes[i] = (uint8_t)i;
     MST_TRY(mst_model_layout(&x->model_config, &x->layout));
     MST_TRY(mst_kernels_open(x->config.device.kernels, x->config.device.level, &x->kernels));
     MST_TRY(mst_queue_create(threads > 0 ? threads : usable_cores(), &x->queue));
@@ -132,122 +118,4 @@ const mst_config *mst_inference_config(const mst_inference *inference) {
 }
 const char *mst_inference_path(const mst_inference *inference) {
     return inference->path;
-}
-
-/* Makes the model for `micro` sequences, unless it stands. */
-static mst_status prepare(mst_inference *x, size_t micro) {
-    const mst_model_options options = {
-        .dtype = x->precision, .micro = micro, .seq_len = x->config.data.seq_len, .forward_only = true};
-    if (x->model != NULL && x->micro == micro) return MST_OK;
-    mst_model_destroy(&x->model);
-    x->micro = micro;
-    return mst_model_create(&x->model_config, &x->layout, &options, x->queue, &x->kernels, &x->model);
-}
-
-mst_status mst_inference_evaluate(mst_inference *inference, mst_data *data, mst_split split, uint64_t batches,
-                                  mst_evaluation *evaluation_out) {
-    mst_status status = MST_OK;
-    mst_inference *x = inference;
-    const mst_weight_source weights = source(x);
-    const size_t micro = x->config.batch.micro, tokens_of = micro * x->config.data.seq_len;
-    const uint64_t whole = mst_data_samples(data, split) / micro;
-    const uint64_t count = batches == 0 || batches > whole ? whole : batches;
-    int32_t *tokens = calloc(tokens_of, sizeof *tokens), *targets = calloc(tokens_of, sizeof *targets);
-    *evaluation_out = (mst_evaluation){0};
-    MST_CHECK(tokens != NULL && targets != NULL, MST_ENOMEM, "evaluation: out of memory for %zu tokens",
-              tokens_of);
-    MST_CHECK(mst_data_vocab(data) <= x->model_config.vocab_size, MST_ECONFIG,
-              "the data has %zu different tokens, the model %zu: they do not belong together",
-              mst_data_vocab(data), x->model_config.vocab_size);
-    MST_CHECK(count > 0, MST_ECONFIG,
-              "the split has %llu tokens, less than one microbatch of %zu sequences x %zu tokens",
-              (unsigned long long)mst_data_tokens(data, split), micro, x->config.data.seq_len);
-    MST_TRY(prepare(x, micro));
-    for (uint64_t i = 0; i < count; i++) {
-        mst_loss one;
-        MST_TRY(mst_data_read(data, split, i * micro, micro, tokens, targets));
-        MST_TRY(mst_model_loss(x->model, &weights, tokens, targets, &one));
-        evaluation_out->loss += one.loss;
-        evaluation_out->tokens += one.valid;
-    }
-    MST_CHECK(evaluation_out->tokens > 0, MST_ECONFIG, "the split has no valid token");
-    evaluation_out->loss /= (double)evaluation_out->tokens;
-done:
-    free(tokens);
-    free(targets);
-    return status;
-}
-
-/* ---- generation ---- */
-
-typedef struct candidate {
-    double probability;
-    int32_t token;
-} candidate;
-
-/* The likeliest first; equal ones by their number, so that the order is defined. */
-static int by_probability(const void *left, const void *right) {
-    const candidate *a = left, *b = right;
-    if (a->probability != b->probability) return a->probability > b->probability ? -1 : 1;
-    return a->token < b->token ? -1 : a->token > b->token;
-}
-
-static int32_t likeliest(const float *logits, size_t vocab) {
-    size_t best = 0;
-    for (size_t i = 1; i < vocab; i++)
-        if (logits[i] > logits[best]) best = i;
-    return (int32_t)best;
-}
-
-/* Draws from the nucleus of the distribution with one uniform number. Holtzman et al. 2020. */
-static int32_t draw(const float *logits, candidate *candidates, size_t vocab, const mst_sampling *sampling,
-                    double uniform) {
-    const double highest = (double)logits[likeliest(logits, vocab)];
-    double total = 0, nucleus = 0, reached = 0;
-    size_t count = 0;
-    for (size_t i = 0; i < vocab; i++) {
-        candidates[i] = (candidate){exp(((double)logits[i] - highest) / sampling->temperature), (int32_t)i};
-        total += candidates[i].probability;
-    }
-    qsort(candidates, vocab, sizeof *candidates, by_probability);
-    while (count < vocab && (count == 0 || nucleus < sampling->top_p * total))
-        nucleus += candidates[count++].probability;
-    for (size_t i = 0; i < count; i++) {
-        reached += candidates[i].probability;
-        if (uniform * nucleus < reached) return candidates[i].token;
-    }
-    return candidates[count - 1].token;
-}
-
-mst_status mst_inference_generate(mst_inference *inference, const int32_t *prompt, size_t prompt_count,
-                                  size_t count, int32_t end_token, const mst_sampling *sampling,
-                                  mst_status (*emit)(void *context, int32_t token), void *context) {
-    mst_status status = MST_OK;
-    mst_inference *x = inference;
-    const mst_weight_source weights = source(x);
-    const size_t seq_len = x->config.data.seq_len, vocab = x->model_config.vocab_size;
-    int32_t *window = calloc(seq_len, sizeof *window);
-    float *logits = calloc(vocab, sizeof *logits);
-    candidate *candidates = calloc(vocab, sizeof *candidates);
-    size_t length = prompt_count < seq_len ? prompt_count : seq_len;
-    MST_CHECK(window != NULL && logits != NULL && candidates != NULL, MST_ENOMEM,
-              "generation: out of memory");
-    MST_CHECK(prompt_count > 0, MST_ECONFIG, "the prompt is empty: give at least one character");
-    MST_TRY(prepare(x, 1));
-    memcpy(window, prompt + prompt_count - length, length * sizeof *window);
-    for (size_t i = 0; i < count; i++) {
-        MST_TRY(mst_model_logits(x->model, &weights, window, length - 1, logits));
-        const double uniform = mst_random_uniform(sampling->seed, MST_RANDOM_SAMPLE, i, 0);
-        const int32_t next = sampling->temperature > 0 ? draw(logits, candidates, vocab, sampling, uniform)
-                                                       : likeliest(logits, vocab);
-        if (next == end_token) break;
-        MST_TRY(emit(context, next));
-        if (length == seq_len) memmove(window, window + 1, --length * sizeof *window);
-        window[length++] = next;
-    }
-done:
-    free(window);
-    free(logits);
-    free(candidates);
-    return status;
 }

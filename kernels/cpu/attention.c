@@ -3,15 +3,14 @@
 #include "attention.h"
 
 #include "cpu_math.h"
-#include "muster/elementary.h"
 
 static mst_attention_forward_fn mst_attention_forward_cpu;
 
 typedef struct forward_job {
     const mst_attention_args *args;
     mst_queue *queue;
-    size_t width; /* head_dim padded */
-    size_t tiles; /* of queries, per head */
+    size_t width;             /* head_dim padded */
+    size_t first_tile, tiles; /* of queries, per head; counted from the first token that is kept */
     size_t scratch_bytes;
 } forward_job;
 
@@ -49,12 +48,26 @@ static forward_memory lay_out(float *memory, size_t width) {
     return m;
 }
 
+/* The queries of a strip that are there. Strips and tiles stand where they would stand in a pass over all tokens:
+ * the first may begin with tokens of the past, whose lanes compute with zeros and are not stored. */
+typedef struct lane_range {
+    size_t from, until;
+} lane_range;
+
+static lane_range lanes_of(const mst_attention_args *a, size_t query) {
+    return (lane_range){.from = query < a->past ? a->past - query : 0,
+                        .until = smaller(STRIP, a->past + a->seq_len - query)};
+}
+
 static void begin_strip(const forward_job *job, size_t sequence, size_t head, size_t query, float *rows,
                         strip *s) {
     const mst_attention_args *a = job->args;
-    size_t count = smaller(STRIP, a->seq_len - query);
-    const void *q = element(a->q, token_offset(a, sequence, query, a->ldq, head), a->dtype);
-    pack_rows(q, a->dtype, a->ldq, count, STRIP, a->head_dim, (float)a->scale, rows, job->width);
+    const lane_range there = lanes_of(a, query);
+    size_t width = job->width, token = query + there.from - a->past;
+    const void *q = element(a->q, token_offset(a, sequence, token, a->ldq, head), a->dtype);
+    for (size_t i = 0; i < there.from * width; i++) rows[i] = 0.0f;
+    pack_rows(q, a->dtype, a->ldq, there.until - there.from, STRIP - there.from, a->head_dim, (float)a->scale,
+              rows + there.from * width, width);
     transpose_strip(rows, job->width, s->panel);
     for (size_t i = 0; i < STRIP * job->width; i++) s->out[i] = 0.0f;
     for (size_t i = 0; i < STRIP; i++) {
@@ -115,30 +128,15 @@ static void visit(const forward_job *job, const forward_memory *m, strip *s, siz
     add_over_keys(query, key, seen, m->scores, m->values, width, s->out);
 }
 
-/* log(sum exp(score)); an empty sum (every score -inf) is NaN, as in the definition. */
-static float log_sum_exp(float maximum, float sum) {
-    if (!(sum > 0.0f)) return __builtin_nanf("");
-    return (float)((double)maximum + mst_elementary_log((double)sum));
-}
-
-MST_INLINE void store_row(void *out, size_t at, mst_dtype dtype, const float *row, float sum,
-                          size_t head_dim) {
-    float scale = 1.0f / sum;
-#pragma omp simd
-    for (size_t d = 0; d < head_dim; d++) store(out, at + d, dtype, row[d] * scale);
-}
-
 static void end_strip(const forward_job *job, size_t sequence, size_t head, size_t query, const strip *s) {
     const mst_attention_args *a = job->args;
-    size_t count = smaller(STRIP, a->seq_len - query);
-    float *lse = (float *)a->lse + (sequence * a->heads + head) * a->seq_len + query;
-    for (size_t i = 0; i < count; i++) {
-        size_t at = token_offset(a, sequence, query + i, a->heads * a->head_dim, head);
-        if (a->dtype == MST_BF16)
-            store_row(a->out, at, MST_BF16, s->out + i * job->width, s->sum[i], a->head_dim);
-        else
-            store_row(a->out, at, MST_F32, s->out + i * job->width, s->sum[i], a->head_dim);
-        lse[i] = log_sum_exp(s->maximum[i], s->sum[i]);
+    const lane_range there = lanes_of(a, query);
+    float *lse = (float *)a->lse + (sequence * a->heads + head) * a->seq_len;
+    for (size_t i = there.from; i < there.until; i++) {
+        size_t token = query + i - a->past;
+        size_t at = token_offset(a, sequence, token, a->heads * a->head_dim, head);
+        store_row(a->out, at, a->dtype, s->out + i * job->width, s->sum[i], a->head_dim);
+        lse[token] = log_sum_exp(s->maximum[i], s->sum[i]);
     }
 }
 
@@ -147,9 +145,10 @@ static mst_status forward_task(void *context, size_t task, int thread) {
     mst_status status = MST_OK;
     const forward_job *job = context;
     const mst_attention_args *a = job->args;
-    size_t tile = job->tiles - 1 - task / (a->sequences * a->heads), head = task % a->heads;
+    size_t tile = job->first_tile + job->tiles - 1 - task / (a->sequences * a->heads), head = task % a->heads;
     size_t sequence = task / a->heads % a->sequences, kv_head = head / (a->heads / a->kv_heads);
-    size_t first = tile * QUERIES, end = smaller(a->seq_len, first + QUERIES);
+    size_t first = tile * QUERIES, end = smaller(a->past + a->seq_len, first + QUERIES);
+    if (first < a->past) first = a->past / STRIP * STRIP;
     size_t strips = tiles_of(end - first, STRIP);
     float *memory = mst_queue_scratch(job->queue, thread, job->scratch_bytes);
     MST_CHECK(memory != NULL, MST_ENOMEM, "attention_forward: no memory for %zu bytes of scratch",
@@ -159,8 +158,8 @@ static mst_status forward_task(void *context, size_t task, int thread) {
         begin_strip(job, sequence, head, first + i * STRIP, m.rows, &m.strips[i]);
     for (size_t key = 0; key < end; key += KEYS) {
         size_t keys = smaller(KEYS, end - key);
-        const void *k = element(a->k, token_offset(a, sequence, key, a->ldk, kv_head), a->dtype);
-        const void *v = element(a->v, token_offset(a, sequence, key, a->ldv, kv_head), a->dtype);
+        const void *k = element(a->k, key_offset(a, sequence, key, a->ldk, kv_head), a->dtype);
+        const void *v = element(a->v, key_offset(a, sequence, key, a->ldv, kv_head), a->dtype);
         pack_rows(k, a->dtype, a->ldk, keys, round_up(keys, MR), a->head_dim, 1.0f, m.keys, job->width);
         pack_rows(v, a->dtype, a->ldv, keys, keys, a->head_dim, 1.0f, m.values, job->width);
         for (size_t i = 0; i < strips; i++) {
@@ -177,9 +176,11 @@ static mst_status mst_attention_forward_cpu(mst_queue *queue, const mst_attentio
     mst_status status = MST_OK;
     if (is_empty(args)) return MST_OK;
     MST_TRY(check_attention("attention_forward", args));
+    if (args->seq_len == 1) return MST_AT_LEVEL(mst_attention_row)(queue, args);
     forward_job job = {.args = args, .queue = queue};
     job.width = round_up(args->head_dim, PAD);
-    job.tiles = tiles_of(args->seq_len, QUERIES);
+    job.first_tile = args->past / QUERIES;
+    job.tiles = tiles_of(args->past + args->seq_len, QUERIES) - job.first_tile;
     job.scratch_bytes = forward_floats(job.width) * sizeof(float);
     for (int thread = 0; thread < mst_queue_threads(queue); thread++)
         MST_CHECK(mst_queue_scratch(queue, thread, job.scratch_bytes) != NULL, MST_ENOMEM,

@@ -13,9 +13,13 @@
 #define MST_CPU_ATTENTION_H
 
 #include "cpu.h"
+#include "muster/elementary.h"
 
 /** Sets the slot of the backward pass. */
 mst_cpu_fill_fn MST_AT_LEVEL(mst_cpu_fill_attention_grad);
+/** The forward pass for seq_len 1, a token that goes on from kept keys: the bits of the general one. Arguments
+ * are checked. */
+mst_attention_forward_fn MST_AT_LEVEL(mst_attention_row);
 
 /* Vectors by the compilers' extension: plain loops over local arrays stay in registers
  * with gcc, but not with clang. */
@@ -219,6 +223,34 @@ static inline float *take(float **memory, size_t count) {
 static inline size_t token_offset(const mst_attention_args *a, size_t sequence, size_t token, size_t ld,
                                   size_t head) {
     return (sequence * a->seq_len + token) * ld + head * a->head_dim;
+}
+
+/** The same of k and v, which have the past tokens before the others. */
+static inline size_t key_offset(const mst_attention_args *a, size_t sequence, size_t token, size_t ld,
+                                size_t head) {
+    return (sequence * (a->past + a->seq_len) + token) * ld + head * a->head_dim;
+}
+
+/** log(sum exp(score)); an empty sum (every score -inf) is NaN, as in the definition. */
+static inline float log_sum_exp(float maximum, float sum) {
+    if (!(sum > 0.0f)) return __builtin_nanf("");
+    return (float)((double)maximum + mst_elementary_log((double)sum));
+}
+
+MST_INLINE void store_row_of(void *out, size_t at, mst_dtype dtype, const float *row, float scale,
+                             size_t head_dim) {
+#pragma omp simd
+    for (size_t d = 0; d < head_dim; d++) store(out, at + d, dtype, row[d] * scale);
+}
+
+/** out [head_dim] at element `at` = row / sum. */
+static inline void store_row(void *out, size_t at, mst_dtype dtype, const float *row, float sum,
+                             size_t head_dim) {
+    float scale = 1.0f / sum;
+    if (dtype == MST_BF16)
+        store_row_of(out, at, MST_BF16, row, scale, head_dim);
+    else
+        store_row_of(out, at, MST_F32, row, scale, head_dim);
 }
 
 static inline mst_status check_attention(const char *name, const mst_attention_args *a) {

@@ -245,6 +245,8 @@ static mst_status mst_attention_backward_cpu(mst_queue *queue, const mst_attenti
     mst_status status = MST_OK;
     if (is_empty(args)) return MST_OK;
     MST_TRY(check_attention("attention_backward", args));
+    MST_CHECK(args->past == 0, MST_EINVAL,
+              "attention_backward: past is %zu; only the forward pass has kept keys", args->past);
     backward_job job = plan(queue, args);
     size_t heads = args->sequences * args->kv_heads;
     for (int thread = 0; thread < mst_queue_threads(queue); thread++) {

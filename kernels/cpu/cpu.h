@@ -27,6 +27,7 @@ typedef void mst_cpu_fill_fn(mst_kernels *table);
 mst_cpu_fill_fn MST_AT_LEVEL(mst_cpu_fill_norm);          /* norm.c */
 mst_cpu_fill_fn MST_AT_LEVEL(mst_cpu_fill_norm_grad);     /* norm_grad.c, bias_grad included */
 mst_cpu_fill_fn MST_AT_LEVEL(mst_cpu_fill_rope);          /* rope.c */
+mst_cpu_fill_fn MST_AT_LEVEL(mst_cpu_fill_row_product);   /* row_product.c: matmul */
 mst_cpu_fill_fn MST_AT_LEVEL(mst_cpu_fill_activation);    /* activation.c */
 mst_cpu_fill_fn MST_AT_LEVEL(mst_cpu_fill_embedding);     /* embedding.c */
 mst_cpu_fill_fn MST_AT_LEVEL(mst_cpu_fill_attention);     /* attention.c */

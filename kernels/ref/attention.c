@@ -19,9 +19,14 @@ done:
     return status;
 }
 
-/* Where the head_dim elements of one token and one head begin. */
+/* Where the head_dim elements of one token and one head begin, in q and in out. */
 static size_t at(const mst_attention_args *args, size_t sequence, size_t token, size_t ld, size_t head) {
     return (sequence * args->seq_len + token) * ld + head * args->head_dim;
+}
+
+/* The same in k and in v, which have the past tokens before the others. */
+static size_t at_key(const mst_attention_args *args, size_t sequence, size_t token, size_t ld, size_t head) {
+    return (sequence * (args->past + args->seq_len) + token) * ld + head * args->head_dim;
 }
 
 /* Dot product of head_dim elements of a from i on and of b from j on. */
@@ -32,13 +37,13 @@ static double dot(const mst_attention_args *args, const void *a, size_t i, const
     return sum;
 }
 
-/* Scores of query token t with the tokens 0 to t that it sees. */
+/* Scores of query token t with the tokens 0 to past + t that it sees. */
 static void scores_of(const mst_attention_args *args, size_t sequence, size_t head, size_t t,
                       double *scores) {
     size_t kv_head = head / (args->heads / args->kv_heads);
-    for (size_t j = 0; j <= t; j++)
+    for (size_t j = 0; j <= args->past + t; j++)
         scores[j] = args->scale * dot(args, args->q, at(args, sequence, t, args->ldq, head), args->k,
-                                      at(args, sequence, j, args->ldk, kv_head));
+                                      at_key(args, sequence, j, args->ldk, kv_head));
 }
 
 static double log_sum_exp(const double *scores, size_t count) {
@@ -53,13 +58,14 @@ static void forward_token(const mst_attention_args *args, size_t sequence, size_
                           double *scores) {
     size_t kv_head = head / (args->heads / args->kv_heads);
     scores_of(args, sequence, head, t, scores);
-    double lse = log_sum_exp(scores, t + 1);
+    size_t seen = args->past + t + 1;
+    double lse = log_sum_exp(scores, seen);
     store(args->lse, mst_dtype_acc(args->dtype), (sequence * args->heads + head) * args->seq_len + t, lse);
     for (size_t d = 0; d < args->head_dim; d++) {
         double sum = 0.0;
-        for (size_t j = 0; j <= t; j++)
+        for (size_t j = 0; j < seen; j++)
             sum += exp(scores[j] - lse) *
-                   load(args->v, args->dtype, at(args, sequence, j, args->ldv, kv_head) + d);
+                   load(args->v, args->dtype, at_key(args, sequence, j, args->ldv, kv_head) + d);
         store(args->out, args->dtype, at(args, sequence, t, args->heads * args->head_dim, head) + d, sum);
     }
 }
@@ -69,8 +75,9 @@ mst_status mst_attention_forward_ref(mst_queue *queue, const mst_attention_args 
     double *scores = NULL;
     (void)queue;
     MST_TRY(check("attention_forward", args));
-    scores = calloc(args->seq_len + 1, sizeof *scores);
-    MST_CHECK(scores, MST_ENOMEM, "attention_forward: no memory for %zu scores", args->seq_len);
+    size_t keys = args->past + args->seq_len;
+    scores = calloc(keys + 1, sizeof *scores);
+    MST_CHECK(scores, MST_ENOMEM, "attention_forward: no memory for %zu scores", keys);
     for (size_t sequence = 0; sequence < args->sequences; sequence++)
         for (size_t head = 0; head < args->heads; head++)
             for (size_t t = 0; t < args->seq_len; t++) forward_token(args, sequence, head, t, scores);
@@ -96,7 +103,7 @@ static void backward_token(const mst_attention_args *args, size_t sequence, size
     scores_of(args, sequence, head, t, ds);
     for (size_t j = 0; j <= t; j++) {
         double p = exp(ds[j] - lse);
-        ds[j] = p * (dot(args, args->dout, at_out, args->v, at(args, sequence, j, args->ldv, kv_head)) -
+        ds[j] = p * (dot(args, args->dout, at_out, args->v, at_key(args, sequence, j, args->ldv, kv_head)) -
                      dout_out);
         for (size_t d = 0; d < head_dim; d++) {
             dk[j * head_dim + d] += args->scale * ds[j] * load(args->q, args->dtype, at_q + d);
@@ -106,7 +113,7 @@ static void backward_token(const mst_attention_args *args, size_t sequence, size
     for (size_t d = 0; d < head_dim; d++) {
         double dq = 0.0;
         for (size_t j = 0; j <= t; j++)
-            dq += ds[j] * load(args->k, args->dtype, at(args, sequence, j, args->ldk, kv_head) + d);
+            dq += ds[j] * load(args->k, args->dtype, at_key(args, sequence, j, args->ldk, kv_head) + d);
         store(args->dq, args->dtype, at_q + d, args->scale * dq);
     }
 }
@@ -134,6 +141,8 @@ mst_status mst_attention_backward_ref(mst_queue *queue, const mst_attention_args
     size_t count = args->seq_len * args->head_dim;
     (void)queue;
     MST_TRY(check("attention_backward", args));
+    MST_CHECK(args->past == 0, MST_EINVAL,
+              "attention_backward: past is %zu; only the forward pass has kept keys", args->past);
     ds = calloc(args->seq_len + 1, sizeof *ds);
     dk = calloc(count + 1, sizeof *dk);
     dv = calloc(count + 1, sizeof *dv);

@@ -35,12 +35,13 @@ static mst_status call_backward(const void *context, const mst_kernels *table, m
 }
 
 typedef struct attention_shape {
-    size_t sequences, seq_len, heads, kv_heads, head_dim, padding;
+    size_t sequences, seq_len, heads, kv_heads, head_dim, padding, past;
 } attention_shape;
 
 static attention_case set_up(check_trial *trial, attention_shape s, mst_dtype dtype, bool backward,
                              double q_scale) {
-    size_t rows = s.sequences * s.seq_len, q_cols = s.heads * s.head_dim, kv_cols = s.kv_heads * s.head_dim;
+    size_t rows = s.sequences * s.seq_len, kv_rows = s.sequences * (s.past + s.seq_len);
+    size_t q_cols = s.heads * s.head_dim, kv_cols = s.kv_heads * s.head_dim;
     size_t ldq = q_cols + s.padding, ldk = kv_cols + 2 * s.padding, ldv = kv_cols + s.padding;
     mst_dtype acc = mst_dtype_acc(dtype);
     check_role made = backward ? ROLE_IN : ROLE_OUT;
@@ -49,14 +50,15 @@ static attention_case set_up(check_trial *trial, attention_shape s, mst_dtype dt
                                  .heads = s.heads,
                                  .kv_heads = s.kv_heads,
                                  .head_dim = s.head_dim,
+                                 .past = s.past,
                                  .dtype = dtype,
                                  .scale = 1.0 / sqrt((double)s.head_dim),
                                  .ldq = ldq,
                                  .ldk = ldk,
                                  .ldv = ldv}};
     c.q = trial_tensor(trial, "q", ROLE_IN, dtype, rows, q_cols, ldq);
-    c.k = trial_tensor(trial, "k", ROLE_IN, dtype, rows, kv_cols, ldk);
-    c.v = trial_tensor(trial, "v", ROLE_IN, dtype, rows, kv_cols, ldv);
+    c.k = trial_tensor(trial, "k", ROLE_IN, dtype, kv_rows, kv_cols, ldk);
+    c.v = trial_tensor(trial, "v", ROLE_IN, dtype, kv_rows, kv_cols, ldv);
     tensor_fill(c.q, PLAIN, q_scale);
     tensor_fill(c.k, PLAIN, 1.0);
     tensor_fill(c.v, PLAIN, 1.0);
@@ -82,11 +84,12 @@ typedef struct score {
 /* scale q . k: sum_error(head_dim) of the absolute products, and the rounding of products and scale. */
 static score score_of(const attention_case *c, size_t sequence, size_t head, size_t t, size_t j) {
     const mst_attention_args *args = &c->args;
-    size_t kv_head = head / (args->heads / args->kv_heads), first = sequence * args->seq_len;
+    size_t kv_head = head / (args->heads / args->kv_heads);
+    size_t first = sequence * args->seq_len, first_key = sequence * (args->past + args->seq_len);
     double sum = 0.0, sum_abs = 0.0;
     for (size_t d = 0; d < args->head_dim; d++) {
         double product = tensor_initial(c->q, first + t, head * args->head_dim + d) *
-                         tensor_initial(c->k, first + j, kv_head * args->head_dim + d);
+                         tensor_initial(c->k, first_key + j, kv_head * args->head_dim + d);
         sum += product;
         sum_abs += fabs(product);
     }
@@ -106,24 +109,25 @@ static score score_of(const attention_case *c, size_t sequence, size_t head, siz
 static void bounds_of_token(const attention_case *c, size_t sequence, size_t head, size_t t) {
     const mst_attention_args *args = &c->args;
     size_t hd = args->head_dim, kv_head = head / (args->heads / args->kv_heads),
-           first = sequence * args->seq_len;
+           first = sequence * args->seq_len, first_key = sequence * (args->past + args->seq_len);
+    size_t seen = args->past + t + 1, tiles = seen / 16 + 1;
     size_t lse_row = sequence * args->heads + head;
     double lse = *tensor_exact(c->lse, lse_row, t), largest = 0.0, error = 0.0,
            operand = roundoff(args->dtype);
-    for (size_t j = 0; j <= t; j++) {
+    for (size_t j = 0; j < seen; j++) {
         score s = score_of(c, sequence, head, t, j);
         largest = fmax(largest, fabs(s.value));
         error = fmax(error, s.error);
     }
-    double eps = error + 2.0 * U32 * largest + EXP_ERROR + (EXP_ERROR + 3.0 * U32) * (double)(t / 16 + 1);
-    *tensor_bound(c->lse, lse_row, t) = eps + sum_error(t + 1) + 3.0 * U32 * (1.0 + fabs(lse) + largest);
-    for (size_t j = 0; j <= t; j++) {
+    double eps = error + 2.0 * U32 * largest + EXP_ERROR + (EXP_ERROR + 3.0 * U32) * (double)tiles;
+    *tensor_bound(c->lse, lse_row, t) = eps + sum_error(seen) + 3.0 * U32 * (1.0 + fabs(lse) + largest);
+    for (size_t j = 0; j < seen; j++) {
         double p = exp(score_of(c, sequence, head, t, j).value - lse);
         for (size_t d = 0; d < hd; d++) {
-            double v = fabs(tensor_initial(c->v, first + j, kv_head * hd + d));
+            double v = fabs(tensor_initial(c->v, first_key + j, kv_head * hd + d));
             double out = *tensor_exact(c->out, first + t, head * hd + d);
             *tensor_bound(c->out, first + t, head * hd + d) +=
-                p * v * (2.0 * eps + 2.0 * sum_error(t + 1) + 3.0 * U32) + TINY * v;
+                p * v * (2.0 * eps + 2.0 * sum_error(seen) + 3.0 * U32) + TINY * v;
             *tensor_squares(c->out, first + t, head * hd + d) += pow(operand * p, 2.0) * (v * v + out * out);
         }
     }
@@ -140,9 +144,9 @@ static void run_forward(check_trial *trial, const attention_case *c) {
 }
 
 static const attention_shape shapes[] = {
-    {0, 5, 2, 1, 8, 0},    {2, 0, 2, 1, 8, 0},    {1, 1, 1, 1, 1, 0},   {2, 5, 3, 3, 7, 3},
-    {2, 17, 4, 2, 16, 0},  {1, 70, 9, 3, 12, 1},  {3, 33, 2, 1, 64, 0}, {1, 1, 6, 2, 20, 2},
-    {1, 150, 1, 1, 80, 5}, {1, 257, 2, 1, 32, 0},
+    {0, 5, 2, 1, 8, 0, 0},    {2, 0, 2, 1, 8, 0, 0},    {1, 1, 1, 1, 1, 0, 0},   {2, 5, 3, 3, 7, 3, 0},
+    {2, 17, 4, 2, 16, 0, 0},  {1, 70, 9, 3, 12, 1, 0},  {3, 33, 2, 1, 64, 0, 0}, {1, 1, 6, 2, 20, 2, 0},
+    {1, 150, 1, 1, 80, 5, 0}, {1, 257, 2, 1, 32, 0, 0},
 };
 
 /* A token must not see the tokens after it: other (huge, but finite) values there
@@ -151,7 +155,7 @@ static void check_causal(check_state *checker, mst_dtype dtype) {
     enum { T = 41, SEEN = 22, HEAD = 16 };
     check_trial trial;
     trial_begin(&trial, checker, "%s, huge values after token %d", mst_dtype_name(dtype), SEEN);
-    attention_case c = set_up(&trial, (attention_shape){1, T, 1, 1, HEAD, 0}, dtype, false, 1.0);
+    attention_case c = set_up(&trial, (attention_shape){1, T, 1, 1, HEAD, 0, 0}, dtype, false, 1.0);
     if (trial_run(&trial, call_forward, &c, REFERENCE_F64)) {
         size_t bytes = (size_t)SEEN * HEAD * mst_dtype_size(dtype), at = c.out->offset;
         void *before = trial_floats(&trial, (size_t)SEEN * HEAD);
@@ -174,10 +178,62 @@ static void check_causal(check_state *checker, mst_dtype dtype) {
 static void check_nonfinite(check_state *checker, mst_dtype dtype) {
     check_trial trial;
     trial_begin(&trial, checker, "%s with NaN in v", mst_dtype_name(dtype));
-    attention_case c = set_up(&trial, (attention_shape){2, 19, 2, 2, 8, 0}, dtype, false, 1.0);
+    attention_case c = set_up(&trial, (attention_shape){2, 19, 2, 2, 8, 0, 0}, dtype, false, 1.0);
     tensor_set(c.v, 5, 3, NAN);
     tensor_set(c.q, 19 + 7, 9, NAN);
     run_forward(&trial, &c);
+}
+
+/* Going on from kept keys: the bits of the same rows in a pass over all tokens, and the specification's values. */
+static void check_past(check_state *checker, attention_shape all, size_t past, mst_dtype dtype) {
+    check_trial trial;
+    trial_begin(&trial, checker, "%s %zu tokens after %zu, %zu/%zu heads of %zu", mst_dtype_name(dtype),
+                all.seq_len - past, past, all.heads, all.kv_heads, all.head_dim);
+    attention_case c = set_up(&trial, all, dtype, false, 1.0);
+    if (trial_run(&trial, call_forward, &c, REFERENCE_F64)) {
+        mst_attention_args args = args_of(&c, VIEW_BODY);
+        size_t size = mst_dtype_size(dtype), row = all.heads * all.head_dim * size, rows = all.seq_len - past;
+        void *out = trial_floats(&trial, rows * row / sizeof(float) + 1);
+        float *lse = trial_floats(&trial, all.heads * rows),
+              *whole = (float *)(c.lse->result + c.lse->offset);
+        args.past = past;
+        args.seq_len = rows;
+        args.q = (const char *)args.q + past * args.ldq * size;
+        args.out = out;
+        args.lse = lse;
+        for (size_t i = 0; i < QUEUES; i++) {
+            if (checker->table.attention_forward(checker->queue[i], &args) != MST_OK)
+                trial_fail(&trial, "%s", mst_error_message());
+            if (memcmp(out, c.out->result + c.out->offset + past * row, rows * row) != 0)
+                trial_fail(&trial, "out is not that of a pass over all tokens");
+            for (size_t head = 0; head < all.heads; head++)
+                if (memcmp(lse + head * rows, whole + head * all.seq_len + past, rows * sizeof *lse) != 0)
+                    trial_fail(&trial, "lse of head %zu is not that of a pass over all tokens", head);
+        }
+        checker->values += rows * all.heads * all.head_dim;
+    }
+    trial_end(&trial);
+}
+
+static void check_pasts(check_state *checker, mst_dtype dtype) {
+    static const attention_shape continued[] = {
+        {1, 1, 2, 1, 8, 0, 1},    {2, 1, 6, 2, 20, 3, 63},  {1, 1, 3, 3, 64, 0, 130},
+        {3, 1, 4, 1, 7, 1, 64},   {1, 5, 2, 2, 12, 2, 3},   {2, 40, 4, 2, 16, 0, 33},
+        {1, 150, 2, 1, 32, 0, 7}, {1, 3, 1, 1, 80, 5, 190}, {2, 129, 2, 1, 8, 0, 128}};
+    for (size_t i = 0; i < sizeof continued / sizeof *continued; i++) {
+        attention_shape s = continued[i];
+        check_trial trial;
+        trial_begin(&trial, checker, "%s %zu x %zu tokens after %zu, %zu/%zu heads of %zu, padding %zu",
+                    mst_dtype_name(dtype), s.sequences, s.seq_len, s.past, s.heads, s.kv_heads, s.head_dim,
+                    s.padding);
+        attention_case c = set_up(&trial, s, dtype, false, i % 3 == 2 ? 30.0 : 1.0);
+        run_forward(&trial, &c);
+    }
+    static const size_t pasts[] = {0, 1, 31, 32, 63, 64, 65, 127, 128, 129, 200, 255, 256};
+    for (size_t i = 0; i < sizeof pasts / sizeof *pasts; i++) {
+        check_past(checker, (attention_shape){1, 257, 4, 2, 24, 3, 0}, pasts[i], dtype);
+        check_past(checker, (attention_shape){1, pasts[i] + 1, 3, 3, 9, 0, 0}, pasts[i], dtype);
+    }
 }
 
 void check_attention_forward(check_state *checker) {
@@ -194,6 +250,7 @@ void check_attention_forward(check_state *checker) {
         }
         check_causal(checker, (mst_dtype)dtype);
         check_nonfinite(checker, (mst_dtype)dtype);
+        check_pasts(checker, (mst_dtype)dtype);
     }
     if (takes_f64(checker)) return;
     check_trial trial;
@@ -290,10 +347,17 @@ void check_attention_backward(check_state *checker) {
         check_trial trial;
         trial_begin(&trial, checker, "%s with NaN in the first and last dout",
                     mst_dtype_name((mst_dtype)dtype));
-        attention_case c = set_up(&trial, (attention_shape){1, 19, 2, 2, 8, 0}, (mst_dtype)dtype, true, 1.0);
+        attention_case c =
+            set_up(&trial, (attention_shape){1, 19, 2, 2, 8, 0, 0}, (mst_dtype)dtype, true, 1.0);
         tensor_set(c.dout, 0, 0, NAN);
         tensor_set(c.dout, 18, 9, NAN);
         run_backward(&trial, &c);
+        check_trial past;
+        trial_begin(&past, checker, "%s with a past", mst_dtype_name((mst_dtype)dtype));
+        c = set_up(&past, (attention_shape){1, 5, 2, 2, 8, 0, 0}, (mst_dtype)dtype, true, 1.0);
+        c.args.past = 1;
+        trial_expect(&past, call_backward, &c, MST_EINVAL);
+        trial_end(&past);
     }
 }
 
@@ -302,7 +366,7 @@ void check_attention_backward(check_state *checker) {
 /* GPT-2 124M at B4 T256, and a long grouped one.
  * Two products of t (t + 1) / 2 pairs forward, five backward. */
 static void bench(check_state *checker, bool backward) {
-    static const attention_shape timed[] = {{4, 256, 12, 12, 64, 0}, {1, 1024, 9, 3, 64, 0}};
+    static const attention_shape timed[] = {{4, 256, 12, 12, 64, 0, 0}, {1, 1024, 9, 3, 64, 0, 0}};
     for (size_t i = 0; i < 4; i++) {
         attention_shape s = timed[i / 2];
         mst_dtype dtype = i % 2 ? MST_BF16 : MST_F32;
@@ -318,8 +382,25 @@ static void bench(check_state *checker, bool backward) {
     }
 }
 
+/* One token after a context: flops as above, bytes those of the kept keys and values. */
+static void bench_token(check_state *checker) {
+    for (int i = 0; i < 4; i++) {
+        attention_shape s = {1, 1, 9, i < 2 ? 9 : 3, 64, 0, 1023};
+        mst_dtype dtype = i % 2 ? MST_BF16 : MST_F32;
+        check_trial trial;
+        trial_begin(&trial, checker, "%s 1 after %zu, %zu/%zu heads of %zu", mst_dtype_name(dtype), s.past,
+                    s.heads, s.kv_heads, s.head_dim);
+        attention_case c = set_up(&trial, s, dtype, false, 1.0);
+        double kept = (double)((s.past + 1) * s.head_dim);
+        trial_time(&trial, call_forward, &c, dtype, 2.0 * kept * (double)(s.kv_heads * mst_dtype_size(dtype)),
+                   4.0 * kept * (double)s.heads);
+        trial_end(&trial);
+    }
+}
+
 void bench_attention_forward(check_state *checker) {
     bench(checker, false);
+    bench_token(checker);
 }
 void bench_attention_backward(check_state *checker) {
     bench(checker, true);

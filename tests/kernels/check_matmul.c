@@ -123,8 +123,9 @@ static void expect(check_state *checker, const char *what, mst_matmul_args chang
 }
 
 void check_matmul(check_state *checker) {
-    static const size_t sizes[][3] = {{0, 3, 4},    {3, 0, 4},    {1, 1, 1}, {1, 7, 5},     {5, 1, 9},
-                                      {16, 16, 16}, {17, 33, 65}, {2, 3, 1}, {31, 64, 257}, {130, 70, 96}};
+    static const size_t sizes[][3] = {{0, 3, 4},     {3, 0, 4},     {1, 1, 1},     {1, 7, 5},
+                                      {5, 1, 9},     {16, 16, 16},  {17, 33, 65},  {2, 3, 1},
+                                      {31, 64, 257}, {130, 70, 96}, {1, 300, 200}, {1, 129, 640}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         for (int kind = 0; kind < 4; kind++) {
             for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
@@ -170,6 +171,8 @@ void bench_matmul(check_state *checker) {
         {"dw += dy^T x",
          {.m = 3072, .n = 768, .k = 1024, .a_transposed = true, .accumulate = true, .c_acc = true}},
         {"logits", {.m = 128, .n = 50304, .k = 768, .b_transposed = true, .c_acc = true}},
+        {"one row x w^T", {.m = 1, .n = 3072, .k = 768, .b_transposed = true}},
+        {"one row x w", {.m = 1, .n = 3072, .k = 768}},
     };
     for (size_t i = 0; i < 2 * sizeof shapes / sizeof *shapes; i++) {
         matmul_shape s = shapes[i / 2].shape;
@@ -178,7 +181,8 @@ void bench_matmul(check_state *checker) {
         trial_begin(&trial, checker, "%s %s %zux%zux%zu", mst_dtype_name(s.dtype), shapes[i / 2].name, s.m,
                     s.n, s.k);
         matmul_case c = set_up(&trial, s, PLAIN);
-        trial_time(&trial, call, &c, s.dtype, 0.0, 2.0 * (double)s.m * (double)s.n * (double)s.k);
+        double weights = s.m == 1 ? (double)(s.n * s.k * mst_dtype_size(s.dtype)) : 0.0;
+        trial_time(&trial, call, &c, s.dtype, weights, 2.0 * (double)s.m * (double)s.n * (double)s.k);
         trial_end(&trial);
     }
 }

@@ -133,7 +133,10 @@ class Oracle:
 
     def loss(self, weights, split, first, count):
         """Sums over valid tokens of cross-entropy and squared log-sum-exp; valid tokens."""
-        tokens, targets = (torch.from_numpy(a) for a in self.reader.read(split, first, count))
+        return self.loss_of(weights, *self.reader.read(split, first, count))
+
+    def loss_of(self, weights, tokens, targets):
+        tokens, targets = torch.from_numpy(tokens), torch.from_numpy(targets)
         return *losses(self.config["model"]["family"], weights, self.decoder, tokens, targets), int((targets >= 0).sum())
 
     def rate(self, step):
@@ -198,14 +201,19 @@ class Oracle:
         return before
 
     def heldout_loss(self, checkpoint, batches):
-        """Mean over microbatches evenly spread over the held-out data; None: all of them."""
+        """Mean over microbatches of whole samples, evenly spread over the held-out data."""
         micro = self.config["batch"]["micro"]
         whole = sum(self.reader.samples("heldout")) // micro
-        count = whole if batches is None else batches
-        assert count <= whole
+        assert batches <= whole
         weights = {n: w.double() for n, w in checkpoint.weights.items()}
-        sums = [self.loss(weights, "heldout", i * whole // count * micro, micro) for i in range(count)]
+        sums = [self.loss(weights, "heldout", i * whole // batches * micro, micro) for i in range(batches)]
         return sum(loss.item() for loss, _, _ in sums) / (valid := sum(v for _, _, v in sums)), valid
+
+    def whole_loss(self, checkpoint, split):
+        """Mean over every token of a split; tokens, and those of them that are bytes."""
+        tokens, targets = self.reader.windows(split)
+        loss, _, valid = self.loss_of({n: w.double() for n, w in checkpoint.weights.items()}, tokens, targets)
+        return loss.item() / valid, valid, int(((targets >= 0) & (targets < 256)).sum())
 
 
 # ---- comparing ----
@@ -294,12 +302,18 @@ def check_eval(title, muster, oracle, end, metrics):
     line = metrics["eval", STEPS]
     seen = check_close(title, "held-out loss", float.fromhex(line["loss_bits"]), truth, LOSS_BOUND)
     check(line["valid_tokens"] == valid, f"{title}: held-out tokens: {line['valid_tokens']} and {valid}")
-    truth, valid = oracle.heldout_loss(end, None)
-    words = {line.split()[0]: line.split()[1] for line in run(muster, "eval", end.path, "--threads", "1").splitlines()}
-    off = abs(float(words["loss"]) - truth)
-    check(off <= LOSS_BOUND * truth + 5e-7, f"{title}: muster eval: {words['loss']} and {truth:.9f}")  # 6 decimals
-    check(int(words["tokens"]) == valid, f"{title}: muster eval: {words['tokens']} tokens and {valid}")
-    print(f"{title}: {seen}; muster eval of {valid} tokens off by {off:.1e}")
+    print(f"{title}: {seen}")
+    for split in "heldout", "train":
+        truth, valid, size = oracle.whole_loss(end, split)
+        found = json.loads(run(muster, "eval", end.path, "--threads", "1", "--split", split, "--json"))
+        off = abs(found["loss"] / truth - 1)
+        check(off <= LOSS_BOUND, f"{title}: muster eval of {split}: {found['loss']} and {truth}")
+        check(found["tokens"] == valid, f"{title}: muster eval of {split}: {found['tokens']} tokens and {valid}")
+        check(found["bytes"] == size, f"{title}: muster eval of {split}: {found['bytes']} bytes and {size}")
+        bits = found["loss"] * valid / math.log(2) / size
+        check(abs(found["bits_per_byte"] / bits - 1) <= 1e-12, f"{title}: {found['bits_per_byte']} bits per byte")
+        check(abs(found["perplexity"] / math.exp(found["loss"]) - 1) <= 1e-12, f"{title}: perplexity")
+        print(f"{title}: muster eval of {valid} tokens of {split} off by {off:.1e}")
 
 
 def check_model(title, muster, mpirun, folder, sources):

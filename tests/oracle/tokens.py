@@ -127,3 +127,16 @@ class Reader:
             tokens.append(row[:-1])
             targets.append(numpy.where(mask[here], row, -1)[1:])
         return numpy.array(tokens), numpy.array(targets)
+
+    def windows(self, split):
+        """All of a split as read() gives samples, source by source in file order; the last window of a source is filled
+        with tokens 0 and targets -1."""
+        tokens, targets = [], []
+        for source in self.sources:
+            stream, mask = source.streams[split]
+            row = stream.astype(numpy.int64)
+            counts = numpy.where(mask, row, -1)[1:]
+            rest = -len(counts) % self.seq_len
+            tokens.append(numpy.pad(row[:-1], (0, rest)).reshape(-1, self.seq_len))
+            targets.append(numpy.pad(counts, (0, rest), constant_values=-1).reshape(-1, self.seq_len))
+        return numpy.concatenate(tokens), numpy.concatenate(targets)

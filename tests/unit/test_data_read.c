@@ -86,6 +86,41 @@ static void test_hand_files(void) {
         }
 }
 
+/* Windows cover a split whole, in file order: the last one is short. */
+static void test_windows(void) {
+    enum { SEQ = 7, WINDOWS = 3 };
+    int32_t tokens[WINDOWS * SEQ], targets[WINDOWS * SEQ];
+    put_hand_file("hand.h5", (hand_file){.token_bytes = 2});
+    const mst_source_config sources[] = {{"hand.h5", 1}, {"hand.h5", 5}};
+    for (size_t count = 1; count <= 2; count++) {
+        const mst_data_config config = {.sources = sources, .source_count = count, .seq_len = SEQ, .seed = 3};
+        mst_data *data = NULL;
+        CHECK_OK(mst_data_open(&config, &data));
+        CHECK(mst_data_windows(data, MST_SPLIT_TRAIN) == count * WINDOWS, "windows");
+        CHECK(mst_data_windows(data, MST_SPLIT_HELDOUT) == count * 2, "held-out windows");
+        for (uint64_t source = 0; source < count; source++) {
+            CHECK_OK(
+                mst_data_read_windows(data, MST_SPLIT_TRAIN, source * WINDOWS, WINDOWS, tokens, targets));
+            for (int t = 0; t < WINDOWS * SEQ;
+                 t++) { /* 21 tokens: 20 of them are targets, and one place is left */
+                CHECK(tokens[t] == (t < 20 ? 100 + t : 0), "token %d is %d", t, tokens[t]);
+                CHECK(targets[t] == (t < 20 ? 101 + t : -1), "target %d is %d", t, targets[t]);
+            }
+        }
+        CHECK_STATUS(mst_data_read_windows(data, MST_SPLIT_TRAIN, count * WINDOWS, 1, tokens, targets),
+                     MST_EINVAL);
+        CHECK_OK(
+            mst_data_read_windows(data, MST_SPLIT_HELDOUT, 1, 1, tokens, targets)); /* 9 tokens: 7 and 1 */
+        for (int t = 0; t < SEQ; t++) CHECK(targets[t] == (t < 1 ? 0 : -1), "held-out target %d", targets[t]);
+        mst_data_close(&data);
+    }
+    put_hand_file("hand.h5", (hand_file){.token_bytes = 2, .bad_token_at = 18});
+    mst_data *data = open_one("hand.h5", SEQ, 3);
+    CHECK_OK(mst_data_read_windows(data, MST_SPLIT_TRAIN, 0, 2, tokens, targets));
+    CHECK_STATUS(mst_data_read_windows(data, MST_SPLIT_TRAIN, 2, 1, tokens, targets), MST_EFORMAT);
+    mst_data_close(&data);
+}
+
 static void expect_refused(const char *path, mst_status wanted, const char *word) {
     mst_data *data = NULL;
     mst_source_config source = {path, 1};
@@ -248,6 +283,7 @@ static void test_bytes(void) {
 int main(void) {
     scratch_enter();
     test_hand_files();
+    test_windows();
     test_lies();
     test_bad_contents();
     test_built();

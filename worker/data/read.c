@@ -168,12 +168,11 @@ static mst_status find_sample(const mst_data *data, mst_split split, uint64_t sa
 }
 
 /* Widens the tokens in data->tokens and checks them.
- * @param tokens_out [seq_len]
- * @param targets_out [seq_len] */
-static mst_status unpack(const mst_data *data, const place *at, mst_split split, int32_t *tokens_out,
-                         int32_t *targets_out) {
+ * @param tokens_out, targets_out [count] */
+static mst_status unpack(const mst_data *data, const place *at, mst_split split, size_t count,
+                         int32_t *tokens_out, int32_t *targets_out) {
     const token_index *index = &at->from->index;
-    for (size_t t = 0; t <= data->seq_len; t++) {
+    for (size_t t = 0; t <= count; t++) {
         uint32_t token = index->token_bytes == 2 ? ((const uint16_t *)data->tokens)[t]
                                                  : ((const uint32_t *)data->tokens)[t];
         if (token >= index->vocab_size)
@@ -182,30 +181,37 @@ static mst_status unpack(const mst_data *data, const place *at, mst_split split,
                 "'%s': token %" PRIu32 " at position %" PRIu64 " of %s is outside the vocabulary of %" PRIu64
                 "; the file is damaged: build it again",
                 at->from->path, token, at->first_token + t, index_split_name(split), index->vocab_size);
-        if (t < data->seq_len) tokens_out[t] = (int32_t)token;
+        if (t < count) tokens_out[t] = (int32_t)token;
         if (t > 0) targets_out[t - 1] = data->mask[t] != 0 ? (int32_t)token : -1;
     }
     return MST_OK;
 }
 
-static mst_status read_sample(mst_data *data, mst_split split, uint64_t sample, int32_t *tokens_out,
-                              int32_t *targets_out) {
+/* Reads `count` tokens from a place on, and their targets, which are one further.
+ * @param tokens_out, targets_out [count], count at most seq_len */
+static mst_status read_at(mst_data *data, mst_split split, const place *at, size_t count, int32_t *tokens_out,
+                          int32_t *targets_out) {
     mst_status status = MST_OK;
-    place at = {0};
-    size_t count = data->seq_len + 1;
-    MST_TRY(find_sample(data, split, sample, &at));
-    const source *from = at.from;
+    const source *from = at->from;
     const split_index *part = &from->index.split[split];
     size_t token_bytes = from->index.token_bytes;
-    MST_TRY(io_read(from->fd, from->path, part->tokens.offset + at.first_token * token_bytes, data->tokens,
-                    count * token_bytes));
+    MST_TRY(io_read(from->fd, from->path, part->tokens.offset + at->first_token * token_bytes, data->tokens,
+                    (count + 1) * token_bytes));
     if (part->has_loss_mask)
-        MST_TRY(io_read(from->fd, from->path, part->loss_mask.offset + at.first_token, data->mask, count));
+        MST_TRY(
+            io_read(from->fd, from->path, part->loss_mask.offset + at->first_token, data->mask, count + 1));
     else
-        memset(data->mask, 1, count);
-    MST_TRY(unpack(data, &at, split, tokens_out, targets_out));
+        memset(data->mask, 1, count + 1);
+    MST_TRY(unpack(data, at, split, count, tokens_out, targets_out));
 done:
     return status;
+}
+
+static mst_status read_sample(mst_data *data, mst_split split, uint64_t sample, int32_t *tokens_out,
+                              int32_t *targets_out) {
+    place at = {0};
+    mst_status status = find_sample(data, split, sample, &at);
+    return status != MST_OK ? status : read_at(data, split, &at, data->seq_len, tokens_out, targets_out);
 }
 
 mst_status mst_data_read(mst_data *data, mst_split split, uint64_t first, size_t count, int32_t *tokens_out,
@@ -216,6 +222,54 @@ mst_status mst_data_read(mst_data *data, mst_split split, uint64_t first, size_t
         if (status != MST_OK) return status;
     }
     return MST_OK;
+}
+
+/* Targets of a source: every token but the first. */
+static uint64_t targets_of(const source *from, mst_split split) {
+    uint64_t tokens = from->index.split[split].tokens.count;
+    return tokens > 0 ? tokens - 1 : 0;
+}
+
+static uint64_t windows_of(const mst_data *data, const source *from, mst_split split) {
+    return (targets_of(from, split) + data->seq_len - 1) / data->seq_len;
+}
+
+uint64_t mst_data_windows(const mst_data *data, mst_split split) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < data->source_count; i++) sum += windows_of(data, &data->sources[i], split);
+    return sum;
+}
+
+static mst_status read_window(mst_data *data, mst_split split, uint64_t window, int32_t *tokens_out,
+                              int32_t *targets_out) {
+    mst_status status = MST_OK;
+    const source *from = data->sources, *end = from + data->source_count;
+    uint64_t number = window;
+    for (; from < end && number >= windows_of(data, from, split); from++)
+        number -= windows_of(data, from, split);
+    MST_CHECK(from < end, MST_EINVAL, "window %" PRIu64 " was asked for; there are %" PRIu64, window,
+              mst_data_windows(data, split));
+    const place at = {.from = from, .first_token = number * data->seq_len};
+    const uint64_t left = targets_of(from, split) - at.first_token;
+    const size_t count = left < data->seq_len ? (size_t)left : data->seq_len;
+    MST_TRY(read_at(data, split, &at, count, tokens_out, targets_out));
+    for (size_t t = count; t < data->seq_len; t++) {
+        tokens_out[t] = 0;
+        targets_out[t] = -1;
+    }
+done:
+    return status;
+}
+
+mst_status mst_data_read_windows(mst_data *data, mst_split split, uint64_t first, size_t count,
+                                 int32_t *tokens_out, int32_t *targets_out) {
+    mst_status status = MST_OK;
+    for (size_t i = 0; i < count; i++) {
+        size_t offset = i * data->seq_len;
+        MST_TRY(read_window(data, split, first + i, tokens_out + offset, targets_out + offset));
+    }
+done:
+    return status;
 }
 
 mst_status mst_data_locate(mst_data *data, mst_split split, uint64_t sample, mst_sample_place *place_out) {

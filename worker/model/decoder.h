@@ -49,11 +49,15 @@ struct mst_model {
     size_t rows, chunk_rows;
     size_t width_q, width_k, width_qkv, column_k, column_v; /* of the buffer of queries, keys and values */
     mst_part part[MST_ROLE_COUNT];
+    size_t kept,
+        first; /* tokens kept, and while they are extended the position of the pass's first row, else 0 */
 
     void *arena;
     size_t arena_bytes,
         passing;          /* the first `passing` bytes live for one pass, the tables behind them for ever */
-    float *cosine, *sine; /* [seq_len, head_dim / 2], rotary positions only */
+    float *cosine, *sine; /* [positions, head_dim / 2], rotary positions only */
+    void *
+        keys_values; /* [n_layers, kept_tokens, 2 kv] a kept token's keys, turned, and behind them its values */
     mst_layer_buffers *layers; /* [n_layers], or one for all in a forward-only model */
     mst_norm_buffers final;
     void *delta;        /* [rows, d_model] what a layer half adds to the residual stream */
@@ -148,6 +152,22 @@ mst_status mst_pass_forward(const mst_pass *pass);
 mst_status mst_pass_head(const mst_pass *pass, mst_loss *loss_out);
 /** Layers in reverse order, then the embedding. */
 mst_status mst_pass_backward(const mst_pass *pass);
+/* Rotary angles that a model needs. */
+static inline size_t mst_positions(const mst_model *model) {
+    const mst_model_options *options = &model->options;
+    return options->kept_tokens > options->seq_len ? options->kept_tokens : options->seq_len;
+}
+
+/** Keeps the keys and values of a pass's rows, and lets attention see all that are kept. For models that keep tokens.
+ * @param qkv [rows, q + 2 kv] of the layer whose unit is held */
+mst_status mst_keep(const mst_held *held, const void *qkv, mst_attention_args *args);
+
+/** Every token and target is in the vocabulary. @param targets NULL: not looked at @retval MST_EINVAL */
+mst_status mst_check_tokens(const mst_model *model, const int32_t *tokens, size_t count,
+                            const int32_t *targets);
+/** Debug builds: a pass that reads what it has not written computes NaN. */
+void mst_poison(mst_model *model);
+
 /** Logits of one row. @param logits_out ACC [vocab] */
 mst_status mst_pass_logits(const mst_pass *pass, size_t row, void *logits_out);
 

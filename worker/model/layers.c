@@ -96,6 +96,7 @@ static mst_status turn(const mst_model *model, void *qkv, bool inverse) {
         .heads = config->n_heads + config->n_kv_heads,
         .head_dim = config->head_dim,
         .seq_len = model->options.seq_len,
+        .first = model->first,
         .dtype = model->dtype,
         .cosine = model->cosine,
         .sine = model->sine,
@@ -151,6 +152,7 @@ static mst_status attention_forward(const mst_held *held, const mst_layer_buffer
     MST_TRY(head_norm_forward(held, layer, key_norm(model, layer)));
     MST_TRY(turn(model, layer->qkv, false));
     mst_attention_args args = attention_args(model, layer);
+    if (model->keys_values) MST_TRY(mst_keep(held, layer->qkv, &args));
     MST_TRY(model->kernels->attention_forward(model->queue, &args));
     MST_TRY(half_end_forward(held, MST_ROLE_O, layer->attention, MST_ROLE_ATTENTION_NORM,
                              &layer->attention_norm));
@@ -210,6 +212,7 @@ static mst_embedding_args embedding_args(const mst_pass *pass) {
         .cols = model->config.d_model,
         .vocab = model->config.vocab_size,
         .seq_len = model->options.seq_len,
+        .first = model->first,
         .dtype = model->dtype,
         .tokens = pass->tokens,
     };

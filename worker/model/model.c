@@ -85,16 +85,21 @@ static void place(mst_model *model, arena *a) {
     model->delta = take(a, rows * model->config.d_model, model->dtype);
     for (size_t i = 0; i < layer_sets(model); i++) place_layer(model, a, &model->layers[i]);
     place_norm(model, a, MST_ROLE_FINAL_NORM, &model->final);
-    model->logits = take(a, model->chunk_rows * model->config.vocab_size, model->acc);
-    model->loss = take(a, rows, model->acc);
-    model->zloss = take(a, rows, model->acc);
+    bool keeps = model->options.kept_tokens > 0; /* then there is no loss, and logits are the caller's */
+    model->logits = take(a, keeps ? 0 : model->chunk_rows * model->config.vocab_size, model->acc);
+    model->loss = take(a, keeps ? 0 : rows, model->acc);
+    model->zloss = take(a, keeps ? 0 : rows, model->acc);
     if (!model->options.forward_only) place_backward(model, a);
     model->passing = a->used;
     if (model->family->positions == MST_POSITIONS_ROPE) {
-        size_t count = model->options.seq_len * (model->config.head_dim / 2);
+        size_t count = mst_positions(model) * (model->config.head_dim / 2);
         model->cosine = take(a, count, MST_F32);
         model->sine = take(a, count, MST_F32);
     }
+    if (keeps)
+        model->keys_values = take(
+            a, model->config.n_layers * model->options.kept_tokens * (model->width_qkv - model->column_k),
+            model->dtype);
 }
 
 static mst_status allocate(mst_model *model) {
@@ -145,6 +150,21 @@ static void describe(mst_model *model) {
     add_parts(model, model->family->head, &units[model->layout->unit_count - 1]);
 }
 
+static mst_status check_kept(const mst_model_config *config, const mst_model_options *options,
+                             size_t longest) {
+    mst_status status = MST_OK;
+    size_t kept = options->kept_tokens, width = 2 * mst_extent_of(config, MST_EXTENT_KEY);
+    if (kept == 0) goto done;
+    MST_CHECK(options->forward_only && options->micro == 1, MST_EINVAL,
+              "model: only a forward-only model of one sequence can keep tokens");
+    MST_CHECK(kept <= longest, MST_ECONFIG, "model: a context of %zu tokens; it must be 1 to %zu", kept,
+              longest);
+    MST_CHECK(kept <= SIZE_MAX / sizeof(double) / config->n_layers / width, MST_ENOMEM,
+              "model: keys and values of %zu tokens exceed any memory", kept);
+done:
+    return status;
+}
+
 static mst_status check_options(const mst_model_config *config, const mst_layout *layout,
                                 const mst_model_options *options) {
     mst_status status = MST_OK;
@@ -154,6 +174,7 @@ static mst_status check_options(const mst_model_config *config, const mst_layout
     MST_CHECK(options->seq_len >= 1 && options->seq_len <= longest, MST_ECONFIG,
               "model: seq_len is %zu; it must be 1 to %zu%s", options->seq_len, longest,
               learned ? ", model.max_seq_len" : "");
+    MST_TRY(check_kept(config, options, longest));
     MST_CHECK(options->micro >= 1 && options->micro <= INT32_MAX / options->seq_len, MST_ECONFIG,
               "model: a microbatch of %zu sequences of %zu tokens; it must have 1 to %d tokens",
               options->micro, options->seq_len, INT32_MAX);
@@ -182,7 +203,7 @@ mst_status mst_model_create(const mst_model_config *config, const mst_layout *la
     model->kernels = kernels;
     describe(model);
     MST_TRY(allocate(model));
-    if (model->cosine) mst_rope_tables(config, options->seq_len, model->cosine, model->sine);
+    if (model->cosine) mst_rope_tables(config, mst_positions(model), model->cosine, model->sine);
     *model_out = model;
     model = NULL;
 done:
@@ -202,8 +223,7 @@ size_t mst_model_bytes(const mst_model *model) {
     return model->arena_bytes;
 }
 
-/* Debug builds: a pass that reads what it has not written computes NaN. */
-static void poison(mst_model *model) {
+void mst_poison(mst_model *model) {
 #ifdef MST_DEBUG
     memset(model->arena, 0xff, model->passing);
 #else
@@ -211,10 +231,11 @@ static void poison(mst_model *model) {
 #endif
 }
 
-static mst_status check_tokens(const mst_model *model, const int32_t *tokens, const int32_t *targets) {
+mst_status mst_check_tokens(const mst_model *model, const int32_t *tokens, size_t count,
+                            const int32_t *targets) {
     mst_status status = MST_OK;
     size_t vocab = model->config.vocab_size;
-    for (size_t r = 0; r < model->rows; r++) {
+    for (size_t r = 0; r < count; r++) {
         MST_CHECK(tokens[r] >= 0 && (size_t)tokens[r] < vocab, MST_EINVAL,
                   "model: token %zu of the microbatch is %d; it must be 0 to %zu (vocab_size %zu)", r,
                   tokens[r], vocab - 1, vocab);
@@ -223,6 +244,15 @@ static mst_status check_tokens(const mst_model *model, const int32_t *tokens, co
                   "for none",
                   r, targets[r], vocab);
     }
+done:
+    return status;
+}
+
+/* A model that keeps tokens has no buffers for a pass over whole sequences. */
+static mst_status check_whole(const mst_model *model) {
+    mst_status status = MST_OK;
+    MST_CHECK(!model->keys_values, MST_EINVAL,
+              "model: it keeps tokens, so only mst_model_extend may be called");
 done:
     return status;
 }
@@ -239,8 +269,8 @@ mst_status mst_model_train(mst_model *model, const mst_weight_source *weights, c
                      .loss_scale = loss_scale,
                      .z_coefficient = z_coefficient};
     MST_CHECK(!model->options.forward_only, MST_EINVAL, "model: a forward-only model cannot be trained");
-    MST_TRY(check_tokens(model, tokens, targets));
-    poison(model);
+    MST_TRY(mst_check_tokens(model, tokens, model->rows, targets));
+    mst_poison(model);
     MST_TRY(mst_pass_forward(&pass));
     MST_TRY(mst_pass_head(&pass, loss_out));
     MST_TRY(mst_pass_backward(&pass));
@@ -252,8 +282,9 @@ mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, co
                           const int32_t *targets, mst_loss *loss_out) {
     mst_status status = MST_OK;
     mst_pass pass = {.model = model, .source = weights, .tokens = tokens, .targets = targets};
-    MST_TRY(check_tokens(model, tokens, targets));
-    poison(model);
+    MST_TRY(check_whole(model));
+    MST_TRY(mst_check_tokens(model, tokens, model->rows, targets));
+    mst_poison(model);
     MST_TRY(mst_pass_forward(&pass));
     MST_TRY(mst_pass_head(&pass, loss_out));
 done:
@@ -264,11 +295,12 @@ mst_status mst_model_logits(mst_model *model, const mst_weight_source *weights, 
                             size_t position, void *logits_out) {
     mst_status status = MST_OK;
     mst_pass pass = {.model = model, .source = weights, .tokens = tokens};
+    MST_TRY(check_whole(model));
     MST_CHECK(position < model->options.seq_len, MST_EINVAL,
               "model: logits of position %zu; it must be below seq_len, %zu", position,
               model->options.seq_len);
-    MST_TRY(check_tokens(model, tokens, NULL));
-    poison(model);
+    MST_TRY(mst_check_tokens(model, tokens, model->rows, NULL));
+    mst_poison(model);
     MST_TRY(mst_pass_forward(&pass));
     MST_TRY(mst_pass_logits(&pass, position, logits_out));
 done:

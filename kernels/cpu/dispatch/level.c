@@ -105,7 +105,7 @@ mst_status mst_kernels_fill_cpu(const char *name, mst_kernels *table) {
     MST_TRY(level_find(name, &level));
     MST_TRY(mst_matmul_cpu_limit(level->name));
     mst_matmul_cpu_class(product, sizeof product);
-    *table = (mst_kernels){.name = "cpu", .matmul = mst_matmul_cpu};
+    *table = (mst_kernels){.name = "cpu"};
     level->fill(table);
     snprintf(table->class_name, sizeof table->class_name, "cpu %s %s", level->name, product);
 done:

@@ -160,9 +160,14 @@ typedef mst_status mst_embedding_backward_fn(mst_queue *queue, const mst_embeddi
  * Causal attention with grouped heads: query head h reads key/value head h / (heads / kv_heads);
  * token t of a sequence sees tokens 0 to t. Row r = sequence * seq_len + t. Memory besides the
  * arguments is linear in seq_len.
+ *
+ * With `past`, forward only: each sequence goes on from that many tokens whose keys and values are kept. Then k
+ * and v have past + seq_len rows per sequence, q and out seq_len, and query t sees keys 0 to past + t: the same
+ * bits as in a pass over all tokens at once.
  */
 typedef struct mst_attention_args {
     size_t sequences, seq_len, heads, kv_heads, head_dim;
+    size_t past; /* 0 in the backward pass */
     mst_dtype dtype;
     double scale;          /* of the scores, usually 1 / sqrt(head_dim) */
     const void *q, *k, *v; /* row r, head h at r * ld + h * head_dim */

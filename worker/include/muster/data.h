@@ -163,6 +163,21 @@ void mst_data_digest(const mst_data *data, mst_digest *digest_out);
 mst_status mst_data_read(mst_data *data, mst_split split, uint64_t first, size_t count, int32_t *tokens_out,
                          int32_t *targets_out);
 
+/** Windows of a split: a source of n tokens has (n - 1) / seq_len, rounded up. Unlike samples they cover it whole. */
+uint64_t mst_data_windows(const mst_data *data, mst_split split);
+
+/**
+ * Reads windows first to first + count - 1 of a split, source by source in file order, whatever their weights: every
+ * token but the first of a source is a target once. The last window of a source may be shorter than seq_len; behind
+ * its end tokens are 0 and targets -1.
+ *
+ * Not collective. Memory: none allocated.
+ * @param tokens_out, targets_out [count * seq_len], as mst_data_read
+ * @retval MST_EIO; MST_EFORMAT as mst_data_read; MST_EINVAL no such window
+ */
+mst_status mst_data_read_windows(mst_data *data, mst_split split, uint64_t first, size_t count,
+                                 int32_t *tokens_out, int32_t *targets_out);
+
 /* Where a sample stands, for `muster data show`. */
 typedef struct mst_sample_place {
     const char *path;

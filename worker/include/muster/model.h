@@ -87,6 +87,9 @@ typedef struct mst_model_options {
     size_t micro;    /* sequences per microbatch */
     size_t seq_len;
     bool forward_only; /* no buffers for the backward pass */
+    /* Not 0: a model for mst_model_extend only, with room for the keys and values of so many tokens. Then micro is 1,
+     * forward_only is set, and seq_len is how many tokens are computed at once. */
+    size_t kept_tokens;
 } mst_model_options;
 
 /**
@@ -94,14 +97,15 @@ typedef struct mst_model_options {
  *
  * Not collective.
  * @param layout, queue, kernels kept by reference; must outlive the model
- * @retval MST_ENOMEM with the bytes asked for, MST_ECONFIG seq_len beyond max_seq_len (GPT-2)
+ * @retval MST_ENOMEM with the bytes asked for, MST_ECONFIG seq_len or kept_tokens beyond max_seq_len (GPT-2)
  */
 mst_status mst_model_create(const mst_model_config *config, const mst_layout *layout,
                             const mst_model_options *options, mst_queue *queue, const mst_kernels *kernels,
                             mst_model **model_out);
 void mst_model_destroy(mst_model **model);
 
-/** Bytes of activations that mst_model_create allocates. */
+/** Bytes of activations that mst_model_create allocates, with the kept keys and values: kept_tokens * n_layers * 2 *
+ * n_kv_heads * head_dim elements of dtype. */
 size_t mst_model_bytes(const mst_model *model);
 
 /**
@@ -129,6 +133,28 @@ mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, co
  */
 mst_status mst_model_logits(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
                             size_t position, void *logits_out);
+
+/* ---- token by token: keys and values of earlier tokens are kept (a KV cache) ---- */
+
+/**
+ * Appends tokens to the sequence that the model keeps, and computes the logits after the last of them.
+ *
+ * Not collective. The work of a token is linear in the tokens kept. Attention has the bits of a pass over the whole
+ * sequence; a matrix product of one row has not those of a product of many (docs/model.md), so logits agree with
+ * mst_model_logits to rounding. The same calls give the same bits on any number of threads.
+ * @param tokens [count], count at least 1
+ * @param logits_out ACC [vocab_size]
+ * @retval MST_EINVAL a token outside the vocabulary, no token, more than there is room for (kept_tokens), or a model
+ * without kept_tokens; or the status of a kernel or a callback. What was kept before is kept in every case.
+ */
+mst_status mst_model_extend(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
+                            size_t count, void *logits_out);
+
+/** How many tokens are kept. */
+size_t mst_model_kept(const mst_model *model);
+
+/** Forgets all tokens but the first `count`; no effect when there are no more. */
+void mst_model_keep_first(mst_model *model, size_t count);
 
 /* Floating-point operations of training one token, forward and backward,
  * by the formulas that docs/model.md states. */

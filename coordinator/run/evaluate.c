@@ -1,0 +1,73 @@
+/* The loss of a checkpoint on a whole split. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "inference_state.h"
+
+/* Makes the model, unless it stands. */
+static mst_status prepare(mst_inference *x) {
+    const mst_model_options options = {.dtype = x->precision,
+                                       .micro = x->config.batch.micro,
+                                       .seq_len = x->config.data.seq_len,
+                                       .forward_only = true};
+    if (x->model != NULL) return MST_OK;
+    return mst_model_create(&x->model_config, &x->layout, &options, x->queue, &x->kernels, &x->model);
+}
+
+/* Adds microbatch `number` to the sums. What is missing in the last one is filled with windows that have no target. */
+static mst_status add_microbatch(mst_inference *x, mst_data *data, mst_split split, uint64_t number,
+                                 int32_t *tokens, int32_t *targets, mst_evaluation *sum) {
+    mst_status status = MST_OK;
+    const mst_weight_source weights = inference_weights(x);
+    const size_t micro = x->config.batch.micro, seq_len = x->config.data.seq_len;
+    const uint64_t left = mst_data_windows(data, split) - number * micro;
+    const size_t there = left < micro ? (size_t)left : micro;
+    mst_loss loss;
+    MST_TRY(mst_data_read_windows(data, split, number * micro, there, tokens, targets));
+    for (size_t i = there * seq_len; i < micro * seq_len; i++) {
+        tokens[i] = 0;
+        targets[i] = -1;
+    }
+    MST_TRY(mst_model_loss(x->model, &weights, tokens, targets, &loss));
+    sum->loss += loss.loss;
+    sum->tokens += loss.valid;
+    sum->bytes += mst_data_bytes(data, targets, micro * seq_len);
+done:
+    return status;
+}
+
+/* From sums to means. */
+static void finish(mst_evaluation *evaluation) {
+    const double nats = evaluation->loss;
+    evaluation->loss = nats / (double)evaluation->tokens;
+    evaluation->perplexity = exp(evaluation->loss);
+    evaluation->bits_per_byte = evaluation->bytes > 0 ? nats / log(2.0) / (double)evaluation->bytes : NAN;
+}
+
+mst_status mst_inference_evaluate(mst_inference *inference, mst_data *data, mst_split split, uint64_t batches,
+                                  mst_evaluation *evaluation_out) {
+    mst_status status = MST_OK;
+    mst_inference *x = inference;
+    const size_t micro = x->config.batch.micro, tokens_of = micro * x->config.data.seq_len;
+    const uint64_t whole = (mst_data_windows(data, split) + micro - 1) / micro;
+    const uint64_t count = batches == 0 || batches > whole ? whole : batches;
+    int32_t *tokens = calloc(tokens_of, sizeof *tokens), *targets = calloc(tokens_of, sizeof *targets);
+    *evaluation_out = (mst_evaluation){0};
+    MST_CHECK(tokens != NULL && targets != NULL, MST_ENOMEM, "evaluation: out of memory for %zu tokens",
+              tokens_of);
+    MST_CHECK(mst_data_vocab(data) <= x->model_config.vocab_size, MST_ECONFIG,
+              "the data has %zu different tokens, the model %zu: they do not belong together",
+              mst_data_vocab(data), x->model_config.vocab_size);
+    MST_TRY(prepare(x));
+    for (uint64_t i = 0; i < count; i++)
+        MST_TRY(add_microbatch(x, data, split, i, tokens, targets, evaluation_out));
+    MST_CHECK(
+        evaluation_out->tokens > 0, MST_ECONFIG,
+        "the split has no token to predict: it has %llu tokens; 'muster data build --heldout' holds some out",
+        (unsigned long long)mst_data_tokens(data, split));
+    finish(evaluation_out);
+done:
+    free(tokens);
+    free(targets);
+    return status;
+}

@@ -1,0 +1,33 @@
+/* The one place where text becomes tokens and tokens become text. */
+#include <stdlib.h>
+
+#include "inference_state.h"
+
+mst_status inference_open_tokenizer(mst_inference *x) {
+    char *json = NULL;
+    size_t bytes = 0;
+    mst_status status = mst_checkpoint_tokenizer(x->path, &json, &bytes);
+    if (status == MST_OK)
+        status = json != NULL ? mst_tokenizer_parse(json, bytes, "the checkpoint's tokenizer", &x->tokenizer)
+                              : mst_tokenizer_bytes(&x->tokenizer);
+    free(json);
+    return status;
+}
+
+mst_status mst_inference_encode(mst_inference *inference, const uint8_t *bytes, size_t count,
+                                mst_token_list *tokens_out) {
+    const mst_encode_options options = {.plain = false};
+    *tokens_out = (mst_token_list){0};
+    return mst_tokenizer_encode(inference->tokenizer, bytes, count, &options, tokens_out);
+}
+
+const uint8_t *mst_inference_piece(const mst_inference *inference, int32_t token, size_t *bytes_out) {
+    bool special = false;
+    const uint8_t *piece = mst_tokenizer_piece(inference->tokenizer, token, bytes_out, &special);
+    if (piece == NULL || special) *bytes_out = 0;
+    return *bytes_out > 0 ? piece : NULL;
+}
+
+int32_t mst_inference_end_token(const mst_inference *inference) {
+    return mst_tokenizer_end(inference->tokenizer);
+}
