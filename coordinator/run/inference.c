@@ -87,7 +87,7 @@ mst_status mst_inference_open(const char *path, const char *precision, int threa
                   "--precision: '%s' is neither f32 nor bf16", precision);
         x->precision = strcmp(precision, "f32") == 0 ? MST_F32 : MST_BF16;
     }
-    for (size_t i = 0; i < sizeof x->bytes; i++) x->bytes[i] = (uint8_t)i;
+    MST_TRY(inference_open_tokenizer(x));
     MST_TRY(mst_model_layout(&x->model_config, &x->layout));
     MST_TRY(mst_kernels_open(x->config.device.kernels, x->config.device.level, &x->kernels));
     MST_TRY(mst_queue_create(threads > 0 ? threads : usable_cores(), &x->queue));
@@ -108,6 +108,7 @@ void mst_inference_close(mst_inference **inference) {
     free(x->weights);
     mst_queue_destroy(&x->queue);
     mst_layout_clear(&x->layout);
+    mst_tokenizer_destroy(&x->tokenizer);
     mst_config_clear(&x->config);
     free(x);
     *inference = NULL;

@@ -13,9 +13,12 @@ struct mst_inference {
     mst_queue *queue;
     void **weights; /* [units] flat, in `precision` */
     mst_dtype precision;
-    uint8_t bytes[MST_BYTE_EOS]; /* what the tokens of bytes stand for */
+    mst_tokenizer *tokenizer; /* that of the training data */
     mst_model *model; /* for evaluation: batch.micro sequences of seq_len tokens; NULL until it is needed */
 };
+
+/** Opens the tokenizer that the checkpoint keeps, or that of bytes. @retval as mst_checkpoint_tokenizer, mst_tokenizer_parse */
+mst_status inference_open_tokenizer(mst_inference *inference);
 
 /** All weights, for as long as the inference is open. */
 mst_weight_source inference_weights(mst_inference *inference);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "inference_state.h"
+#include "muster/checkpoint.h"
 
 mst_status inference_open_tokenizer(mst_inference *x) {
     char *json = NULL;

@@ -50,7 +50,7 @@ mst_status mst_inference_evaluate(mst_inference *inference, mst_data *data, mst_
 /* ---- text and tokens ---- */
 
 /** The tokens of a text. @param tokens_out its `at` is freed by the caller with free @retval MST_ENOMEM */
-mst_status mst_inference_encode(const mst_inference *inference, const uint8_t *bytes, size_t count,
+mst_status mst_inference_encode(mst_inference *inference, const uint8_t *bytes, size_t count,
                                 mst_token_list *tokens_out);
 /** The bytes of text that a token stands for: none for a special one. Valid while the inference is open. */
 const uint8_t *mst_inference_piece(const mst_inference *inference, int32_t token, size_t *bytes_out);
