@@ -172,6 +172,7 @@ static void test_load(void) {
     CHECK(t == NULL && strstr(mst_error_message(), "no/such/tokenizer.json") != NULL, "%s",
           mst_error_message());
     CHECK_STATUS(mst_tokenizer_load(".", &t), MST_EIO);
+    CHECK_STATUS(mst_tokenizer_load("/dev/zero", &t), MST_EUNSUPPORTED);
     FILE *file = fopen("test_tokenizer.json", "wb");
     CHECK(file != NULL && fputs(tokenizer_text((tokenizer_parts){0}), file) >= 0 && fclose(file) == 0,
           "cannot write");
