@@ -108,6 +108,12 @@ static void test_added(void) {
     EXPECT(t, "<s>a <s>", '<', 's', '>', 'a', ' ', 263);
     EXPECT(t, "\xC3\xA9<s>", 0xC3, 0xA9, '<', 's', '>');
     mst_tokenizer_destroy(&t);
+    /* of white space that two of them take, the first has it; one that is nothing else is gone then */
+    t = open_tokenizer(
+        (tokenizer_parts){.added = "[{\"id\": 263, \"content\": \"<s>\", \"rstrip\": true}, {\"id\": 264, "
+                                   "\"content\": \"\\n\", \"lstrip\": true}]"});
+    EXPECT(t, "<s>\na \n", 263, 'a', 264);
+    mst_tokenizer_destroy(&t);
     /* the leftmost, of these the longest */
     t = open_tokenizer((tokenizer_parts){
         .added = "[{\"id\": 263, \"content\": \"xy\"}, {\"id\": 264, \"content\": \"xyxz\"}, "
