@@ -18,8 +18,7 @@ from hf_tokenizers import CODE, ENGLISH, Muster, files, mixed, pack, train  # no
 
 def time_theirs(tokenizer, texts):
     begin = time.process_time()
-    for text in texts:
-        tokenizer.encode(text, add_special_tokens=False)
+    tokenizer.encode_batch_fast(texts, add_special_tokens=False)  # without offsets: its fastest way
     return time.process_time() - begin
 
 
