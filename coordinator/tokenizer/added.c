@@ -182,7 +182,8 @@ bool added_next(const added_set *set, const uint8_t *text, size_t count, added_s
         s->waits = false;
         return true;
     }
-    if (set->count > 0 && find_match(set, text, count, s, &match)) {
+    while (set->count > 0 && find_match(set, text, count, s, &match)) {
+        if (match.start >= match.end) continue; /* the white space that it is was taken by the token before */
         bool gap = s->done < match.start;
         *piece_out = gap ? (added_piece){s->done, match.start, -1} : match;
         s->next = match;

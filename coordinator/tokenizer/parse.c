@@ -69,8 +69,6 @@ done:
     return status;
 }
 
-enum { JSON_MAX = 1 << 28 };
-
 mst_status mst_tokenizer_parse(const char *json, size_t bytes, const char *name,
                                mst_tokenizer **tokenizer_out) {
     json_error_t error;
@@ -79,7 +77,8 @@ mst_status mst_tokenizer_parse(const char *json, size_t bytes, const char *name,
     mst_status status = MST_OK;
     *tokenizer_out = NULL;
     MST_CHECK(t != NULL, MST_ENOMEM, "no memory");
-    MST_CHECK(bytes <= JSON_MAX, MST_EUNSUPPORTED, "%zu bytes; at most %d are read", bytes, JSON_MAX);
+    MST_CHECK(bytes <= TOKENIZER_JSON_MAX, MST_EUNSUPPORTED, "%zu bytes; at most %d are read", bytes,
+              TOKENIZER_JSON_MAX);
     t->json = malloc(bytes + 1);
     MST_CHECK(t->json != NULL, MST_ENOMEM, "no memory for %zu bytes", bytes);
     memcpy(t->json, json, bytes);

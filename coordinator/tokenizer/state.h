@@ -8,6 +8,9 @@
 #include "pretokenize.h"
 #include "vocab.h"
 
+/* Bytes of a file: the largest published ones have 34 MB. As a tree of JSON values a hostile one takes some 40 times as much. */
+enum { TOKENIZER_JSON_MAX = 1 << 26 };
+
 struct mst_tokenizer {
     char *json;
     size_t json_bytes;

@@ -22,7 +22,7 @@ void mst_tokenizer_destroy(mst_tokenizer **tokenizer) {
     *tokenizer = NULL;
 }
 
-/* Reads a file to its end; it may be a pipe. */
+/* Reads a file to its end, which may be a pipe, or to where it is too long. */
 static mst_status read_all(FILE *file, const char *path, mst_byte_list *text) {
     size_t got;
     do {
@@ -30,7 +30,7 @@ static mst_status read_all(FILE *file, const char *path, mst_byte_list *text) {
         if (status != MST_OK) return status;
         got = fread(text->at + text->count, 1, text->room - text->count, file);
         text->count += got;
-    } while (got > 0);
+    } while (got > 0 && text->count <= TOKENIZER_JSON_MAX);
     return ferror(file) ? mst_error(MST_EIO, "%s: %s", path, strerror(errno)) : MST_OK;
 }
 

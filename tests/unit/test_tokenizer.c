@@ -108,6 +108,12 @@ static void test_added(void) {
     EXPECT(t, "<s>a <s>", '<', 's', '>', 'a', ' ', 263);
     EXPECT(t, "\xC3\xA9<s>", 0xC3, 0xA9, '<', 's', '>');
     mst_tokenizer_destroy(&t);
+    /* of white space that two of them take, the first has it; one that is nothing else is gone then */
+    t = open_tokenizer(
+        (tokenizer_parts){.added = "[{\"id\": 263, \"content\": \"<s>\", \"rstrip\": true}, {\"id\": 264, "
+                                   "\"content\": \"\\n\", \"lstrip\": true}]"});
+    EXPECT(t, "<s>\na \n", 263, 'a', 264);
+    mst_tokenizer_destroy(&t);
     /* the leftmost, of these the longest */
     t = open_tokenizer((tokenizer_parts){
         .added = "[{\"id\": 263, \"content\": \"xy\"}, {\"id\": 264, \"content\": \"xyxz\"}, "
@@ -172,6 +178,7 @@ static void test_load(void) {
     CHECK(t == NULL && strstr(mst_error_message(), "no/such/tokenizer.json") != NULL, "%s",
           mst_error_message());
     CHECK_STATUS(mst_tokenizer_load(".", &t), MST_EIO);
+    CHECK_STATUS(mst_tokenizer_load("/dev/zero", &t), MST_EUNSUPPORTED);
     FILE *file = fopen("test_tokenizer.json", "wb");
     CHECK(file != NULL && fputs(tokenizer_text((tokenizer_parts){0}), file) >= 0 && fclose(file) == 0,
           "cannot write");

@@ -72,7 +72,8 @@ typedef struct mst_encode_options {
  *
  * Not collective. Threads: a tokenizer keeps scratch memory and a cache, so one for each thread.
  * The ids are those of Hugging Face's `tokenizers` for the same file, where the text is UTF-8.
- * @retval MST_ENOMEM; MST_EUNSUPPORTED a byte that the vocabulary lacks
+ * @retval MST_EUNSUPPORTED a byte that the vocabulary lacks; MST_EFORMAT a pattern that takes too long on this text; MST_ENOMEM.
+ * Nothing is appended then
  */
 mst_status mst_tokenizer_encode(mst_tokenizer *tokenizer, const uint8_t *bytes, size_t count,
                                 const mst_encode_options *options, mst_token_list *tokens);
