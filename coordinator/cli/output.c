@@ -36,12 +36,25 @@ done:
     return status;
 }
 
+/* An interrupt waits until a file that was begun is whole or gone. */
+static void hold_signals(sigset_t *former_out) {
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, former_out);
+}
+
+static void release_signals(const sigset_t *former) {
+    pthread_sigmask(SIG_SETMASK, former, NULL);
+}
+
 mst_status cli_output_check(const char *path) {
     mst_status status = MST_OK;
     struct stat there;
+    sigset_t former;
     char *name = NULL;
     int fd = -1;
     size_t length = strlen(path);
+    hold_signals(&former);
     MST_CHECK(length > 0, MST_ECONFIG, "the output's name is empty; name a file");
     bool exists = stat(path, &there) == 0;
     MST_CHECK(path[length - 1] != '/' && !(exists && S_ISDIR(there.st_mode)), MST_ECONFIG,
@@ -53,6 +66,7 @@ done:
     if (fd >= 0) close(fd);
     if (name != NULL) unlink(name);
     free(name);
+    release_signals(&former);
     return status;
 }
 
@@ -85,9 +99,8 @@ mst_status cli_output_write(const char *path, const void *bytes, size_t count) {
     mst_status status = MST_OK;
     char *name = NULL;
     int fd = -1;
-    sigset_t all, former;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &former); /* an interrupt waits for the rename */
+    sigset_t former;
+    hold_signals(&former);
     MST_TRY(create_beside(path, &name, &fd));
     MST_TRY(write_all(fd, path, bytes, count));
     MST_CHECK(rename(name, path) == 0, MST_EIO, "cannot rename '%s' to '%s': %s", name, path,
@@ -99,6 +112,6 @@ done:
     if (fd >= 0) close(fd);
     if (name != NULL) unlink(name);
     free(name);
-    pthread_sigmask(SIG_SETMASK, &former, NULL);
+    release_signals(&former);
     return status;
 }

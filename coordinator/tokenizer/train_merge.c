@@ -186,7 +186,7 @@ done:
 
 static mst_status side_init(side *s, uint32_t room) {
     s->of = calloc(room, sizeof *s->of);
-    s->touched = malloc(room * sizeof *s->touched);
+    s->touched = calloc(room, sizeof *s->touched);
     return s->of != NULL && s->touched != NULL
                ? MST_OK
                : mst_error(MST_ENOMEM, "out of memory for a vocabulary of %u tokens", room);
@@ -318,7 +318,7 @@ static mst_status side_reserve(side *s, size_t events) {
     if (events <= s->event_room) return MST_OK;
     free(s->events); /* they are of no use any more */
     s->event_room = 0;
-    s->events = malloc(events * sizeof *s->events);
+    s->events = calloc(events, sizeof *s->events);
     if (s->events == NULL)
         return mst_error(MST_ENOMEM, "out of memory for %zu places of a pair; train on less text", events);
     s->event_room = events;
