@@ -126,7 +126,7 @@ static void print_log_label(const report_axis *axis, int digit, int exponent, ch
 static void decade_ticks(report_axis *axis, int wanted) {
     int first = (int)floor(log10(axis->low)), last = (int)ceil(log10(axis->high));
     int decades = last - first, stride = decades > 2 * wanted ? decades / wanted : 1;
-    bool between = decades <= (wanted + 1) / 2;
+    bool between = axis->high / axis->low < 300;
     static const int digits[] = {1, 2, 5};
     for (int exponent = first; exponent <= last; exponent += stride) {
         for (size_t i = 0; i < (between ? 3 : 1); i++) {
@@ -166,5 +166,5 @@ void report_axis_make(double low, double high, bool log, report_unit unit, int w
 double report_axis_place(const report_axis *axis, double value) {
     double place = axis->log ? log(value / axis->low) / log(axis->high / axis->low)
                              : (value - axis->low) / (axis->high - axis->low);
-    return value <= axis->low ? 0 : clamp(place, 0, 1);
+    return place > 0 ? fmin(place, 1) : 0; /* 0 also for what has no place */
 }

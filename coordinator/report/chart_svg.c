@@ -23,9 +23,8 @@ static void write_axes(FILE *file, const chart_drawing *chart, const report_axis
     fputs("<g class=\"grid\" aria-hidden=\"true\">", file);
     for (size_t i = 0; i < y->count; i++) {
         double at = 100 - 100 * report_axis_place(y, y->ticks[i].value);
-        const char *minor = y->log && y->ticks[i].minor ? " class=\"minor\"" : "";
-        fprintf(file, "<line%s x1=\"0\" x2=\"100%%\" y1=\"%.2f%%\" y2=\"%.2f%%\"/>", minor, at, at);
-        fprintf(file, "<text%s x=\"-8\" y=\"%.2f%%\" dy=\".33em\" text-anchor=\"end\">%s</text>", minor, at,
+        fprintf(file, "<line x1=\"0\" x2=\"100%%\" y1=\"%.2f%%\" y2=\"%.2f%%\"/>", at, at);
+        fprintf(file, "<text x=\"-8\" y=\"%.2f%%\" dy=\".33em\" text-anchor=\"end\">%s</text>", at,
                 y->ticks[i].label);
     }
     for (size_t i = 0; i < chart->x.count; i++) {

@@ -1,15 +1,22 @@
 /* The metrics as CSV: docs/report.md has the columns. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "write.h"
 
-/* Enough digits to read the same double back. */
+/* The shortest number that reads back as the same double. */
 static void put_number(FILE *file, double value) {
-    if (isnan(value)) return; /* not known: an empty cell; a loss that is NaN is told apart by its caller */
-    if (value == floor(value) && fabs(value) < 1e15)
+    char text[40];
+    if (value == floor(value) && fabs(value) < 1e15) {
         fprintf(file, ",%.0f", value);
-    else
-        fprintf(file, ",%.17g", value);
+        return;
+    }
+    for (int digits = 6; digits <= 17;
+         digits += digits == 6 ? 9 : 1) { /* 6: what was measured is written so */
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
+    }
+    fprintf(file, ",%s", text); /* infinities are "inf" and "-inf" */
 }
 
 static void put_cells(FILE *file, const report_table *table, size_t row, bool there) {
@@ -20,7 +27,7 @@ static void put_cells(FILE *file, const report_table *table, size_t row, bool th
         else if (isnan(value))
             fputs(",nan", file);
         else
-            put_number(file, value); /* infinities are "inf" and "-inf" */
+            put_number(file, value);
     }
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "lines.h"
+#include "scan.h"
 
 #define FIELD(id, name, bits) {name, bits},
 const report_field report_step_fields[STEP_FIELDS] = {REPORT_STEP_FIELDS(FIELD)};
@@ -63,13 +64,20 @@ static double field_value(const json_t *line, const report_field *field) {
     return bits != NULL ? strtod(bits, NULL) : NAN;
 }
 
-static mst_status add_numbers(report_table *table, const json_t *line, double step, double time) {
-    double *row = add_row(table, step);
+/* Adds a row of step, time and fields. */
+static mst_status add_numbers(report_history *h, report_table *table, const double *numbers) {
+    double *row = add_row(table, numbers[0]);
     if (row == NULL) return mst_error(MST_ENOMEM, "metrics: no memory for %zu rows", table->count + 1);
-    row[0] = step;
-    row[1] = time;
-    for (size_t i = 0; i < table->field_count; i++) row[2 + i] = field_value(line, &table->fields[i]);
+    memcpy(row, numbers, (2 + table->field_count) * sizeof *row);
+    if (table == &h->steps) h->last_step = numbers[0];
     return MST_OK;
+}
+
+static mst_status add_object(report_history *h, report_table *table, const json_t *line, double step,
+                             double time) {
+    double numbers[2 + STEP_FIELDS + EVAL_FIELDS] = {step, time}; /* enough for either */
+    for (size_t i = 0; i < table->field_count; i++) numbers[2 + i] = field_value(line, &table->fields[i]);
+    return add_numbers(h, table, numbers);
 }
 
 static void go_back(report_history *h, double step) {
@@ -109,6 +117,21 @@ typedef struct reading {
     mst_status status;
 } reading;
 
+static void note_line(report_history *h, double time) {
+    if (!isnan(time)) h->last_time = time;
+    h->stopped = false;
+}
+
+/* A line of the usual kind; false when it is none. */
+static bool take_numbers(reading *r, report_table *table, const char *event, const char *text,
+                         size_t length) {
+    double numbers[2 + STEP_FIELDS + EVAL_FIELDS];
+    if (!report_scan(text, length, event, table->fields, table->field_count, numbers)) return false;
+    note_line(r->history, numbers[1]);
+    r->status = add_numbers(r->history, table, numbers);
+    return true;
+}
+
 /* What a line says; false when it is no line of metrics. */
 static bool take_object(reading *r, json_t *line) {
     report_history *h = r->history;
@@ -120,14 +143,9 @@ static bool take_object(reading *r, json_t *line) {
         return false;
     double step = (double)json_integer_value(number);
     double time = json_is_string(time_text) ? report_time_parse(json_string_value(time_text)) : NAN;
-    if (!isnan(time)) h->last_time = time;
-    h->stopped = false;
-    if (strcmp(event, "step") == 0) {
-        r->status = add_numbers(&h->steps, line, step, time);
-        h->last_step = step;
-    } else if (strcmp(event, "eval") == 0) {
-        r->status = add_numbers(&h->evals, line, step, time);
-    }
+    note_line(h, time);
+    if (strcmp(event, "step") == 0) r->status = add_object(h, &h->steps, line, step, time);
+    if (strcmp(event, "eval") == 0) r->status = add_object(h, &h->evals, line, step, time);
     for (int kind = 0; kind < EVENT_KINDS; kind++)
         if (strcmp(event, event_names[kind]) == 0)
             r->status = add_event(h, (report_event_kind)kind, line, step, time);
@@ -137,14 +155,20 @@ static bool take_object(reading *r, json_t *line) {
 static void take_line(void *context, const char *text, size_t length, bool whole) {
     reading *r = context;
     if (r->status != MST_OK) return;
-    json_t *line = text == NULL ? NULL : json_loadb(text, length, 0, NULL);
-    bool good = json_is_object(line) && take_object(r, line);
-    json_decref(line);
-    r->history->lines++;
-    r->history->cut = !good && !whole;
-    if (good || length == 0 || !whole)
-        return; /* an empty line says nothing; a line without an end is `cut` */
-    if (r->history->damaged++ == 0) r->history->first_damaged = r->history->lines;
+    report_history *h = r->history;
+    bool good = text != NULL && whole &&
+                (take_numbers(r, &h->steps, "step", text, length) ||
+                 take_numbers(r, &h->evals, "eval", text, length));
+    if (!good && text != NULL) {
+        json_t *line = json_loadb(text, length, 0, NULL);
+        good = json_is_object(line) && take_object(r, line);
+        json_decref(line);
+    }
+    h->lines++;
+    h->cut = !good && !whole;
+    bool empty = text != NULL && length == 0; /* says nothing */
+    if (good || empty || !whole) return;
+    if (h->damaged++ == 0) h->first_damaged = h->lines;
 }
 
 mst_status report_history_read(const char *path, report_history *history_out) {

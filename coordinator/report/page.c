@@ -116,10 +116,10 @@ static mst_status write_charts(FILE *file, const charts *all, bool data) {
     loss.curves[loss.curve_count++] = (chart_curve){"held out", "dots", evals, EVAL_LOSS, 0};
     if (report_has(steps, STEP_BITS_PER_BYTE)) add_steps(all, &bits, STEP_BITS_PER_BYTE, "training", mean);
     bits.curves[bits.curve_count++] = (chart_curve){"held out", "dots", evals, EVAL_BITS_PER_BYTE, 0};
-    add_steps(all, &norm, STEP_GRAD_NORM, "gradient norm", mean);
-    add_steps(all, &seconds, STEP_STEP_SECONDS, "step", mean);
-    add_steps(all, &speed, STEP_TOKENS_PER_SECOND, "tokens/s", mean);
-    add_steps(all, &share, STEP_PEAK_SHARE, "share of peak", mean);
+    add_steps(all, &norm, STEP_GRAD_NORM, "each step", mean);
+    add_steps(all, &seconds, STEP_STEP_SECONDS, "each step", mean);
+    add_steps(all, &speed, STEP_TOKENS_PER_SECOND, "each step", mean);
+    add_steps(all, &share, STEP_PEAK_SHARE, "each step", mean);
     const chart_spec *const order[] = {&loss, &bits, &rate, &norm, &speed, &share, &seconds, &memory};
     for (size_t i = 0; i < sizeof order / sizeof *order; i++)
         MST_TRY(write_chart(file, all, order[i], data, &written));

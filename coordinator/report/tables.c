@@ -55,8 +55,8 @@ static void write_device(FILE *file, const report_history *history, const report
     if (now[0] != '\0' && strcmp(now, facts->device_class) != 0)
         put_fact(file, "of the last start (another one: other bits)", now);
     if (start != NULL) {
-        snprintf(text, sizeof text, "%.0f, with %.0f threads each", report_event_number(start, "ranks"),
-                 report_event_number(start, "threads"));
+        double ranks = report_event_number(start, "ranks"), threads = report_event_number(start, "threads");
+        snprintf(text, sizeof text, "%.0f, of %.0f thread%s", ranks, threads, threads == 1 ? "" : "s");
         put_fact(file, "ranks", text);
         put_fact(file, "transport", report_event_text(start, "transport", ""));
         double peak = report_event_number(start, "peak_gflops");

@@ -19,11 +19,16 @@ typedef struct message {
 enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
 uint32_t report_crc32c(const void *data, size_t bytes) {
-    const uint8_t *byte = data;
+    /* entry i: the remainder of i after four steps of the polynomial 0x82f63b78 (reflected) */
+    static const uint32_t table[16] = {0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3,
+                                       0x61c69362, 0x7198540d, 0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
+                                       0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75};
     uint32_t crc = UINT32_MAX;
+    const uint8_t *byte = data;
     for (size_t i = 0; i < bytes; i++) {
         crc ^= byte[i];
-        for (int bit = 0; bit < 8; bit++) crc = (crc >> 1) ^ (0x82f63b78u & -(crc & 1));
+        crc = (crc >> 4) ^ table[crc & 15];
+        crc = (crc >> 4) ^ table[crc & 15];
     }
     return ~crc;
 }
