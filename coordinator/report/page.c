@@ -21,10 +21,11 @@ static mst_status write_head(FILE *file, const report_facts *facts) {
     mst_digest script;
     mst_status status = mst_digest_of(report_script, strlen(report_script), &script);
     if (status != MST_OK) return status;
-    fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-          "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
-          "'unsafe-inline'; script-src 'sha256-",
-          file);
+    fputs(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src "
+        "'unsafe-inline'; script-src 'sha256-",
+        file);
     write_base64(file, script.bytes, sizeof script.bytes);
     fputs("'; base-uri 'none'; form-action 'none'\">\n<meta name=\"viewport\" content=\"width=device-width, "
           "initial-scale=1\">\n"
@@ -174,7 +175,7 @@ mst_status report_write_html(FILE *file, const report_history *history, const re
     fputs("</section>\n", file);
     MST_TRY(tables_write(file, history, facts));
     write_foot(file, history, facts, now);
-    fputs("<script type=\"application/json\" id=\"data\">{", file);
+    fputs("<script type=\"application/json\" id=\"points\">{", file);
     MST_TRY(write_charts(file, &all, true));
     fprintf(file, "}</script>\n<script>%s</script>\n</body>\n</html>\n", report_script);
 done:

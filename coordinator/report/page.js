@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const data = JSON.parse(document.getElementById("points").textContent);
   const group = (value) => Math.round(value).toLocaleString("en-US");
 
   const print = {
@@ -46,13 +46,11 @@
       title: figure.querySelector("h3").textContent,
       curves: given.curves.filter((curve) => curve.x.length > 0),
       plots: Array.from(figure.querySelectorAll(".plot"), makePlot),
-      readout: make(figure.querySelector("figcaption"), "span", "readout"),
     };
   });
 
   const clear = () => {
     for (const chart of charts) {
-      chart.readout.textContent = "";
       for (const plot of chart.plots) plot.added.splice(0).forEach((element) => element.remove());
     }
   };
@@ -96,8 +94,10 @@
     clear();
     for (const chart of charts) {
       const points = values(chart, step);
-      if (chart !== active) chart.readout.textContent = points[0].text;
-      for (const plot of chart.plots) showPoints(chart, plot, step, points);
+      for (const plot of chart.plots) {
+        showPoints(chart, plot, step, points);
+        if (chart !== active) plot.added.push(make(plot.box, "div", "readout", points[0].text));
+      }
       if (chart === active) showTip(chart, activePlot, step, points);
     }
     activePlot.index = index;
