@@ -32,8 +32,8 @@ static void choose_scale(report_axis *axis, report_unit unit) {
         double from, factor;
         const char *scale, *suffix;
     } scales[] = {
-        {UNIT_COUNT, 2e9, 1e-9, "", "G"},
-        {UNIT_COUNT, 2e6, 1e-6, "", "M"},
+        {UNIT_COUNT, 1e9, 1e-9, "", "G"},
+        {UNIT_COUNT, 1e6, 1e-6, "", "M"},
         {UNIT_COUNT, 1e4, 1e-3, "", "k"},
         {UNIT_COUNT, 0, 1, "", ""},
         {UNIT_SECONDS, 7200, 1.0 / 3600, "h", ""},

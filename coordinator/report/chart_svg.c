@@ -59,24 +59,31 @@ static void write_marks(FILE *file, const chart_drawing *chart) {
     }
 }
 
-/* A line with gaps where values are not finite. A dot is a line of no length with round ends. */
+/* A line with gaps where values are not finite; `dots`: each point by itself, a line of no length with round ends. */
+static void write_path(FILE *file, const chart_drawing *chart, const chart_line *line, const report_axis *y,
+                       const char *style, bool dots) {
+    bool pen_down = false;
+    fprintf(file, "<path class=\"%s\" d=\"", style);
+    for (size_t i = 0; i < line->count; i++) {
+        const report_point *point = &line->points[i];
+        bool finite = isfinite(point->y), alone = dots || line->count == 1;
+        if (finite)
+            fprintf(file, "%s%.1f %.1f%s", pen_down && !dots ? "L" : "M", view_x(chart, point->x),
+                    view_y(y, point->y), alone ? "h0" : "");
+        pen_down = finite;
+    }
+    fputs("\"/>", file);
+}
+
 static void write_curve(FILE *file, const chart_drawing *chart, size_t c, const report_axis *y) {
     const chart_line *line = &chart->lines[c];
-    bool dots = strcmp(chart->spec->curves[c].style, "dots") == 0;
-    bool pen_down = false;
-    for (int pass = 0; pass < (dots ? 2 : 1); pass++) {
-        fprintf(file, "<path class=\"%s%s\" d=\"",
-                dots && pass == 0 ? "thread" : chart->spec->curves[c].style, dots ? "" : " curve");
-        pen_down = false;
-        for (size_t i = 0; i < line->count; i++) {
-            const report_point *point = &line->points[i];
-            bool finite = isfinite(point->y);
-            if (finite)
-                fprintf(file, "%s%.1f %.1f%s", pen_down && pass == 0 ? "L" : "M", view_x(chart, point->x),
-                        view_y(y, point->y), pass == 1 || line->count == 1 ? "h0" : "");
-            pen_down = finite;
-        }
-        fputs("\"/>", file);
+    char style[32];
+    if (strcmp(chart->spec->curves[c].style, "dots") == 0) {
+        write_path(file, chart, line, y, "thread", false);
+        write_path(file, chart, line, y, line->count > 80 ? "dots many" : "dots", true);
+    } else {
+        snprintf(style, sizeof style, "%s curve", chart->spec->curves[c].style);
+        write_path(file, chart, line, y, style, false);
     }
 }
 

@@ -40,28 +40,15 @@ static mst_status write_head(FILE *file, const report_facts *facts) {
 
 /* ---- the charts ---- */
 
+enum { CHARTS = 8 };
+
 typedef struct charts {
     const report_history *history;
     chart_marks marks;
-    size_t half; /* over which the loss is smoothed; 0: a short run is not */
+    size_t half; /* over which curves are smoothed; 0: a short run's are not */
+    char mean[64], mean_steps[64];
+    chart_spec specs[CHARTS];
 } charts;
-
-/* Writes one chart, or its data; nothing when there is nothing to draw. */
-static mst_status write_chart(FILE *file, const charts *all, const chart_spec *spec, bool data,
-                              size_t *written) {
-    chart_drawing ready;
-    mst_status status = chart_make(spec, &all->marks, &ready);
-    if (status == MST_OK && chart_drawable(&ready)) {
-        if (data) fprintf(file, "%s\"%s\":", *written > 0 ? ",\n" : "", spec->id);
-        if (data)
-            chart_write_data(file, &ready);
-        else
-            chart_write(file, &ready);
-        ++*written;
-    }
-    chart_clear(&ready);
-    return status;
-}
 
 /* A curve over the steps: as it is, and smoothed where the run is long enough. */
 static void add_steps(const charts *all, chart_spec *spec, size_t field, const char *name, const char *mean) {
@@ -71,61 +58,91 @@ static void add_steps(const charts *all, chart_spec *spec, size_t field, const c
         spec->curves[spec->curve_count++] = (chart_curve){mean, "mean", steps, field, all->half};
 }
 
+static void add_curve(chart_spec *spec, const report_table *table, size_t field, const char *name,
+                      const char *style) {
+    spec->curves[spec->curve_count++] = (chart_curve){name, style, table, field, 0};
+}
+
+/* What is learned. */
+static void specify_learning(charts *all, chart_spec specs[4]) {
+    const report_table *steps = &all->history->steps, *evals = &all->history->evals;
+    chart_spec *loss = &specs[0], *bits = &specs[1], *rate = &specs[2], *norm = &specs[3];
+    *loss = (chart_spec){
+        .id = "loss", .title = "Loss", .unit_text = "nats per token", .scales = true, .wide = true};
+    *bits = (chart_spec){
+        .id = "bits", .title = "Bits per byte", .unit_text = "bits", .scales = true, .wide = true};
+    *rate = (chart_spec){.id = "rate", .title = "Learning rate", .unit_text = "", .from_zero = true};
+    *norm = (chart_spec){
+        .id = "norm", .title = "Gradient norm", .unit_text = "", .scales = true, .log_first = true};
+    add_steps(all, loss, STEP_LOSS, "training", all->mean_steps);
+    add_curve(loss, evals, EVAL_LOSS, "held out", "dots");
+    if (report_has(steps, STEP_BITS_PER_BYTE))
+        add_steps(all, bits, STEP_BITS_PER_BYTE, "training", all->mean_steps);
+    add_curve(bits, evals, EVAL_BITS_PER_BYTE, "held out", "dots");
+    add_curve(rate, steps, STEP_LR, "learning rate", "line");
+    add_steps(all, norm, STEP_GRAD_NORM, "each step", all->mean);
+}
+
+/* What it costs. */
+static void specify_machine(charts *all, chart_spec specs[4]) {
+    const report_table *steps = &all->history->steps;
+    chart_spec *speed = &specs[0], *share = &specs[1], *seconds = &specs[2], *memory = &specs[3];
+    *speed = (chart_spec){.id = "speed",
+                          .title = "Throughput",
+                          .unit_text = "tokens per second",
+                          .unit = UNIT_COUNT,
+                          .from_zero = true};
+    *share = (chart_spec){.id = "share",
+                          .title = "Share of peak",
+                          .unit_text = "of the measured peak",
+                          .unit = UNIT_SHARE,
+                          .from_zero = true};
+    *seconds = (chart_spec){.id = "seconds",
+                            .title = "Time per step",
+                            .unit_text = "",
+                            .unit = UNIT_SECONDS,
+                            .scales = true,
+                            .from_zero = true};
+    *memory = (chart_spec){
+        .id = "memory", .title = "Memory of rank 0", .unit_text = "", .unit = UNIT_BYTES, .from_zero = true};
+    add_steps(all, speed, STEP_TOKENS_PER_SECOND, "each step", all->mean);
+    add_steps(all, share, STEP_PEAK_SHARE, "each step", all->mean);
+    add_steps(all, seconds, STEP_STEP_SECONDS, "each step", all->mean);
+    add_curve(memory, steps, STEP_MEMORY_BYTES, "allocated", "line");
+    add_curve(memory, steps, STEP_PEAK_RSS_BYTES, "peak resident", "line second");
+}
+
+static void specify(const report_history *history, const report_facts *facts, charts *all) {
+    char number[HTML_NUMBER];
+    size_t steps = history->steps.count, hundredth = steps / 100;
+    *all = (charts){.history = history, .half = steps < 60 ? 0 : hundredth > 5 ? hundredth : 5};
+    chart_marks_make(history, facts, &all->marks);
+    html_grouped(2 * (double)all->half + 1, number);
+    snprintf(all->mean, sizeof all->mean, "mean of %s", number);
+    snprintf(all->mean_steps, sizeof all->mean_steps, "mean of %s steps", number);
+    specify_learning(all, all->specs);
+    specify_machine(all, all->specs + CHARTS / 2);
+}
+
+/* Writes the charts, or the data of them all, for the script. What there is nothing of is not shown. */
 static mst_status write_charts(FILE *file, const charts *all, bool data) {
     mst_status status = MST_OK;
-    const report_table *steps = &all->history->steps, *evals = &all->history->evals;
-    char mean[64];
     size_t written = 0;
-    snprintf(mean, sizeof mean, "mean of %zu steps", 2 * all->half + 1);
-    chart_spec loss = {
-        .id = "loss", .title = "Loss", .unit_text = "nats per token", .scales = true, .wide = true};
-    chart_spec bits = {
-        .id = "bits", .title = "Bits per byte", .unit_text = "bits", .scales = true, .wide = true};
-    chart_spec norm = {
-        .id = "norm", .title = "Gradient norm", .unit_text = "", .scales = true, .log_first = true};
-    chart_spec seconds = {.id = "seconds",
-                          .title = "Time per step",
-                          .unit_text = "",
-                          .unit = UNIT_SECONDS,
-                          .scales = true,
-                          .from_zero = true};
-    chart_spec speed = {.id = "speed",
-                        .title = "Throughput",
-                        .unit_text = "tokens per second",
-                        .unit = UNIT_COUNT,
-                        .from_zero = true};
-    chart_spec share = {.id = "share",
-                        .title = "Share of peak",
-                        .unit_text = "of the measured peak",
-                        .unit = UNIT_SHARE,
-                        .from_zero = true};
-    chart_spec rate = {.id = "rate",
-                       .title = "Learning rate",
-                       .unit_text = "",
-                       .from_zero = true,
-                       .curves = {{"learning rate", "line", steps, STEP_LR, 0}},
-                       .curve_count = 1};
-    chart_spec memory = {.id = "memory",
-                         .title = "Memory of rank 0",
-                         .unit_text = "",
-                         .unit = UNIT_BYTES,
-                         .from_zero = true,
-                         .curves = {{"allocated", "line", steps, STEP_MEMORY_BYTES, 0},
-                                    {"peak resident", "line second", steps, STEP_PEAK_RSS_BYTES, 0}},
-                         .curve_count = 2};
-    add_steps(all, &loss, STEP_LOSS, "training", mean);
-    loss.curves[loss.curve_count++] = (chart_curve){"held out", "dots", evals, EVAL_LOSS, 0};
-    if (report_has(steps, STEP_BITS_PER_BYTE)) add_steps(all, &bits, STEP_BITS_PER_BYTE, "training", mean);
-    bits.curves[bits.curve_count++] = (chart_curve){"held out", "dots", evals, EVAL_BITS_PER_BYTE, 0};
-    add_steps(all, &norm, STEP_GRAD_NORM, "each step", mean);
-    add_steps(all, &seconds, STEP_STEP_SECONDS, "each step", mean);
-    add_steps(all, &speed, STEP_TOKENS_PER_SECOND, "each step", mean);
-    add_steps(all, &share, STEP_PEAK_SHARE, "each step", mean);
-    const chart_spec *const order[] = {&loss, &bits, &rate, &norm, &speed, &share, &seconds, &memory};
-    for (size_t i = 0; i < sizeof order / sizeof *order; i++)
-        MST_TRY(write_chart(file, all, order[i], data, &written));
+    for (size_t i = 0; i < CHARTS && status == MST_OK; i++) {
+        chart_drawing chart;
+        status = chart_make(&all->specs[i], &all->marks, &chart);
+        if (status == MST_OK && chart_drawable(&chart)) {
+            if (data) {
+                fprintf(file, "%s\"%s\":", written > 0 ? ",\n" : "", all->specs[i].id);
+                chart_write_data(file, &chart);
+            } else {
+                chart_write(file, &chart);
+            }
+            written++;
+        }
+        chart_clear(&chart);
+    }
     if (written == 0 && !data) fputs("<p class=\"note\">There is no step to draw yet.</p>\n", file);
-done:
     return status;
 }
 
@@ -164,10 +181,8 @@ static void write_foot(FILE *file, const report_history *history, const report_f
 mst_status report_write_html(FILE *file, const report_history *history, const report_facts *facts,
                              double now) {
     mst_status status = MST_OK;
-    charts all = {.history = history};
-    size_t steps = history->steps.count;
-    all.half = steps >= 60 ? (steps / 100 > 5 ? steps / 100 : 5) : 0;
-    chart_marks_make(history, facts, &all.marks);
+    charts all;
+    specify(history, facts, &all);
     MST_TRY(write_head(file, facts));
     MST_TRY(figures_write(file, history, facts, now));
     fputs("<section class=\"charts\" aria-label=\"Charts\">\n", file);

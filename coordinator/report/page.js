@@ -64,14 +64,17 @@
 
   const at = (chart, step) => (100 * (step - chart.low)) / (chart.high - chart.low);
 
+  /* The mean stands for its neighbourhood; what was evaluated at another step says so. */
+  const nameOf = (point, step) =>
+    point.curve.name + (point.curve.style === "dots" && point.step !== step ? " (step " + group(point.step) + ")" : "");
+
   const showTip = (chart, plot, step, points) => {
-    const tip = make(plot.box, "div", "tip"), left = at(chart, step);
-    tip.style[left > 50 ? "right" : "left"] = `calc(${left > 50 ? 100 - left : left}% + 14px)`;
+    const tip = make(plot.box, "div", "tip"), area = plot.box.getBoundingClientRect();
     make(tip, "b", "", "step " + group(step));
-    for (const point of points) {
-      const row = make(tip, "span", "", point.curve.name + (point.step === step ? "" : " (step " + group(point.step) + ")"));
-      make(row, "i", "", point.text);
-    }
+    for (const point of points) make(make(tip, "span", "", nameOf(point, step)), "i", "", point.text);
+    const width = tip.offsetWidth, x = (at(chart, step) / 100) * area.width;
+    const left = x > area.width / 2 ? x - width - 14 : x + 14;
+    tip.style.left = Math.max(6 - area.left, Math.min(left, document.documentElement.clientWidth - area.left - width - 6)) + "px";
     plot.added.push(tip);
   };
 

@@ -59,9 +59,9 @@ mst_status report_smooth(report_point *points, size_t count, size_t half) {
         numbers[i + 1] = numbers[i] + finite;
     }
     for (size_t i = 0; i < count; i++) {
-        size_t reach = half < i ? half : i;
-        if (reach > count - 1 - i) reach = count - 1 - i;
-        size_t begin = i - reach, end = i + reach + 1;
+        size_t before = half < i ? half : i, after = before;
+        if (after > count - 1 - i) after = count - 1 - i;
+        size_t begin = i - before, end = i + after + 1;
         if (isfinite(points[i].y))
             points[i].y = (sums[end] - sums[begin]) / (double)(numbers[end] - numbers[begin]);
     }

@@ -20,8 +20,8 @@ typedef struct report_point {
 size_t report_thin(report_point *points, size_t count, size_t buckets);
 
 /**
- * The mean of the finite values within `half` points on both sides, fewer near the ends, so that the window is always
- * centred and the curve does not lag. Gaps stay gaps.
+ * The mean of the finite values within `half` points on both sides. Near the beginning, where curves fall steeply, the window
+ * shrinks on both sides, so that it does not lag; at the end it has only the side that there is. Gaps stay gaps.
  *
  * Not collective. @param points [count], smoothed in place @retval MST_ENOMEM
  */

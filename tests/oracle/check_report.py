@@ -135,6 +135,9 @@ def tip(browser):
                        "[r.firstChild.textContent, r.querySelector('i').textContent])})(document.querySelector('.tip'))")
 
 
+TIP_INSIDE = "(t => t.left >= 0 && t.right <= document.documentElement.clientWidth)(document.querySelector('.tip').getBoundingClientRect())"
+
+
 def value_of(text):
     number, _, unit = text.replace(",", "").partition(" ")
     return float(number) * SCALE.get(unit, 1)
@@ -166,8 +169,7 @@ def check_pointer(browser, plots, steps, evals):
                 check(close(value_of(shown["rows"][2][1]), evals[near]["loss"]), f"held out at {near}: {shown['rows']}")
             others = browser.run("[...document.querySelectorAll('.readout')].filter(r => r.offsetParent && r.textContent !== '').length")
             check(others == browser.run("document.querySelectorAll('figure').length") - 1, f"the other charts show the step, too: {others}")
-            check(browser.run("(t => t.left >= 0 && t.right <= innerWidth)(document.querySelector('.tip').getBoundingClientRect())"),
-                  f"{plot['id']} at {share}: the values stand inside the window")
+            check(browser.run(TIP_INSIDE), f"{plot['id']} at {share}: the values stand inside the window")
     browser.mouse(1, 1)
     check(tip(browser) is None, "nothing is left when the pointer leaves")
 
@@ -269,6 +271,7 @@ def check_widths(browser):
     plot = browser.run(PLOTS)[0]
     browser.touch(plot["left"] + 100, scroll_to(browser, plot) + 80)
     check(tip(browser) is not None, "a touch shows the values")
+    check(browser.run(TIP_INSIDE), "a phone shows the values whole")
     browser.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
     browser.call("Emulation.setTouchEmulationEnabled", enabled=False)
     browser.size(1200, 900)
