@@ -15,7 +15,7 @@ static const cli_option options[] = {
      .help =
          "where to; '-' is standard output; for tensorboard a folder. Default: report.html, metrics.csv or "
          "tensorboard in the run folder"},
-    {.name = "format", .argument = "NAME", .help = "html, csv or tensorboard; default html"},
+    {.name = "format", .argument = "html|csv|tensorboard", .help = "default html"},
     {0}};
 
 static const struct {
@@ -55,9 +55,9 @@ const cli_command cli_report = {
     .name = "report",
     .summary = "what a run did: a page with charts, CSV, or TensorBoard events",
     .description =
-        "Writes one self-contained HTML page: loss and held-out curves, learning rate, gradient norm,\n"
-        "speed, memory, checkpoints, restarts, config, device, data, samples. It needs no network, no\n"
-        "server and no other file. Reading changes nothing in the run, which may still be going.",
+        "Writes one self-contained HTML page: loss and held-out curves, learning rate, gradient norm, speed, "
+        "memory, checkpoints, restarts, config, device, data, samples. It needs no network, no server and no "
+        "other file. Reading changes nothing in the run, which may still be going.",
     .operands = operands,
     .options = options,
     .example =

@@ -88,7 +88,7 @@ def report(run, name="page.html"):
 
 # ---- what the page holds ----
 
-FIELDS = {"loss": "loss", "rate": "lr", "norm": "grad_norm", "speed": "tokens_per_second", "share": "peak_share",
+FIELDS = {"loss": "loss", "bits": "bits_per_byte", "rate": "lr", "norm": "grad_norm", "speed": "tokens_per_second", "share": "peak_share",
           "seconds": "step_seconds", "memory": "memory_bytes"}
 SCALE = {"µs": 1e-6, "ms": 1e-3, "s": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "%": 0.01}
 
@@ -113,12 +113,13 @@ def numbers(d):
     return points
 
 
-def check_curves(plots, count):
+def check_curves(plots, steps, evals):
     found = {plot["id"] for plot in plots}
     check(found >= set(FIELDS), f"charts of {set(FIELDS) - found} are missing")
     for plot in plots:
         curves = [path for path in plot["paths"] if re.search(r"curve|dots", path["style"])]
-        check(len(curves) >= 1 and len(numbers(curves[0]["d"])) >= count, f"{plot['id']}: a curve of {count} points")
+        count = len(evals if plot["id"] == "bits" else steps)
+        check(len(curves) >= 1 and len(numbers(curves[0]["d"])) == count, f"{plot['id']}: a curve of {count} points")
         for path in plot["paths"]:
             inside = all(0 <= x <= 1000 and 0 <= y <= 1000 for x, y in numbers(path["d"]))
             check(inside, f"{plot['id']}: {path['style']} lies in the view")
@@ -160,10 +161,12 @@ def check_pointer(browser, plots, steps, evals):
             browser.mouse(plot["left"] + share * plot["width"], top + plot["height"] / 2)
             shown = tip(browser)
             step = int(shown["step"].removeprefix("step ").replace(",", "")) if shown else None
-            check(shown and abs(step - share * last) <= 0.51 + last / plot["width"], f"{plot['id']} at {share}: {shown}")
-            if not shown or plot["id"] not in FIELDS:
+            lines = evals if plot["id"] == "bits" else steps
+            nearest = min(abs(line - share * last) for line in lines)
+            check(shown and abs(step - share * last) <= nearest + last / plot["width"], f"{plot['id']} at {share}: {shown}")
+            if not shown:
                 continue
-            check(close(value_of(shown["rows"][0][1]), steps[step][FIELDS[plot["id"]]], 2e-3), f"{plot['id']} at step {step}: {shown['rows'][0]}")
+            check(close(value_of(shown["rows"][0][1]), lines[step][FIELDS[plot["id"]]], 2e-3), f"{plot['id']} at step {step}: {shown['rows'][0]}")
             if plot["id"] == "loss":
                 near = min(evals, key=lambda s: (abs(s - step), s))
                 check(close(value_of(shown["rows"][2][1]), evals[near]["loss"]), f"held out at {near}: {shown['rows']}")
@@ -394,7 +397,7 @@ def main():
             check(browser.run("document.querySelector('h1').textContent") == "ranks-and-steps", "the name")
             check(browser.run("document.querySelector('.state').textContent").startswith("Finished step 300 of 300"), "the state")
             check(browser.run("document.querySelector('pre.sample').textContent") == "The rank of step 100 & the <block>.\n", "the newest sample first")
-            check_curves(browser.run(PLOTS), 299)
+            check_curves(browser.run(PLOTS), steps, evals)
             check_pointer(browser, browser.run(PLOTS), steps, evals)
             check_keys(browser, steps)
             check_scales(browser)
