@@ -100,10 +100,10 @@ static void linear_ticks(report_axis *axis, int wanted, bool loose) {
         axis->low = first * step / axis->factor;
         axis->high = last * step / axis->factor;
     }
-    for (double k = first; k <= last; k++) {
-        report_tick *tick = add_tick(axis, k * step / axis->factor, fmod(k, 2) != 0);
-        if (tick == NULL) return;
-        print_label(axis, k * step, decimals, tick->label);
+    for (int i = 0; i < AXIS_TICKS_MAX && first + i <= last; i++) {
+        double number = first + i; /* how many steps from zero */
+        report_tick *tick = add_tick(axis, number * step / axis->factor, fmod(number, 2) != 0);
+        if (tick != NULL) print_label(axis, number * step, decimals, tick->label);
     }
 }
 

@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -76,10 +75,12 @@ const char *report_name(const report_facts *facts) {
 
 /* ---- checkpoints ---- */
 
+/* "step-" and up to 18 digits, so that the number fits. */
 static int is_checkpoint(const struct dirent *entry) {
-    uint64_t step;
-    char end;
-    return sscanf(entry->d_name, "step-%" SCNu64 "%c", &step, &end) == 1;
+    const char *digits = entry->d_name + strlen("step-");
+    if (strncmp(entry->d_name, "step-", strlen("step-")) != 0) return 0;
+    size_t count = strspn(digits, "0123456789");
+    return count > 0 && count <= 18 && digits[count] == '\0';
 }
 
 static int by_step(const void *left, const void *right) {

@@ -59,13 +59,10 @@ done:
 }
 
 static mst_status sync_folder_of(const char *path) {
-    char *folder = strdup(path);
+    const char *slash = strrchr(path, '/');
+    size_t length = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    char *folder = slash == NULL ? strdup(".") : strndup(path, length);
     if (folder == NULL) return mst_error(MST_ENOMEM, "%s: no memory", path);
-    char *slash = strrchr(folder, '/');
-    if (slash == NULL)
-        strcpy(folder, "."); /* path is not empty */
-    else
-        slash[slash == folder] = '\0';
     int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int error = file < 0 || fsync(file) != 0 ? errno : 0;
     if (file >= 0) close(file);

@@ -20,7 +20,8 @@ static int digits(const char *text, int count) {
 static double days_since_1970(int year, int month, int day) {
     int from_march = (month + 9) % 12, y = year - (month <= 2);
     int day_of_year = (153 * from_march + 2) / 5 + day - 1;
-    return 365.0 * y + y / 4 - y / 100 + y / 400 + day_of_year - 719468;
+    int leap_days = y / 4 - y / 100 + y / 400;
+    return 365.0 * y + leap_days + day_of_year - 719468;
 }
 
 double report_time_parse(const char *text) {
