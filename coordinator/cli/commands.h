@@ -13,6 +13,7 @@
     X(cli_generate) /* cmd_generate.c */                                                                     \
     X(cli_inspect)  /* cmd_inspect.c */                                                                      \
     X(cli_verify)   /* cmd_verify.c */                                                                       \
+    X(cli_report)   /* cmd_report.c */                                                                       \
     X(cli_completion)
 
 #define CLI_DECLARE(command) extern const cli_command command;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -152,6 +153,12 @@ mst_status mst_metrics_start(mst_metrics *metrics, const mst_metrics_start_field
     return end_line(metrics);
 }
 
+/* The most that this process has had in memory so far, its libraries included; bytes. */
+static uint64_t peak_resident(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+}
+
 mst_status mst_metrics_step(mst_metrics *metrics, const mst_metrics_step_fields *fields) {
     if (metrics == NULL) return MST_OK;
     const mst_step_report *report = fields->report;
@@ -170,6 +177,7 @@ mst_status mst_metrics_step(mst_metrics *metrics, const mst_metrics_step_fields 
     put_measured(metrics, "gflops", fields->flops * 1e-9);
     put_measured(metrics, "peak_share", fields->peak_share > 0 ? fields->peak_share : NAN);
     put_whole(metrics, "memory_bytes", fields->memory_bytes);
+    put_whole(metrics, "peak_rss_bytes", peak_resident());
     put(metrics, ",\"skipped\":%s", report->updated ? "false" : "true");
     return end_line(metrics);
 }

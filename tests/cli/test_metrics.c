@@ -72,6 +72,7 @@ static void check_step(const json_t *line) {
           "report");
     CHECK(number(line, "step_seconds") == 0.25 && number(line, "tokens_per_second") == 16384, "speed");
     CHECK(number(line, "gflops") == 2 && number(line, "peak_share") == 0.5, "speed");
+    CHECK(number(line, "peak_rss_bytes") > 100e3 && number(line, "peak_rss_bytes") < 100e9, "a process");
     CHECK(number(line, "memory_bytes") == 12345 && json_is_false(json_object_get(line, "skipped")), "rest");
     const char *time = text_of(line, "time");
     CHECK(strlen(time) == 24 && time[10] == 'T' && time[23] == 'Z', "%s", time);

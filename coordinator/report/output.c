@@ -1,0 +1,106 @@
+#include "output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Whether a path leads to one of the files that make the run. */
+static bool belongs_to_run(const struct stat *facts, const char *run) {
+    static const char *const names[] = {"run.json", "config.yaml", "metrics.jsonl"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[4096 + 16];
+        struct stat own;
+        snprintf(path, sizeof path, "%s/%s", run, names[i]);
+        if (stat(path, &own) == 0 && own.st_dev == facts->st_dev && own.st_ino == facts->st_ino) return true;
+    }
+    return false;
+}
+
+static mst_status check_target(const char *path, const char *run) {
+    struct stat facts;
+    size_t length = strlen(path);
+    if (length == 0) return mst_error(MST_ECONFIG, "the report needs a file to go to; '' is none");
+    if (stat(path, &facts) != 0 && errno == ENOENT && path[length - 1] != '/') return MST_OK;
+    if (path[length - 1] == '/' || S_ISDIR(facts.st_mode))
+        return mst_error(MST_ECONFIG, "cannot write the report to %s: it is a folder; give a file name",
+                         path);
+    if (!S_ISREG(facts.st_mode))
+        return mst_error(MST_ECONFIG,
+                         "cannot write the report to %s: it is no regular file; '-o -' is standard output",
+                         path);
+    if (belongs_to_run(&facts, run))
+        return mst_error(MST_ECONFIG, "cannot write the report to %s: that file belongs to the run", path);
+    return MST_OK;
+}
+
+mst_status report_output_begin(const char *path, const char *run, report_output *output_out) {
+    mst_status status = MST_OK;
+    report_output output = {0};
+    *output_out = output;
+    if (strcmp(path, "-") == 0) {
+        output_out->file = stdout;
+        return MST_OK;
+    }
+    MST_TRY(check_target(path, run));
+    output.path = strdup(path);
+    if (asprintf(&output.temporary, "%s.tmp-%ld", path, (long)getpid()) < 0) output.temporary = NULL;
+    MST_CHECK(output.path != NULL && output.temporary != NULL, MST_ENOMEM, "%s: no memory", path);
+    output.file = fopen(output.temporary, "wbe");
+    MST_CHECK(output.file != NULL, MST_EIO, "cannot write %s: %s", output.temporary, strerror(errno));
+    *output_out = output;
+    return MST_OK;
+done:
+    free(output.path);
+    free(output.temporary);
+    return status;
+}
+
+static mst_status sync_folder_of(const char *path) {
+    const char *slash = strrchr(path, '/');
+    size_t length = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
+    char *folder = slash == NULL ? strdup(".") : strndup(path, length);
+    if (folder == NULL) return mst_error(MST_ENOMEM, "%s: no memory", path);
+    int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int error = file < 0 || fsync(file) != 0 ? errno : 0;
+    if (file >= 0) close(file);
+    free(folder);
+    /* EINVAL: a file system that does not know it */
+    return error == 0 || error == EINVAL
+               ? MST_OK
+               : mst_error(MST_EIO, "cannot sync the folder of %s: %s", path, strerror(error));
+}
+
+static mst_status commit(report_output *output) {
+    mst_status status = MST_OK;
+    int failed = fflush(output->file) != 0 || ferror(output->file) || fsync(fileno(output->file)) != 0;
+    int error = failed ? errno : 0;
+    if (fclose(output->file) != 0 && !failed) error = errno;
+    output->file = NULL;
+    MST_CHECK(error == 0, MST_EIO, "cannot write %s: %s", output->path, strerror(error));
+    MST_CHECK(rename(output->temporary, output->path) == 0, MST_EIO, "cannot rename %s: %s",
+              output->temporary, strerror(errno));
+    return sync_folder_of(output->path);
+done:
+    unlink(output->temporary);
+    return status;
+}
+
+mst_status report_output_end(report_output *output, mst_status status) {
+    if (output->file == NULL) return status;
+    if (output->path == NULL) {
+        if ((fflush(stdout) != 0 || ferror(stdout)) && status == MST_OK)
+            status = mst_error(MST_EIO, "cannot write to standard output: %s", strerror(errno));
+    } else if (status == MST_OK) {
+        status = commit(output);
+    } else {
+        fclose(output->file);
+        unlink(output->temporary);
+    }
+    free(output->path);
+    free(output->temporary);
+    *output = (report_output){0};
+    return status;
+}
