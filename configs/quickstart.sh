@@ -65,19 +65,21 @@ summary "$gzip"
 echo
 "$muster" generate "$run" --prompt '#ifndef ' --tokens 120 --temperature 0.7 --seed 1
 
+"$muster" report "$run" -o "$run/report.html" >/dev/null
+
 say "where everything lies"
 cat <<END
 $data/headers/         the C headers that it was made from
 $data/tokenizer.json   the tokenizer, in Hugging Face's format
 $data/tokens.h5        the headers as tokens; 'h5dump -n' lists what is inside
 $data/heldout.txt      the files that the model never saw
-$run/                  config, metrics.jsonl, checkpoints
+$run/report.html            what the run did, on one page, for a browser
+$run/                       config, metrics.jsonl, checkpoints
 
 What to try next (export PATH=\$PWD/$(dirname "$muster"):\$PATH):
   muster generate $run --prompt 'static inline int ' --temperature 0.5
   muster eval $run                       # loss, perplexity, bits per byte on the held-out files
-  muster report $run -o report.html      # curves and facts on one page
   muster verify $run                     # every byte of the newest checkpoint
-  muster train --help-config             # every key of a config, to make your own
-  ./run test                             # builds and runs all tests
+  muster train --help-config                         # every key of a config, to make your own
+  ./run test                                         # builds and runs all tests
 END
