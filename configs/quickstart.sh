@@ -67,19 +67,19 @@ echo
 
 "$muster" report "$run" -o "$run/report.html" >/dev/null
 
-say "where everything lies"
-cat <<END
-$data/headers/         the C headers that it was made from
-$data/tokenizer.json   the tokenizer, in Hugging Face's format
-$data/tokens.h5        the headers as tokens; 'h5dump -n' lists what is inside
-$data/heldout.txt      the files that the model never saw
-$run/report.html            what the run did, on one page, for a browser
-$run/                       config, metrics.jsonl, checkpoints
+row() { printf '  %-55s %s\n' "$1" "$2"; }
 
-What to try next (export PATH=\$PWD/$(dirname "$muster"):\$PATH):
-  muster generate $run --prompt 'static inline int ' --temperature 0.5
-  muster eval $run                       # loss, perplexity, bits per byte on the held-out files
-  muster verify $run                     # every byte of the newest checkpoint
-  muster train --help-config                         # every key of a config, to make your own
-  ./run test                                         # builds and runs all tests
-END
+say "where everything lies"
+row "$data/headers/" "the C headers that it was made from"
+row "$data/tokenizer.json" "the tokenizer, in Hugging Face's format"
+row "$data/tokens.h5" "the headers as tokens; 'h5dump -n' lists what is inside"
+row "$data/heldout.txt" "the files that the model never saw"
+row "$run/" "config, metrics.jsonl, checkpoints"
+row "$run/report.html" "what the run did, on one page, for a browser"
+
+say "what to try next, after: export PATH=\$PWD/$(dirname "$muster"):\$PATH"
+row "muster generate $run --prompt 'static inline int '" "more text; --help lists the options"
+row "muster eval $run" "loss, perplexity, bits per byte on the held-out files"
+row "muster verify $run" "every byte of the newest checkpoint"
+row "muster train --help-config" "every key of a config, to make your own"
+row "./run test" "builds and runs all tests"
