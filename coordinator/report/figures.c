@@ -168,22 +168,12 @@ done:
 }
 
 static mst_status put_figures(FILE *file, const report_history *history) {
-    char value[HTML_NUMBER], note[64];
-    const report_event *start = report_newest(history, EVENT_START);
-    double ranks = start != NULL ? report_event_number(start, "ranks") : NAN;
-    double threads = start != NULL ? report_event_number(start, "threads") : NAN;
+    char value[HTML_NUMBER];
     fputs("<dl class=\"figures\">\n", file);
     put_losses(file, history);
     put_figure(file, "tokens trained on",
                html_quantity(last_of(&history->steps, STEP_TOKENS), UNIT_COUNT, value), "");
     mst_status status = put_speed(file, history);
-    if (start != NULL) {
-        snprintf(note, sizeof note, "%.0f rank%s of %.0f thread%s", ranks, ranks == 1 ? "" : "s", threads,
-                 threads == 1 ? "" : "s");
-        put_figure(file, "parameters",
-                   html_quantity(report_event_number(start, "parameters"), UNIT_COUNT, value),
-                   isfinite(ranks) && isfinite(threads) ? note : "");
-    }
     fputs("</dl>\n", file);
     return status;
 }
@@ -208,13 +198,18 @@ static void put_digests(FILE *file, const report_facts *facts) {
     fputs("</dl>\n", file);
 }
 
-static void put_model(FILE *file, const report_facts *facts) {
+static void put_model(FILE *file, const report_history *history, const report_facts *facts) {
     if (!facts->config_good) return;
     const mst_model_config *model = &facts->config.model;
     fprintf(file, "<p class=\"model\">%s, %zu layer%s, width %zu, %zu heads", mst_family_name(model->family),
             model->n_layers, model->n_layers == 1 ? "" : "s", model->d_model, model->n_heads);
     if (model->n_kv_heads != 0 && model->n_kv_heads != model->n_heads)
         fprintf(file, " (%zu for keys and values)", model->n_kv_heads);
+    const report_event *start = report_newest(history, EVENT_START);
+    char parameters[HTML_NUMBER];
+    if (start != NULL)
+        fprintf(file, ", %s parameters",
+                html_quantity(report_event_number(start, "parameters"), UNIT_COUNT, parameters));
     fprintf(file, ", sequences of %zu tokens, %s</p>\n", facts->config.data.seq_len,
             mst_dtype_name(facts->config.train.precision));
 }
@@ -223,7 +218,7 @@ mst_status figures_write(FILE *file, const report_history *history, const report
     fputs("<header>\n<p class=\"kicker\">muster run</p>\n<h1>", file);
     html_text(file, report_name(facts));
     fputs("</h1>\n", file);
-    put_model(file, facts);
+    put_model(file, history, facts);
     write_state(file, history, facts, now);
     fputs("</header>\n<section aria-label=\"Key figures\">\n", file);
     mst_status status = put_figures(file, history);

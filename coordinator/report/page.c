@@ -66,18 +66,21 @@ static void add_curve(chart_spec *spec, const report_table *table, size_t field,
 /* What is learned. */
 static void specify_learning(charts *all, chart_spec specs[4]) {
     const report_table *steps = &all->history->steps, *evals = &all->history->evals;
+    const bool trained = report_has(steps, STEP_BITS_PER_BYTE);
     chart_spec *loss = &specs[0], *bits = &specs[1], *rate = &specs[2], *norm = &specs[3];
     *loss = (chart_spec){
         .id = "loss", .title = "Loss", .unit_text = "nats per token", .scales = true, .wide = true};
-    *bits = (chart_spec){
-        .id = "bits", .title = "Bits per byte", .unit_text = "bits", .scales = true, .wide = true};
+    *bits = (chart_spec){.id = "bits",
+                         .title = trained ? "Bits per byte" : "Held-out bits per byte",
+                         .unit_text = "bits",
+                         .scales = true,
+                         .wide = true};
     *rate = (chart_spec){.id = "rate", .title = "Learning rate", .unit_text = "", .from_zero = true};
     *norm = (chart_spec){
         .id = "norm", .title = "Gradient norm", .unit_text = "", .scales = true, .log_first = true};
     add_steps(all, loss, STEP_LOSS, "training", all->mean_steps);
     add_curve(loss, evals, EVAL_LOSS, "held out", "dots");
-    if (report_has(steps, STEP_BITS_PER_BYTE))
-        add_steps(all, bits, STEP_BITS_PER_BYTE, "training", all->mean_steps);
+    if (trained) add_steps(all, bits, STEP_BITS_PER_BYTE, "training", all->mean_steps);
     add_curve(bits, evals, EVAL_BITS_PER_BYTE, "held out", "dots");
     add_curve(rate, steps, STEP_LR, "learning rate", "line");
     add_steps(all, norm, STEP_GRAD_NORM, "each step", all->mean);
