@@ -63,7 +63,8 @@ train=("$muster" train configs/quickstart.yaml --run "$run" --set "train.target_
 say "what it learned"
 summary "$gzip"
 echo
-"$muster" generate "$run" --prompt '#ifndef ' --tokens 120 --temperature 0.7 --seed 1
+mkdir -p "$run/samples"
+"$muster" generate "$run" --prompt '#ifndef ' --tokens 120 --temperature 0.7 --seed 1 | tee "$run/samples/headers.txt"
 
 "$muster" report "$run" -o "$run/report.html" >/dev/null
 
