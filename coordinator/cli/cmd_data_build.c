@@ -4,12 +4,8 @@
 #include <time.h>
 
 #include "commands.h"
+#include "inputs.h"
 #include "muster/tokenizer.h"
-
-static const cli_operand build_operands[] = {
-    {.name = "INPUT", .help = "a file, or a folder to search", .many = true},
-    {0},
-};
 
 static const cli_option build_options[] = {
     {.name = "output",
@@ -19,31 +15,19 @@ static const cli_option build_options[] = {
      .help = "the token file; an older one is replaced only when the new one is complete"},
     {.name = "tokenizer",
      .letter = 't',
-     .argument = "TOKENIZER",
-     .help = "a tokenizer.json in Hugging Face's format (see 'muster tokenizer train'), or bytes: every byte "
-             "is a token, "
-             "258 with the specials (default: bytes)"},
+     .argument = "bytes|FILE.json",
+     .help =
+         "a tokenizer.json in Hugging Face's format (see 'muster tokenizer train'); bytes: every byte is a "
+         "token, 258 with the specials (default: bytes)"},
     {.name = "end",
      .argument = "TOKEN",
      .help =
          "the special token that ends a document, such as '<|endoftext|>' (default: the one of a well-known "
          "name that the tokenizer has)"},
-    {.name = "glob",
-     .argument = "PATTERN",
-     .help = "which file names to read in folders (default: *.txt and *.jsonl, also with .gz and .zst)"},
-    {.name = "field",
-     .argument = "NAME",
-     .help = "the field of a .jsonl line that holds the text (default: text)"},
-    {.name = "heldout",
-     .argument = "FRACTION",
-     .help = "share of the documents that is kept from training, 0 to 0.5 (default: 0.01)"},
+    CLI_INPUT_OPTIONS,
     {.name = "heldout-list",
      .argument = "FILE",
      .help = "write the paths of the files that held-out documents came from, one on each line"},
-    {.name = "seed",
-     .argument = "N",
-     .help = "which documents are held out; the same seed and fraction split alike in every token file "
-             "(default: 0)"},
     {0},
 };
 
@@ -89,15 +73,9 @@ static mst_status build(const cli_args *args) {
     mst_build_report report;
     mst_tokenizer *tokenizer = NULL;
     mst_encoder *encoder = NULL;
-    mst_build_options options = {.inputs = cli_operands(args),
-                                 .input_count = cli_operand_count(args),
-                                 .glob = cli_text(args, "glob", NULL),
-                                 .text_field = cli_text(args, "field", NULL),
-                                 .output = cli_text(args, "output", NULL),
-                                 .heldout_fraction = 0.01,
-                                 .heldout_list = cli_text(args, "heldout-list", NULL)};
-    MST_TRY(cli_real(args, "heldout", 0, 0.5, &options.heldout_fraction));
-    MST_TRY(cli_whole(args, "seed", 0, UINT64_MAX, &options.seed));
+    mst_build_options options;
+    MST_TRY(cli_inputs(args, &options));
+    options.heldout_list = cli_text(args, "heldout-list", NULL);
     MST_TRY(open_tokenizer(args, &tokenizer, &encoder));
     options.encoder = encoder;
     const double begin = seconds_now();
@@ -122,7 +100,7 @@ const cli_command cli_data_build = {
         "files are passed over. A .jsonl file has a document on each line, any other file is one document.\n"
         "Exact duplicates are kept once. The same input gives the same file, byte for byte; its format is\n"
         "described in docs/data-format.md (HDF5: h5py opens it).",
-    .operands = build_operands,
+    .operands = cli_input_operands,
     .options = build_options,
     .example = "muster data build texts/ more.jsonl.zst -t tokenizer.json -o tokens.h5 --heldout 0.02\n"
                "muster data build src/ --glob '*.c' -o code.h5",

@@ -3,17 +3,13 @@
 #include <string.h>
 
 #include "commands.h"
+#include "inputs.h"
 #include "muster/tokenizer.h"
 #include "output.h"
 
 #define END_OF_TEXT "<|endoftext|>" /* GPT-2's, which every reader knows */
 
 enum { VOCAB_MOST = 1 << 20, THREADS_MOST = 1024 };
-
-static const cli_operand train_operands[] = {
-    {.name = "INPUT", .help = "a file, or a folder to search", .many = true},
-    {0},
-};
 
 static const cli_option train_options[] = {
     {.name = "vocab",
@@ -24,11 +20,11 @@ static const cli_option train_options[] = {
              "64 is fast"},
     {.name = "output",
      .letter = 'o',
-     .argument = "FILE",
+     .argument = "FILE.json",
      .required = true,
      .help = "the tokenizer.json; an older one is replaced only when the new one is complete"},
     {.name = "pattern",
-     .argument = "NAME",
+     .argument = "gpt2|cl100k|qwen2",
      .help =
          "how text is cut into words before: gpt2, cl100k (Llama 3 has that, too) or qwen2 (default: gpt2)"},
     {.name = "digits", .help = "each digit is a token of its own, as for SmolLM2"},
@@ -37,16 +33,7 @@ static const cli_option train_options[] = {
      .repeated = true,
      .help =
          "a special token, such as '<|im_start|>'; may be given often. The first one is always " END_OF_TEXT},
-    {.name = "glob",
-     .argument = "PATTERN",
-     .help = "which file names to read in folders (default: *.txt and *.jsonl, also with .gz and .zst)"},
-    {.name = "field",
-     .argument = "NAME",
-     .help = "the field of a .jsonl line that holds the text (default: text)"},
-    {.name = "heldout",
-     .argument = "FRACTION",
-     .help = "as for data build, 0 to 0.5: the documents that it holds out are not read (default: 0.01)"},
-    {.name = "seed", .argument = "N", .help = "as for data build: which documents are held out (default: 0)"},
+    CLI_INPUT_OPTIONS,
     {.name = "threads",
      .argument = "N",
      .help = "threads that count words; no effect on the result (default: one for each core)"},
@@ -94,17 +81,11 @@ static mst_status train(const cli_args *args) {
     char *json = NULL;
     size_t special_count = 0;
     uint64_t vocab = 0, threads = 0;
-    mst_build_options text = {.inputs = cli_operands(args),
-                              .input_count = cli_operand_count(args),
-                              .glob = cli_text(args, "glob", NULL),
-                              .text_field = cli_text(args, "field", NULL),
-                              .output = output,
-                              .heldout_fraction = 0.01};
+    mst_build_options text;
+    MST_TRY(cli_inputs(args, &text));
     MST_TRY(special_tokens(args, &special, &special_count));
     MST_TRY(cli_whole(args, "vocab", 256 + special_count, VOCAB_MOST, &vocab));
     MST_TRY(cli_whole(args, "threads", 1, THREADS_MOST, &threads));
-    MST_TRY(cli_real(args, "heldout", 0, 0.5, &text.heldout_fraction));
-    MST_TRY(cli_whole(args, "seed", 0, UINT64_MAX, &text.seed));
     MST_TRY(cli_output_check(output));
     const mst_tokenizer_training training = {.text = &text,
                                              .vocab_size = (size_t)vocab,
@@ -130,7 +111,7 @@ const cli_command cli_tokenizer_train = {
         "Learns byte-level BPE from text and writes it in Hugging Face's format, which their libraries\n"
         "read, too. Reads what 'data build' with the same words would put into the training split: each\n"
         "document once, and none of those that are held out. The same text gives the same file.",
-    .operands = train_operands,
+    .operands = cli_input_operands,
     .options = train_options,
     .example = "muster tokenizer train texts/ more.jsonl.zst --vocab 32000 -o tokenizer.json\n"
                "muster tokenizer train src/ --glob '*.c' --vocab 4096 --digits -o code.json",

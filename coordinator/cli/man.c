@@ -20,8 +20,7 @@ static const term files[] = {
     {NULL, NULL}};
 
 static const term variables[] = {
-    {"NO_COLOR",
-     "set, and not empty: no colours; otherwise there are colours on a terminal, and only there"},
+    {"NO_COLOR", "set, and not empty: no colours; otherwise there are colours on a terminal, and only there"},
     {"TERM", "dumb or not set: no colours, and plain lines in place of the line that shows progress"},
     {"LC_ALL, LC_CTYPE, LANG", "the first that is set decides whether the bar of progress is drawn in UTF-8"},
     {"OMPI_COMM_WORLD_RANK, PMIX_RANK, PMI_RANK, SLURM_PROCID",
