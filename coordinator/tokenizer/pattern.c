@@ -10,8 +10,11 @@
 
 /* A translated pattern may be this long. Compiled ones are at most 64 KiB: PCRE2 sees to that. */
 enum { PATTERN_MAX = 1 << 14, STACK_MAX = 1 << 20, HEAP_MAX_KIB = 1 << 16 };
+/* PCRE2's machine code counts repetitions against its match limit, but not alternatives: their number is bounded here. Published
+ * patterns have about 30. */
+enum { PATHS_MAX = 64 };
 /* A match is tried with small limits first, so that the price of an ordinary one need not be known. */
-enum { LIMIT_FIRST = 20000, LIMIT_STEP = 16 };
+enum { LIMIT_FIRST = 2000, LIMIT_STEP = 16 };
 
 struct pattern {
     mst_byte_list source; /* as in the file */
@@ -41,12 +44,16 @@ static mst_status quote(const mst_byte_list *text, mst_byte_list *out) {
 
 static mst_status compile(pattern *p, bool exact) {
     mst_byte_list text = {0};
+    uint64_t paths = 1;
     int error;
     size_t place;
     char why[128];
-    mst_status status = p->literal
-                            ? quote(&p->source, &text)
-                            : pattern_translate((const char *)p->source.at, p->source.count, exact, &text);
+    mst_status status =
+        p->literal ? quote(&p->source, &text)
+                   : pattern_translate((const char *)p->source.at, p->source.count, exact, &text, &paths);
+    if (status == MST_OK && paths > PATHS_MAX)
+        status = mst_error(MST_EUNSUPPORTED, "pattern: alternatives that can be chosen in more than %d ways",
+                           PATHS_MAX);
     pcre2_compile_context *context = status == MST_OK ? pcre2_compile_context_create(NULL) : NULL;
     if (status == MST_OK && context != NULL) {
         pcre2_set_newline(context, PCRE2_NEWLINE_LF); /* what . does not match */

@@ -62,6 +62,8 @@ static const struct {
     {{.pre_tokenizer = SPLIT("(a)\\\\1")}, MST_EUNSUPPORTED, "'\\1'"},
     {{.pre_tokenizer = SPLIT("a{2000}")}, MST_EUNSUPPORTED, "at most 1000"},
     {{.pre_tokenizer = SPLIT("a**")}, MST_EUNSUPPORTED, "a repetition of a repetition"},
+    {{.pre_tokenizer = SPLIT("(?:a|a){24}[bc]")}, MST_EUNSUPPORTED, "more than 64 ways"},
+    {{.pre_tokenizer = SPLIT("(?:(?:a|b)(?:a|b|c)){9}")}, MST_EUNSUPPORTED, "more than 64 ways"},
     {{.pre_tokenizer = SPLIT("")}, MST_EUNSUPPORTED, "an empty one"},
     {{.pre_tokenizer = SPLIT("(a")}, MST_EFORMAT, "( without )"},
     {{.pre_tokenizer = SPLIT("a)")}, MST_EFORMAT, ") without ("},
