@@ -167,9 +167,10 @@ static void test_missing_byte(void) {
 
 /* Patterns that backtrack without end, on the text that makes them: an error within seconds. */
 static void test_catastrophes(void) {
-    static const char *const steps[] = {SPLIT("(?:a+)+[bc]"),      SPLIT("(?:a|a)*[bc]"),
-                                        SPLIT("a*a*a*a*a*a*[bc]"), SPLIT("(?:(?:a?){30}){30}[bc]"),
-                                        SPLIT("(?=(?:a+)+[bc])a"), SPLIT("(?:a*?)*[bc]")};
+    static const char *const steps[] = {SPLIT("(?:a+)+[bc]"),        SPLIT("(?:a|a)*[bc]"),
+                                        SPLIT("a*a*a*a*a*a*[bc]"),   SPLIT("(?:(?:a?){30}){30}[bc]"),
+                                        SPLIT("(?=(?:a+)+[bc])a"),   SPLIT("(?:a*?)*[bc]"),
+                                        SPLIT("(?:a{1,2}){11}[bc]"), SPLIT("(?:a{1,2}){17}[bc]")};
     enum { LENGTH = 1 << 16 };
     static uint8_t text[LENGTH];
     memset(text, 'a', sizeof text);
