@@ -10,8 +10,11 @@
 
 /* A translated pattern may be this long. Compiled ones are at most 64 KiB: PCRE2 sees to that. */
 enum { PATTERN_MAX = 1 << 14, STACK_MAX = 1 << 20, HEAP_MAX_KIB = 1 << 16 };
+/* PCRE2's machine code counts repetitions against its match limit, but not alternatives: their number is bounded here. Published
+ * patterns have about 30. */
+enum { PATHS_MAX = 64 };
 /* A match is tried with small limits first, so that the price of an ordinary one need not be known. */
-enum { LIMIT_FIRST = 20000, LIMIT_STEP = 16 };
+enum { LIMIT_FIRST = 2000, LIMIT_STEP = 16 };
 
 struct pattern {
     mst_byte_list source; /* as in the file */
@@ -41,16 +44,21 @@ static mst_status quote(const mst_byte_list *text, mst_byte_list *out) {
 
 static mst_status compile(pattern *p, bool exact) {
     mst_byte_list text = {0};
+    uint64_t paths = 1;
     int error;
     size_t place;
     char why[128];
-    mst_status status = p->literal
-                            ? quote(&p->source, &text)
-                            : pattern_translate((const char *)p->source.at, p->source.count, exact, &text);
+    mst_status status =
+        p->literal ? quote(&p->source, &text)
+                   : pattern_translate((const char *)p->source.at, p->source.count, exact, &text, &paths);
+    if (status == MST_OK && paths > PATHS_MAX)
+        status = mst_error(MST_EUNSUPPORTED, "pattern: alternatives that can be chosen in more than %d ways",
+                           PATHS_MAX);
     pcre2_compile_context *context = status == MST_OK ? pcre2_compile_context_create(NULL) : NULL;
     if (status == MST_OK && context != NULL) {
         pcre2_set_newline(context, PCRE2_NEWLINE_LF); /* what . does not match */
-        p->code[exact] = pcre2_compile(text.at, text.count, PCRE2_UTF | PCRE2_UCP, &error, &place, context);
+        p->code[exact] = pcre2_compile(text.at, text.count, PCRE2_UTF | PCRE2_UCP | PCRE2_USE_OFFSET_LIMIT,
+                                       &error, &place, context);
         if (p->code[exact] == NULL) {
             pcre2_get_error_message(error, (PCRE2_UCHAR *)why, sizeof why);
             status =
@@ -123,17 +131,31 @@ static int attempt(pattern *p, bool exact, const uint8_t *text, size_t count, si
     return rc;
 }
 
-/* Attempts again, with higher limits, until there is an answer or the budget is used up. */
-static int persist(pattern *p, bool exact, const uint8_t *text, size_t count, size_t at,
-                   pattern_budget *budget) {
+/* Attempts a match that begins at this place, with higher and higher limits, until there is an answer or the budget is used up. */
+static int persist_at(pattern *p, bool exact, const uint8_t *text, size_t count, size_t at,
+                      pattern_budget *budget) {
     uint64_t limit = LIMIT_FIRST;
-    int rc = PCRE2_ERROR_MATCHLIMIT;
+    pcre2_set_offset_limit(p->context, at);
+    int rc = attempt(p, exact, text, count, at, LIMIT_FIRST);
     while (rc == PCRE2_ERROR_MATCHLIMIT) {
         limit *= LIMIT_STEP;
         if (limit > budget->left || limit > UINT32_MAX) break;
         budget->left -= limit;
         rc = attempt(p, exact, text, count, at, (uint32_t)limit);
     }
+    return rc;
+}
+
+/* Place by place: PCRE2's limit holds for each place at which a match may begin, and a text has many. */
+static int persist(pattern *p, bool exact, const uint8_t *text, size_t count, size_t at,
+                   pattern_budget *budget) {
+    size_t length = 1;
+    int rc = PCRE2_ERROR_NOMATCH;
+    for (; at <= count && rc == PCRE2_ERROR_NOMATCH; at += length) {
+        rc = persist_at(p, exact, text, count, at, budget);
+        if (at < count) utf8_decode(text + at, &length);
+    }
+    pcre2_set_offset_limit(p->context, PCRE2_UNSET);
     return rc;
 }
 

@@ -42,8 +42,12 @@ mst_status pattern_find(pattern *p, const uint8_t *text, size_t count, size_t at
 /**
  * Writes a pattern for PCRE2; pattern_create does that itself. With `exact` the classes have the characters that are new in
  * Unicode 16 and lack those that PCRE2 adds: right for every text, and about half as fast.
+ * @param paths_out in how many ways the alternatives can be chosen, one behind the other: what backtracking costs between two places
+ * at which PCRE2's machine code counts, which are the repetitions only. At most PATTERN_PATHS_MAX
  * @retval as pattern_create
  */
-mst_status pattern_translate(const char *text, size_t count, bool exact, mst_byte_list *out);
+mst_status pattern_translate(const char *text, size_t count, bool exact, mst_byte_list *out,
+                             uint64_t *paths_out);
+enum { PATTERN_PATHS_MAX = 1 << 20 };
 
 #endif

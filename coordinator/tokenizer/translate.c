@@ -15,6 +15,7 @@ typedef struct translator {
     bool any_case; /* inside of (?i: ) */
     char previous; /* the literal letter before, in lower case, or something else */
     unsigned depth;
+    uint64_t paths; /* of what was parsed last; see pattern_translate */
     mst_byte_list *out;
 } translator;
 
@@ -245,6 +246,18 @@ static mst_status parse_literal(translator *t) {
 
 /* ---- repetition and groups ---- */
 
+/* a * b, at most PATTERN_PATHS_MAX. */
+static uint64_t times(uint64_t a, uint64_t b) {
+    return a * b < PATTERN_PATHS_MAX ? a * b : PATTERN_PATHS_MAX;
+}
+
+/* `count` copies of what was parsed last, one behind the other. */
+static void repeat_paths(translator *t, size_t count) {
+    uint64_t one = t->paths;
+    for (size_t i = 1; i < count && one > 1 && t->paths < PATTERN_PATHS_MAX; i++)
+        t->paths = times(t->paths, one);
+}
+
 /* Reads {n}, {n,} or {n,m} at the place, and writes it. */
 static mst_status parse_count(translator *t) {
     size_t numbers[2] = {0, 0}, at = t->at + 1, given = 0;
@@ -271,6 +284,7 @@ static mst_status parse_count(translator *t) {
     else
         snprintf(text, sizeof text, comma ? "{%zu,}" : "{%zu}", numbers[0]);
     t->at = at + 1;
+    repeat_paths(t, both ? numbers[1] : numbers[0]);
     if (!comma && peek(t, 0) == '?') return refuse(t, 1, "not supported behind {n}");
     return put(t, text);
 }
@@ -346,6 +360,7 @@ static mst_status parse_atom(translator *t) {
     size_t start = t->out->count;
     bool set = false, repeatable = true;
     mst_status status = MST_OK;
+    t->paths = 1;
     switch (peek(t, 0)) {
     case '(':
         status = parse_group(t, &repeatable);
@@ -366,26 +381,33 @@ static mst_status parse_atom(translator *t) {
 }
 
 static mst_status parse_alternatives(translator *t) {
+    uint64_t before = 0, here = 1; /* paths of the alternatives before, of this one */
     mst_status status = MST_OK;
     if (++t->depth > DEPTH_MAX) return refuse(t, 1, "too many groups inside of groups");
     while (status == MST_OK && !at_end(t) && peek(t, 0) != ')') {
         if (take(t, "|")) {
             t->previous = '\0';
+            before += here;
+            here = 1;
             status = put(t, "|");
         } else {
             status = parse_atom(t);
+            here = times(here, t->paths);
         }
     }
+    t->paths = times(before + here, 1);
     t->depth--;
     return status;
 }
 
-mst_status pattern_translate(const char *text, size_t count, bool exact, mst_byte_list *out) {
+mst_status pattern_translate(const char *text, size_t count, bool exact, mst_byte_list *out,
+                             uint64_t *paths_out) {
     translator t = {.text = text, .count = count, .exact = exact, .out = out};
     bool unusual;
     if (utf8_span((const uint8_t *)text, count, &unusual) != count || memchr(text, '\0', count) != NULL)
         return mst_error(MST_EFORMAT, "pattern: not UTF-8, or with a byte 0");
     mst_status status = parse_alternatives(&t);
+    *paths_out = t.paths;
     if (status == MST_OK && !at_end(&t))
         status = mst_error(MST_EFORMAT, "pattern: ) without ( at byte %zu", t.at);
     return status;

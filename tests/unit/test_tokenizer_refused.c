@@ -62,6 +62,8 @@ static const struct {
     {{.pre_tokenizer = SPLIT("(a)\\\\1")}, MST_EUNSUPPORTED, "'\\1'"},
     {{.pre_tokenizer = SPLIT("a{2000}")}, MST_EUNSUPPORTED, "at most 1000"},
     {{.pre_tokenizer = SPLIT("a**")}, MST_EUNSUPPORTED, "a repetition of a repetition"},
+    {{.pre_tokenizer = SPLIT("(?:a|a){24}[bc]")}, MST_EUNSUPPORTED, "more than 64 ways"},
+    {{.pre_tokenizer = SPLIT("(?:(?:a|b)(?:a|b|c)){9}")}, MST_EUNSUPPORTED, "more than 64 ways"},
     {{.pre_tokenizer = SPLIT("")}, MST_EUNSUPPORTED, "an empty one"},
     {{.pre_tokenizer = SPLIT("(a")}, MST_EFORMAT, "( without )"},
     {{.pre_tokenizer = SPLIT("a)")}, MST_EFORMAT, ") without ("},
@@ -165,9 +167,10 @@ static void test_missing_byte(void) {
 
 /* Patterns that backtrack without end, on the text that makes them: an error within seconds. */
 static void test_catastrophes(void) {
-    static const char *const steps[] = {SPLIT("(?:a+)+[bc]"),      SPLIT("(?:a|a)*[bc]"),
-                                        SPLIT("a*a*a*a*a*a*[bc]"), SPLIT("(?:(?:a?){30}){30}[bc]"),
-                                        SPLIT("(?=(?:a+)+[bc])a"), SPLIT("(?:a*?)*[bc]")};
+    static const char *const steps[] = {SPLIT("(?:a+)+[bc]"),        SPLIT("(?:a|a)*[bc]"),
+                                        SPLIT("a*a*a*a*a*a*[bc]"),   SPLIT("(?:(?:a?){30}){30}[bc]"),
+                                        SPLIT("(?=(?:a+)+[bc])a"),   SPLIT("(?:a*?)*[bc]"),
+                                        SPLIT("(?:a{1,2}){11}[bc]"), SPLIT("(?:a{1,2}){17}[bc]")};
     enum { LENGTH = 1 << 16 };
     static uint8_t text[LENGTH];
     memset(text, 'a', sizeof text);
