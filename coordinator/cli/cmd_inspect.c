@@ -72,12 +72,13 @@ static void put_progress(const mst_checkpoint_meta *meta) {
 }
 
 static void put_sizes(const mst_manifest *manifest) {
-    uint64_t bytes = manifest->digests.bytes + manifest->model.bytes;
+    const bool has_tokenizer = manifest->tokenizer.name[0] != '\0';
+    uint64_t bytes = manifest->digests.bytes + manifest->model.bytes + manifest->tokenizer.bytes;
     for (size_t i = 0; i < manifest->shard_count; i++) bytes += manifest->shards[i].bytes;
     char number[32];
-    printf("%-14s %.3f GiB (%s bytes): %zu shard file%s, model.h5, digests.bin\n", "size",
+    printf("%-14s %.3f GiB (%s bytes): %zu shard file%s, model.h5, digests.bin%s\n", "size",
            (double)bytes / (1 << 30), grouped(bytes, number), manifest->shard_count,
-           manifest->shard_count == 1 ? "" : "s");
+           manifest->shard_count == 1 ? "" : "s", has_tokenizer ? ", tokenizer.json" : "");
 }
 
 static void put_tensors(const mst_manifest *manifest) {
@@ -110,6 +111,7 @@ static mst_status check_files(const char *folder, const mst_manifest *manifest) 
     mst_status status = MST_OK;
     MST_TRY(check_file(folder, &manifest->digests));
     MST_TRY(check_file(folder, &manifest->model));
+    if (manifest->tokenizer.name[0] != '\0') MST_TRY(check_file(folder, &manifest->tokenizer));
     for (size_t i = 0; i < manifest->shard_count; i++) MST_TRY(check_file(folder, &manifest->shards[i]));
     put_line("files", "all there, in the right size (contents: muster verify)");
 done:
@@ -133,6 +135,7 @@ static mst_status run(const cli_args *args) {
     put_digest("weights", &manifest.kinds[MST_KIND_MASTER]);
     put_digest("state", &manifest.state);
     put_digest("data", &manifest.meta.data);
+    if (manifest.tokenizer.name[0] != '\0') put_digest("tokenizer", &manifest.tokenizer.digest);
     put_line("device class", manifest.meta.device_class);
     put_line("versions", manifest.meta.versions);
     put_sizes(&manifest);
