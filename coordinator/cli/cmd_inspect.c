@@ -99,8 +99,10 @@ static mst_status check_file(const char *folder, const mst_manifest_file *file) 
     struct stat facts;
     snprintf(path, sizeof path, "%s/%s", folder, file->name);
     if (stat(path, &facts) != 0)
-        return mst_error(MST_EIO, "%s is missing: model.h5 would show NaN in its place, without an error",
-                         path);
+        return mst_error(
+            MST_EIO,
+            "%s is missing; where it is a shard file, model.h5 shows NaN in its place, without an error",
+            path);
     if ((uint64_t)facts.st_size != file->bytes)
         return mst_error(MST_EFORMAT, "%s has %llu bytes, the manifest says %" PRIu64, path,
                          (unsigned long long)facts.st_size, file->bytes);
