@@ -68,7 +68,7 @@ mkdir -p "$run/samples"
 
 "$muster" report "$run" -o "$run/report.html" >/dev/null
 
-row() { printf '  %-55s %s\n' "$1" "$2"; }
+row() { printf '  %-59s  %s\n' "$1" "$2"; }
 
 say "where everything lies"
 row "$data/headers/" "the C headers that it was made from"
@@ -79,6 +79,7 @@ row "$run/" "config, metrics.jsonl, checkpoints"
 row "$run/report.html" "what the run did, on one page, for a browser"
 
 say "what to try next, after: export PATH=\$PWD/$(dirname "$muster"):\$PATH"
+row "muster train configs/quickstart.yaml --run $run" "without a target: on to step 1500, for better text"
 row "muster generate $run --prompt 'static inline int '" "more text; --help lists the options"
 row "muster eval $run" "loss, perplexity, bits per byte on the held-out files"
 row "muster verify $run" "every byte of the newest checkpoint"

@@ -99,18 +99,19 @@ def check_added(program, folder, rng, trials):
 
 
 def main(program):
-    seed = random.randrange(1 << 32) if len(sys.argv) < 3 else int(sys.argv[2])
+    characters = 5_000_000 if len(sys.argv) < 3 else int(sys.argv[2])
+    seed = random.randrange(1 << 32) if len(sys.argv) < 4 else int(sys.argv[3])
     print("seed", seed)
-    texts = mixed(5_000_000, seed)
-    everything = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+    texts = mixed(characters, seed)
+    everything = [chr(c) for c in range(0, 0x110000, max(5_000_000 // characters, 1)) if not 0xD800 <= c < 0xE000]
     texts.append("".join(everything))
     texts.append("".join(itertools.chain.from_iterable((c, rng_c) for c, rng_c in zip(everything, itertools.cycle("a1 '\n\u0301")))))
     print(sum(len(t.encode()) for t in texts), "bytes of text in", len(texts), "texts")
-    training = mixed(2_000_000, 1)
+    training = mixed(characters * 2 // 5, 1)
     with tempfile.TemporaryDirectory() as folder:
         for name in FAMILIES:
             check_family(program, Path(folder), name, texts, training)
-        check_added(program, Path(folder), random.Random(seed), 150)
+        check_added(program, Path(folder), random.Random(seed), max(characters * 3 // 100_000, 20))
     print(f"{failures} failed")
     return failures > 0
 
