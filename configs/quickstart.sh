@@ -31,8 +31,8 @@ if [ ! -e "$corpus" ]; then
   say "the C headers under /usr/include"
   rm -rf "$corpus.part"
   mkdir -p "$corpus.part"
-  find /usr/include -name '*.h' -type f -print0 |
-    xargs -0 grep -LZE '^[[:space:]]*(namespace|template|class|using)[[:space:]<]' |
+  find /usr/include -name '*.h' -type f -print0 | xargs -0 sh -c 'grep -LZE "$0" "$@" || [ $? = 1 ]' \
+    '^[[:space:]]*(template[[:space:]]*<|namespace[[:space:]]+[[:alnum:]_:]*[[:space:]]*([{]|$)|class[[:space:]]+[[:alnum:]_ ]+[[:space:]]*[:{;])' |
     xargs -0 cp --parents -t "$corpus.part"
   mv "$corpus.part" "$corpus"
   echo "$(find "$corpus" -type f | wc -l) files, $(du -sm --apparent-size "$corpus" | cut -f1) MB, in $corpus"
@@ -41,7 +41,7 @@ if [ ! -e "$data/tokenizer.json" ]; then
   say "a tokenizer of 4096 tokens, from these headers (identical files once; 5% of the files are held out)"
   "$muster" tokenizer train "$corpus" "${split[@]}" --vocab 4096 -o "$data/tokenizer.json"
 fi
-if [ ! -e "$data/tokens.h5" ]; then
+if [ ! -e "$data/tokens.h5" ] || [ ! -e "$data/heldout.txt" ]; then
   say "the headers as tokens"
   "$muster" data build "$corpus" "${split[@]}" --tokenizer "$data/tokenizer.json" --heldout-list "$data/heldout.txt" -o "$data/tokens.h5"
 fi
@@ -58,7 +58,20 @@ echo "$(wc -l <"$data/heldout.txt") held-out files of $bytes bytes: gzip -9 need
 say "training on $ranks ranks until the held-out files cost less than $gzip bits per byte"
 train=("$muster" train configs/quickstart.yaml --run "$run" --set "train.target_bits_per_byte=$gzip")
 [ "$ranks" = 1 ] || train=(mpirun -n "$ranks" --bind-to none "${train[@]}")
-"${train[@]}"
+# In a process group of its own: Ctrl-C would make mpirun kill its ranks, SIGUSR1 lets them save and stop.
+set -m
+"${train[@]}" </dev/null &
+job=$!
+set +m
+trap 'kill -USR1 "$job" 2>/dev/null' INT TERM
+code=0
+wait "$job" || code=$?
+while kill -0 "$job" 2>/dev/null; do wait "$job" || code=$?; done
+trap - INT TERM
+if [ "$code" != 0 ]; then
+  echo "stopped before the target was reached; run ./run quickstart again to go on" >&2
+  exit "$code"
+fi
 
 say "what it learned"
 summary "$gzip"

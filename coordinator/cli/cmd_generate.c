@@ -7,6 +7,7 @@
 
 #include "commands.h"
 #include "muster/inference.h"
+#include "muster/terminal.h"
 
 enum { PROMPT_MOST = 1 << 30 }; /* bytes of a prompt file */
 
@@ -164,7 +165,7 @@ static mst_status write_text(const cli_args *args, request *r, mst_inference *in
     if (!cli_flag(args, "no-prompt")) MST_TRY(print(NULL, r->prompt, r->prompt_bytes));
     MST_TRY(
         mst_inference_generate(inference, prompt.at, prompt.count, &r->wanted, print_token, &p, &generated));
-    MST_TRY(mst_text_stream_end(p.stream, isatty(STDOUT_FILENO) == 1));
+    MST_TRY(mst_text_stream_end(p.stream, mst_terminal_live(stdout)));
     MST_TRY(print(NULL, (const uint8_t *)"\n", 1));
     report(&generated, prompt.count);
 done:

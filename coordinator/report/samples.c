@@ -54,6 +54,12 @@ static mst_status read_sample(report_facts *facts, const char *name) {
     char path[REPORT_PATH_MAX + 300];
     report_sample sample = {0};
     snprintf(path, sizeof path, "%s/samples/%s", facts->path, name);
+    struct stat entry;
+    if (lstat(path, &entry) == 0 &&
+        S_ISLNK(entry.st_mode)) { /* a page is shown to others: nothing from elsewhere */
+        report_damage(facts, "%s is a symbolic link, which is not followed", path);
+        return MST_OK;
+    }
     mst_status status =
         report_file_read(path, REPORT_SAMPLE_BYTES_MAX, &sample.text, &sample.length, &sample.cut);
     if (status == MST_EIO) {

@@ -55,6 +55,7 @@ mst_status mst_inference_evaluate(mst_inference *inference, mst_data *data, mst_
     *evaluation_out = (mst_evaluation){0};
     MST_CHECK(tokens != NULL && targets != NULL, MST_ENOMEM, "evaluation: out of memory for %zu tokens",
               tokens_of);
+    MST_TRY(inference_check_tokenizer(x, data));
     MST_CHECK(mst_data_vocab(data) <= x->model_config.vocab_size, MST_ECONFIG,
               "the data has %zu different tokens, the model %zu: they do not belong together",
               mst_data_vocab(data), x->model_config.vocab_size);

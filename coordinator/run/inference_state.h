@@ -14,11 +14,15 @@ struct mst_inference {
     void **weights; /* [units] flat, in `precision` */
     mst_dtype precision;
     mst_tokenizer *tokenizer; /* that of the training data */
+    bool bytes_are_tokens;    /* it is that of bytes */
     mst_model *model; /* for evaluation: batch.micro sequences of seq_len tokens; NULL until it is needed */
 };
 
 /** Opens the tokenizer that the checkpoint keeps, or that of bytes. @retval as mst_checkpoint_tokenizer, mst_tokenizer_parse */
 mst_status inference_open_tokenizer(mst_inference *inference);
+
+/** That data was made with this tokenizer, as far as it says. @retval MST_ECONFIG */
+mst_status inference_check_tokenizer(const mst_inference *inference, const mst_data *data);
 
 /** All weights, for as long as the inference is open. */
 mst_weight_source inference_weights(mst_inference *inference);

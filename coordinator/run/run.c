@@ -78,6 +78,21 @@ static mst_status read_tokenizer(training *t) {
     return t->first && tokenizer.has_json ? mst_data_tokenizer_json(t->data, &t->tokenizer, &bytes) : MST_OK;
 }
 
+/* Evaluations need something to evaluate. */
+static mst_status check_heldout(training *t) {
+    mst_status status = MST_OK;
+    if (mst_data_samples(t->data, MST_SPLIT_HELDOUT) >= t->config.batch.micro) return MST_OK;
+    MST_CHECK(
+        t->config.train.target_bits_per_byte == 0, MST_ECONFIG,
+        "%s: train.target_bits_per_byte: the data has less than a microbatch of held-out text, so that no "
+        "target can be reached; build it with more --heldout",
+        mst_config_place(&t->config, "train.target_bits_per_byte"));
+    if (t->config.train.eval_every > 0)
+        training_say(t, "note: nothing is evaluated: the data has less than a microbatch of held-out text");
+done:
+    return status;
+}
+
 /* Opens the data, and takes its vocabulary where the config names none. Collective. */
 static mst_status open_data(training *t) {
     mst_status status = MST_OK;
@@ -88,6 +103,7 @@ static mst_status open_data(training *t) {
     MST_TRY(mst_comm_agree(t->comm, mst_data_open(&config, &t->data)));
     MST_TRY(compare_data(t));
     MST_TRY(mst_comm_agree(t->comm, read_tokenizer(t)));
+    MST_TRY(check_heldout(t));
     const size_t vocab = mst_data_vocab(t->data);
     if (t->config.model.vocab_size == 0) {
         t->config.model.vocab_size = vocab;
@@ -256,6 +272,11 @@ done:
     return status;
 }
 
+static bool evaluation_is_due(const training *t) {
+    const uint64_t step = mst_trainer_position(t->trainer)->step, every = t->config.train.eval_every;
+    return every > 0 && (step % every == 0 || step == t->config.run.steps);
+}
+
 static mst_status not_finite(training *t, const mst_step_report *report) {
     const uint64_t step = mst_trainer_position(t->trainer)->step;
     char where[64] = "the sum of all microbatches", show[32] = "";
@@ -301,8 +322,7 @@ static mst_status advance(training *t, bool *stop_out) {
     MST_TRY(mst_comm_agree(t->comm, t->first ? record_step(t, &report, now() - begin) : MST_OK));
     if (!report.finite) MST_TRY(not_finite(t, &report));
     const uint64_t step = mst_trainer_position(t->trainer)->step;
-    if (c->train.eval_every > 0 && (step % c->train.eval_every == 0 || step == c->run.steps))
-        MST_TRY(evaluate_target(t));
+    if (evaluation_is_due(t)) MST_TRY(evaluate_target(t));
     *stop_out = notice.stop_requested || t->reached;
     if (save_is_due(t, &notice) || *stop_out || step >= c->run.steps) {
         if (t->saved_step != step) MST_TRY(training_save(t, &digests));
@@ -315,8 +335,10 @@ done:
 static mst_status loop(training *t) {
     mst_status status = MST_OK;
     bool stop = false;
-    /* A run that goes on may have reached its target before. */
-    if (t->config.train.target_bits_per_byte > 0 && mst_trainer_position(t->trainer)->step > 0) {
+    /* A run that goes on may have reached its target before. It is looked at only where a run that was never interrupted
+     * looks, too, or the end would depend on interruptions. */
+    if (t->config.train.target_bits_per_byte > 0 && mst_trainer_position(t->trainer)->step > 0 &&
+        evaluation_is_due(t)) {
         MST_TRY(evaluate_target(t));
         stop = t->reached;
     }

@@ -1,5 +1,6 @@
 /* The one place where text becomes tokens and tokens become text. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "inference_state.h"
 #include "muster/checkpoint.h"
@@ -11,7 +12,26 @@ mst_status inference_open_tokenizer(mst_inference *x) {
     if (status == MST_OK)
         status = json != NULL ? mst_tokenizer_parse(json, bytes, "the checkpoint's tokenizer", &x->tokenizer)
                               : mst_tokenizer_bytes(&x->tokenizer);
+    x->bytes_are_tokens = json == NULL;
     free(json);
+    return status;
+}
+
+mst_status inference_check_tokenizer(const mst_inference *x, const mst_data *data) {
+    mst_status status = MST_OK;
+    mst_data_tokenizer theirs;
+    mst_digest ours;
+    size_t bytes = 0;
+    const char *json = mst_tokenizer_json(x->tokenizer, &bytes);
+    mst_data_tokenizer_of(data, &theirs);
+    if (!theirs.is_bytes && !theirs.has_json) return MST_OK; /* the data does not say */
+    MST_TRY(mst_digest_of(json, bytes, &ours));
+    bool same = x->bytes_are_tokens ? theirs.is_bytes
+                                    : theirs.has_json && memcmp(&ours, &theirs.digest, sizeof ours) == 0;
+    MST_CHECK(same, MST_ECONFIG,
+              "the data was made with another tokenizer than the model was trained with; build it with %s",
+              x->bytes_are_tokens ? "bytes" : "the checkpoint's tokenizer.json");
+done:
     return status;
 }
 

@@ -25,16 +25,19 @@ static mst_status fill(encoder *e, const char *end) {
     mst_status status = MST_OK;
     mst_encoder *offer = &e->offer;
     const size_t vocab = mst_tokenizer_vocab_size(e->tokenizer);
+    size_t bytes = 0;
+    bool special = false;
     offer->end = end != NULL ? mst_tokenizer_id(e->tokenizer, end) : mst_tokenizer_end(e->tokenizer);
     MST_CHECK(offer->end >= 0 || end == NULL, MST_ECONFIG, "the tokenizer has no token '%s'", end);
     MST_CHECK(
         offer->end >= 0, MST_ECONFIG,
         "the tokenizer has none of the usual names for the token that ends a document; name it with --end");
+    (void)mst_tokenizer_piece(e->tokenizer, offer->end, &bytes, &special);
+    MST_CHECK(special, MST_ECONFIG, "'%s' is a token of text, not a special one that could end a document",
+              end);
     e->lengths = calloc(vocab, sizeof *e->lengths);
     MST_CHECK(e->lengths != NULL, MST_ENOMEM, "no memory for a vocabulary of %zu", vocab);
     for (size_t id = 0; id < vocab; id++) {
-        size_t bytes = 0;
-        bool special = false;
         const uint8_t *piece = mst_tokenizer_piece(e->tokenizer, (int32_t)id, &bytes, &special);
         e->lengths[id] = piece == NULL || special ? 0 : (uint32_t)bytes;
     }

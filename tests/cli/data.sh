@@ -52,6 +52,26 @@ data: {sources: [words.h5], seq_len: 50}
 batch: {micro: 1, leaf: 1, lanes: 1, rounds: 2}
 schedule: {peak: 1.0e-3}
 E3
+expect 2 "$muster" data build lines.jsonl -t tokenizer.json --end '1' -o words.h5
+says "'1' is a token of text, not a special one"
+expect 1 "$muster" data build lines.jsonl -o words2.h5 --heldout-list no/list.txt
+says "there is no folder 'no'"
+check "nothing was built" [ ! -e words2.h5 ]
+expect 2 "$muster" data build lines.jsonl -o /dev/full
+says "the output '/dev/full' is there and is no file"
+check "the device is one still" [ -c /dev/full ]
+expect 2 "$muster" data build lines.jsonl folder -o words2.h5
+says "no file named *.txt or *.jsonl, plain, .gz or .zst, in the inputs' folder 'folder'"
+# The model goes with its tokenizer, and with no other.
+expect 0 "$muster" train words.yaml --run trained --set run.steps=2
+expect 0 "$muster" eval trained words.h5 --split train
+expect 0 "$muster" generate trained --prompt 'document' --tokens 5 --temperature 0
+expect 2 "$muster" eval trained all.h5 --split train
+says "made with another tokenizer"
+expect 0 "$muster" tokenizer train one.txt lines.jsonl --vocab 300 --digits -o other.json
+expect 0 "$muster" data build lines.jsonl -t other.json -o other.h5 --heldout 0.1 --seed 3
+expect 2 "$muster" eval trained other.h5 --split train
+says "made with another tokenizer"
 expect 0 "$muster" data show words.yaml --step 1
 prints "document number "
 prints "<|endoftext|>"

@@ -33,6 +33,23 @@ check 'the same digests on two ranks' cmp -s "$work/digests1" "$work/digests2"
 expect 0 "$muster" train "$work/tiny.yaml" --run "$work/r2"
 says 'below the target of 4.5 bits per byte: done'
 check 'the same digests again' cmp -s "$work/digests1" "$work/out"
+# Interruptions do not change where it ends: stopped between evaluations, it goes on to the next one.
+"$muster" train "$work/tiny.yaml" --run "$work/r4" >"$work/out" 2>"$work/err" &
+job=$!
+for _ in $(seq 600); do
+  [ "$(grep -c loss_bits "$work/r4/metrics.jsonl" 2>/dev/null || true)" -ge 3 ] 2>/dev/null && break
+  sleep 0.02
+done
+kill -s USR1 $job
+wait $job || true
+expect 0 "$muster" train "$work/tiny.yaml" --run "$work/r4"
+check 'the same digests after an interruption' cmp -s "$work/digests1" "$work/out"
+# Nothing held out: nothing to reach.
+"$muster" data build "$work/text.jsonl" --heldout 0 -o "$work/all.h5" >/dev/null
+expect 2 "$muster" train "$work/tiny.yaml" --run "$work/r5" --set "data.sources=[$work/all.h5]"
+says 'train.target_bits_per_byte: the data has less than a microbatch of held-out text'
+expect 0 "$muster" train "$work/tiny.yaml" --run "$work/r6" --set "data.sources=[$work/all.h5]" --set train.target_bits_per_byte=0 --set run.steps=10
+says 'note: nothing is evaluated'
 # A harder target goes on.
 expect 0 "$muster" train "$work/tiny.yaml" --run "$work/r2" --set train.target_bits_per_byte=4
 check 'it has gone on' [ "$(field "$work/r2" eval '[-1].step')" -gt "$step" ]

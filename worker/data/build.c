@@ -198,15 +198,31 @@ done:
     return status;
 }
 
+/* That a file can come to stand there: seen now, not after hours of work. */
+static mst_status check_place(const char *path) {
+    mst_status status = MST_OK;
+    struct stat there;
+    char *folder = NULL;
+    const size_t length = strlen(path);
+    const bool exists = stat(path, &there) == 0;
+    MST_CHECK(length > 0 && path[length - 1] != '/' && !(exists && S_ISDIR(there.st_mode)), MST_ECONFIG,
+              "the output '%s' is a folder; name a file", path);
+    MST_CHECK(!exists || S_ISREG(there.st_mode), MST_ECONFIG,
+              "the output '%s' is there and is no file; name another", path);
+    MST_TRY(io_folder_of(path, &folder));
+    MST_CHECK(stat(folder, &there) == 0 && S_ISDIR(there.st_mode), MST_EIO,
+              "the output '%s': there is no folder '%s'", path, folder);
+done:
+    free(folder);
+    return status;
+}
+
 static mst_status check_output(const mst_build_options *options) {
     mst_status status = MST_OK;
     MST_CHECK(options->output != NULL && options->output[0] != '\0', MST_ECONFIG,
               "no output; name the token file to write");
-    size_t length = strlen(options->output);
-    struct stat there;
-    bool folder =
-        options->output[length - 1] == '/' || (stat(options->output, &there) == 0 && S_ISDIR(there.st_mode));
-    MST_CHECK(!folder, MST_ECONFIG, "the output '%s' is a folder; name a file", options->output);
+    MST_TRY(check_place(options->output));
+    if (options->heldout_list != NULL) MST_TRY(check_place(options->heldout_list));
 done:
     return status;
 }
@@ -252,14 +268,9 @@ static void builder_clear(builder *b) {
 static mst_status write_heldout_list(builder *b) {
     const char *path = b->options->heldout_list;
     if (path == NULL) return MST_OK;
-    bool complete = fflush(b->heldout.stream) == 0;
-    FILE *file = fopen(path, "we");
-    if (file == NULL) return mst_error(MST_EIO, "writing '%s': %s", path, strerror(errno));
-    complete &= fwrite(b->heldout.text, 1, b->heldout.length, file) == b->heldout.length;
-    if ((fclose(file) == 0) & complete) return MST_OK;
-    mst_status status = mst_error(MST_EIO, "writing '%s': %s", path, strerror(errno));
-    unlink(path);
-    return status;
+    if (fflush(b->heldout.stream) != 0)
+        return mst_error(MST_ENOMEM, "out of memory for the list of held-out files");
+    return io_write_whole(path, b->heldout.text, b->heldout.length);
 }
 
 /* Which tokenizer, for the index and the arrays. */
@@ -288,8 +299,8 @@ static mst_status write_output(builder *b, const char *field) {
               "or fraction 0",
               b->judge.seen.used);
     MST_TRY(describe_tokenizer(b, &index, &tokenizer));
+    MST_TRY(write_heldout_list(b)); /* before: where the token file is, its list is, too */
     MST_TRY(token_file_write(options->output, b->content, &tokenizer, &notes, &index));
-    MST_TRY(write_heldout_list(b));
     MST_TRY(index_content_digest(&index, &b->report.digest));
     b->report.train_tokens = index.split[MST_SPLIT_TRAIN].tokens.count;
     b->report.heldout_tokens = index.split[MST_SPLIT_HELDOUT].tokens.count;

@@ -102,6 +102,9 @@ static mst_status collect_one(const char *glob, const char *input, input_list *l
     if (S_ISDIR(info.st_mode)) {
         folder top = {input, info.st_dev, info.st_ino, NULL};
         MST_TRY(list_folder(glob, &top, list));
+        MST_CHECK(list->count > first, MST_ECONFIG,
+                  "no file named %s in the inputs' folder '%s'; give another pattern",
+                  glob != NULL ? glob : "*.txt or *.jsonl, plain, .gz or .zst,", input);
         if (list->count > first)
             qsort(list->paths + first, list->count - first, sizeof *list->paths, compare_paths);
     } else {
@@ -136,9 +139,6 @@ mst_status inputs_collect(const mst_build_options *options, input_list *list_out
               options->glob);
     for (size_t i = 0; i < options->input_count; i++)
         MST_TRY(collect_one(options->glob, options->inputs[i], list_out));
-    MST_CHECK(
-        list_out->count > 0, MST_ECONFIG, "no file named %s in the inputs ('%s'...); give another pattern",
-        options->glob != NULL ? options->glob : "*.txt or *.jsonl, plain, .gz or .zst,", options->inputs[0]);
     MST_TRY(check_output_apart(options->output, list_out));
 done:
     return status;

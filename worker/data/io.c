@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -70,4 +71,26 @@ mst_status io_folder_of(const char *path, char **folder_out) {
 const char *io_base_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash != NULL ? slash + 1 : path;
+}
+
+mst_status io_write_whole(const char *path, const void *bytes, size_t count) {
+    mst_status status = MST_OK;
+    char *temporary = NULL, *folder = NULL;
+    int fd = -1;
+    if (asprintf(&temporary, "%s.partial-%ld", path, (long)getpid()) < 0) temporary = NULL;
+    MST_CHECK(temporary != NULL, MST_ENOMEM, "out of memory to write '%s'", path);
+    MST_TRY(io_folder_of(path, &folder));
+    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    MST_CHECK(fd >= 0, MST_EIO, "creating '%s': %s", temporary, strerror(errno));
+    MST_TRY(io_write(fd, temporary, 0, bytes, count));
+    if (fsync(fd) != 0) MST_TRY(io_write_error(fd, temporary, errno));
+    MST_CHECK(rename(temporary, path) == 0, MST_EIO, "renaming '%s' to '%s': %s", temporary, path,
+              strerror(errno));
+    MST_TRY(io_sync_folder(folder));
+done:
+    if (fd >= 0) close(fd);
+    if (fd >= 0 && status != MST_OK) unlink(temporary);
+    free(temporary);
+    free(folder);
+    return status;
 }

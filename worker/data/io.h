@@ -26,4 +26,8 @@ mst_status io_folder_of(const char *path, char **folder_out);
 /** The part of a path behind its last slash. */
 const char *io_base_name(const char *path);
 
+/** Writes a small file, all or nothing: temporary name beside it, fsync, rename, fsync of the folder.
+ * @retval MST_EIO, with the free space when the disk is full; MST_ENOMEM */
+mst_status io_write_whole(const char *path, const void *bytes, size_t count);
+
 #endif

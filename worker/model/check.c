@@ -73,6 +73,9 @@ static mst_status check_positions(const mst_model_config *config, const mst_fami
     mst_status status = MST_OK;
     if (family->positions == MST_POSITIONS_LEARNED) {
         MST_TRY(check_size("max_seq_len", config->max_seq_len, MAX_POSITIONS));
+        MST_CHECK(config->rope_factor == 0 || config->rope_factor == 1, MST_ECONFIG,
+                  "model.rope_factor is %g; family %s has no rotary positions: leave it out",
+                  config->rope_factor, family->name);
     } else {
         MST_CHECK(config->head_dim % 2 == 0, MST_ECONFIG,
                   "model.head_dim is %zu; it must be even, since rotary positions turn pairs",
