@@ -187,10 +187,8 @@ typedef struct mst_sample_place {
  * @retval MST_EINVAL no such held-out sample */
 mst_status mst_data_locate(mst_data *data, mst_split split, uint64_t sample, mst_sample_place *place_out);
 
-/** Encodes bytes as tokens / decodes tokens to bytes (specials become nothing).
- * Buffers: one token per byte. */
+/** Bytes as tokens. @param tokens_out [count] */
 void mst_bytes_encode(const uint8_t *bytes, size_t count, int32_t *tokens_out);
-size_t mst_bytes_decode(const int32_t *tokens, size_t count, uint8_t *bytes_out);
 
 #ifdef __cplusplus
 }
