@@ -41,15 +41,16 @@ static void print_report(const char *output, const mst_build_report *report, dou
     const double mib = (double)report->bytes_read / (1 << 20);
     char hex[MST_DIGEST_HEX];
     mst_digest_to_hex(&report->digest, hex);
-    printf("read       %llu files, %.1f MiB in %.1f s (%.0f MiB/s)\n", (unsigned long long)report->files, mib,
-           seconds, mib / (seconds > 1e-3 ? seconds : 1e-3));
-    printf("documents  %llu, %llu duplicates dropped; %llu empty ones skipped\n",
+    printf("read       %llu file%s, %.1f MiB in %.1f s (%.0f MiB/s)\n", (unsigned long long)report->files,
+           report->files == 1 ? "" : "s", mib, seconds, mib / (seconds > 1e-3 ? seconds : 1e-3));
+    printf("documents  %llu, %llu duplicate%s dropped; %llu empty one%s skipped\n",
            (unsigned long long)report->documents, (unsigned long long)report->duplicates,
-           (unsigned long long)report->empty);
-    printf("train      %llu documents, %llu tokens\n", (unsigned long long)report->train_documents,
-           (unsigned long long)report->train_tokens);
-    printf("held out   %llu documents, %llu tokens\n", (unsigned long long)report->heldout_documents,
-           (unsigned long long)report->heldout_tokens);
+           report->duplicates == 1 ? "" : "s", (unsigned long long)report->empty,
+           report->empty == 1 ? "" : "s");
+    printf("train      %llu document%s, %llu tokens\n", (unsigned long long)report->train_documents,
+           report->train_documents == 1 ? "" : "s", (unsigned long long)report->train_tokens);
+    printf("held out   %llu document%s, %llu tokens\n", (unsigned long long)report->heldout_documents,
+           report->heldout_documents == 1 ? "" : "s", (unsigned long long)report->heldout_tokens);
     printf("wrote      %s, tokens %s\n", output, hex);
 }
 

@@ -159,6 +159,7 @@ static mst_status write_text(const cli_args *args, request *r, mst_inference *in
     printer p = {.inference = inference};
     mst_token_list prompt = {0};
     mst_generated generated;
+    MST_TRY(mst_inference_context(inference, r->wanted.context, &r->wanted.context));
     r->wanted.end_token = cli_flag(args, "ignore-eos") ? -1 : mst_inference_end_token(inference);
     MST_TRY(mst_text_stream_create(stops, stop_count, print, NULL, &p.stream));
     MST_TRY(mst_inference_encode(inference, r->prompt, r->prompt_bytes, &prompt));

@@ -60,8 +60,8 @@ static void print_report(const mst_tokenizer_training *training, const mst_token
                          const char *output) {
     const double tokens = report->tokens > 0 ? (double)report->tokens : 1;
     const size_t size = 256 + training->special_count + report->merges;
-    printf("read       %llu documents, %.1f MB\n", (unsigned long long)report->documents,
-           (double)report->bytes * 1e-6);
+    printf("read       %llu document%s, %.1f MB\n", (unsigned long long)report->documents,
+           report->documents == 1 ? "" : "s", (double)report->bytes * 1e-6);
     printf("words      %llu, %llu of them different\n", (unsigned long long)report->words,
            (unsigned long long)report->distinct_words);
     printf("tokens     %zu: %zu special, 256 bytes, %zu merged\n", size, training->special_count,

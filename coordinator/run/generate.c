@@ -27,10 +27,10 @@ static double seconds_now(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static mst_status choose_context(const mst_inference *x, size_t wanted, size_t *context_out) {
+mst_status mst_inference_context(const mst_inference *inference, size_t wanted, size_t *context_out) {
     mst_status status = MST_OK;
-    const size_t longest = x->model_config.max_seq_len;
-    *context_out = wanted > 0 ? wanted : x->config.data.seq_len;
+    const size_t longest = inference->model_config.max_seq_len;
+    *context_out = wanted > 0 ? wanted : inference->config.data.seq_len;
     MST_CHECK(*context_out <= longest, MST_ECONFIG,
               "a context of %zu tokens; model.max_seq_len of this checkpoint is %zu", *context_out, longest);
 done:
@@ -41,7 +41,7 @@ static mst_status generator_init(mst_inference *x, const mst_generation *wanted,
     mst_status status = MST_OK;
     const size_t vocab = x->model_config.vocab_size;
     *g = (generator){.inference = x, .wanted = wanted};
-    MST_TRY(choose_context(x, wanted->context, &g->context));
+    MST_TRY(mst_inference_context(x, wanted->context, &g->context));
     g->tokens = calloc(g->context + 1, sizeof *g->tokens);
     g->logits = calloc(vocab, sizeof *g->logits);
     g->candidates = calloc(vocab, sizeof *g->candidates);

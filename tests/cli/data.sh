@@ -14,7 +14,7 @@ prints() { check "stdout says '$1'" grep -qF -- "$1" out; }
 } >lines.jsonl
 printf 'one text' >one.txt
 expect 0 "$muster" data build lines.jsonl -o all.h5 --heldout 0.1 --seed 3
-prints "documents  302, 1 duplicates dropped; 0 empty ones skipped"
+prints "documents  302, 1 duplicate dropped; 0 empty ones skipped"
 prints "wrote      all.h5, tokens "
 check "a held-out split" grep -qE '^held out   [1-9][0-9]* documents' out
 expect 0 "$muster" data build one.txt -o one.h5 --seed 1

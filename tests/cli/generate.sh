@@ -114,7 +114,8 @@ for context in 1 2 3; do
   says 'muster: 9 tokens, '
 done
 for run in llama gpt2; do
-  expect 2 "$muster" generate $run --context 97
+  expect 2 "$muster" generate $run --prompt 'not to be seen' --context 97
+  check 'nothing is printed before' [ ! -s "$work/out" ]
   says 'a context of 97 tokens; model.max_seq_len of this checkpoint is 96'
 done
 

@@ -103,6 +103,10 @@ typedef struct mst_generated {
     double seconds;        /* after that */
 } mst_generated;
 
+/** The context that a generation will have. @param wanted tokens; 0: data.seq_len of the model's training
+ * @retval MST_ECONFIG beyond max_seq_len */
+mst_status mst_inference_context(const mst_inference *inference, size_t wanted, size_t *context_out);
+
 /** Called with every token as it comes; *stop_out = true ends the text after it, a failure ends it with its status. */
 typedef mst_status mst_token_fn(void *context, int32_t token, bool *stop_out);
 
