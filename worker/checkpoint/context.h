@@ -10,6 +10,11 @@ static inline void ckpt_report(const mst_checkpoint_context *context, bool waiti
     if (context != NULL && context->progress != NULL) context->progress(context->progress_context, waiting);
 }
 
+/** Asks whether a checkpoint may be published or removed now. Not collective: rank 0 alone. */
+static inline mst_status ckpt_permitted(const mst_checkpoint_context *context) {
+    return context->permit != NULL ? context->permit(context->permit_context) : MST_OK;
+}
+
 /* Collective operations as in muster/comm.h, reported as waiting, and as work once they are over. */
 mst_status ckpt_agree(const mst_checkpoint_context *context, mst_status mine);
 mst_status ckpt_broadcast(const mst_checkpoint_context *context, void *bytes, size_t size);

@@ -288,6 +288,7 @@ static mst_status commit(save *s) {
     MST_TRY(ckpt_file_close(&s->digests));
     MST_TRY(ckpt_folder_sync(s->paths.making));
     MST_TRY(write_manifest(s));
+    MST_TRY(ckpt_permitted(s->context));
     MST_TRY(ckpt_publish(&s->paths));
 done:
     return status;

@@ -53,6 +53,10 @@ typedef struct mst_checkpoint_context {
     const mst_kernels *kernels;
     void (*progress)(void *progress_context, bool waiting); /* or NULL */
     void *progress_context;
+    /* Asked by rank 0 immediately before it publishes or removes a checkpoint; a failure ends the save; NULL: always
+     * allowed. May be called from the thread that saves. */
+    mst_status (*permit)(void *permit_context);
+    void *permit_context;
 } mst_checkpoint_context;
 
 /** Frees the strings and zeroes the struct. */
