@@ -1,6 +1,8 @@
 #include "muster/digest.h"
 
 #include <openssl/evp.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,9 +15,32 @@ static const EVP_MD *sha256(void) {
     return EVP_sha256();
 }
 
+/* A context of each thread's own, freed when the thread ends. */
+static pthread_key_t context_key;
+static bool has_context_key;
+
+static void free_context(void *context) {
+    EVP_MD_CTX_free(context);
+}
+
+static void make_context_key(void) {
+    has_context_key = pthread_key_create(&context_key, free_context) == 0;
+}
+
+static EVP_MD_CTX *own_context(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_context_key);
+    if (!has_context_key) return NULL;
+    EVP_MD_CTX *context = pthread_getspecific(context_key);
+    if (context != NULL) return context;
+    context = EVP_MD_CTX_new();
+    if (context != NULL && pthread_setspecific(context_key, context) == 0) return context;
+    EVP_MD_CTX_free(context);
+    return NULL;
+}
+
 mst_status mst_digest_of(const void *data, size_t bytes, mst_digest *digest_out) {
-    static _Thread_local EVP_MD_CTX *context; /* lives as long as its thread's program: a few hundred bytes */
-    if (context == NULL) context = EVP_MD_CTX_new();
+    EVP_MD_CTX *context = own_context();
     if (context == NULL || EVP_DigestInit_ex(context, sha256(), NULL) != 1 ||
         EVP_DigestUpdate(context, data, bytes) != 1 ||
         EVP_DigestFinal_ex(context, digest_out->bytes, NULL) != 1)

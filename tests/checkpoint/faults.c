@@ -5,6 +5,7 @@
  * Before: a long file is brought to the disk piece by piece.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,15 +14,16 @@
 #include "test.h"
 
 static ckpt_calls real;
-static long calls, fail_at, fail_forever_from; /* 0: never */
+static atomic_long calls;               /* by any thread */
+static long fail_at, fail_forever_from; /* 0: never */
 static long syncs;
 static bool can_exchange, kills;
 static const char *failed_call;
 
 /* Whether this call is the one to fail. */
 static bool fails(const char *name) {
-    calls++;
-    if (calls != fail_at && (fail_forever_from == 0 || calls < fail_forever_from)) return false;
+    const long number = atomic_fetch_add(&calls, 1) + 1;
+    if (number != fail_at && (fail_forever_from == 0 || number < fail_forever_from)) return false;
     if (kills) _exit(9);
     if (failed_call == NULL) failed_call = name;
     errno = EIO;

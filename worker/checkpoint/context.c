@@ -7,6 +7,13 @@ mst_status ckpt_agree(const mst_checkpoint_context *context, mst_status mine) {
     return status;
 }
 
+mst_status ckpt_all(const mst_checkpoint_context *context, bool mine, bool *all_out) {
+    ckpt_report(context, true);
+    mst_status status = mst_comm_all(context->comm, mine, all_out);
+    ckpt_report(context, false);
+    return status;
+}
+
 mst_status ckpt_broadcast(const mst_checkpoint_context *context, void *bytes, size_t size) {
     ckpt_report(context, true);
     mst_status status = mst_comm_broadcast(context->comm, 0, bytes, size);

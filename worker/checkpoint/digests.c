@@ -68,17 +68,59 @@ done:
     return status;
 }
 
-/* What rank 0 does with the digests of one tensor's blocks. */
+/* --- of all ranks --- */
+
+/* Bytes of a rank's block digests of all kinds. */
+static size_t digest_bytes_of_rank(const mst_layout *layout, int rank, int size) {
+    size_t sum = 0;
+    for (size_t u = 0; u < layout->unit_count; u++) {
+        size_t first, blocks;
+        mst_shard_range(&layout->units[u], rank, size, &first, &blocks);
+        sum += blocks;
+    }
+    return MST_KIND_COUNT * sum * sizeof(mst_digest);
+}
+
+mst_status ckpt_gathering_create(const mst_layout *layout, int rank, int size,
+                                 ckpt_gathering *gathering_out) {
+    mst_status status = MST_OK;
+    ckpt_gathering g = {.size = size};
+    const size_t blocks = MST_KIND_COUNT * layout->blocks;
+    g.bytes_of = calloc((size_t)size, sizeof *g.bytes_of);
+    g.next = calloc((size_t)size, sizeof *g.next);
+    if (rank == 0) g.digests = calloc(blocks + 1, sizeof *g.digests);
+    MST_CHECK(g.bytes_of != NULL && g.next != NULL && (rank != 0 || g.digests != NULL), MST_ENOMEM,
+              "checkpoint: no memory for the digests of %zu blocks", blocks);
+    for (int r = 0; r < size; r++) g.bytes_of[r] = digest_bytes_of_rank(layout, r, size);
+    *gathering_out = g;
+    g = (ckpt_gathering){0};
+done:
+    ckpt_gathering_clear(&g);
+    return status;
+}
+
+void ckpt_gathering_clear(ckpt_gathering *gathering) {
+    free(gathering->bytes_of);
+    free(gathering->next);
+    free(gathering->digests);
+    *gathering = (ckpt_gathering){0};
+}
+
+mst_status ckpt_gathering_receive(const mst_checkpoint_context *context, const ckpt_pieces *pieces,
+                                  const ckpt_gathering *gathering) {
+    return ckpt_gather(context, pieces->digests[0], gathering->bytes_of, gathering->digests);
+}
+
+/* What the digests of all blocks, in their order, go into. */
 typedef struct collector {
     const ckpt_file *file; /* NULL: digests.bin is not wanted */
     uint64_t bytes;        /* written */
     mst_hasher *kind, *whole;
 } collector;
 
-static mst_status collect(collector *to, const mst_tensor *tensor, const mst_digest *digests) {
+static mst_status collect(collector *to, const mst_digest *digests, size_t count) {
     mst_status status = MST_OK;
-    size_t bytes = ckpt_blocks(tensor->count) * sizeof *digests;
-    MST_TRY(ckpt_kind_tensor(to->kind, tensor->name, tensor->dims, tensor->shape));
+    const size_t bytes = count * sizeof *digests;
     MST_TRY(mst_hasher_update(to->kind, digests, bytes));
     MST_TRY(mst_hasher_update(to->whole, digests, bytes));
     if (to->file != NULL) MST_TRY(ckpt_file_write(to->file, digests, bytes, to->bytes));
@@ -87,73 +129,80 @@ done:
     return status;
 }
 
-/* Gathers the digests of one tensor's blocks on rank 0. Ranks hold consecutive blocks,
- * so rank order is block order. */
-static mst_status gather_tensor(const mst_checkpoint_context *context, const mst_layout *layout,
-                                size_t tensor, const mst_digest *mine, size_t *bytes_of, mst_digest *all) {
-    int size = mst_comm_size(context->comm);
-    for (int rank = 0; rank < size; rank++) {
-        ckpt_piece piece;
-        bool any = ckpt_piece_of_rank(layout, tensor, rank, size, &piece);
-        bytes_of[rank] = any ? ckpt_blocks(piece.count) * sizeof(mst_digest) : 0;
-    }
-    return ckpt_gather(context, mine, bytes_of, all);
-}
-
-/* The collective loop: a rank that failed goes on taking part, and says so at the end. */
-static mst_status gather_kinds(const mst_checkpoint_context *context, const mst_layout *layout,
-                               const size_t *order, const ckpt_pieces *pieces, size_t *bytes_of,
-                               mst_digest *all, collector *to, ckpt_sums *sums) {
-    bool root = mst_comm_rank(context->comm) == 0;
+/* One tensor: ranks hold consecutive blocks of it, so rank order is block order. */
+static mst_status collect_tensor(collector *to, const mst_layout *layout, size_t number,
+                                 ckpt_gathering *from) {
     mst_status status = MST_OK;
-    for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
-        if (root && status == MST_OK) status = ckpt_kind_begin(to->kind);
-        for (size_t i = 0, mine = 0; i < layout->tensor_count; i++) {
-            bool have = mine < pieces->count && pieces->pieces[mine].place == i;
-            const mst_digest *digests = pieces->digests[kind] + pieces->first_digest[mine];
-            mst_status gathered = gather_tensor(context, layout, order[i], digests, bytes_of, all);
-            if (have) mine++;
-            if (status == MST_OK) status = gathered;
-            if (root && status == MST_OK) status = collect(to, &layout->tensors[order[i]], all);
-        }
-        if (root && status == MST_OK) status = mst_hasher_finish(to->kind, &sums->kinds[kind]);
+    const mst_tensor *tensor = &layout->tensors[number];
+    MST_TRY(ckpt_kind_tensor(to->kind, tensor->name, tensor->dims, tensor->shape));
+    for (int rank = 0; rank < from->size; rank++) {
+        ckpt_piece piece;
+        if (!ckpt_piece_of_rank(layout, number, rank, from->size, &piece)) continue;
+        const size_t blocks = ckpt_blocks(piece.count);
+        MST_TRY(collect(to, from->next[rank], blocks));
+        from->next[rank] += blocks;
     }
+done:
     return status;
 }
 
-mst_status ckpt_sums_gather(const mst_checkpoint_context *context, const mst_layout *layout,
-                            const size_t *order, const ckpt_pieces *pieces, const mst_checkpoint_meta *meta,
-                            const ckpt_file *file, ckpt_sums *sums_out) {
+mst_status ckpt_gathering_sums(const mst_checkpoint_context *context, const mst_layout *layout,
+                               const size_t *order, ckpt_gathering *gathering,
+                               const mst_checkpoint_meta *meta, const ckpt_file *file, ckpt_sums *sums_out) {
     mst_status status = MST_OK;
-    bool root = mst_comm_rank(context->comm) == 0;
     ckpt_sums sums = {0};
     collector to = {.file = file};
-    mst_digest *all = NULL;
-    size_t most = 0;
-    for (size_t i = 0; i < layout->tensor_count; i++) {
-        size_t blocks = ckpt_blocks(layout->tensors[i].count);
-        if (blocks > most) most = blocks;
+    const mst_digest *next = gathering->digests;
+    for (int rank = 0; rank < gathering->size; rank++) {
+        gathering->next[rank] = next;
+        next += gathering->bytes_of[rank] / sizeof *next;
     }
-    size_t *bytes_of = calloc((size_t)mst_comm_size(context->comm), sizeof *bytes_of);
-    if (root) all = calloc(most + 1, sizeof *all);
-    if (bytes_of == NULL || (root && all == NULL))
-        status = mst_error(MST_ENOMEM, "checkpoint: no memory to gather the digests of %zu blocks", most);
-    if (root && status == MST_OK) status = mst_hasher_create(&to.kind);
-    if (root && status == MST_OK) status = mst_hasher_create(&to.whole);
-    status = ckpt_agree(context, status);
-    if (status != MST_OK || bytes_of == NULL) goto done;
-
-    status = gather_kinds(context, layout, order, pieces, bytes_of, all, &to, &sums);
-    if (root && status == MST_OK) status = mst_hasher_finish(to.whole, &sums.file);
-    if (root && status == MST_OK) status = ckpt_state_digest(sums.kinds, meta, &sums.state);
+    MST_TRY(mst_hasher_create(&to.kind));
+    MST_TRY(mst_hasher_create(&to.whole));
+    for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
+        MST_TRY(ckpt_kind_begin(to.kind));
+        for (size_t i = 0; i < layout->tensor_count; i++) {
+            MST_TRY(collect_tensor(&to, layout, order[i], gathering));
+            ckpt_report(context, false);
+        }
+        MST_TRY(mst_hasher_finish(to.kind, &sums.kinds[kind]));
+    }
+    MST_TRY(mst_hasher_finish(to.whole, &sums.file));
+    MST_TRY(ckpt_state_digest(sums.kinds, meta, &sums.state));
     sums.bytes = to.bytes;
-    MST_TRY(ckpt_agree(context, status));
-    MST_TRY(ckpt_broadcast(context, &sums, sizeof sums));
     *sums_out = sums;
 done:
     mst_hasher_destroy(&to.kind);
     mst_hasher_destroy(&to.whole);
-    free(all);
-    free(bytes_of);
+    return status;
+}
+
+/* --- without saving --- */
+
+mst_status mst_checkpoint_digest(const mst_checkpoint_context *context, const mst_layout *layout,
+                                 const mst_shard *shards, const mst_checkpoint_meta *meta,
+                                 mst_checkpoint_digests *digests_out) {
+    mst_status status = MST_OK;
+    const int rank = mst_comm_rank(context->comm), size = mst_comm_size(context->comm);
+    size_t *order = NULL;
+    ckpt_pieces pieces = {0};
+    ckpt_gathering gathering = {0};
+    ckpt_sums sums = {0};
+    status = ckpt_check_ranges(layout, shards, rank, size);
+    if (status == MST_OK) status = ckpt_name_order(layout, &order);
+    if (status == MST_OK) status = ckpt_pieces_list(layout, order, shards, &pieces);
+    if (status == MST_OK) status = ckpt_pieces_digest(context, &pieces, layout, shards);
+    if (status == MST_OK) status = ckpt_gathering_create(layout, rank, size, &gathering);
+    MST_TRY(ckpt_agree(context, status));
+    status = ckpt_gathering_receive(context, &pieces, &gathering);
+    if (status == MST_OK && rank == 0)
+        status = ckpt_gathering_sums(context, layout, order, &gathering, meta, NULL, &sums);
+    MST_TRY(ckpt_agree(context, status));
+    MST_TRY(ckpt_broadcast(context, &sums, sizeof sums));
+    *digests_out = (mst_checkpoint_digests){sums.kinds[MST_KIND_MASTER], sums.state};
+done:
+    ckpt_gathering_clear(&gathering);
+    ckpt_pieces_clear(&pieces);
+    free(order);
     return status;
 }

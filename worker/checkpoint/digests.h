@@ -26,15 +26,29 @@ mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_c
 mst_status ckpt_pieces_digest(const mst_checkpoint_context *context, const ckpt_pieces *pieces,
                               const mst_layout *layout, const mst_shard *shards);
 
+/* The block digests of all ranks, on rank 0. */
+typedef struct ckpt_gathering {
+    int size;                /* ranks */
+    size_t *bytes_of;        /* [size] */
+    mst_digest *digests;     /* rank 0: rank after rank, of each as its pieces have them; else NULL */
+    const mst_digest **next; /* [size] for ckpt_gathering_sums */
+} ckpt_gathering;
+
+/** Makes room. Not collective. @retval MST_ENOMEM */
+mst_status ckpt_gathering_create(const mst_layout *layout, int rank, int size, ckpt_gathering *gathering_out);
+void ckpt_gathering_clear(ckpt_gathering *gathering);
+
+/** Brings the digests together on rank 0. Collective. @retval MST_EMPI */
+mst_status ckpt_gathering_receive(const mst_checkpoint_context *context, const ckpt_pieces *pieces,
+                                  const ckpt_gathering *gathering);
+
 /**
- * Brings the block digests of all ranks together, tensor by tensor, and hashes them.
- *
- * Collective; every rank returns the same status and sums.
- * @param file on rank 0: receives all block digests (digests.bin); NULL: none is written
+ * Hashes what was received. Not collective: rank 0 alone.
+ * @param file receives all block digests (digests.bin); NULL: none is written
  */
-mst_status ckpt_sums_gather(const mst_checkpoint_context *context, const mst_layout *layout,
-                            const size_t *order, const ckpt_pieces *pieces, const mst_checkpoint_meta *meta,
-                            const ckpt_file *file, ckpt_sums *sums_out);
+mst_status ckpt_gathering_sums(const mst_checkpoint_context *context, const mst_layout *layout,
+                               const size_t *order, ckpt_gathering *gathering,
+                               const mst_checkpoint_meta *meta, const ckpt_file *file, ckpt_sums *sums_out);
 
 /** Hashes the whole of a file. */
 mst_status ckpt_file_digest(const ckpt_file *file, uint64_t bytes, mst_digest *digest_out);

@@ -10,9 +10,10 @@
 #include <unistd.h>
 
 /* Linux moves at most 2 GiB a call; a smaller step also keeps NFS, signals and progress reports responsive.
- * What a system holds back in memory it writes when it must: an fsync at the end of a large file, during
- * which nothing can be reported, would take as long as the file. */
-enum { STEP = 64 << 20, SYNC_STEP = 256 << 20 };
+ * After each step the system is asked to begin to write it to the disk, so that the disk works while more is
+ * written. Where it does not listen, it holds back in memory what it must write in the end: an fsync of a large
+ * file, during which nothing can be reported, would take as long as the file. Hence one now and then. */
+enum { STEP = 8 << 20, SYNC_STEP = 256 << 20 };
 
 static int system_open(const char *path, int flags, mode_t mode) {
     return open(path, flags | O_CLOEXEC, mode);
@@ -118,6 +119,8 @@ mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t byt
         if (put <= 0) return ckpt_errno(put < 0 ? errno : ENOSPC, "write", file->path);
         ckpt_report(file->context, false);
         bool sync = (offset + (uint64_t)put) / SYNC_STEP != offset / SYNC_STEP;
+        sync_file_range(file->fd, (off_t)offset, put,
+                        SYNC_FILE_RANGE_WRITE); /* a hint, which may fail unseen */
         from += put;
         offset += (uint64_t)put;
         bytes -= (size_t)put;
@@ -143,6 +146,10 @@ mst_status ckpt_file_sync(const ckpt_file *file) {
     mst_status status = sync_fd(file->fd, file->path);
     ckpt_report(file->context, false);
     return status;
+}
+
+void ckpt_file_forget(const ckpt_file *file) {
+    posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
 }
 
 mst_status ckpt_file_close(ckpt_file *file) {

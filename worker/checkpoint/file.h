@@ -54,6 +54,8 @@ mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t byt
 mst_status ckpt_file_resize(const ckpt_file *file, uint64_t bytes);
 /** Waits until the file's content is on the disk. */
 mst_status ckpt_file_sync(const ckpt_file *file);
+/** After ckpt_file_sync: what is read next comes from the disk, where the system listens to such hints. */
+void ckpt_file_forget(const ckpt_file *file);
 /** Closes; accepts a closed one. The error matters after writing: NFS may report a full disk only here. */
 mst_status ckpt_file_close(ckpt_file *file);
 

@@ -27,6 +27,19 @@ done:
     return status;
 }
 
+mst_status ckpt_check_ranges(const mst_layout *layout, const mst_shard *shards, int rank, int size) {
+    for (size_t u = 0; u < layout->unit_count; u++) {
+        size_t first, blocks;
+        mst_shard_range(&layout->units[u], rank, size, &first, &blocks);
+        if (shards[u].first_block != first || shards[u].blocks != blocks)
+            return mst_error(
+                MST_EINVAL,
+                "checkpoint: the shard of unit %s begins at block %zu, not at %zu as this rank's does",
+                layout->units[u].name, shards[u].first_block, first);
+    }
+    return MST_OK;
+}
+
 bool ckpt_piece_within(const mst_layout *layout, size_t tensor, size_t first_block, size_t blocks,
                        ckpt_piece *piece_out) {
     const mst_tensor *t = &layout->tensors[tensor];
@@ -65,11 +78,10 @@ mst_status ckpt_pieces_list(const mst_layout *layout, const size_t *order, const
         list.count++;
     }
     size_t blocks = list.first_digest[list.count];
-    for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
-        list.digests[kind] = calloc(blocks + 1, sizeof(mst_digest));
-        MST_CHECK(list.digests[kind] != NULL, MST_ENOMEM,
-                  "checkpoint: no memory for the digests of %zu blocks", blocks);
-    }
+    list.digests[0] = calloc(MST_KIND_COUNT * blocks + 1, sizeof(mst_digest));
+    MST_CHECK(list.digests[0] != NULL, MST_ENOMEM, "checkpoint: no memory for the digests of %zu blocks",
+              blocks);
+    for (int kind = 1; kind < MST_KIND_COUNT; kind++) list.digests[kind] = list.digests[kind - 1] + blocks;
     *pieces_out = list;
     list = (ckpt_pieces){0};
 done:
@@ -80,6 +92,6 @@ done:
 void ckpt_pieces_clear(ckpt_pieces *pieces) {
     free(pieces->pieces);
     free(pieces->first_digest);
-    for (int kind = 0; kind < MST_KIND_COUNT; kind++) free(pieces->digests[kind]);
+    free(pieces->digests[0]);
     *pieces = (ckpt_pieces){0};
 }

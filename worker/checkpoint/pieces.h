@@ -19,7 +19,8 @@ typedef struct ckpt_pieces {
     size_t count;
     ckpt_piece *pieces;   /* [count] */
     size_t *first_digest; /* [count + 1] */
-    mst_digest *digests[MST_KIND_COUNT];
+    mst_digest
+        *digests[MST_KIND_COUNT]; /* kind after kind in one piece of memory, which the first one owns */
 } ckpt_pieces;
 
 static inline size_t ckpt_blocks(uint64_t elements) {
@@ -34,6 +35,9 @@ static inline float *ckpt_shard_data(const mst_shard *shard, mst_tensor_kind kin
 /** Tensor indices sorted by name, bytewise. Caller frees.
  * @retval MST_ENOMEM, MST_EINVAL two tensors of one name */
 mst_status ckpt_name_order(const mst_layout *layout, size_t **order_out);
+
+/** @retval MST_EINVAL a shard's range is not that of this rank, as mst_shard_range gives it */
+mst_status ckpt_check_ranges(const mst_layout *layout, const mst_shard *shards, int rank, int size);
 
 /** The part of a tensor within `blocks` blocks of its unit from `first_block`. False when there is none. */
 bool ckpt_piece_within(const mst_layout *layout, size_t tensor, size_t first_block, size_t blocks,

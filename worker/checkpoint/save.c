@@ -1,150 +1,94 @@
 /*
- * The commit protocol. R: rank 0 alone; A: all ranks. After each step the ranks agree on the status; a
- * failure anywhere ends the save on all of them with the same message, and rank 0 removes what is unfinished.
+ * The commit protocol. M: the main threads of all ranks, between two training steps, together: they alone call
+ * MPI. W: the writing thread of each rank, meanwhile: it alone calls HDF5. R: that of rank 0. At each M the ranks
+ * agree on the status; a failure anywhere ends the save on all of them with the same message, and what is
+ * unfinished is removed.
  *
- *  1. A: hash every block of this rank's shards, in memory.
- *  2. R: make the checkpoints folder; clear what killed jobs left there; make .tmp-step-N.
- *  3. A: gather the block digests on rank 0, tensor by tensor; R writes them to digests.bin and hashes them:
- *        weights and state. The shard files' names follow from the state, so a foreign file has another name.
- *  4. R: if step-N is there already, whole, with the same meta and state: keep it, and be done.
- *  5. A: write this rank's shard file, fsync it, close it, read it back, compare every block with step 1.
- *  6. A: gather on rank 0 where every piece stands.
- *  7. R: write model.h5 and tokenizer.json, fsync them, digests.bin and .tmp-step-N: all names and contents are on the disk.
- *  8. R: write manifest.json.tmp, fsync it, rename it to manifest.json, fsync .tmp-step-N: now it is whole.
- *  9. R: rename .tmp-step-N to step-N (exchange it with one that differs, which is then removed), fsync the
- *        parent.
+ *  0. M, once a run: make the checkpoints folder; clear what killed jobs left there; allocate everything.
+ *  1. M: rank 0 makes .tmp-step-N. Each rank copies its shards. Training goes on.
+ *  2. W: write the shards' file, part-RRRR, and fsync it; read it back and compare every byte with the copy. Beside
+ *        it another thread hashes every block of the copy.
+ *  3. M, when all have: gather on rank 0 the digests of the blocks and where every piece stands. Training goes on.
+ *  4. R: write digests.bin, fsync it, and hash it: weights and state. The shard files' names follow from the state,
+ *        so that a foreign file has another name: rename them.
+ *  5. R: if step-N is there already, whole, with the same meta and state: keep it, and be done.
+ *  6. R: write model.h5 and tokenizer.json, fsync them and .tmp-step-N: all names and contents are on the disk.
+ *  7. R: write manifest.json.tmp, fsync it, rename it to manifest.json, fsync .tmp-step-N: now it is whole.
+ *  8. R: rename .tmp-step-N to step-N (exchange it with one that differs, which is then removed), fsync the parent.
+ *  9. R: remove what is not kept.
+ * 10. M, when rank 0 has: all ranks hear what came of it.
  *
- * Killed at any instant: before 9 a reader sees no step-N (or the old one), after it the new one, whole. The
- * instant between exists only where names cannot be exchanged; the next save then puts the old one back.
+ * Killed at any instant: before 8 a reader sees no step-N (or the old one), after it the new one, whole. The
+ * instant between exists only where names cannot be exchanged; the next start then puts the old one back.
  *
- * All this may take long. Whoever waits for other ranks reports that it waits (ckpt_agree and its like), and
- * whoever works reports that at least every 64 MiB.
+ * A thread that works counts (note_progress) at least every 64 MiB. A main thread that waits for its own threads
+ * reports that as work only while the count moves; when it waits for other ranks, it says so (ckpt_agree and its like).
  */
+#include <errno.h>
 #include <inttypes.h>
+#include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#include "folder.h"
-#include "manifest.h"
-#include "shard.h"
-#include "tokenizer_file.h"
+#include "commit.h"
+#include "muster/saver.h"
+#include "snapshot.h"
+#include "thread.h"
 
-typedef struct save {
-    const mst_checkpoint_context *context;
+typedef enum save_phase { PHASE_NONE, PHASE_WRITING, PHASE_COMMITTING } save_phase;
+
+struct mst_saver {
+    mst_checkpoint_context context; /* the main thread's */
+    mst_checkpoint_context behind;  /* the other threads': without ranks, with a queue of its own */
     int rank, size;
     const mst_layout *layout;
-    const mst_shard *shards;
-    const mst_checkpoint_meta *meta;
+    const mst_shard *shards; /* not owned */
+    mst_saver_options options;
+    char folder[CKPT_PATH_MAX];
 
     size_t *order; /* tensors by name */
     ckpt_pieces pieces;
-    ckpt_paths paths;
-    ckpt_names names;
-    ckpt_sums sums;
-    bool made; /* rank 0: .tmp-step-N exists */
+    ckpt_snapshot snapshot; /* empty without options.copies */
+    void *buffer;           /* for reading back */
+    ckpt_gathering gathering;
     ckpt_record *record;
-    /* rank 0 */
-    ckpt_file digests;
-    size_t *record_bytes; /* [size], on all ranks */
-    char *records;        /* of all ranks, one after the other */
-    mst_manifest manifest;
-} save;
+    size_t *record_bytes; /* [size] */
+    char *records;        /* rank 0: of all ranks, one after the other */
+    ckpt_thread writer, hasher;
+    atomic_size_t moved; /* how often they noted progress */
 
-/* --- 1: in memory --- */
+    /* The save in flight. While the writer has a job only `moved` may be touched. */
+    save_phase phase;
+    mst_checkpoint_meta meta;
+    ckpt_paths paths;
+    double begun;
+    mst_saved saved;
+};
 
-static mst_status check_ranges(const save *s) {
-    for (size_t u = 0; u < s->layout->unit_count; u++) {
-        size_t first, blocks;
-        mst_shard_range(&s->layout->units[u], s->rank, s->size, &first, &blocks);
-        if (s->shards[u].first_block != first || s->shards[u].blocks != blocks)
-            return mst_error(
-                MST_EINVAL,
-                "checkpoint: the shard of unit %s begins at block %zu, not at %zu as this rank's does",
-                s->layout->units[u].name, s->shards[u].first_block, first);
-    }
-    return MST_OK;
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static mst_status hash_memory(save *s) {
+/* --- creating --- */
+
+static void note_progress(void *progress_context, bool waiting) {
+    mst_saver *s = progress_context;
+    (void)waiting;
+    atomic_fetch_add_explicit(&s->moved, 1, memory_order_relaxed);
+}
+
+static mst_status allocate_records(mst_saver *s) {
     mst_status status = MST_OK;
-    MST_TRY(check_ranges(s));
-    MST_TRY(ckpt_name_order(s->layout, &s->order));
-    MST_TRY(ckpt_pieces_list(s->layout, s->order, s->shards, &s->pieces));
-    MST_TRY(ckpt_pieces_digest(s->context, &s->pieces, s->layout, s->shards));
+    size_t all = 1;
     s->record = calloc(1, ckpt_record_bytes(s->pieces.count));
     s->record_bytes = calloc((size_t)s->size, sizeof *s->record_bytes);
     MST_CHECK(s->record != NULL && s->record_bytes != NULL, MST_ENOMEM,
               "checkpoint: no memory for %zu pieces", s->pieces.count);
-done:
-    return status;
-}
-
-/* --- 2, 3: the folder, the digests --- */
-
-static mst_status make_folder(save *s, const char *folder) {
-    mst_status status = MST_OK;
-    MST_TRY(ckpt_paths_of(folder, s->meta->step, &s->paths));
-    if (s->rank != 0) goto done;
-    MST_TRY(ckpt_folder_make(folder));
-    MST_TRY(ckpt_folder_recover(folder));
-    s->made = true;
-    MST_TRY(ckpt_folder_make(s->paths.making));
-    MST_TRY(ckpt_file_create(s->paths.making, "digests.bin", &s->digests));
-done:
-    return status;
-}
-
-static mst_status name_files(save *s) {
-    mst_status status = MST_OK;
-    mst_hasher *hasher = NULL;
-    mst_digest digest;
-    char hex[MST_DIGEST_HEX], head[MST_DIGEST_HEX + 32];
-    const char *run_id = s->meta->run_id != NULL ? s->meta->run_id : "";
-    mst_digest_to_hex(&s->sums.state, hex);
-    int length = snprintf(head, sizeof head, "muster files 1\n%s\n", hex);
-    MST_TRY(mst_hasher_create(&hasher));
-    MST_TRY(mst_hasher_update(hasher, head, (size_t)length));
-    MST_TRY(mst_hasher_update(hasher, run_id, strlen(run_id)));
-    MST_TRY(mst_hasher_update(hasher, "\n", 1));
-    MST_TRY(mst_hasher_finish(hasher, &digest));
-    mst_digest_to_hex(&digest, hex);
-    memcpy(s->names.id, hex, sizeof s->names.id - 1);
-    memcpy(s->names.folder, s->paths.making, sizeof s->names.folder);
-    s->names.size = s->size;
-done:
-    mst_hasher_destroy(&hasher);
-    return status;
-}
-
-/* --- 4: already there? --- */
-
-static bool same_meta(const mst_manifest *one, const mst_manifest *other) {
-    char *left = NULL, *right = NULL;
-    bool same = ckpt_manifest_print_meta(one, &left) == MST_OK &&
-                ckpt_manifest_print_meta(other, &right) == MST_OK && strcmp(left, right) == 0;
-    free(left);
-    free(right);
-    return same;
-}
-
-/* Whether step-N holds what would be written, and is whole.
- * What is unreadable there is replaced, not reported. */
-static bool already_there(const save *s) {
-    mst_manifest there = {0}, ours = {.meta = *s->meta, .state = s->sums.state};
-    memcpy(ours.kinds, s->sums.kinds, sizeof ours.kinds);
-    bool same = ckpt_exists(s->paths.final) && mst_manifest_read(s->paths.final, &there) == MST_OK &&
-                same_meta(&ours, &there);
-    mst_manifest_clear(&there);
-    mst_checkpoint_digests digests;
-    return same && mst_checkpoint_verify(s->context, s->paths.final, &digests) == MST_OK;
-}
-
-/* --- 6: where everything stands --- */
-
-static mst_status gather_records(save *s) {
-    mst_status status = MST_OK;
-    size_t all = 1;
     for (int rank = 0; rank < s->size; rank++) {
         size_t pieces = 0;
         ckpt_piece piece;
@@ -153,219 +97,286 @@ static mst_status gather_records(save *s) {
         s->record_bytes[rank] = ckpt_record_bytes(pieces);
         all += s->record_bytes[rank];
     }
-    if (s->rank == 0 && (s->records = malloc(all)) == NULL)
-        status = mst_error(MST_ENOMEM, "checkpoint: no memory for the index of %d ranks (%zu bytes)", s->size,
-                           all);
-    MST_TRY(ckpt_agree(s->context, status));
-    MST_TRY(ckpt_agree(s->context, ckpt_gather(s->context, s->record, s->record_bytes, s->records)));
+    if (s->rank == 0) s->records = malloc(all);
+    MST_CHECK(s->rank != 0 || s->records != NULL, MST_ENOMEM,
+              "checkpoint: no memory for the index of %d ranks (%zu bytes)", s->size, all);
 done:
     return status;
 }
 
-/* One rank's part of the manifest in the making. */
-typedef struct writer {
-    size_t shard;            /* number of its file */
-    const uint64_t *offsets; /* in its record: that of its next piece */
-} writer;
-
-static mst_status fill_shards(save *s, writer *writers) {
+static mst_status allocate(mst_saver *s) {
     mst_status status = MST_OK;
-    mst_manifest *m = &s->manifest;
-    m->shards = calloc((size_t)s->size + 1, sizeof *m->shards);
-    MST_CHECK(m->shards != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %d files", s->size);
-    const char *at = s->records;
-    for (int rank = 0; rank < s->size; at += s->record_bytes[rank], rank++) {
-        const ckpt_record *record = (const ckpt_record *)(const void *)at;
-        writers[rank] = (writer){.shard = m->shard_count, .offsets = record->offsets};
-        if (s->record_bytes[rank] == ckpt_record_bytes(0)) continue; /* it owns nothing and wrote no file */
-        mst_manifest_file *shard = &m->shards[m->shard_count++];
-        ckpt_shard_name(&s->names, rank, shard->name);
-        shard->bytes = record->bytes;
-        shard->digest = record->outside;
-    }
+    MST_TRY(ckpt_check_ranges(s->layout, s->shards, s->rank, s->size));
+    MST_TRY(ckpt_name_order(s->layout, &s->order));
+    MST_TRY(ckpt_pieces_list(s->layout, s->order, s->shards, &s->pieces));
+    MST_TRY(ckpt_gathering_create(s->layout, s->rank, s->size, &s->gathering));
+    MST_TRY(allocate_records(s));
+    s->buffer = malloc(CKPT_BUFFER);
+    MST_CHECK(s->buffer != NULL, MST_ENOMEM, "checkpoint: no memory for a buffer of %d bytes", CKPT_BUFFER);
+    if (s->options.copies) MST_TRY(ckpt_snapshot_create(&s->context, s->layout, s->shards, &s->snapshot));
+    MST_TRY(mst_queue_create(1, &s->behind.queue));
+    MST_TRY(ckpt_thread_start(&s->writer, "writes"));
+    MST_TRY(ckpt_thread_start(&s->hasher, "hashes"));
 done:
     return status;
 }
 
-static mst_status fill_tensors(save *s) {
-    mst_status status = MST_OK;
-    mst_manifest *m = &s->manifest;
-    m->tensors = calloc(s->layout->tensor_count + 1, sizeof *m->tensors);
-    MST_CHECK(m->tensors != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %zu tensors",
-              s->layout->tensor_count);
-    for (size_t i = 0; i < s->layout->tensor_count; i++) {
-        const mst_tensor *tensor = &s->layout->tensors[s->order[i]];
-        mst_manifest_tensor *listed = &m->tensors[m->tensor_count++];
-        *listed = (mst_manifest_tensor){.dims = tensor->dims, .count = tensor->count};
-        memcpy(listed->shape, tensor->shape, sizeof listed->shape);
-        memcpy(listed->name, tensor->name, sizeof listed->name);
-    }
-done:
-    return status;
-}
-
-/* Every rank's record has its offsets in this same order. */
-static mst_status fill_pieces(save *s, writer *writers) {
-    mst_status status = MST_OK;
-    mst_manifest *m = &s->manifest;
-    size_t most = 0;
-    for (int rank = 0; rank < s->size; rank++)
-        most += (s->record_bytes[rank] - sizeof(ckpt_record)) / sizeof(uint64_t);
-    m->pieces = calloc(most + 1, sizeof *m->pieces);
-    MST_CHECK(m->pieces != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %zu pieces", most);
-    for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
-        for (size_t i = 0; i < m->tensor_count; i++) {
-            for (int rank = 0; rank < s->size; rank++) {
-                ckpt_piece piece;
-                if (!ckpt_piece_of_rank(s->layout, s->order[i], rank, s->size, &piece)) continue;
-                /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): fill_shards has set it */
-                const uint64_t offset = *writers[rank].offsets++;
-                m->pieces[m->piece_count++] = (mst_manifest_piece){.kind = (mst_tensor_kind)kind,
-                                                                   .tensor = i,
-                                                                   .shard = writers[rank].shard,
-                                                                   .first = piece.first,
-                                                                   .count = piece.count,
-                                                                   .offset = offset};
-            }
-        }
-    }
-done:
-    return status;
-}
-
-static mst_status fill_manifest(save *s) {
-    mst_status status = MST_OK;
-    mst_manifest *m = &s->manifest;
-    writer *writers = calloc((size_t)s->size, sizeof *writers);
-    MST_CHECK(writers != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %d ranks", s->size);
-    m->meta = *s->meta; /* strings are the caller's: taken out again before the manifest is cleared */
-    memcpy(m->kinds, s->sums.kinds, sizeof m->kinds);
-    m->state = s->sums.state;
-    m->digests = (mst_manifest_file){.name = "digests.bin", .bytes = s->sums.bytes, .digest = s->sums.file};
-    MST_TRY(fill_shards(s, writers));
-    MST_TRY(fill_tensors(s));
-    MST_TRY(fill_pieces(s, writers));
-done:
-    free(writers);
-    return status;
-}
-
-/* --- 7 to 9: commit --- */
-
-static mst_status write_manifest(save *s) {
-    mst_status status = MST_OK;
-    ckpt_file file = CKPT_FILE_CLOSED(s->context);
-    char *text = NULL, path[CKPT_PATH_MAX];
-    size_t bytes;
-    mst_manifest read;
-    MST_TRY(ckpt_manifest_print(&s->manifest, &text, &bytes));
-    MST_TRY(mst_manifest_parse(text, bytes, "the new manifest",
-                               &read)); /* none is written that the reader refuses */
-    mst_manifest_clear(&read);
-    MST_TRY(ckpt_path_join(s->paths.making, "manifest.json", path));
-    MST_TRY(ckpt_file_create(s->paths.making, "manifest.json.tmp", &file));
-    MST_TRY(ckpt_file_write(&file, text, bytes, 0));
-    MST_TRY(ckpt_file_sync(&file));
-    MST_TRY(ckpt_file_close(&file));
-    MST_TRY(ckpt_rename(file.path, path));
-    MST_TRY(ckpt_folder_sync(s->paths.making));
-done:
-    free(text);
-    if (file.fd >= 0) ckpt_system.close(file.fd);
-    return status;
-}
-
-static mst_status commit(save *s) {
+static mst_status prepare_folder(const mst_saver *s) {
     mst_status status = MST_OK;
     if (s->rank != 0) return MST_OK;
-    MST_TRY(fill_manifest(s));
-    MST_TRY(ckpt_model_write(s->context, &s->names, s->layout, s->order, s->meta, &s->sums,
-                             s->manifest.shards, s->manifest.shard_count, &s->manifest.model));
-    if (s->meta->tokenizer != NULL)
-        MST_TRY(
-            ckpt_tokenizer_write(s->context, s->paths.making, s->meta->tokenizer, &s->manifest.tokenizer));
-    MST_TRY(ckpt_file_sync(&s->digests));
-    MST_TRY(ckpt_file_close(&s->digests));
-    MST_TRY(ckpt_folder_sync(s->paths.making));
-    MST_TRY(write_manifest(s));
-    MST_TRY(ckpt_permitted(s->context));
-    MST_TRY(ckpt_publish(&s->paths));
+    MST_TRY(ckpt_folder_make(s->folder));
+    MST_TRY(ckpt_folder_recover(s->folder));
 done:
     return status;
 }
 
-/* --- the whole --- */
-
-static mst_status run_protocol(save *s, const char *folder) {
+static mst_status fill(mst_saver *s, const mst_checkpoint_context *context, const mst_layout *layout,
+                       const mst_shard *shards, const mst_saver_options *options) {
     mst_status status = MST_OK;
-    bool there = false;
-    MST_TRY(ckpt_agree(s->context, hash_memory(s)));
-    MST_TRY(ckpt_agree(s->context, make_folder(s, folder)));
-    MST_TRY(ckpt_sums_gather(s->context, s->layout, s->order, &s->pieces, s->meta,
-                             s->rank == 0 ? &s->digests : NULL, &s->sums));
-    if (s->rank == 0) there = already_there(s);
-    MST_TRY(ckpt_broadcast(s->context, &there, sizeof there));
-    if (there) goto done;
-
-    status = name_files(s);
-    if (status == MST_OK)
-        status =
-            ckpt_shard_write(s->context, &s->names, s->rank, s->layout, s->shards, &s->pieces, s->record);
-    MST_TRY(ckpt_agree(s->context, status));
-    MST_TRY(gather_records(s));
-    MST_TRY(ckpt_agree(s->context, commit(s)));
-    s->made = false;
+    const size_t length = strlen(options->folder);
+    MST_CHECK(length < sizeof s->folder, MST_EINVAL, "checkpoint: folder '%.80s' has %zu characters",
+              options->folder, length);
+    memcpy(s->folder, options->folder, length + 1);
+    s->context = *context;
+    s->behind = (mst_checkpoint_context){.kernels = context->kernels,
+                                         .progress = note_progress,
+                                         .progress_context = s,
+                                         .permit = context->permit,
+                                         .permit_context = context->permit_context};
+    s->rank = mst_comm_rank(context->comm);
+    s->size = mst_comm_size(context->comm);
+    s->layout = layout;
+    s->shards = shards;
+    s->options = *options;
+    s->options.folder = s->folder;
+    MST_TRY(allocate(s));
+    MST_TRY(prepare_folder(s));
 done:
     return status;
 }
 
-/* Removes what is unfinished; nobody returns before it is gone. */
-static void clean_up(save *s, mst_status status) {
-    if (s->digests.fd >= 0) ckpt_system.close(s->digests.fd);
-    if (s->made) ckpt_folder_discard(s->paths.making);
-    if (status != MST_OK) ckpt_barrier(s->context);
-    s->manifest.meta = (mst_checkpoint_meta){0};
-    mst_manifest_clear(&s->manifest);
+mst_status mst_saver_create(const mst_checkpoint_context *context, const mst_layout *layout,
+                            const mst_shard *shards, const mst_saver_options *options,
+                            mst_saver **saver_out) {
+    mst_status status = MST_OK;
+    mst_saver *s = calloc(1, sizeof *s);
+    *saver_out = NULL;
+    status = s != NULL ? fill(s, context, layout, shards, options)
+                       : mst_error(MST_ENOMEM, "checkpoint: no memory for %zu bytes", sizeof *s);
+    MST_TRY(ckpt_agree(context, status));
+    *saver_out = s;
+    s = NULL;
+done:
+    mst_saver_destroy(&s);
+    return status;
+}
+
+void mst_saver_destroy(mst_saver **saver) {
+    mst_saver *s = *saver;
+    if (s == NULL) return;
+    ckpt_thread_end(&s->writer);
+    ckpt_thread_end(&s->hasher);
+    mst_queue_destroy(&s->behind.queue);
+    ckpt_snapshot_clear(&s->snapshot);
+    ckpt_gathering_clear(&s->gathering);
     ckpt_pieces_clear(&s->pieces);
+    free(s->buffer);
     free(s->order);
     free(s->record);
     free(s->record_bytes);
     free(s->records);
+    free(s);
+    *saver = NULL;
 }
 
-static save begin(const mst_checkpoint_context *context, const mst_layout *layout, const mst_shard *shards,
-                  const mst_checkpoint_meta *meta) {
-    return (save){.context = context,
-                  .rank = mst_comm_rank(context->comm),
-                  .size = mst_comm_size(context->comm),
-                  .layout = layout,
-                  .shards = shards,
-                  .meta = meta,
-                  .digests = CKPT_FILE_CLOSED(context)};
+size_t mst_saver_bytes(const mst_saver *saver) {
+    const size_t digests = saver->gathering.bytes_of[saver->rank],
+                 all = saver->rank == 0 ? MST_KIND_COUNT * saver->layout->blocks * sizeof(mst_digest) : 0;
+    return saver->snapshot.bytes + digests + all + CKPT_BUFFER;
 }
+
+bool mst_saver_busy(const mst_saver *saver) {
+    return saver->phase != PHASE_NONE;
+}
+
+uint64_t mst_saver_step(const mst_saver *saver) {
+    return saver->meta.step;
+}
+
+/* --- 2: behind, each rank --- */
+
+static const mst_shard *state_to_save(const mst_saver *s) {
+    return s->options.copies ? s->snapshot.shards : s->shards;
+}
+
+static mst_status hash(void *context) {
+    mst_saver *s = context;
+    return ckpt_pieces_digest(&s->behind, &s->pieces, s->layout, state_to_save(s));
+}
+
+static mst_status write_part(mst_saver *s) {
+    mst_status status = MST_OK;
+    MST_TRY(ckpt_part_write(&s->behind, s->paths.making, s->rank, s->layout, state_to_save(s), &s->pieces,
+                            s->record));
+    s->record->seconds = now() - s->begun;
+    MST_TRY(ckpt_part_check(&s->behind, s->paths.making, s->rank, s->layout, state_to_save(s), &s->pieces,
+                            s->buffer, s->record));
+done:
+    return status;
+}
+
+static mst_status write_and_hash(void *context) {
+    mst_saver *s = context;
+    ckpt_thread_give(&s->hasher, hash, s);
+    mst_status status = write_part(s);
+    while (!ckpt_thread_rest(&s->hasher, 3600)) {}
+    return status != MST_OK ? status : ckpt_thread_result(&s->hasher);
+}
+
+/* --- 4 to 9: behind, rank 0 --- */
+
+/* What fails here leaves the checkpoint that was just made, and is said. */
+static void tidy(mst_saver *s) {
+    mst_status status = MST_OK;
+    MST_TRY(ckpt_permitted(&s->behind));
+    MST_TRY(ckpt_folder_recover(s->folder));
+    MST_TRY(mst_checkpoint_set_aside(s->folder, s->meta.step, &s->saved.set_aside));
+    MST_TRY(mst_checkpoint_prune(s->folder, s->options.keep, s->options.every));
+done:
+    if (status != MST_OK) snprintf(s->saved.warning, sizeof s->saved.warning, "%s", mst_error_message());
+}
+
+/* Of the rank that was the last. */
+static double written_seconds(const mst_saver *s) {
+    double most = 0;
+    const char *at = s->records;
+    for (int rank = 0; rank < s->size; at += s->record_bytes[rank], rank++)
+        most = fmax(most, ((const ckpt_record *)(const void *)at)->seconds);
+    return most;
+}
+
+static mst_status commit(void *context) {
+    mst_status status = MST_OK;
+    mst_saver *s = context;
+    ckpt_sums sums;
+    const ckpt_written written = {.context = &s->behind,
+                                  .layout = s->layout,
+                                  .order = s->order,
+                                  .meta = &s->meta,
+                                  .paths = &s->paths,
+                                  .gathering = &s->gathering,
+                                  .records = s->records,
+                                  .record_bytes = s->record_bytes};
+    MST_TRY(ckpt_commit(&written, &sums));
+    s->saved.digests = (mst_checkpoint_digests){sums.kinds[MST_KIND_MASTER], sums.state};
+    s->saved.written = written_seconds(s);
+    s->saved.seconds = now() - s->begun;
+    if (s->options.tidies) tidy(s);
+done:
+    return status;
+}
+
+/* --- between steps --- */
+
+/* A folder of that name is what an earlier failure could not remove; and somebody may have removed the one above. */
+static mst_status make_folder(const mst_saver *s) {
+    if (s->rank != 0 || ckpt_system.mkdir(s->paths.making, 0777) == 0) return MST_OK;
+    if (errno != EEXIST && errno != ENOENT) return ckpt_errno(errno, "make folder", s->paths.making);
+    ckpt_folder_discard(s->paths.making);
+    return ckpt_folder_make(s->paths.making);
+}
+
+static mst_status failed(mst_saver *s, mst_status status) {
+    return mst_error_context(status, "checkpoint of step %" PRIu64, s->meta.step);
+}
+
+mst_status mst_saver_begin(mst_saver *s, const mst_checkpoint_meta *meta) {
+    s->meta = *meta;
+    s->begun = now();
+    mst_status status = ckpt_paths_of(s->folder, meta->step, &s->paths);
+    if (status == MST_OK) status = make_folder(s);
+    if (status == MST_OK && s->options.copies)
+        status = ckpt_snapshot_take(&s->context, s->layout, s->shards, &s->snapshot);
+    status = ckpt_agree(&s->context, status);
+    if (status != MST_OK) {
+        if (s->rank == 0) ckpt_folder_discard(s->paths.making);
+        return failed(s, status);
+    }
+    s->saved = (mst_saved){.step = meta->step, .stalled = now() - s->begun};
+    memcpy(s->saved.path, s->paths.final, sizeof s->saved.path);
+    ckpt_thread_give(&s->writer, write_and_hash, s);
+    s->phase = PHASE_WRITING;
+    return MST_OK;
+}
+
+/* All ranks have written: rank 0 learns of it and goes on. */
+static mst_status end_writing(mst_saver *s) {
+    mst_status status = MST_OK;
+    MST_TRY(ckpt_agree(&s->context, ckpt_thread_result(&s->writer)));
+    status = ckpt_gathering_receive(&s->context, &s->pieces, &s->gathering);
+    if (status == MST_OK) status = ckpt_gather(&s->context, s->record, s->record_bytes, s->records);
+    MST_TRY(ckpt_agree(&s->context, status));
+    if (s->rank == 0) ckpt_thread_give(&s->writer, commit, s);
+    s->phase = PHASE_COMMITTING;
+done:
+    if (status == MST_OK) return MST_OK;
+    s->phase = PHASE_NONE;
+    if (s->rank == 0) ckpt_folder_discard(s->paths.making);
+    ckpt_barrier(&s->context); /* nobody returns before it is gone */
+    return failed(s, status);
+}
+
+static mst_status end_committing(mst_saver *s, mst_saved *saved_out) {
+    mst_status status = MST_OK;
+    s->phase = PHASE_NONE;
+    MST_TRY(ckpt_agree(&s->context, s->rank == 0 ? ckpt_thread_result(&s->writer) : MST_OK));
+    MST_TRY(ckpt_broadcast(&s->context, &s->saved, sizeof s->saved));
+    *saved_out = s->saved;
+done:
+    return status == MST_OK ? MST_OK : failed(s, status);
+}
+
+mst_status mst_saver_poll(mst_saver *s, bool *over_out, mst_saved *saved_out) {
+    bool ready = ckpt_thread_rest(&s->writer, 0);
+    *over_out = false;
+    mst_status status = ckpt_all(&s->context, ready, &ready);
+    if (status == MST_OK && ready)
+        status = s->phase == PHASE_WRITING ? end_writing(s) : end_committing(s, saved_out);
+    *over_out = status != MST_OK || s->phase == PHASE_NONE;
+    return status;
+}
+
+mst_status mst_saver_wait(mst_saver *s, mst_saved *saved_out) {
+    mst_status status = MST_OK;
+    for (bool over = false; status == MST_OK && !over;) {
+        ckpt_report(&s->context, false);
+        size_t seen = atomic_load_explicit(&s->moved, memory_order_relaxed);
+        while (!ckpt_thread_rest(&s->writer, 0.1)) {
+            const size_t moved = atomic_load_explicit(&s->moved, memory_order_relaxed);
+            if (moved != seen) ckpt_report(&s->context, false);
+            seen = moved;
+        }
+        status = mst_saver_poll(s, &over, saved_out);
+    }
+    return status;
+}
+
+/* --- at once --- */
 
 mst_status mst_checkpoint_save(const mst_checkpoint_context *context, const char *folder,
                                const mst_layout *layout, const mst_shard *shards,
                                const mst_checkpoint_meta *meta, mst_checkpoint_digests *digests_out,
                                char *path_out) {
-    save s = begin(context, layout, shards, meta);
-    mst_status status = run_protocol(&s, folder);
-    clean_up(&s, status);
-    if (status != MST_OK) return mst_error_context(status, "checkpoint of step %" PRIu64, meta->step);
-    *digests_out = (mst_checkpoint_digests){s.sums.kinds[MST_KIND_MASTER], s.sums.state};
-    if (path_out != NULL) memcpy(path_out, s.paths.final, strlen(s.paths.final) + 1);
-    return MST_OK;
-}
-
-mst_status mst_checkpoint_digest(const mst_checkpoint_context *context, const mst_layout *layout,
-                                 const mst_shard *shards, const mst_checkpoint_meta *meta,
-                                 mst_checkpoint_digests *digests_out) {
     mst_status status = MST_OK;
-    save s = begin(context, layout, shards, meta);
-    MST_TRY(ckpt_agree(context, hash_memory(&s)));
-    MST_TRY(ckpt_sums_gather(context, layout, s.order, &s.pieces, meta, NULL, &s.sums));
-    *digests_out = (mst_checkpoint_digests){s.sums.kinds[MST_KIND_MASTER], s.sums.state};
+    mst_saver *saver = NULL;
+    mst_saved saved;
+    const mst_saver_options options = {.folder = folder};
+    MST_TRY(mst_saver_create(context, layout, shards, &options, &saver));
+    MST_TRY(mst_saver_begin(saver, meta));
+    MST_TRY(mst_saver_wait(saver, &saved));
+    *digests_out = saved.digests;
+    if (path_out != NULL) memcpy(path_out, saved.path, strlen(saved.path) + 1);
 done:
-    clean_up(&s, MST_OK);
+    mst_saver_destroy(&saver);
     return status;
 }

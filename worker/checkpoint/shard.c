@@ -10,6 +10,10 @@ void ckpt_shard_name(const ckpt_names *names, int rank, char *name_out) {
     snprintf(name_out, MST_FILE_NAME_MAX, "shard-%04d-of-%04d-%s.h5", rank, names->size, names->id);
 }
 
+void ckpt_part_name(int rank, char *name_out) {
+    snprintf(name_out, MST_FILE_NAME_MAX, "part-%04d", rank);
+}
+
 /* One piece: a dataset under its kind's group, with its place in the tensor as attributes. */
 static mst_status write_piece(const ckpt_h5 *h5, hid_t group, hid_t plain, const mst_tensor *tensor,
                               const ckpt_piece *piece, const float *data, uint64_t *offset_out) {
@@ -63,60 +67,93 @@ done:
     return status != MST_OK ? status : closed;
 }
 
+mst_status ckpt_part_write(const mst_checkpoint_context *context, const char *folder, int rank,
+                           const mst_layout *layout, const mst_shard *shards, const ckpt_pieces *pieces,
+                           ckpt_record *record_out) {
+    mst_status status = MST_OK;
+    ckpt_file file = CKPT_FILE_CLOSED(context);
+    char name[MST_FILE_NAME_MAX];
+    if (pieces->count == 0) return MST_OK;
+    ckpt_part_name(rank, name);
+    MST_TRY(ckpt_file_create(folder, name, &file));
+    MST_TRY(write_pieces(&file, layout, shards, pieces, record_out));
+    MST_TRY(ckpt_file_sync(&file));
+    ckpt_file_forget(&file);
+    MST_TRY(ckpt_file_close(&file));
+done:
+    if (file.fd >= 0) ckpt_system.close(file.fd);
+    return status;
+}
+
+/* The first of `count` elements that differs, or `count`. Bits count, not numbers: NaN equals itself. */
+static size_t first_difference(const float *one, const float *other, size_t count) {
+    if (memcmp(one, other, count * sizeof *one) == 0) return count;
+    size_t i = 0;
+    while (memcmp(&one[i], &other[i], sizeof *one) == 0) i++;
+    return i;
+}
+
+static mst_status compare_piece(const ckpt_file *file, uint64_t offset, const ckpt_piece *piece,
+                                const float *data, void *buffer, uint64_t *equal_out) {
+    mst_status status = MST_OK;
+    const uint64_t most = CKPT_BUFFER / sizeof *data;
+    for (uint64_t at = 0, some; at < piece->count; at += some) {
+        some = piece->count - at < most ? piece->count - at : most;
+        MST_TRY(ckpt_file_read(file, buffer, some * sizeof *data, offset + at * sizeof *data));
+        *equal_out = at + first_difference(buffer, data + at, some);
+        if (*equal_out < at + some) goto done;
+    }
+done:
+    return status;
+}
+
 static int compare_extents(const void *left, const void *right) {
     uint64_t a = ((const ckpt_extent *)left)->offset, b = ((const ckpt_extent *)right)->offset;
     return (a > b) - (a < b);
 }
 
-/* Reads the file back: every block must have the digest that the memory had;
- * the rest is hashed for later checks. */
-static mst_status check_back(const ckpt_file *file, const mst_layout *layout, const ckpt_pieces *pieces,
-                             ckpt_checker *checker, ckpt_record *record) {
+static mst_status compare_pieces(const ckpt_file *file, const mst_layout *layout, const mst_shard *shards,
+                                 const ckpt_pieces *pieces, void *buffer, const ckpt_record *record,
+                                 ckpt_extent *extents) {
     mst_status status = MST_OK;
-    size_t count = MST_KIND_COUNT * pieces->count;
-    ckpt_extent *extents = malloc(count * sizeof *extents);
-    MST_CHECK(extents != NULL, MST_ENOMEM, "checkpoint: no memory for %zu extents", count);
-    for (size_t i = 0; i < count; i++) {
-        size_t number = i % pieces->count, kind = i / pieces->count, bad;
-        const ckpt_piece *piece = &pieces->pieces[number];
-        const mst_digest *digests = pieces->digests[kind] + pieces->first_digest[number];
-        MST_TRY(ckpt_checker_stored(checker, file, record->offsets[i], piece->count, digests, &bad));
-        MST_CHECK(bad == ckpt_blocks(piece->count), MST_EIO,
+    for (size_t i = 0; i < MST_KIND_COUNT * pieces->count; i++) {
+        const mst_tensor_kind kind = (mst_tensor_kind)(i / pieces->count);
+        const ckpt_piece *piece = &pieces->pieces[i % pieces->count];
+        const mst_tensor *tensor = &layout->tensors[piece->tensor];
+        const float *data = ckpt_shard_data(&shards[tensor->unit], kind) + piece->at;
+        uint64_t equal = 0;
+        MST_TRY(compare_piece(file, record->offsets[i], piece, data, buffer, &equal));
+        MST_CHECK(equal == piece->count, MST_EIO,
                   "%s, read back, differs from what was written: %s of %s, element %llu; the disk or memory "
                   "is failing",
-                  file->path, mst_tensor_kind_name((mst_tensor_kind)kind),
-                  layout->tensors[piece->tensor].name,
-                  (unsigned long long)(piece->first + (uint64_t)bad * MST_BLOCK));
-        extents[i] = (ckpt_extent){record->offsets[i], piece->count * 4};
+                  file->path, mst_tensor_kind_name(kind), tensor->name,
+                  (unsigned long long)(piece->first + equal));
+        extents[i] = (ckpt_extent){record->offsets[i], piece->count * sizeof *data};
     }
-    qsort(extents, count, sizeof *extents, compare_extents);
-    MST_TRY(ckpt_file_size(file, &record->bytes));
-    MST_TRY(ckpt_outside_digest(file, record->bytes, extents, count, &record->outside));
 done:
-    free(extents);
     return status;
 }
 
-mst_status ckpt_shard_write(const mst_checkpoint_context *context, const ckpt_names *names, int rank,
-                            const mst_layout *layout, const mst_shard *shards, const ckpt_pieces *pieces,
-                            ckpt_record *record_out) {
+mst_status ckpt_part_check(const mst_checkpoint_context *context, const char *folder, int rank,
+                           const mst_layout *layout, const mst_shard *shards, const ckpt_pieces *pieces,
+                           void *buffer, ckpt_record *record) {
     mst_status status = MST_OK;
-    if (pieces->count == 0) return MST_OK;
     ckpt_file file = CKPT_FILE_CLOSED(context);
-    ckpt_checker checker = {0};
+    const size_t count = MST_KIND_COUNT * pieces->count;
     char name[MST_FILE_NAME_MAX];
-    ckpt_shard_name(names, rank, name);
-    MST_TRY(ckpt_file_create(names->folder, name, &file));
-    MST_TRY(write_pieces(&file, layout, shards, pieces, record_out));
-    MST_TRY(ckpt_file_sync(&file));
-    MST_TRY(ckpt_file_close(&file));
-
-    MST_TRY(ckpt_checker_create(context, &checker));
-    MST_TRY(ckpt_file_open(names->folder, name, &file));
-    MST_TRY(check_back(&file, layout, pieces, &checker, record_out));
+    if (count == 0) return MST_OK;
+    ckpt_extent *extents = malloc(count * sizeof *extents);
+    MST_CHECK(extents != NULL, MST_ENOMEM, "checkpoint: no memory for %zu extents", count);
+    ckpt_part_name(rank, name);
+    MST_TRY(ckpt_file_open(folder, name, &file));
+    MST_TRY(compare_pieces(&file, layout, shards, pieces, buffer, record, extents));
+    /* HDF5's own structure is hashed for later checks. */
+    qsort(extents, count, sizeof *extents, compare_extents);
+    MST_TRY(ckpt_file_size(&file, &record->bytes));
+    MST_TRY(ckpt_outside_digest(&file, record->bytes, extents, count, &record->outside));
     MST_TRY(ckpt_file_close(&file));
 done:
-    ckpt_checker_clear(&checker);
     if (file.fd >= 0) ckpt_system.close(file.fd);
+    free(extents);
     return status;
 }

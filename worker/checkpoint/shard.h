@@ -14,12 +14,15 @@ typedef struct ckpt_names {
 
 /** "shard-0003-of-0008-ID.h5". @param name_out [MST_FILE_NAME_MAX] */
 void ckpt_shard_name(const ckpt_names *names, int rank, char *name_out);
+/** "part-0003", as it is called until its ID is known. @param name_out [MST_FILE_NAME_MAX] */
+void ckpt_part_name(int rank, char *name_out);
 
 /* What rank 0 must know of a shard file. Numbers only, so that ranks can send it;
  * offsets of kind k and piece i: [k * pieces + i]. */
 typedef struct ckpt_record {
     uint64_t bytes;
     mst_digest outside; /* of the bytes that no piece covers */
+    double seconds;     /* from the beginning of the save until they were on the disk */
     uint64_t offsets[];
 } ckpt_record;
 
@@ -28,15 +31,28 @@ static inline size_t ckpt_record_bytes(size_t pieces) {
 }
 
 /**
- * Writes this rank's shard file, brings it to the disk, reads it back and compares
- * every block with its digest.
+ * Writes this rank's shard file under its first name, and brings it to the disk.
  *
  * Not collective; calls no MPI. A rank without pieces writes nothing.
- * @param record_out ckpt_record_bytes(pieces->count) bytes, zeroed
+ * @param record_out ckpt_record_bytes(pieces->count) bytes, of which the offsets are filled in
  */
-mst_status ckpt_shard_write(const mst_checkpoint_context *context, const ckpt_names *names, int rank,
-                            const mst_layout *layout, const mst_shard *shards, const ckpt_pieces *pieces,
-                            ckpt_record *record_out);
+mst_status ckpt_part_write(const mst_checkpoint_context *context, const char *folder, int rank,
+                           const mst_layout *layout, const mst_shard *shards, const ckpt_pieces *pieces,
+                           ckpt_record *record_out);
+
+/**
+ * Reads it back and compares every element with the memory that it was written from.
+ *
+ * Not collective; calls no MPI.
+ * @param buffer CKPT_BUFFER bytes
+ * @param record offsets as ckpt_part_write gave them; bytes and outside are filled in
+ * @retval MST_EIO it differs: says where
+ */
+mst_status ckpt_part_check(const mst_checkpoint_context *context, const char *folder, int rank,
+                           const mst_layout *layout, const mst_shard *shards, const ckpt_pieces *pieces,
+                           void *buffer, ckpt_record *record);
+
+enum { CKPT_BUFFER = 8 << 20 };
 
 /**
  * Writes model.h5 and brings it to the disk. Not collective: rank 0 alone.

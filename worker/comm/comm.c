@@ -185,6 +185,15 @@ done:
     return status;
 }
 
+mst_status mst_comm_all(mst_comm *comm, bool mine, bool *all_out) {
+    mst_status status = MST_OK;
+    int all = mine;
+    if (comm->size > 1) MST_MPI(MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_INT, MPI_MIN, comm->all));
+    *all_out = all != 0;
+done:
+    return status;
+}
+
 mst_status mst_comm_barrier(mst_comm *comm) {
     mst_status status = MST_OK;
     if (comm->size > 1) MST_MPI(MPI_Barrier(comm->all));

@@ -48,6 +48,9 @@ mst_status mst_comm_agree(mst_comm *comm, mst_status status);
 #define mst_comm_agree(comm, status) ((void)mst_comm_agree((comm), (status)), (status))
 #endif
 
+/** Whether every rank passes true: one small message a rank. Collective. @retval MST_EMPI */
+mst_status mst_comm_all(mst_comm *comm, bool mine, bool *all_out);
+
 /** Copies `bytes` from rank root to all. Collective. @retval MST_EMPI */
 mst_status mst_comm_broadcast(mst_comm *comm, int root, void *data, size_t bytes);
 

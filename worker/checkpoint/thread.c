@@ -1,0 +1,89 @@
+#include "thread.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static void *work(void *argument) {
+    ckpt_thread *t = argument;
+    pthread_mutex_lock(&t->lock);
+    for (;;) {
+        while (t->job == NULL && !t->ends) pthread_cond_wait(&t->changed, &t->lock);
+        if (t->job == NULL) break;
+        ckpt_job *job = t->job;
+        void *context = t->context;
+        pthread_mutex_unlock(&t->lock);
+        mst_status status = job(context);
+        pthread_mutex_lock(&t->lock);
+        t->status = status;
+        snprintf(t->message, sizeof t->message, "%s", mst_error_message());
+        t->job = NULL;
+        pthread_cond_broadcast(&t->changed);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return NULL;
+}
+
+mst_status ckpt_thread_start(ckpt_thread *thread, const char *name) {
+    sigset_t all, before; /* signals are for the main thread, whose handlers have a stack of their own */
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_mutex_init(&thread->lock, NULL);
+    pthread_cond_init(&thread->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&thread->thread, NULL, work, thread);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    thread->started = error == 0;
+    if (thread->started) return MST_OK;
+    pthread_cond_destroy(&thread->changed);
+    pthread_mutex_destroy(&thread->lock);
+    return mst_error(MST_ENOMEM, "checkpoint: the thread that %s could not be started: %s", name,
+                     strerror(error));
+}
+
+void ckpt_thread_end(ckpt_thread *thread) {
+    if (!thread->started) return;
+    pthread_mutex_lock(&thread->lock);
+    thread->ends = true;
+    pthread_cond_broadcast(&thread->changed);
+    pthread_mutex_unlock(&thread->lock);
+    pthread_join(thread->thread, NULL);
+    pthread_cond_destroy(&thread->changed);
+    pthread_mutex_destroy(&thread->lock);
+    thread->started = false;
+}
+
+void ckpt_thread_give(ckpt_thread *thread, ckpt_job *job, void *context) {
+    pthread_mutex_lock(&thread->lock);
+    thread->job = job;
+    thread->context = context;
+    pthread_cond_broadcast(&thread->changed);
+    pthread_mutex_unlock(&thread->lock);
+}
+
+bool ckpt_thread_rest(ckpt_thread *thread, double seconds) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    const long nanoseconds = until.tv_nsec + (long)(1e9 * (seconds - (double)(time_t)seconds));
+    until.tv_sec += (time_t)seconds + nanoseconds / 1000000000;
+    until.tv_nsec = nanoseconds % 1000000000;
+    pthread_mutex_lock(&thread->lock);
+    while (thread->job != NULL &&
+           pthread_cond_timedwait(&thread->changed, &thread->lock, &until) != ETIMEDOUT) {}
+    const bool rests = thread->job == NULL;
+    pthread_mutex_unlock(&thread->lock);
+    return rests;
+}
+
+mst_status ckpt_thread_result(ckpt_thread *thread) {
+    pthread_mutex_lock(&thread->lock);
+    const mst_status status = thread->status;
+    if (status != MST_OK) mst_error(status, "%s", thread->message);
+    pthread_mutex_unlock(&thread->lock);
+    return status;
+}
