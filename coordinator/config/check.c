@@ -170,6 +170,15 @@ static void check_target(config_reader *reader) {
                config->train.target_bits_per_byte);
 }
 
+/* A rollback's goal must not depend on how fast a disk was. */
+static void check_busy(config_reader *reader) {
+    const mst_config *config = reader->config;
+    if (config->checkpoint.when_busy == MST_BUSY_SKIP && config->train.on_nonfinite == MST_NONFINITE_ROLLBACK)
+        REPORT(
+            reader, checkpoint.when_busy,
+            "skip would let the disk's speed decide where train.on_nonfinite: rollback goes; expected wait");
+}
+
 static void check_watchdog(config_reader *reader) {
     double seconds = reader->config->watchdog.seconds;
     if (seconds > 0 && seconds < 1)
@@ -189,6 +198,7 @@ void config_check(config_reader *reader) {
     check_batch(reader);
     check_schedule(reader);
     check_level(reader);
+    check_busy(reader);
     check_watchdog(reader);
     check_target(reader);
     if (config->data.seq_len > config->model.max_seq_len)

@@ -6,12 +6,14 @@ static const char *const dtype_names[] = {"f32", "bf16", NULL};
 static const char *const transport_names[] = {"auto", "self", "shm", "mpi", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
 static const char *const nonfinite_names[] = {"stop", "skip", "rollback", NULL};
+static const char *const busy_names[] = {"wait", "skip", NULL};
 static const char *const device_names[] = {"cpu", "ref", NULL};
 _Static_assert(MST_FAMILY_COUNT == 5 && MST_FAMILY_QWEN3 == 4, "family_names follows mst_family_id");
 _Static_assert(MST_F32 == 0 && MST_BF16 == 1, "dtype_names follows mst_dtype");
 _Static_assert(MST_TRANSPORT_MPI == 3, "transport_names follows mst_transport");
 _Static_assert(MST_SCHEDULE_WSD == 3, "schedule_names follows mst_schedule_kind");
 _Static_assert(MST_NONFINITE_ROLLBACK == 2, "nonfinite_names follows mst_nonfinite");
+_Static_assert(MST_BUSY_SKIP == 1, "busy_names follows mst_when_busy");
 _Static_assert(MST_DEVICE_REF == 1, "device_names follows mst_device");
 
 /* clang-format off */
@@ -184,6 +186,14 @@ const config_key config_keys[] = {
      .meaning = "Wall time from one checkpoint to the next; 0: not by time."},
     {FREE("checkpoint.keep"), WHOLE(checkpoint.keep, 0, MILLION), .fallback = "3", .unit = "checkpoints",
      .meaning = "Newest checkpoints that are kept; 0: all."},
+    {FREE("checkpoint.async"), BOOL(checkpoint.async), .fallback = "true",
+     .meaning =
+         "Training goes on while a checkpoint is written, for which a copy of this rank's weights and "
+         "moments is kept in host memory (12 bytes a parameter, divided by the ranks). false: it waits."},
+    {FREE("checkpoint.when_busy"), ENUM(checkpoint.when_busy, busy_names), .fallback = "wait",
+     .meaning =
+         "When a checkpoint is due and the one before is still being written: wait for it, or skip the new "
+         "one. The checkpoint at a run's end or stop always waits."},
 
     {FREE("device.kernels"), ENUM(device.kernels, device_names), .fallback = "cpu",
      .meaning = "cpu: fast; ref: the plain specification, very slow, for comparisons."},

@@ -192,21 +192,29 @@ mst_status mst_metrics_eval(mst_metrics *metrics, uint64_t step, const mst_heldo
     return end_line(metrics);
 }
 
-mst_status mst_metrics_checkpoint(mst_metrics *metrics, uint64_t step, const char *path,
-                                  const mst_checkpoint_digests *digests, double seconds) {
+mst_status mst_metrics_checkpoint(mst_metrics *metrics, const mst_saved *saved) {
     if (metrics == NULL) return MST_OK;
     char weights[MST_DIGEST_HEX], state[MST_DIGEST_HEX];
-    mst_digest_to_hex(&digests->weights, weights);
-    mst_digest_to_hex(&digests->state, state);
-    begin_line(metrics, "checkpoint", step);
-    put_text(metrics, "path", path);
+    mst_digest_to_hex(&saved->digests.weights, weights);
+    mst_digest_to_hex(&saved->digests.state, state);
+    begin_line(metrics, "checkpoint", saved->step);
+    put_text(metrics, "path", saved->path);
     put_text(metrics, "weights", weights);
     put_text(metrics, "state", state);
-    put_measured(metrics, "seconds", seconds);
+    put_measured(metrics, "seconds", saved->seconds);
+    put_measured(metrics, "written_seconds", saved->written);
+    put_measured(metrics, "stall_seconds", saved->stalled);
     mst_status status = end_line(metrics);
     if (status == MST_OK && fdatasync(metrics->file) != 0 && errno != EINVAL) /* EINVAL: a pipe or the like */
         status = mst_error(MST_EIO, "metrics %s: cannot sync: %s", metrics->path, strerror(errno));
     return status;
+}
+
+mst_status mst_metrics_checkpoint_failed(mst_metrics *metrics, uint64_t step, const char *reason) {
+    if (metrics == NULL) return MST_OK;
+    begin_line(metrics, "checkpoint_failed", step);
+    put_text(metrics, "reason", reason);
+    return end_line(metrics);
 }
 
 mst_status mst_metrics_resume(mst_metrics *metrics, uint64_t step, const char *checkpoint) {

@@ -3,7 +3,7 @@
 #ifndef RUN_METRICS_H
 #define RUN_METRICS_H
 
-#include "muster/checkpoint.h"
+#include "muster/saver.h"
 #include "muster/step.h"
 
 typedef struct mst_metrics mst_metrics;
@@ -49,8 +49,9 @@ mst_status mst_metrics_step(mst_metrics *metrics, const mst_metrics_step_fields 
 /** @param loss mean over `valid` held-out tokens, nats */
 mst_status mst_metrics_eval(mst_metrics *metrics, uint64_t step, const mst_heldout *heldout);
 /** Also makes everything so far durable (fdatasync). */
-mst_status mst_metrics_checkpoint(mst_metrics *metrics, uint64_t step, const char *path,
-                                  const mst_checkpoint_digests *digests, double seconds);
+mst_status mst_metrics_checkpoint(mst_metrics *metrics, const mst_saved *saved);
+/** A checkpoint could not be saved, and the run goes on. */
+mst_status mst_metrics_checkpoint_failed(mst_metrics *metrics, uint64_t step, const char *reason);
 /** The run went back to `step`: lines above with a greater step no longer count. */
 mst_status mst_metrics_resume(mst_metrics *metrics, uint64_t step, const char *checkpoint);
 /** As resume, within a start of the run; the next batch begins at sample `samples`. */

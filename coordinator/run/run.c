@@ -180,6 +180,11 @@ static const char *in_words(double value, double step, const char *const units[4
     return text;
 }
 
+/* That this rank allocated. */
+static size_t memory_bytes(const training *t) {
+    return mst_trainer_bytes(t->trainer) + mst_saver_bytes(t->saver);
+}
+
 static void announce(training *t) {
     const mst_layout *layout = mst_trainer_layout(t->trainer);
     const mst_config *c = &t->config;
@@ -191,8 +196,7 @@ static void announce(training *t) {
         in_words((double)layout->parameters, 1000, (const char *const[]){"", " K", " M", " G"}, parameters),
         mst_dtype_name(c->train.precision), mst_comm_size(t->comm), mst_comm_size(t->comm) == 1 ? "" : "s",
         t->device.threads, t->device.threads == 1 ? "" : "s", mst_trainer_transport(t->trainer),
-        in_words((double)mst_trainer_bytes(t->trainer), 1024,
-                 (const char *const[]){" B", " KiB", " MiB", " GiB"}, memory));
+        in_words((double)memory_bytes(t), 1024, (const char *const[]){" B", " KiB", " MiB", " GiB"}, memory));
     training_say(t, "batch of %zu sequences x %zu tokens; %llu training tokens, %llu held out",
                  mst_trainer_samples_per_step(t->trainer), c->data.seq_len,
                  (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_TRAIN),
@@ -235,7 +239,7 @@ static mst_status record_step(training *t, const mst_step_report *report, double
     fields.tokens_per_second = tokens / seconds;
     fields.flops = fields.tokens_per_second * (flops.dense + flops.attention);
     fields.peak_share = t->peak > 0 ? fields.flops / t->peak : 0;
-    fields.memory_bytes = mst_trainer_bytes(t->trainer);
+    fields.memory_bytes = memory_bytes(t);
     mst_progress_step(t->progress, &fields);
     return mst_metrics_step(t->metrics, &fields);
 }
@@ -314,22 +318,32 @@ static bool save_is_due(const training *t, const mst_notice *notice) {
 static mst_status advance(training *t, bool *stop_out) {
     mst_status status = MST_OK;
     mst_step_report report;
-    mst_checkpoint_digests digests;
     mst_notice notice = {.stop_requested = stop_requested(), .elapsed = training_elapsed(t)};
     const double begin = now();
     const mst_config *c = &t->config;
     MST_TRY(mst_trainer_step(t->trainer, &notice, &report));
     MST_TRY(mst_comm_agree(t->comm, t->first ? record_step(t, &report, now() - begin) : MST_OK));
     if (!report.finite) MST_TRY(not_finite(t, &report));
+    MST_TRY(training_poll(t));
     const uint64_t step = mst_trainer_position(t->trainer)->step;
     if (evaluation_is_due(t)) MST_TRY(evaluate_target(t));
     *stop_out = notice.stop_requested || t->reached;
-    if (save_is_due(t, &notice) || *stop_out || step >= c->run.steps) {
-        if (t->saved_step != step) MST_TRY(training_save(t, &digests));
+    const bool final = *stop_out || step >= c->run.steps;
+    if (save_is_due(t, &notice) || final) {
+        if (t->saved_step != step) MST_TRY(training_save(t, final));
         t->saved_elapsed = notice.elapsed;
     }
 done:
     return status;
+}
+
+/* The run ends by a failure that all ranks know of: the save in flight still comes to its end. */
+static mst_status settle_after(training *t, mst_status failure) {
+    char message[2048];
+    if (failure == MST_EMPI) return failure;
+    snprintf(message, sizeof message, "%s", mst_error_message());
+    if (training_settle(t) != MST_OK) training_say(t, "%s", mst_error_message());
+    return mst_error(failure, "%s", message);
 }
 
 static mst_status loop(training *t) {
@@ -345,7 +359,8 @@ static mst_status loop(training *t) {
     while (!stop && mst_trainer_position(t->trainer)->step < t->config.run.steps) {
         status = advance(t, &stop);
         mst_watchdog_waiting(t->watchdog, "step end", mst_trainer_position(t->trainer)->step);
-        MST_TRY(mst_comm_agree(t->comm, status));
+        status = mst_comm_agree(t->comm, status);
+        if (status != MST_OK) return settle_after(t, status);
     }
     const uint64_t step = mst_trainer_position(t->trainer)->step;
     if (t->reached)
@@ -391,6 +406,7 @@ static mst_status begin(training *t, const mst_train_options *options) {
     MST_TRY(folder_record(t->comm, &t->folder, t->config_yaml, t->device.kernels.class_name));
     if (t->first) status = open_metrics(t);
     MST_TRY(mst_comm_agree(t->comm, status));
+    MST_TRY(training_open_saver(t));
     announce(t);
     MST_TRY(training_resume(t, options->resume));
 done:
@@ -405,6 +421,7 @@ static void end(training *t, mst_status status) {
             training_say(t, "the end could not be recorded: %s", mst_error_message());
     }
     mst_metrics_close(&t->metrics);
+    mst_saver_destroy(&t->saver);
     mst_trainer_destroy(&t->trainer);
     mst_watchdog_destroy(&t->watchdog);
     device_close(&t->device);

@@ -22,22 +22,15 @@ static void fill_meta(training *t, mst_checkpoint_meta *meta) {
     mst_data_digest(t->data, &meta->data);
 }
 
-/* What the watchdog hears while a checkpoint is saved or loaded. */
-typedef struct phase {
-    mst_watchdog *watchdog;
-    const char *name;
-    uint64_t step;
-} phase;
-
 static void report(void *progress_context, bool waiting) {
-    const phase *p = progress_context;
+    const training_phase *p = progress_context;
     if (waiting)
         mst_watchdog_waiting(p->watchdog, p->name, p->step);
     else
         mst_watchdog_progress(p->watchdog, p->name, p->step);
 }
 
-static mst_checkpoint_context checkpoint_context(training *t, phase *p) {
+static mst_checkpoint_context checkpoint_context(training *t, training_phase *p) {
     return (mst_checkpoint_context){.comm = t->comm,
                                     .queue = t->device.queue,
                                     .kernels = &t->device.kernels,
@@ -45,49 +38,126 @@ static mst_checkpoint_context checkpoint_context(training *t, phase *p) {
                                     .progress_context = p};
 }
 
+/* ---- saving ---- */
+
+mst_status training_open_saver(training *t) {
+    t->saving = (training_phase){t->watchdog, "checkpoint", 0};
+    const mst_checkpoint_context context = checkpoint_context(t, &t->saving);
+    /* The newest checkpoint at a multiple of checkpoint.every always stays: a rollback goes there. */
+    const mst_saver_options options = {.folder = t->folder.checkpoints,
+                                       .copies = t->config.checkpoint.async,
+                                       .tidies = true,
+                                       .keep = (size_t)t->config.checkpoint.keep,
+                                       .every = t->config.checkpoint.every};
+    return mst_saver_create(&context, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer),
+                            &options, &t->saver);
+}
+
 mst_status training_digest(training *t, mst_checkpoint_digests *digests_out) {
     mst_checkpoint_meta meta;
+    if (t->has_saved_digests &&
+        memcmp(&t->saved_position, mst_trainer_position(t->trainer), sizeof t->saved_position) == 0) {
+        *digests_out = t->saved_digests;
+        return MST_OK;
+    }
     fill_meta(t, &meta);
-    phase p = {t->watchdog, "digest", meta.step};
+    training_phase p = {t->watchdog, "digest", meta.step};
     const mst_checkpoint_context context = checkpoint_context(t, &p);
     return mst_checkpoint_digest(&context, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer),
                                  &meta, digests_out);
 }
 
-/* After a save at `step`: sets aside what a run that went back has left beyond it, and removes what is not kept. The newest
- * checkpoint at a multiple of checkpoint.every always stays: a rollback goes there. */
-static void tidy(training *t, uint64_t step) {
-    const char *folder = t->folder.checkpoints;
-    size_t left = 0;
-    if (mst_checkpoint_set_aside(folder, step, &left) != MST_OK ||
-        mst_checkpoint_prune(folder, (size_t)t->config.checkpoint.keep, t->config.checkpoint.every) != MST_OK)
-        training_say(t, "warning: %s", mst_error_message());
-    if (left > 0)
+static mst_status conclude_saved(training *t, const mst_saved *saved) {
+    t->saved_step = saved->step;
+    t->saved_digests = saved->digests;
+    t->has_saved_digests = true;
+    if (saved->warning[0] != '\0') training_say(t, "warning: %s", saved->warning);
+    if (saved->set_aside > 0)
         training_say(t,
                      "note: %zu checkpoint%s beyond step %llu, which this run does not go on from, renamed "
                      "to left-step-...",
-                     left, left == 1 ? "" : "s", (unsigned long long)step);
+                     saved->set_aside, saved->set_aside == 1 ? "" : "s", (unsigned long long)saved->step);
+    mst_watchdog_waiting(t->watchdog, "checkpoint", saved->step);
+    return mst_comm_agree(t->comm, mst_metrics_checkpoint(t->metrics, saved));
 }
 
-mst_status training_save(training *t, mst_checkpoint_digests *digests_out) {
+/* What a run can go on after: the disk or the memory said no. The message is that of `status`. */
+static mst_status conclude_failed(training *t, mst_status status) {
+    if (status != MST_EIO && status != MST_EHDF5 && status != MST_ENOMEM) return status;
+    if (t->saved_step == UINT64_MAX)
+        training_say(t, "warning: %s; training goes on, without a checkpoint so far", mst_error_message());
+    else
+        training_say(t, "warning: %s; training goes on, the checkpoint of step %llu stays",
+                     mst_error_message(), (unsigned long long)t->saved_step);
+    const uint64_t step = mst_saver_step(t->saver);
+    mst_watchdog_waiting(t->watchdog, "checkpoint", step);
+    return mst_comm_agree(t->comm, mst_metrics_checkpoint_failed(t->metrics, step, mst_error_message()));
+}
+
+/* A save is over, or never began. @param needed its failure ends the run */
+static mst_status conclude(training *t, mst_status status, const mst_saved *saved, bool needed) {
+    if (status == MST_OK) return conclude_saved(t, saved);
+    return needed ? status : conclude_failed(t, status);
+}
+
+/* A rollback goes to the newest checkpoint at a multiple of checkpoint.every: were one missing, it would go elsewhere. */
+static bool rolls_back(const training *t) {
+    return t->config.train.on_nonfinite == MST_NONFINITE_ROLLBACK;
+}
+
+mst_status training_poll(training *t) {
+    bool over = false;
+    mst_saved saved;
+    if (!mst_saver_busy(t->saver)) return MST_OK;
+    mst_status status = mst_saver_poll(t->saver, &over, &saved);
+    return over ? conclude(t, status, &saved, rolls_back(t)) : MST_OK;
+}
+
+mst_status training_settle(training *t) {
+    mst_saved saved;
+    if (!mst_saver_busy(t->saver)) return MST_OK;
+    mst_status status = mst_saver_wait(t->saver, &saved);
+    return conclude(t, status, &saved, rolls_back(t));
+}
+
+/* The save before is still in flight. */
+static mst_status settle_aloud(training *t, uint64_t step) {
+    const double begin = training_elapsed(t);
+    const uint64_t before = mst_saver_step(t->saver);
+    mst_status status = training_settle(t);
+    training_say(t, "step %llu: waited %.1f s for the checkpoint of step %llu", (unsigned long long)step,
+                 training_elapsed(t) - begin, (unsigned long long)before);
+    return status;
+}
+
+mst_status training_save(training *t, bool final) {
     mst_status status = MST_OK;
     mst_checkpoint_meta meta;
-    char path[FOLDER_PATH_MAX] = "";
-    const double begin = training_elapsed(t);
+    mst_saved saved;
     fill_meta(t, &meta);
-    phase p = {t->watchdog, "checkpoint", meta.step};
-    const mst_checkpoint_context context = checkpoint_context(t, &p);
-    MST_TRY(mst_checkpoint_save(&context, t->folder.checkpoints, mst_trainer_layout(t->trainer),
-                                mst_trainer_shards(t->trainer), &meta, digests_out, path));
-    if (!t->first)
-        mst_watchdog_waiting(t->watchdog, "checkpoint", meta.step); /* for rank 0, which clears up */
-    if (t->first) tidy(t, meta.step);
-    t->saved_step = meta.step;
-    MST_TRY(mst_comm_agree(t->comm, mst_metrics_checkpoint(t->metrics, meta.step, path, digests_out,
-                                                           training_elapsed(t) - begin)));
+    if (mst_saver_busy(t->saver)) {
+        if (!final && t->config.checkpoint.when_busy == MST_BUSY_SKIP) {
+            training_say(t,
+                         "step %llu: no checkpoint: that of step %llu is still being written, for %.1f s now",
+                         (unsigned long long)meta.step, (unsigned long long)mst_saver_step(t->saver),
+                         training_elapsed(t) - t->save_begun);
+            goto done;
+        }
+        MST_TRY(settle_aloud(t, meta.step));
+    }
+    t->saving.step = meta.step;
+    t->save_begun = training_elapsed(t);
+    t->saved_position = *mst_trainer_position(t->trainer);
+    t->has_saved_digests = false;
+    status = mst_saver_begin(t->saver, &meta);
+    if (status == MST_OK && t->config.checkpoint.async && !final) goto done;
+    if (status == MST_OK) status = mst_saver_wait(t->saver, &saved);
+    status = conclude(t, status, &saved, final || rolls_back(t));
 done:
     return status;
 }
+
+/* ---- resuming ---- */
 
 /* Takes masters, moments and position from a checkpoint whose manifest can be read. */
 static mst_status load(training *t, const char *path) {
@@ -95,7 +165,7 @@ static mst_status load(training *t, const char *path) {
     mst_checkpoint_meta meta = {0};
     mst_checkpoint_digests digests;
     mst_digest data;
-    phase p = {t->watchdog, "resume", mst_trainer_position(t->trainer)->step};
+    training_phase p = {t->watchdog, "resume", mst_trainer_position(t->trainer)->step};
     const mst_checkpoint_context context = checkpoint_context(t, &p);
     MST_TRY(mst_comm_agree(t->comm, mst_checkpoint_open(path, &meta, &digests)));
     mst_data_digest(t->data, &data);
@@ -199,6 +269,7 @@ mst_status training_rollback(training *t) {
     bool found = false;
     mst_position position = *mst_trainer_position(t->trainer);
     const uint64_t samples = position.samples;
+    MST_TRY(training_settle(t)); /* where it goes must not depend on how far a save has come */
     t->rollbacks = position.step > t->rollback_step ? 1 : t->rollbacks + 1;
     if (position.step > t->rollback_step) t->rollback_step = position.step;
     MST_CHECK(t->rollbacks <= ROLLBACKS_MAX, MST_ENONFINITE,

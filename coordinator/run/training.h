@@ -10,6 +10,13 @@
 #include "muster/step.h"
 #include "progress.h"
 
+/* What the watchdog hears while a checkpoint is saved or loaded. */
+typedef struct training_phase {
+    mst_watchdog *watchdog;
+    const char *name;
+    uint64_t step;
+} training_phase;
+
 typedef struct training {
     mst_comm *comm; /* not owned */
     bool first;     /* this is rank 0, which speaks and records */
@@ -21,16 +28,22 @@ typedef struct training {
     char *tokenizer; /* tokenizer.json of the data, on rank 0; NULL: bytes are tokens */
     mst_watchdog *watchdog;
     mst_trainer *trainer;
+    mst_saver *saver;
+    training_phase saving;
     mst_metrics *metrics;   /* rank 0 only, else NULL */
     mst_progress *progress; /* rank 0 only, else NULL */
     double begun;           /* monotonic clock, seconds */
     double peak;            /* FLOP/s of all ranks together, measured at the start; 0: not known */
 
-    bool reached;         /* an evaluation was below train.target_bits_per_byte */
-    bool from_given;      /* --resume named a checkpoint */
-    uint64_t saved_step;  /* of the newest checkpoint of this run; UINT64_MAX: none */
-    double saved_elapsed; /* rank 0's seconds since begun at that time */
-    int rollbacks;        /* since the run last got past rollback_step */
+    bool reached;                         /* an evaluation was below train.target_bits_per_byte */
+    bool from_given;                      /* --resume named a checkpoint */
+    uint64_t saved_step;                  /* of the newest checkpoint of this run; UINT64_MAX: none */
+    mst_position saved_position;          /* of the save begun last */
+    mst_checkpoint_digests saved_digests; /* of the newest checkpoint that this process saved */
+    double save_begun;                    /* elapsed seconds, when the save begun last began */
+    bool has_saved_digests;               /* saved_digests are those of saved_position */
+    double saved_elapsed;                 /* rank 0's seconds since begun at that time */
+    int rollbacks;                        /* since the run last got past rollback_step */
     uint64_t rollback_step;
 } training;
 
@@ -43,10 +56,26 @@ __attribute__((format(printf, 2, 3)))
 #endif
 void training_say(training *t, const char *format, ...);
 
-/** Saves a checkpoint of the current state and removes those that the config does not keep. Collective. */
-mst_status training_save(training *t, mst_checkpoint_digests *digests_out);
+/** Makes ready for saving. Collective. @retval MST_ENOMEM no memory for a copy of the state; MST_EIO */
+mst_status training_open_saver(training *t);
 
-/** Digests of the current state. Collective. */
+/**
+ * Begins to save the current state, or skips it, where the config says so and the save before is in flight.
+ *
+ * A save that fails gives a warning: the run goes on, the checkpoint before stays. It ends the run when the run needs
+ * it: it is `final`, or a rollback must be able to go there.
+ *
+ * Collective. @param final the run ends here: returns when the checkpoint stands @retval as mst_saver_wait
+ */
+mst_status training_save(training *t, bool final);
+
+/** Moves the save in flight on, if there is one; says and records what came of it. Collective. */
+mst_status training_poll(training *t);
+
+/** Waits for the save in flight, if there is one; says and records what came of it. Collective. */
+mst_status training_settle(training *t);
+
+/** Digests of the current state; not computed again for the state that was saved last. Collective. */
 mst_status training_digest(training *t, mst_checkpoint_digests *digests_out);
 
 /**

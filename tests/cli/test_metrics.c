@@ -94,26 +94,32 @@ static void test_events(mst_metrics *metrics) {
                                             .threads = 3,
                                             .parameters = 5,
                                             .peak_flops = 4e9};
-    const mst_checkpoint_digests digests = {.weights = {{1}}, .state = {{2}}};
+    const mst_saved saved = {.step = 8,
+                             .digests = {.weights = {{1}}, .state = {{2}}},
+                             .path = "/a/b",
+                             .seconds = 1.5,
+                             .written = 1.25,
+                             .stalled = 0.5};
     char long_path[4000];
     memset(long_path, '\1', sizeof long_path - 1); /* every byte becomes six */
     long_path[sizeof long_path - 1] = '\0';
     const mst_heldout heldout = {.loss = 2.25, .bits_per_byte = 1.5, .valid = 100, .bytes = 216};
     CHECK_OK(mst_metrics_start(metrics, &start));
     CHECK_OK(mst_metrics_eval(metrics, 8, &heldout));
-    CHECK_OK(mst_metrics_checkpoint(metrics, 8, "/a/b", &digests, 1.5));
+    CHECK_OK(mst_metrics_checkpoint(metrics, &saved));
     CHECK_OK(mst_metrics_resume(metrics, 8, "/a/b"));
     CHECK_OK(mst_metrics_rollback(metrics, 4, 99));
     CHECK_OK(mst_metrics_skip(metrics, 9, 3));
     CHECK_OK(mst_metrics_skip(metrics, 10, SIZE_MAX));
     CHECK_OK(mst_metrics_stop(metrics, 10, "done"));
     CHECK_OK(mst_metrics_resume(metrics, 11, long_path));
+    CHECK_OK(mst_metrics_checkpoint_failed(metrics, 12, "disk full"));
 }
 
 static void check_events(json_t *lines[]) {
     static const char *const names[] = {"start", "eval", "checkpoint", "resume", "rollback",
-                                        "skip",  "skip", "stop",       "resume"};
-    for (size_t i = 0; i < 9; i++)
+                                        "skip",  "skip", "stop",       "resume", "checkpoint_failed"};
+    for (size_t i = 0; i < 10; i++)
         CHECK(strcmp(text_of(lines[i], "event"), names[i]) == 0, "line %zu is %s", i, names[i]);
     CHECK(strcmp(text_of(lines[0], "device_class"), "cpu \"x\"\\\n") == 0, "escapes");
     CHECK(json_is_null(json_object_get(lines[0], "transport")), "a text that is not known");
@@ -125,6 +131,7 @@ static void check_events(json_t *lines[]) {
     CHECK(number(lines[1], "loss") == 2.25 && number(lines[1], "valid_tokens") == 100, "eval");
     CHECK(number(lines[1], "bits_per_byte") == 1.5 && number(lines[1], "bytes") == 216, "eval");
     CHECK(strcmp(text_of(lines[2], "path"), "/a/b") == 0 && number(lines[2], "seconds") == 1.5, "checkpoint");
+    CHECK(number(lines[2], "written_seconds") == 1.25 && number(lines[2], "stall_seconds") == 0.5, "seconds");
     CHECK(strncmp(text_of(lines[2], "weights"), "0100", 4) == 0 && strlen(text_of(lines[2], "state")) == 64,
           "digests");
     CHECK(strcmp(text_of(lines[3], "checkpoint"), "/a/b") == 0, "resume");
@@ -132,6 +139,7 @@ static void check_events(json_t *lines[]) {
     CHECK(number(lines[5], "microbatch") == 3 && json_is_null(json_object_get(lines[6], "microbatch")),
           "skip");
     CHECK(strcmp(text_of(lines[7], "reason"), "done") == 0, "stop");
+    CHECK(number(lines[9], "step") == 12 && strcmp(text_of(lines[9], "reason"), "disk full") == 0, "failed");
     CHECK(strlen(text_of(lines[8], "checkpoint")) == 3999, "a long path, all of it escaped");
 }
 
@@ -154,7 +162,7 @@ int main(void) {
     mst_metrics_close(&metrics);
 
     size_t count = read_lines(lines, 16);
-    CHECK(count == 13, "%zu lines", count);
+    CHECK(count == 14, "%zu lines", count);
     check_step(lines[0]);
     CHECK(lines[1] == NULL, "the torn line");
     check_step(lines[2]);

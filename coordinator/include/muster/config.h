@@ -15,6 +15,8 @@ extern "C" {
 #endif
 
 typedef enum mst_nonfinite { MST_NONFINITE_STOP, MST_NONFINITE_SKIP, MST_NONFINITE_ROLLBACK } mst_nonfinite;
+/* When a checkpoint is due and the one before is still being written. */
+typedef enum mst_when_busy { MST_BUSY_WAIT, MST_BUSY_SKIP } mst_when_busy;
 
 typedef struct mst_config {
     struct {
@@ -47,6 +49,8 @@ typedef struct mst_config {
         uint64_t every; /* steps; 0: only at the end */
         double minutes; /* wall time; 0: not */
         uint64_t keep;  /* newest checkpoints kept; 0: all */
+        bool async;     /* training goes on while one is written */
+        mst_when_busy when_busy;
     } checkpoint;
     struct {
         mst_device kernels; /* CPU or REF */
