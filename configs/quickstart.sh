@@ -4,6 +4,7 @@
 #   configs/quickstart.sh MUSTER      (./run quickstart builds muster first)
 set -euo pipefail
 cd "$(dirname "$0")/.."
+export LC_ALL=C # numbers with a point
 muster=$1
 data=runs/quickstart-data run=runs/quickstart
 corpus=$data/headers
@@ -13,37 +14,42 @@ ranks=2
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
 say() { printf '\n== %s\n' "$*"; }
+fail() { echo "quickstart: $*" >&2; exit 1; }
 
-summary() { # summary GZIP: what was reached, from the evaluations of most held-out files; fails where gzip is still better
-  awk -v gzip="$1" '
+# What an evaluation of all held-out files found, first below gzip's bits per byte, else last; fails where none was below.
+summary() { # summary GZIP HELDOUT_BYTES
+  [ -e "$run/metrics.jsonl" ] || return 1
+  awk -v gzip="$1" -v all="$2" '
     function field(name,   at) { at = index($0, "\"" name "\":"); return at ? substr($0, at + length(name) + 3) + 0 : 0 }
-    /"event":"step"/ { seconds += field("step_seconds") }
-    /"event":"eval"/ && field("bytes") >= whole {
-      if (field("bytes") > whole) best = 0
-      whole = field("bytes"); bits = field("bits_per_byte"); step = field("step"); after = seconds
+    /"event":"step"/ && !crossed { seconds += field("step_seconds") }
+    /"event":"eval"/ && !crossed {
+      bits = field("bits_per_byte"); step = field("step")
+      crossed = bits < gzip && field("bytes") > 0.9 * all
       if (!best || bits < best) { best = bits; best_step = step }
     }
     END {
       printf "held-out files: the model needs %.4f bits per byte, gzip -9 needs %.4f\n", bits, gzip
-      if (bits < gzip) { printf "crossed at step %d, after %.0f seconds of training steps\n", step, after; exit 0 }
-      printf "not crossed by step %d, after %.0f seconds of training steps\n", step, after
-      if (best_step < step)
-        printf "It was best at step %d, with %.4f, and has learned its few files by heart since: install more -dev packages,\nremove runs/quickstart and runs/quickstart-data, and begin again.\n", best_step, best
-      exit 1
+      printf "%s at step %d, after %.0f seconds of training steps\n", crossed ? "crossed" : "not crossed", step, seconds
+      if (!crossed && best_step < step)
+        printf "It was best at step %d, with %.4f, and has learned its few files by heart since: install more -dev packages,\nremove %s and begin again.\n", best_step, best, "runs/quickstart*"
+      exit !crossed
     }' "$run/metrics.jsonl"
 }
 
 mkdir -p "$data"
-# A copy, so that an upgrade of the system in the middle changes nothing. C++ headers are left out.
+# A copy, so that an upgrade of the system in the middle changes nothing. C++ headers are left out, and what cannot be read.
 if [ ! -e "$corpus" ]; then
   say "the C headers under /usr/include"
   rm -rf "$corpus.part"
   mkdir -p "$corpus.part"
-  find /usr/include -name '*.h' -type f -print0 | xargs -0 sh -c 'grep -LZE "$0" "$@" || [ $? = 1 ]' \
-    '^[[:space:]]*(template[[:space:]]*<|namespace[[:space:]]+[[:alnum:]_:]*[[:space:]]*([{]|$)|class[[:space:]]+[[:alnum:]_ ]+[[:space:]]*[:{;])' |
-    xargs -0 cp --parents -t "$corpus.part"
+  { find /usr/include -name '*.h' -type f -readable -print0 2>/dev/null || true; } |
+    xargs -0r sh -c 'grep -LZE "$0" "$@" || [ $? = 1 ]' \
+      '^[[:space:]]*(template[[:space:]]*<|namespace[[:space:]]+[[:alnum:]_:]*[[:space:]]*([{]|$)|class[[:space:]]+[[:alnum:]_ ]+[[:space:]]*[:{;])' |
+    xargs -0r cp --parents -t "$corpus.part"
+  files=$(find "$corpus.part" -type f | wc -l)
+  [ "$files" -ge 100 ] || fail "there are only $files C headers under /usr/include, too few to learn from; install libc6-dev and other -dev packages"
   mv "$corpus.part" "$corpus"
-  echo "$(find "$corpus" -type f | wc -l) files, $(du -sm --apparent-size "$corpus" | cut -f1) MB, in $corpus"
+  echo "$files files, $(du -sm --apparent-size "$corpus" | cut -f1) MB, in $corpus"
 fi
 if [ ! -e "$data/tokenizer.json" ]; then
   say "a tokenizer of 4096 tokens, from these headers (identical files once; 5% of the files are held out)"
@@ -63,27 +69,41 @@ fi
 read -r bytes packed gzip <"$data/gzip.txt"
 echo "$(wc -l <"$data/heldout.txt") held-out files of $bytes bytes: gzip -9 needs $packed bytes, $gzip bits per byte"
 
-say "training on $ranks ranks until the held-out files cost less than $gzip bits per byte"
-train=("$muster" train configs/quickstart.yaml --run "$run" --set "train.target_bits_per_byte=$gzip")
-[ "$ranks" = 1 ] || train=(mpirun -n "$ranks" --bind-to none "${train[@]}")
-# In a process group of its own: Ctrl-C would make mpirun kill its ranks, SIGUSR1 lets them save and stop.
-set -m
-"${train[@]}" </dev/null &
-job=$!
-set +m
-trap 'kill -USR1 "$job" 2>/dev/null' INT TERM
-code=0
-wait "$job" || code=$?
-while kill -0 "$job" 2>/dev/null; do wait "$job" || code=$?; done
-trap - INT TERM
-if [ "$code" != 0 ]; then
-  echo "stopped before the target was reached; run ./run quickstart again to go on" >&2
-  exit "$code"
+# Starts of a training that listens for signals, so far.
+starts() { grep -cs '"event":"start"' "$run/metrics.jsonl" || true; }
+
+stop_training() {
+  interrupted=1
+  until [ "$(starts)" != "$starts_before" ] || ! kill -0 "$job" 2>/dev/null; do sleep 0.1; done
+  kill -USR1 "$job" 2>/dev/null || true
+}
+
+if ! summary "$gzip" "$bytes" >/dev/null; then
+  say "training on $ranks ranks until the held-out files cost less than $gzip bits per byte"
+  train=("$muster" train configs/quickstart.yaml --run "$run" --set "train.target_bits_per_byte=$gzip")
+  [ "$ranks" = 1 ] || train=(mpirun -n "$ranks" --bind-to none "${train[@]}")
+  starts_before=$(starts)
+  # In a process group of its own: Ctrl-C would make mpirun kill its ranks, SIGUSR1 lets them save and stop.
+  set -m
+  "${train[@]}" </dev/null &
+  job=$!
+  set +m
+  trap stop_training INT TERM HUP
+  interrupted=1
+  while [ -n "$interrupted" ]; do
+    interrupted= code=0
+    wait "$job" || code=$?
+  done
+  trap - INT TERM HUP
+  if [ "$code" != 0 ]; then
+    echo "stopped before the target was reached; run ./run quickstart again to go on" >&2
+    exit "$code"
+  fi
 fi
 
 say "what it learned"
 crossed=1
-summary "$gzip" || crossed=
+summary "$gzip" "$bytes" || crossed=
 echo
 mkdir -p "$run/samples"
 "$muster" generate "$run" --prompt '#ifndef ' --tokens 120 --temperature 0.7 --seed 1 | tee "$run/samples/headers.txt"
@@ -100,7 +120,7 @@ row "$data/heldout.txt" "the files that the model never saw"
 row "$run/" "config, metrics.jsonl, checkpoints"
 row "$run/report.html" "what the run did, on one page, for a browser"
 
-say "what to try next, after: export PATH=\$PWD/$(dirname "$muster"):\$PATH"
+say "what to try next, after: export PATH=$(realpath "$(dirname "$muster")"):\$PATH"
 if [ -n "$crossed" ]; then
   row "muster train configs/quickstart.yaml --run $run" "without a target: on to step 1500, for better text"
 fi

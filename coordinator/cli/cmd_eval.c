@@ -48,7 +48,7 @@ static void print_text(const char *checkpoint, const char *split, const mst_eval
     printf("bytes          %" PRIu64 "\n", e->bytes);
     printf("loss           %.6f nats per token\n", e->loss);
     printf("perplexity     %.4f\n", e->perplexity);
-    if (isnan(e->bits_per_byte))
+    if (isnan(e->bits_per_byte) && !isnan(e->loss))
         printf("bits per byte  not known: the data does not say which text its tokens stand for\n");
     else
         printf("bits per byte  %.6f\n", e->bits_per_byte);

@@ -148,8 +148,9 @@ static void report(const mst_generated *g, size_t prompt_tokens) {
     const double rate = g->tokens > 1 && g->seconds > 0 ? (double)(g->tokens - 1) / g->seconds : 0;
     fprintf(stderr,
             "muster: %" PRIu64
-            " tokens, %.1f tokens/s; prompt of %zu tokens in %.3f s; context %zu, %.1f MiB\n",
-            g->tokens, rate, g->prompt, g->prompt_seconds, g->context, (double)g->bytes / (1 << 20));
+            " token%s, %.1f tokens/s; prompt of %zu token%s in %.3f s; context %zu, %.1f MiB\n",
+            g->tokens, g->tokens == 1 ? "" : "s", rate, g->prompt, g->prompt == 1 ? "" : "s",
+            g->prompt_seconds, g->context, (double)g->bytes / (1 << 20));
 }
 
 static mst_status write_text(const cli_args *args, request *r, mst_inference *inference) {

@@ -56,7 +56,8 @@ mst_status cli_output_check(const char *path) {
     size_t length = strlen(path);
     hold_signals(&former);
     MST_CHECK(length > 0, MST_ECONFIG, "the output's name is empty; name a file");
-    bool exists = stat(path, &there) == 0;
+    MST_CHECK(strcmp(path, "-") != 0, MST_ECONFIG, "the output goes into a file, and '-' names none");
+    bool exists = lstat(path, &there) == 0; /* a link would be replaced, not what it leads to */
     MST_CHECK(path[length - 1] != '/' && !(exists && S_ISDIR(there.st_mode)), MST_ECONFIG,
               "the output '%s' is a folder; name a file", path);
     MST_CHECK(!exists || S_ISREG(there.st_mode), MST_ECONFIG,

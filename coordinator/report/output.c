@@ -2,19 +2,30 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* Whether a file lies in a folder of the run's checkpoints. */
+static bool belongs_to_checkpoint(const char *path, const char *run) {
+    char checkpoints[4096 + 16], folder[PATH_MAX], file[PATH_MAX];
+    snprintf(checkpoints, sizeof checkpoints, "%s/checkpoints", run);
+    if (realpath(checkpoints, folder) == NULL || realpath(path, file) == NULL) return false;
+    const size_t length = strlen(folder);
+    return strncmp(file, folder, length) == 0 && file[length] == '/';
+}
+
 /* Whether a path leads to one of the files that make the run. */
-static bool belongs_to_run(const struct stat *facts, const char *run) {
+static bool belongs_to_run(const char *path, const struct stat *facts, const char *run) {
     static const char *const names[] = {"run.json", "config.yaml", "metrics.jsonl"};
+    if (belongs_to_checkpoint(path, run)) return true;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char path[4096 + 16];
+        char own_path[4096 + 16];
         struct stat own;
-        snprintf(path, sizeof path, "%s/%s", run, names[i]);
-        if (stat(path, &own) == 0 && own.st_dev == facts->st_dev && own.st_ino == facts->st_ino) return true;
+        snprintf(own_path, sizeof own_path, "%s/%s", run, names[i]);
+        if (stat(own_path, &own) == 0 && own.st_dev == facts->st_dev && own.st_ino == facts->st_ino) return true;
     }
     return false;
 }
@@ -23,7 +34,8 @@ static mst_status check_target(const char *path, const char *run) {
     struct stat facts;
     size_t length = strlen(path);
     if (length == 0) return mst_error(MST_ECONFIG, "the report needs a file to go to; '' is none");
-    if (stat(path, &facts) != 0 && errno == ENOENT && path[length - 1] != '/') return MST_OK;
+    /* Of a link itself: it would be replaced, not what it leads to. */
+    if (lstat(path, &facts) != 0 && errno == ENOENT && path[length - 1] != '/') return MST_OK;
     if (path[length - 1] == '/' || S_ISDIR(facts.st_mode))
         return mst_error(MST_ECONFIG, "cannot write the report to %s: it is a folder; give a file name",
                          path);
@@ -31,7 +43,7 @@ static mst_status check_target(const char *path, const char *run) {
         return mst_error(MST_ECONFIG,
                          "cannot write the report to %s: it is no regular file; '-o -' is standard output",
                          path);
-    if (belongs_to_run(&facts, run))
+    if (belongs_to_run(path, &facts, run))
         return mst_error(MST_ECONFIG, "cannot write the report to %s: that file belongs to the run", path);
     return MST_OK;
 }

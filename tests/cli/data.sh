@@ -58,8 +58,21 @@ expect 1 "$muster" data build lines.jsonl -o words2.h5 --heldout-list no/list.tx
 says "there is no folder 'no'"
 check "nothing was built" [ ! -e words2.h5 ]
 expect 2 "$muster" data build lines.jsonl -o /dev/full
-says "the output '/dev/full' is there and is no file"
+says "the output '/dev/full' is there and no regular file"
 check "the device is one still" [ -c /dev/full ]
+ln -s elsewhere.h5 link.h5
+expect 2 "$muster" data build lines.jsonl -o link.h5
+says "the output 'link.h5' is there and no regular file"
+cp lines.jsonl before
+expect 2 "$muster" data build lines.jsonl -o words2.h5 --heldout-list lines.jsonl
+says "the output 'lines.jsonl' is also an input"
+check "the input is as it was" cmp -s before lines.jsonl
+expect 2 "$muster" data build lines.jsonl -o words2.h5 --heldout-list words2.h5
+says "the token file and the list of held-out files would both be 'words2.h5'"
+cp lines.jsonl $'two\nlines.jsonl'
+expect 2 "$muster" data build $'two\nlines.jsonl' -o words2.h5 --heldout 0.5 --heldout-list list.txt
+says "has a line for each, and this name has two"
+check "nothing was built" [ ! -e words2.h5 ]
 expect 2 "$muster" data build lines.jsonl folder -o words2.h5
 says "no file named *.txt or *.jsonl, plain, .gz or .zst, in the inputs' folder 'folder'"
 # The model goes with its tokenizer, and with no other.

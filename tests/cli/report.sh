@@ -64,6 +64,10 @@ for file in run.json config.yaml metrics.jsonl; do
 done
 ln -s run/metrics.jsonl alias
 expect 2 "$muster" report run --format csv -o alias
+says "is no regular file"
+mkdir -p run/checkpoints/step-00000001
+echo '{}' >run/checkpoints/step-00000001/manifest.json
+expect 2 "$muster" report run -o run/checkpoints/step-00000001/manifest.json
 says "belongs to the run"
 mkfifo pipe
 expect 2 "$muster" report run -o pipe

@@ -54,6 +54,8 @@ expect 2 "$muster" tokenizer train missing.txt --vocab 300 -o folder/
 expect 2 "$muster" tokenizer train missing.txt --vocab 300 -o ''
 expect 2 "$muster" tokenizer train missing.txt --vocab 300 -o /dev/null
 says "is there and no regular file"
+expect 2 "$muster" tokenizer train missing.txt --vocab 300 -o -
+says "'-' names none"
 expect 1 "$muster" tokenizer train missing.txt --vocab 300 -o no/such/folder.json
 says "muster: cannot write 'no/such/folder.json': No such file or directory"
 expect 2 "$muster" tokenizer train text --vocab 256 -o tokenizer.json

@@ -133,6 +133,10 @@ static mst_status keep(builder *b, mst_split which) {
     MST_TRY(spill_append(&b->content[which].documents, &end, sizeof end));
     if (which == MST_SPLIT_HELDOUT && b->heldout.stream != NULL && b->heldout.last != b->path) {
         b->heldout.last = b->path;
+        MST_CHECK(
+            strchr(b->path, '\n') == NULL, MST_ECONFIG,
+            "'%s': a list of held-out files has a line for each, and this name has two; rename the file",
+            b->path);
         MST_CHECK(fprintf(b->heldout.stream, "%s\n", b->path) > 0, MST_ENOMEM,
                   "out of memory for the list of held-out files");
     }
@@ -204,11 +208,11 @@ static mst_status check_place(const char *path) {
     struct stat there;
     char *folder = NULL;
     const size_t length = strlen(path);
-    const bool exists = stat(path, &there) == 0;
+    const bool exists = lstat(path, &there) == 0; /* a link would be replaced, not what it leads to */
     MST_CHECK(length > 0 && path[length - 1] != '/' && !(exists && S_ISDIR(there.st_mode)), MST_ECONFIG,
               "the output '%s' is a folder; name a file", path);
     MST_CHECK(!exists || S_ISREG(there.st_mode), MST_ECONFIG,
-              "the output '%s' is there and is no file; name another", path);
+              "the output '%s' is there and no regular file; name another", path);
     MST_TRY(io_folder_of(path, &folder));
     MST_CHECK(stat(folder, &there) == 0 && S_ISDIR(there.st_mode), MST_EIO,
               "the output '%s': there is no folder '%s'", path, folder);
@@ -222,7 +226,11 @@ static mst_status check_output(const mst_build_options *options) {
     MST_CHECK(options->output != NULL && options->output[0] != '\0', MST_ECONFIG,
               "no output; name the token file to write");
     MST_TRY(check_place(options->output));
-    if (options->heldout_list != NULL) MST_TRY(check_place(options->heldout_list));
+    if (options->heldout_list == NULL) goto done;
+    MST_TRY(check_place(options->heldout_list));
+    MST_CHECK(strcmp(options->heldout_list, options->output) != 0, MST_ECONFIG,
+              "the token file and the list of held-out files would both be '%s'; name two files",
+              options->output);
 done:
     return status;
 }

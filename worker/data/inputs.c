@@ -140,6 +140,7 @@ mst_status inputs_collect(const mst_build_options *options, input_list *list_out
     for (size_t i = 0; i < options->input_count; i++)
         MST_TRY(collect_one(options->glob, options->inputs[i], list_out));
     MST_TRY(check_output_apart(options->output, list_out));
+    MST_TRY(check_output_apart(options->heldout_list, list_out));
 done:
     return status;
 }
