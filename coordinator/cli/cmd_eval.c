@@ -35,7 +35,9 @@ static mst_status open_data(const cli_args *args, const mst_config *config, mst_
                                   .source_count = count > 0 ? count : config->data.source_count,
                                   .seq_len = config->data.seq_len,
                                   .seed = config->run.seed};
-    MST_TRY(mst_data_open(&data, data_out));
+    status = mst_data_open(&data, data_out);
+    if (status != MST_OK && count == 0)
+        mst_error_context(status, "the data of the training (name other files behind the checkpoint)");
 done:
     free(given);
     return status;

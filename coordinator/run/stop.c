@@ -45,7 +45,11 @@ void stop_watch(bool speak) {
     sigemptyset(&action.sa_mask);
     request = 0;
     interrupts = 0;
-    for (size_t i = 0; i < WATCHED; i++) sigaction(watched[i].number, &action, &before[i]);
+    for (size_t i = 0; i < WATCHED; i++) {
+        sigaction(watched[i].number, &action, &before[i]);
+        /* nohup: training is to outlive its terminal */
+        if (watched[i].number == SIGHUP && before[i].sa_handler == SIG_IGN) signal(SIGHUP, SIG_IGN);
+    }
 }
 
 void stop_unwatch(void) {

@@ -41,6 +41,18 @@ stop_by TERM 2
 stop_by USR1 1
 stop_by USR2 2
 
+stop_by HUP 1
+
+# Under nohup the end of the terminal is nothing to it.
+nohup "$muster" train "$work/tiny.yaml" --run "$work/nohup" >"$work/out" 2>"$work/err" &
+job=$!
+wait_for_step "$work/nohup" 5
+kill -s HUP $job
+code=0
+wait $job || code=$?
+check "nohup: exit code $code" [ "$code" = 0 ]
+check 'nohup: the same digests' [ "$(grep '^weights' "$work/out")" = "$digests" ]
+
 # Twice: at once, without a word.
 "$muster" train "$work/tiny.yaml" --run "$work/twice" >"$work/out" 2>"$work/err" &
 job=$!
