@@ -1,6 +1,6 @@
 #include "context.h"
 
-mst_status ckpt_agree(const mst_checkpoint_context *context, mst_status mine) {
+mst_status(ckpt_agree)(const mst_checkpoint_context *context, mst_status mine) {
     ckpt_report(context, true);
     mst_status status = mst_comm_agree(context->comm, mine);
     ckpt_report(context, false);

@@ -85,11 +85,12 @@ done:
     return status;
 }
 
-/* The first of `count` elements that differs, or `count`. Bits count, not numbers: NaN equals itself. */
-static size_t first_difference(const float *one, const float *other, size_t count) {
-    if (memcmp(one, other, count * sizeof *one) == 0) return count;
+/* The first byte that differs, or `bytes`. */
+static size_t first_difference(const void *one, const void *other, size_t bytes) {
+    const char *a = one, *b = other;
     size_t i = 0;
-    while (memcmp(&one[i], &other[i], sizeof *one) == 0) i++;
+    if (memcmp(a, b, bytes) == 0) return bytes;
+    while (a[i] == b[i]) i++;
     return i;
 }
 
@@ -100,7 +101,7 @@ static mst_status compare_piece(const ckpt_file *file, uint64_t offset, const ck
     for (uint64_t at = 0, some; at < piece->count; at += some) {
         some = piece->count - at < most ? piece->count - at : most;
         MST_TRY(ckpt_file_read(file, buffer, some * sizeof *data, offset + at * sizeof *data));
-        *equal_out = at + first_difference(buffer, data + at, some);
+        *equal_out = at + first_difference(buffer, data + at, some * sizeof *data) / sizeof *data;
         if (*equal_out < at + some) goto done;
     }
 done:
