@@ -68,6 +68,14 @@ static void check_agreement(mst_comm *comm, int rank, int size) {
           mst_error_message());
 }
 
+static void check_all(mst_comm *comm, int rank, int size) {
+    bool all = false;
+    CHECK_OK(mst_comm_all(comm, true, &all));
+    CHECK(all, "all of %d ranks", size);
+    CHECK_OK(mst_comm_all(comm, rank != size - 1, &all));
+    CHECK(!all, "all but the last of %d ranks", size);
+}
+
 int main(void) {
     mst_comm *comm = NULL;
     CHECK_OK(mst_comm_create(&comm));
@@ -80,6 +88,7 @@ int main(void) {
     check_pieces(comm, rank, size);
     check_equal_pieces(comm, rank, size);
     check_agreement(comm, rank, size);
+    check_all(comm, rank, size);
     CHECK_OK(mst_comm_barrier(comm));
     mst_comm_destroy(&comm);
     CHECK(comm == NULL, "the communicator is not gone");

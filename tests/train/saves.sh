@@ -41,6 +41,28 @@ says 'is still being written, for'
 expect 2 "$muster" train "$work/tiny.yaml" --run "$work/no" --set checkpoint.when_busy=skip --set train.on_nonfinite=rollback
 says 'checkpoint.when_busy: skip would let'
 
+# Stopped with a save in flight: that one and the last one stand.
+long='--set run.steps=200 --set checkpoint.when_busy=skip'
+# shellcheck disable=SC2086
+expect 0 "$muster" train "$work/tiny.yaml" --run "$work/long" $long
+digests_long=$(cat "$work/out")
+code=0
+# shellcheck disable=SC2086
+"$muster" train "$work/tiny.yaml" --run "$work/stop" $long --set checkpoint.every=1 >"$work/out" 2>"$work/err" &
+job=$!
+for _ in $(seq 600); do
+  [ "$(events "$work/stop" checkpoint 2>/dev/null)" -ge 3 ] 2>/dev/null && break
+  sleep 0.02
+done
+kill -s TERM $job
+wait $job || code=$?
+check "SIGTERM: exit code $code" [ "$code" = 75 ]
+stopped=$(sed -n 's/.* at step \([0-9]*\) of 200, with a checkpoint.*/\1/p' "$work/err")
+check "a checkpoint of step $stopped" [ -e "$work/stop/checkpoints/step-$(printf %08d "$stopped")/manifest.json" ]
+# shellcheck disable=SC2086
+expect 0 ranks 2 "$muster" train "$work/tiny.yaml" --run "$work/stop" $long --set checkpoint.every=7
+check 'and on, on two ranks: the same digests' [ "$(grep '^weights' "$work/out")" = "$digests_long" ]
+
 # A copy of the state is part of the memory that is announced.
 memory() { # memory ASYNC: bytes that the first step's line says
   "$muster" train "$work/tiny.yaml" --run "$work/memory-$1" --set run.steps=1 --set checkpoint.async=$1 >/dev/null 2>&1
