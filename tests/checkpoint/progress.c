@@ -82,7 +82,9 @@ static size_t check_heard(listener *l, const char *operation, bool waits) {
     CHECK((l->waits > 0) == waits, "%s: %zu reports of waiting", operation, l->waits);
     CHECK(l->strange == 0, "%s: %zu reports from another thread", operation, l->strange);
     CHECK(!l->waiting, "%s ends as if it still waited", operation);
-    l->works = l->waits = calls = 0;
+    l->works = 0;
+    l->waits = 0;
+    calls = 0;
     return asked;
 }
 
