@@ -1,17 +1,30 @@
 /*
- * Mutation fuzzing in plain C: a fuzzer defines fuzz_one, and main mutates its valid inputs some
- * thousand times. With clang, -DMST_LIBFUZZER and -fsanitize=fuzzer,address,undefined the same file
- * becomes a coverage-guided fuzzer.
+ * Mutation fuzzing in plain C: a fuzzer defines LLVMFuzzerTestOneInput and what is declared below, and fuzz_main changes
+ * its valid inputs at random, so many times or so long ("60s"). The preset `fuzz` makes of the same file a libFuzzer,
+ * guided by coverage, with the same changes and libFuzzer's own: fuzz_manifest -max_len=262144 -max_total_time=600
  */
 #ifndef FUZZ_H
 #define FUZZ_H
 
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "../unit/data_fixture.h"
 
-enum { FUZZ_ROOM = 1 << 18 };
+enum {
+    FUZZ_ROOM = 1 << 18,
+    FUZZ_SECONDS = 30,            /* one input takes longer: it hangs, and the alarm ends the program */
+    FUZZ_MEMORY_MAX_KIB = 1 << 20 /* with what AddressSanitizer keeps back */
+};
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+/* A valid input. @param data [FUZZ_ROOM] @return its size; 0: there are not so many */
+static size_t fuzz_valid(size_t number, uint8_t *data);
+/* Some changes to an input, any one. @param data [FUZZ_ROOM] */
+static void fuzz_change(uint8_t *data, size_t *size);
+/* Inputs that were not refused; LLVMFuzzerTestOneInput counts them. */
+static unsigned fuzz_accepted;
 
 /* Splitmix64 (Steele, Lea, Flood 2014): enough for mutations. */
 static uint64_t fuzz_state;
@@ -99,16 +112,56 @@ static inline const char *fuzz_file(const uint8_t *data, size_t size) {
     return path;
 }
 
-/* The arguments of every fuzzer: number of inputs, seed. */
-static inline uint64_t fuzz_begin(int argc, char **argv, const char *name) {
-    uint64_t count = argc > 1 ? strtoull(argv[1], NULL, 10) : 10000;
-    fuzz_state = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL) * 1000003 + (uint64_t)getpid();
-    printf("%s: %llu inputs; repeat with: %s %llu %llu\n", name, (unsigned long long)count, name,
-           (unsigned long long)count, (unsigned long long)fuzz_state);
-    fflush(stdout);
-    return count;
-}
+#ifdef MST_LIBFUZZER
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t room);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned seed);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned seed) {
+    static uint8_t changed[FUZZ_ROOM];
+    fuzz_state = seed;
+    if (size > 1)
+        memcpy(changed, data, size);
+    else if ((size = fuzz_valid(fuzz_random(8), changed)) == 0)
+        size = fuzz_valid(0, changed);
+    if (fuzz_random(4) == 0)
+        size = LLVMFuzzerMutate(changed, size, sizeof changed);
+    else
+        fuzz_change(changed, &size);
+    if (size > room) size = room;
+    memcpy(data, changed, size);
+    return size;
+}
+#else
+/* The whole program. Arguments: a number of inputs or a time, and a seed. */
+static inline int fuzz_main(int argc, char **argv, const char *name) {
+    static uint8_t data[FUZZ_ROOM];
+    const char *amount = argc > 1 ? argv[1] : "10000";
+    const bool timed = strchr(amount, 's') != NULL;
+    const uint64_t limit = strtoull(amount, NULL, 10);
+    uint64_t done = 0;
+    size_t size, valid = 0;
+    struct rusage usage;
+    fuzz_state = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL) * 1000003 + (uint64_t)getpid();
+    printf("repeat with: %s %s %llu\n", name, amount, (unsigned long long)fuzz_state);
+    fflush(stdout);
+    for (; (size = fuzz_valid(valid, data)) > 0; valid++) {
+        LLVMFuzzerTestOneInput(data, size);
+        CHECK(fuzz_accepted == valid + 1, "valid input %zu is refused: %s", valid, mst_error_message());
+    }
+    const time_t begin = time(NULL);
+    for (; timed ? time(NULL) - begin < (time_t)limit : done < limit; done++) {
+        alarm(FUZZ_SECONDS);
+        size = fuzz_valid(fuzz_random(valid), data);
+        fuzz_change(data, &size);
+        LLVMFuzzerTestOneInput(data, size);
+    }
+    alarm(0);
+    getrusage(RUSAGE_SELF, &usage);
+    printf("%llu inputs in %lld s, %u accepted, %ld MiB at most\n", (unsigned long long)done,
+           (long long)(time(NULL) - begin), fuzz_accepted - (unsigned)valid, usage.ru_maxrss >> 10);
+    CHECK(usage.ru_maxrss < FUZZ_MEMORY_MAX_KIB, "%ld KiB of memory", usage.ru_maxrss);
+    return test_finish(name);
+}
+#endif
 
 #endif

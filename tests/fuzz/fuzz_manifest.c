@@ -4,8 +4,6 @@
 #include "fuzz.h"
 #include "manifest.h"
 
-static unsigned accepted;
-
 static void check(const mst_manifest *m) {
     uint64_t covered = 0, elements = 0;
     for (size_t i = 0; i < m->tensor_count; i++) elements += m->tensors[i].count;
@@ -47,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (status == MST_OK) {
         check(&manifest);
         print_again(&manifest);
-        accepted++;
+        fuzz_accepted++;
     } else if (status != MST_EFORMAT || manifest.tensors != NULL) {
         abort();
     }
@@ -56,9 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
 }
 
-#ifndef MST_LIBFUZZER
 /* Two tensors, the larger one in two files. */
-static size_t make_valid(uint8_t *room) {
+static size_t make_valid(uint8_t *data) {
     mst_manifest_file shards[2] = {{.name = "shard-0000-of-0002-0123456789abcdef.h5", .bytes = 100000},
                                    {.name = "shard-0001-of-0002-0123456789abcdef.h5", .bytes = 200000}};
     mst_manifest_tensor tensors[2] = {{.name = "a.weight", .dims = 2, .shape = {100, 50}, .count = 5000},
@@ -91,25 +88,26 @@ static size_t make_valid(uint8_t *room) {
     size_t bytes = 0;
     CHECK_OK(ckpt_manifest_print(&manifest, &text, &bytes));
     CHECK(bytes > CKPT_SEAL_BYTES && bytes < FUZZ_ROOM, "the valid manifest has %zu bytes", bytes);
-    memcpy(room, text, bytes);
+    memcpy(data, text, bytes);
     free(text);
     return bytes - CKPT_SEAL_BYTES;
 }
 
+static size_t fuzz_valid(size_t number, uint8_t *data) {
+    static uint8_t valid[FUZZ_ROOM];
+    static size_t size;
+    if (size == 0) size = make_valid(valid);
+    memcpy(data, valid, size);
+    return number == 0 ? size : 0;
+}
+
+static void fuzz_change(uint8_t *data, size_t *size) {
+    for (uint64_t changes = 1 + fuzz_random(3); changes > 0; changes--) fuzz_mutate(data, size, 0, *size);
+    if (fuzz_random(16) == 0) *size = fuzz_random(*size + 1);
+}
+
+#ifndef MST_LIBFUZZER
 int main(int argc, char **argv) {
-    static uint8_t valid[FUZZ_ROOM], data[FUZZ_ROOM];
-    uint64_t count = fuzz_begin(argc, argv, "fuzz_manifest");
-    size_t valid_size = make_valid(valid);
-    LLVMFuzzerTestOneInput(valid, valid_size);
-    CHECK(accepted == 1, "the valid manifest is refused: %s", mst_error_message());
-    for (uint64_t i = 0; i < count; i++) {
-        size_t size = valid_size;
-        memcpy(data, valid, size);
-        for (uint64_t changes = 1 + fuzz_random(3); changes > 0; changes--) fuzz_mutate(data, &size, 0, size);
-        if (fuzz_random(16) == 0) size = fuzz_random(size + 1);
-        LLVMFuzzerTestOneInput(data, size);
-    }
-    printf("%u of them were accepted\n", accepted - 1);
-    return test_finish("fuzz manifest");
+    return fuzz_main(argc, argv, "fuzz_manifest");
 }
 #endif

@@ -9,7 +9,6 @@
 static const char *const endings[] = {"jsonl", "txt.gz", "txt.zst", "jsonl.gz", "jsonl.zst"};
 enum { ENDINGS = sizeof endings / sizeof *endings };
 
-static unsigned whole;
 static uint64_t documents;
 
 static mst_status take_piece(void *context, const uint8_t *bytes, size_t count) {
@@ -36,11 +35,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     mst_status status = documents_read(name, "text", &sink, &file);
     if (status == MST_OK && file.bytes != size - 1) abort();
     if (status != MST_OK && (status != MST_EFORMAT || strstr(mst_error_message(), name) == NULL)) abort();
-    whole += status == MST_OK;
+    fuzz_accepted += status == MST_OK;
     return 0;
 }
 
-#ifndef MST_LIBFUZZER
 static size_t pack_gzip(const char *text, size_t count, uint8_t *out, size_t room) {
     z_stream z = {0};
     if (deflateInit2(&z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) abort();
@@ -52,39 +50,44 @@ static size_t pack_gzip(const char *text, size_t count, uint8_t *out, size_t roo
     return used;
 }
 
-int main(int argc, char **argv) {
-    static uint8_t valid[ENDINGS][FUZZ_ROOM], data[FUZZ_ROOM];
-    size_t valid_size[ENDINGS];
+/* Fifty texts, packed in the way of this number. */
+static size_t make_valid(size_t number, uint8_t *data) {
     char text[6000];
-    size_t used = 0;
-    uint64_t count = fuzz_begin(argc, argv, "fuzz_text");
-    scratch_enter();
+    size_t used = 0, room = FUZZ_ROOM / 2;
     for (int i = 0; i < 50; i++)
         used += (size_t)snprintf(text + used, sizeof text - used,
                                  "{\"id\": %d, \"text\": \"t\\u00e9xt \\ud83d\\ude00 %d\"}\n", i, i * i);
-    for (uint8_t kind = 0; kind < ENDINGS; kind++) {
-        uint8_t *to = valid[kind];
-        size_t room = FUZZ_ROOM / 2;
-        to[0] = kind;
-        if (strstr(endings[kind], ".gz") != NULL)
-            valid_size[kind] = 1 + pack_gzip(text, used, to + 1, room);
-        else if (strstr(endings[kind], ".zst") != NULL)
-            valid_size[kind] = 1 + ZSTD_compress(to + 1, room, text, used, 3);
-        else
-            memcpy(to + 1, text, used), valid_size[kind] = 1 + used;
-        LLVMFuzzerTestOneInput(to, valid_size[kind]);
-    }
-    CHECK(whole == ENDINGS && documents == 3 * 50 + 2, "%u valid files of %d, %llu documents", whole, ENDINGS,
-          (unsigned long long)documents);
-    for (uint64_t i = 0; i < count; i++) {
-        size_t kind = fuzz_random(ENDINGS), size = valid_size[kind];
-        memcpy(data, valid[kind], size);
-        for (uint64_t changes = 1 + fuzz_random(4); changes > 0; changes--) fuzz_mutate(data, &size, 1, size);
-        if (fuzz_random(8) == 0) size = 1 + fuzz_random(size);
-        LLVMFuzzerTestOneInput(data, size);
-    }
-    printf("%u of them were accepted\n", whole - ENDINGS);
+    data[0] = (uint8_t)number;
+    if (strstr(endings[number], ".gz") != NULL) return 1 + pack_gzip(text, used, data + 1, room);
+    if (strstr(endings[number], ".zst") != NULL) return 1 + ZSTD_compress(data + 1, room, text, used, 3);
+    memcpy(data + 1, text, used);
+    return 1 + used;
+}
+
+static size_t fuzz_valid(size_t number, uint8_t *data) {
+    static uint8_t valid[ENDINGS][FUZZ_ROOM];
+    static size_t size[ENDINGS];
+    if (number >= ENDINGS) return 0;
+    if (size[number] == 0) size[number] = make_valid(number, valid[number]);
+    memcpy(data, valid[number], size[number]);
+    return size[number];
+}
+
+static void fuzz_change(uint8_t *data, size_t *size) {
+    for (uint64_t changes = 1 + fuzz_random(4); changes > 0; changes--) fuzz_mutate(data, size, 1, *size);
+    if (fuzz_random(8) == 0) *size = 1 + fuzz_random(*size);
+}
+
+#ifndef MST_LIBFUZZER
+int main(int argc, char **argv) {
+    static uint8_t data[FUZZ_ROOM];
+    size_t size;
+    scratch_enter();
+    for (size_t i = 0; (size = fuzz_valid(i, data)) > 0; i++) LLVMFuzzerTestOneInput(data, size);
+    CHECK(documents == 3 * 50 + 2, "%llu documents in the valid files", (unsigned long long)documents);
+    fuzz_accepted = 0;
+    const int ended = fuzz_main(argc, argv, "fuzz_text");
     scratch_leave();
-    return test_finish("fuzz text");
+    return ended;
 }
 #endif

@@ -1,13 +1,8 @@
 /* Fuzzing of the reader of tokenizer.json: mutations of three valid files. Each is refused with one of the statuses that the header
- * promises, or encodes a text into tokens that exist. Instead of a number of inputs a time may be given: 60s. */
-#include <sys/resource.h>
-
+ * promises, or encodes a text into tokens that exist. */
 #include "../unit/tokenizer_fixture.h"
 #include "fuzz.h"
 
-enum { MEMORY_MAX_KIB = 1 << 20 }; /* with what AddressSanitizer keeps back */
-
-static unsigned accepted;
 static const char sample[] = "Hello world's <s>  12345\n\n \t e\xCC\x81 \xE6\xBC\xA2 \xF0\x9F\x98\x80 <name> "
                              "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
                              "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xFF\xC3 \xE1\xA0\x8E\xF0\x91\xBD\x90 'LL int "
@@ -39,14 +34,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if ((status == MST_OK) != (t != NULL)) abort();
     if (status != MST_OK && (!is_refusal(status) || strncmp(mst_error_message(), "fuzz: ", 6) != 0)) abort();
     if (t == NULL) return 0;
-    accepted++;
+    fuzz_accepted++;
     use(t, (mst_encode_options){.affixes = true});
     use(t, (mst_encode_options){.plain = true});
     mst_tokenizer_destroy(&t);
     return 0;
 }
 
-#ifndef MST_LIBFUZZER
 #define SPLIT_THEN(pattern)                                                                                  \
     "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" pattern \
     "\"}, \"behavior\": "                                                                                    \
@@ -140,37 +134,29 @@ static bool mutate_value(uint8_t *data, size_t *size) {
     return true;
 }
 
-static void mutate(uint8_t *data, size_t *size) {
+static void change_once(uint8_t *data, size_t *size) {
     uint64_t kind = fuzz_random(8);
     if (kind < 4 && mutate_pattern(data, size)) return;
     if (kind < 6 && mutate_value(data, size)) return;
     fuzz_mutate(data, size, 0, *size);
 }
 
-int main(int argc, char **argv) {
-    static uint8_t data[FUZZ_ROOM];
+static size_t fuzz_valid(size_t number, uint8_t *data) {
     static char valid[VALID][FUZZ_ROOM / 8];
-    bool timed = argc > 1 && strchr(argv[1], 's') != NULL;
-    uint64_t count = fuzz_begin(argc, argv, "fuzz_tokenizer"), done = 0;
-    time_t begin = time(NULL);
-    struct rusage usage;
-    for (size_t i = 0; i < VALID; i++) {
-        snprintf(valid[i], sizeof valid[i], "%s", tokenizer_text(valid_parts[i]));
-        LLVMFuzzerTestOneInput((const uint8_t *)valid[i], strlen(valid[i]));
-        CHECK(accepted == i + 1, "valid file %zu is refused: %s", i, mst_error_message());
-    }
-    for (; timed ? time(NULL) - begin < (time_t)count : done < count; done++) {
-        const char *from = valid[fuzz_random(VALID)];
-        size_t size = strlen(from);
-        memcpy(data, from, size);
-        for (uint64_t changes = 1 + fuzz_random(3); changes > 0; changes--) mutate(data, &size);
-        if (fuzz_random(32) == 0) size = fuzz_random(size + 1);
-        LLVMFuzzerTestOneInput(data, size);
-    }
-    getrusage(RUSAGE_SELF, &usage);
-    printf("%llu inputs, %u accepted, %ld MiB at most\n", (unsigned long long)done, accepted - VALID,
-           usage.ru_maxrss >> 10);
-    CHECK(usage.ru_maxrss < MEMORY_MAX_KIB, "%ld KiB of memory", usage.ru_maxrss);
-    return test_finish("fuzz tokenizer");
+    if (number >= VALID) return 0;
+    if (valid[number][0] == '\0')
+        snprintf(valid[number], sizeof valid[number], "%s", tokenizer_text(valid_parts[number]));
+    memcpy(data, valid[number], strlen(valid[number]));
+    return strlen(valid[number]);
+}
+
+static void fuzz_change(uint8_t *data, size_t *size) {
+    for (uint64_t changes = 1 + fuzz_random(3); changes > 0; changes--) change_once(data, size);
+    if (fuzz_random(32) == 0) *size = fuzz_random(*size + 1);
+}
+
+#ifndef MST_LIBFUZZER
+int main(int argc, char **argv) {
+    return fuzz_main(argc, argv, "fuzz_tokenizer");
 }
 #endif
