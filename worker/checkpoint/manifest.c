@@ -1,6 +1,7 @@
 /* The manifest as a whole: does every element of every tensor stand in exactly one place? */
 #include "manifest.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +28,15 @@ void mst_manifest_clear(mst_manifest *manifest) {
     free(manifest->first_piece);
     free(manifest->by_place);
     *manifest = (mst_manifest){0};
+}
+
+mst_status ckpt_manifest_check_size(const ckpt_file *file, const mst_manifest_file *expected) {
+    uint64_t bytes;
+    mst_status status = ckpt_file_size(file, &bytes);
+    if (status == MST_OK && bytes != expected->bytes)
+        status = mst_error(MST_EFORMAT, "%s is damaged: it has %" PRIu64 " bytes, the manifest says %" PRIu64,
+                           file->path, bytes, expected->bytes);
+    return status;
 }
 
 /* Of a whole model; far from overflow when multiplied by sizes. */

@@ -2,6 +2,7 @@
 #ifndef CHECKPOINT_MANIFEST_H
 #define CHECKPOINT_MANIFEST_H
 
+#include "file.h"
 #include "muster/checkpoint.h"
 
 /* The file's end: the digest of everything before it, so that no byte can change unseen. */
@@ -23,6 +24,9 @@ mst_status ckpt_manifest_print_meta(const mst_manifest *manifest, char **text_ou
 
 /** Reads PATH/manifest.json, unchecked; caller frees. @retval MST_EIO, MST_EFORMAT too large, MST_ENOMEM */
 mst_status ckpt_manifest_load(const char *path, char **text_out, size_t *bytes_out);
+
+/** Whether an open file has the size that the manifest says. @retval MST_EFORMAT, MST_EIO */
+mst_status ckpt_manifest_check_size(const ckpt_file *file, const mst_manifest_file *expected);
 
 /** Fills in first_block, blocks, first_piece and by_place, and checks that pieces cover each tensor once,
  * within files and without overlap.

@@ -36,9 +36,10 @@ mst_status mst_checkpoint_tokenizer(const char *path, char **json_out, size_t *b
     if (expected->name[0] == '\0') goto done;
     MST_CHECK(expected->bytes <= TOKENIZER_MAX, MST_EFORMAT, "%s/%s has more than %d bytes", path,
               expected->name, TOKENIZER_MAX);
+    MST_TRY(ckpt_file_open(path, expected->name, &file));
+    MST_TRY(ckpt_manifest_check_size(&file, expected)); /* before memory for it */
     json = malloc(expected->bytes + 1);
     MST_CHECK(json != NULL, MST_ENOMEM, "%s/%s: no memory for it", path, expected->name);
-    MST_TRY(ckpt_file_open(path, expected->name, &file));
     MST_TRY(ckpt_file_read(&file, json, expected->bytes, 0));
     MST_TRY(mst_digest_of(json, expected->bytes, &found));
     MST_CHECK(memcmp(&found, &expected->digest, sizeof found) == 0, MST_EFORMAT,

@@ -15,22 +15,13 @@ typedef struct verify {
     mst_hasher *hasher;
 } verify;
 
-static mst_status check_size(const ckpt_file *file, const mst_manifest_file *expected) {
-    uint64_t bytes;
-    mst_status status = ckpt_file_size(file, &bytes);
-    if (status == MST_OK && bytes != expected->bytes)
-        status = mst_error(MST_EFORMAT, "%s is damaged: it has %" PRIu64 " bytes, the manifest says %" PRIu64,
-                           file->path, bytes, expected->bytes);
-    return status;
-}
-
 /* digests.bin, model.h5 and tokenizer.json: one digest for the whole file. */
 static mst_status check_whole(const verify *v, const mst_manifest_file *expected) {
     mst_status status = MST_OK;
     ckpt_file file = CKPT_FILE_CLOSED(v->context);
     mst_digest found;
     MST_TRY(ckpt_file_open(v->path, expected->name, &file));
-    MST_TRY(check_size(&file, expected));
+    MST_TRY(ckpt_manifest_check_size(&file, expected));
     MST_TRY(ckpt_file_digest(&file, expected->bytes, &found));
     MST_CHECK(memcmp(&found, &expected->digest, sizeof found) == 0, MST_EFORMAT,
               "%s is damaged: its SHA-256 is not the manifest's", file.path);
@@ -53,7 +44,7 @@ static mst_status check_outside(const verify *v, const mst_manifest_file *shard,
         extents[i] = (ckpt_extent){piece->offset, piece->count * 4};
     }
     MST_TRY(ckpt_file_open(v->path, shard->name, &file));
-    MST_TRY(check_size(&file, shard));
+    MST_TRY(ckpt_manifest_check_size(&file, shard));
     MST_TRY(ckpt_outside_digest(&file, shard->bytes, extents, count, &found));
     MST_CHECK(memcmp(&found, &shard->digest, sizeof found) == 0, MST_EFORMAT,
               "%s is damaged: its HDF5 structure does not have the manifest's SHA-256", file.path);
