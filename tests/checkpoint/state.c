@@ -9,22 +9,16 @@
 
 #include "test.h"
 
-typedef struct shape {
-    const char *name;
-    size_t dims, shape[2];
-    unsigned unit;
-} shape;
-
 /* Rows longer and shorter than a block, ranges that cut rows, sizes around a block, one element; names whose
  * order is not the order of units; a unit with fewer blocks than ranks. */
-static const shape shapes[] = {
+static const test_shape large[] = {
     {"model.embed_tokens.weight", 2, {130, 97}, 0}, {"model.layers.2.mlp.weight", 2, {3, 9001}, 1},
     {"model.layers.2.norm.weight", 1, {97, 1}, 1},  {"model.layers.2.bias", 1, {4097, 1}, 1},
     {"model.layers.10.mlp.weight", 2, {64, 64}, 2}, {"model.layers.10.norm.weight", 1, {4095, 1}, 2},
     {"model.layers.10.bias", 1, {1, 1}, 2},         {"model.norm.weight", 1, {7, 1}, 3},
     {"lm_head.weight", 2, {20000, 1}, 3},
 };
-enum { TENSORS = sizeof shapes / sizeof *shapes, SMALL_TENSORS = 2 };
+enum { TENSORS = sizeof large / sizeof *large, SMALL_TENSORS = 2 };
 
 static void *must(void *memory) {
     if (memory == NULL) {
@@ -43,7 +37,7 @@ uint32_t test_state_bits(uint64_t seed, mst_tensor_kind kind, const char *name, 
     return (uint32_t)(h >> 32);
 }
 
-static void build_layout(size_t tensors, mst_layout *layout) {
+static void build_layout(const test_shape *shapes, size_t tensors, mst_layout *layout) {
     *layout = (mst_layout){.tensor_count = tensors, .unit_count = shapes[tensors - 1].unit + 1};
     layout->tensors = must(calloc(tensors, sizeof *layout->tensors));
     layout->units = must(calloc(layout->unit_count, sizeof *layout->units));
@@ -80,9 +74,10 @@ static uint32_t expected_bits(const mst_layout *layout, size_t unit, int kind, s
     return 0;
 }
 
-static void create(mst_comm *comm, uint64_t seed, size_t tensors, int threads, test_state *s) {
+static void create(mst_comm *comm, uint64_t seed, const test_shape *shapes, size_t tensors, int threads,
+                   test_state *s) {
     *s = (test_state){.context = {.comm = comm, .kernels = &s->kernels}};
-    build_layout(tensors, &s->layout);
+    build_layout(shapes, tensors, &s->layout);
     if (mst_queue_create(threads, &s->context.queue) != MST_OK ||
         mst_kernels_open(MST_DEVICE_CPU, NULL, &s->kernels) != MST_OK) {
         fprintf(stderr, "test: %s\n", mst_error_message());
@@ -126,11 +121,16 @@ static void create(mst_comm *comm, uint64_t seed, size_t tensors, int threads, t
 }
 
 void test_state_create(mst_comm *comm, uint64_t seed, test_state *state_out) {
-    create(comm, seed, TENSORS, 2, state_out);
+    create(comm, seed, large, TENSORS, 2, state_out);
 }
 
 void test_state_create_small(mst_comm *comm, uint64_t seed, test_state *state_out) {
-    create(comm, seed, SMALL_TENSORS, 1, state_out);
+    create(comm, seed, large, SMALL_TENSORS, 1, state_out);
+}
+
+void test_state_create_of(mst_comm *comm, uint64_t seed, const test_shape *shapes, size_t count,
+                          test_state *state_out) {
+    create(comm, seed, shapes, count, 1, state_out);
 }
 
 void test_state_destroy(test_state *state) {

@@ -14,11 +14,21 @@ typedef struct test_state {
     mst_kernels kernels;
 } test_state;
 
+/* A tensor of the made-up model. */
+typedef struct test_shape {
+    const char *name;
+    size_t dims, shape[2];
+    unsigned unit; /* units stand one after the other, from 0 */
+} test_shape;
+
 /** Fills this rank's part in place (it points into itself: not to be copied); ends the program when there is
  * no memory. The bits are any bits: NaN, infinities, denormals. */
 void test_state_create(mst_comm *comm, uint64_t seed, test_state *state_out);
 /** The same with two tensors and one thread, for tests that save hundreds of times. */
 void test_state_create_small(mst_comm *comm, uint64_t seed, test_state *state_out);
+/** The same with tensors of the caller's choice, which are not kept, and one thread. */
+void test_state_create_of(mst_comm *comm, uint64_t seed, const test_shape *shapes, size_t count,
+                          test_state *state_out);
 void test_state_destroy(test_state *state);
 
 /** The bits of one element of the whole state. */
