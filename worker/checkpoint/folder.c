@@ -44,7 +44,11 @@ static void recover_entry(const char *folder, const char *name) {
     ckpt_folder_discard(path);
 }
 
+/* Files are removed only once their folder's new name is on the disk: else a power cut could bring back the old name, of a
+ * checkpoint that is listed and lacks some. The job that renamed it may have died before it synced. */
 mst_status ckpt_folder_recover(const char *folder) {
+    mst_status status = ckpt_folder_sync(folder);
+    if (status != MST_OK) return status;
     DIR *entries = opendir(folder);
     if (entries == NULL) return ckpt_errno(errno, "read folder", folder);
     for (struct dirent *entry; (entry = readdir(entries)) != NULL;) recover_entry(folder, entry->d_name);
@@ -182,6 +186,7 @@ mst_status mst_checkpoint_prune(const char *folder, size_t keep, uint64_t every)
         if (newest_multiple) kept_multiple = true;
         if (i < keep || newest_multiple) continue;
         MST_TRY(take_out(folder, steps[i], ".gone-", gone));
+        MST_TRY(ckpt_folder_sync(folder)); /* see ckpt_folder_recover */
         ckpt_folder_discard(gone);
     }
 done:
