@@ -14,17 +14,33 @@
 
 enum { CONFIG_BYTES_MAX = 1 << 20 };
 
-/* Makes a folder and those above it. */
+static mst_status sync_folder(const char *path) {
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int error = fd < 0 || fsync(fd) != 0 ? errno : 0;
+    if (fd >= 0) close(fd);
+    /* EINVAL: a file system that does not know it; EACCES: one may make names there, and not read them */
+    return error == 0 || error == EINVAL || error == EACCES
+               ? MST_OK
+               : mst_error(MST_EIO, "cannot sync the folder %s: %s", path, strerror(error));
+}
+
+/* Makes a folder and those above it that are missing; their names are on the disk on return. */
 static mst_status make_folders(const char *path) {
-    char part[FOLDER_PATH_MAX + 16];
+    char part[FOLDER_PATH_MAX + 16], parent[sizeof part] = ".";
     size_t length = strlen(path);
     if (length >= sizeof part) return mst_error(MST_ECONFIG, "the path '%.64s...' is too long", path);
+    if (path[0] == '/') parent[0] = '/';
     for (size_t i = 1; i <= length; i++) {
         if (path[i] != '/' && path[i] != '\0') continue;
         memcpy(part, path, i);
         part[i] = '\0';
-        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+        if (mkdir(part, 0777) == 0) {
+            mst_status status = sync_folder(parent);
+            if (status != MST_OK) return status;
+        } else if (errno != EEXIST) {
             return mst_error(MST_EIO, "cannot make the folder %s: %s", part, strerror(errno));
+        }
+        memcpy(parent, part, sizeof parent);
     }
     return MST_OK;
 }
@@ -52,13 +68,6 @@ done:
     free(text);
     if (file != NULL) fclose(file);
     return status;
-}
-
-static mst_status sync_folder(const char *path) {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int error = fd < 0 || fsync(fd) != 0 ? errno : 0;
-    if (fd >= 0) close(fd);
-    return error == 0 ? MST_OK : mst_error(MST_EIO, "cannot sync the folder %s: %s", path, strerror(error));
 }
 
 /* Temporary name, write, fsync, rename, fsync of the folder. */

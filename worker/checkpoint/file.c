@@ -135,15 +135,17 @@ mst_status ckpt_file_resize(const ckpt_file *file, uint64_t bytes) {
                                                               : ckpt_errno(errno, "resize", file->path);
 }
 
-static mst_status sync_fd(int fd, const char *path) {
+/* 0, or errno. */
+static int sync_fd(int fd) {
     int failed;
     do failed = ckpt_system.fsync(fd);
     while (failed != 0 && errno == EINTR);
-    return failed == 0 ? MST_OK : ckpt_errno(errno, "fsync", path);
+    return failed == 0 ? 0 : errno;
 }
 
 mst_status ckpt_file_sync(const ckpt_file *file) {
-    mst_status status = sync_fd(file->fd, file->path);
+    const int error = sync_fd(file->fd);
+    mst_status status = error == 0 ? MST_OK : ckpt_errno(error, "fsync", file->path);
     ckpt_report(file->context, false);
     return status;
 }
@@ -162,9 +164,11 @@ mst_status ckpt_file_close(ckpt_file *file) {
 mst_status ckpt_folder_sync(const char *path) {
     int fd = ckpt_system.open(path, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0) return ckpt_errno(errno, "open", path);
-    mst_status status = sync_fd(fd, path);
+    const int error = sync_fd(fd);
     ckpt_system.close(fd);
-    return status;
+    /* Some file systems cannot sync folders and say EINVAL: names are on the disk, or at the server, at once there, or
+     * there is nothing that one could do. */
+    return error == 0 || error == EINVAL ? MST_OK : ckpt_errno(error, "fsync", path);
 }
 
 mst_status ckpt_folder_make(const char *path) {
