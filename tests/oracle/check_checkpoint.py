@@ -17,6 +17,7 @@ except ImportError as missing:
     sys.exit(77)
 
 SEED = 77  # of ranks.c
+SCRIPT = os.path.join(os.path.dirname(__file__), "../../docs/examples/read_checkpoint.py")
 KINDS = ["master", "exp_avg", "exp_avg_sq"]
 BLOCK = 4096
 checks = failures = 0
@@ -132,6 +133,47 @@ def check_missing_shard(folder):
     os.rename(f"{folder}/elsewhere", f"{folder}/{name}")
 
 
+def flip(path, place):
+    with open(path, "r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 1]))
+
+
+def run_script(path):
+    return subprocess.run([sys.executable, "-B", SCRIPT, path], capture_output=True, text=True)
+
+
+def check_refused(path, words, what):
+    done = run_script(path)
+    check(done.returncode != 0 and words in done.stderr and done.stdout == "", f"{what}: {done}")
+
+
+def check_script(folder):
+    """The reader that docs/checkpoint-format.md shows: finds the digest, and refuses what is missing, cut or damaged."""
+    manifest = check_manifest(folder)
+    path = f"{folder}/model.h5"
+    done = run_script(path)
+    check(done.returncode == 0 and f"{len(manifest['tensors'])} tensors" in done.stdout, f"the docs' script: {done}")
+    check(done.stdout.endswith(f" weights {manifest['weights']}\n"), "its digest")
+    with open(SCRIPT) as script:
+        check(len(script.readlines()) <= 40, "the docs' script has at most 40 lines")
+    for number, shard in enumerate(manifest["shards"]):
+        file = f"{folder}/{shard['name']}"
+        os.rename(file, f"{folder}/elsewhere")
+        check_refused(path, f"{shard['name']} has no bytes", "a missing shard")
+        shutil.copyfile(f"{folder}/elsewhere", file)
+        os.truncate(file, shard["bytes"] - 1)
+        check_refused(path, f"{shard['name']} has {shard['bytes'] - 1} bytes", "a shard that is cut short")
+        os.rename(f"{folder}/elsewhere", file)
+        place = next(p["offset"] for p in manifest["pieces"] if p["shard"] == number)
+        flip(file, place)
+        check_refused(path, "do not have their digest", "a flipped bit")
+        flip(file, place)
+    check(run_script(path).returncode == 0, "whole again")
+
+
 def main(program, mpirun):
     base = tempfile.mkdtemp()
     states = set()
@@ -142,6 +184,8 @@ def main(program, mpirun):
             moved = f"{base}/moved{ranks}"  # source names are relative, so a checkpoint may be moved
             os.rename(f"{base}/w{ranks}/step-00001000", moved)
             states.add(check_checkpoint(moved, ranks))
+            if ranks < 8:
+                check_script(moved)
         check(len(states) == 1, "one state for all rank counts")
         check_missing_shard(moved)
     finally:
