@@ -5,7 +5,7 @@
  *
  * The name of an operand or of an option's value is read by people and by the completion (cli_values_of). It is
  * one or more alternatives with | between them: words to be typed as they are, in small letters ("auto"); files
- * of one kind ("FILE.h5"); FILE and INPUT, any file; DIR, CKPT, RUN, a folder; KEY=VALUE, a key of a config;
+ * of one kind ("FILE.h5"); FILE and INPUT, any file; DIR, RUN, a folder; CKPT, a folder or ".h5" file; KEY=VALUE, a key of a config;
  * anything else in capitals is for the user to invent. So "auto|never|CKPT" says all that is needed.
  */
 #ifndef CLI_H

@@ -9,7 +9,7 @@
 #include "muster/inference.h"
 
 static const cli_operand operands[] = {
-    {.name = "CKPT", .help = "a checkpoint folder, or a run folder: its newest checkpoint"},
+    {.name = "CKPT", .help = CLI_CKPT_HELP},
     {.name = "FILE.h5",
      .help = "token files, taken together; default: the sources it was trained on",
      .optional = true,

@@ -12,7 +12,7 @@
 enum { PROMPT_MOST = 1 << 30 }; /* bytes of a prompt file */
 
 static const cli_operand operands[] = {
-    {.name = "CKPT", .help = "a checkpoint folder, or a run folder: its newest checkpoint"}, {0}};
+    {.name = "CKPT", .help = CLI_CKPT_HELP}, {0}};
 
 static const cli_option options[] = {
     {.name = "prompt",

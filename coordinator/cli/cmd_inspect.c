@@ -8,7 +8,7 @@
 #include "muster/checkpoint.h"
 
 static const cli_operand operands[] = {
-    {.name = "CKPT", .help = "a checkpoint folder, or a run folder: its newest checkpoint"}, {0}};
+    {.name = "CKPT", .help = CLI_CKPT_HELP}, {0}};
 
 static const cli_option options[] = {{.name = "tensors", .help = "list all tensors with their shapes"},
                                      {.name = "config", .help = "print only the config, as YAML"},
@@ -72,10 +72,17 @@ static void put_progress(const mst_checkpoint_meta *meta) {
 }
 
 static void put_sizes(const mst_manifest *manifest) {
+    char number[32];
+    if (manifest->packed) {
+        const uint64_t whole = manifest->shards[0].bytes;
+        printf("%-14s %.3f GiB (%s bytes): one packed file%s\n", "size", (double)whole / (1 << 30),
+               grouped(whole, number),
+               manifest->weights_only ? ", the weights alone: no optimizer state" : "");
+        return;
+    }
     const bool has_tokenizer = manifest->tokenizer.name[0] != '\0';
     uint64_t bytes = manifest->digests.bytes + manifest->model.bytes + manifest->tokenizer.bytes;
     for (size_t i = 0; i < manifest->shard_count; i++) bytes += manifest->shards[i].bytes;
-    char number[32];
     printf("%-14s %.3f GiB (%s bytes): %zu shard file%s, model.h5, digests.bin%s\n", "size",
            (double)bytes / (1 << 30), grouped(bytes, number), manifest->shard_count,
            manifest->shard_count == 1 ? "" : "s", has_tokenizer ? ", tokenizer.json" : "");
@@ -94,30 +101,41 @@ static void put_tensors(const mst_manifest *manifest) {
 }
 
 /* HDF5 shows NaN, without an error, where a source of model.h5 is missing. So look. */
-static mst_status check_file(const char *folder, const mst_manifest_file *file) {
-    char path[4096 + MST_FILE_NAME_MAX];
+static mst_status check_file(const char *path, const mst_manifest_file *file) {
+    const bool packed = file->name[0] == '\0'; /* then the path is the file's */
+    char name[4096 + MST_FILE_NAME_MAX];
     struct stat facts;
-    snprintf(path, sizeof path, "%s/%s", folder, file->name);
-    if (stat(path, &facts) != 0)
+    snprintf(name, sizeof name, "%s%s%s", path, packed ? "" : "/", file->name);
+    if (stat(name, &facts) != 0)
         return mst_error(
             MST_EIO,
             "%s is missing; where it is a shard file, model.h5 shows NaN in its place, without an error",
-            path);
+            name);
     if ((uint64_t)facts.st_size != file->bytes)
-        return mst_error(MST_EFORMAT, "%s has %llu bytes, the manifest says %" PRIu64, path,
+        return mst_error(MST_EFORMAT, "%s has %llu bytes, the manifest says %" PRIu64, name,
                          (unsigned long long)facts.st_size, file->bytes);
     return MST_OK;
 }
 
-static mst_status check_files(const char *folder, const mst_manifest *manifest) {
+/* Names every file that is missing or has another size; fails with the first. */
+static mst_status check_files(const char *path, const mst_manifest *manifest) {
+    const mst_manifest_file *others[] = {&manifest->digests, &manifest->model, &manifest->tokenizer};
+    const size_t other_count = manifest->packed ? 0 : sizeof others / sizeof *others;
+    char first[512] = "";
     mst_status status = MST_OK;
-    MST_TRY(check_file(folder, &manifest->digests));
-    MST_TRY(check_file(folder, &manifest->model));
-    if (manifest->tokenizer.name[0] != '\0') MST_TRY(check_file(folder, &manifest->tokenizer));
-    for (size_t i = 0; i < manifest->shard_count; i++) MST_TRY(check_file(folder, &manifest->shards[i]));
+    for (size_t i = 0; i < other_count + manifest->shard_count; i++) {
+        const mst_manifest_file *file = i < other_count ? others[i] : &manifest->shards[i - other_count];
+        if (i < other_count && file->name[0] == '\0') continue; /* bytes are tokens */
+        mst_status found = check_file(path, file);
+        if (found == MST_OK) continue;
+        put_line(status == MST_OK ? "files" : "", mst_error_message());
+        if (status != MST_OK) continue;
+        status = found;
+        snprintf(first, sizeof first, "%s", mst_error_message());
+    }
+    if (status != MST_OK) return mst_error(status, "%s", first);
     put_line("files", "all there, in the right size (contents: muster verify)");
-done:
-    return status;
+    return MST_OK;
 }
 
 static mst_status run(const cli_args *args) {
@@ -135,7 +153,7 @@ static mst_status run(const cli_args *args) {
     put_model(&manifest);
     put_progress(&manifest.meta);
     put_digest("weights", &manifest.kinds[MST_KIND_MASTER]);
-    put_digest("state", &manifest.state);
+    put_digest(manifest.weights_only ? "packed from" : "state", &manifest.state);
     put_digest("data", &manifest.meta.data);
     if (manifest.tokenizer.name[0] != '\0') put_digest("tokenizer", &manifest.tokenizer.digest);
     put_line("device class", manifest.meta.device_class);
@@ -151,9 +169,9 @@ done:
 const cli_command cli_inspect = {
     .name = "inspect",
     .summary = "what a checkpoint is: model, step, digests, files, tensors",
-    .description = "Prints what the checkpoint's manifest says, and checks that its files are there.\n"
-                   "To look at the numbers, open model.h5 with h5py, h5dump or HDFView: it shows every\n"
-                   "tensor whole, under its Hugging Face name.",
+    .description = "Prints what the checkpoint's manifest says, and looks whether its files are there in\n"
+                   "their size. To see the numbers, open model.h5, or a packed checkpoint, with h5py, h5dump\n"
+                   "or HDFView: it shows every tensor whole, under its Hugging Face name.",
     .operands = operands,
     .options = options,
     .example =

@@ -1,37 +1,25 @@
 /* muster verify: is every byte of a checkpoint what was written? */
-#include <sched.h>
-
 #include "commands.h"
-#include "muster/checkpoint.h"
+#include "hashing.h"
 
-static const cli_operand operands[] = {
-    {.name = "CKPT", .help = "a checkpoint folder, or a run folder: its newest checkpoint"}, {0}};
+static const cli_operand operands[] = {{.name = "CKPT", .help = CLI_CKPT_HELP}, {0}};
 
-static const cli_option options[] = {
-    {.name = "threads", .argument = "N", .help = "default: all cores that this process may use"}, {0}};
-
-static uint64_t usable_cores(void) {
-    cpu_set_t cores;
-    return sched_getaffinity(0, sizeof cores, &cores) == 0 ? (uint64_t)CPU_COUNT(&cores) : 1;
-}
+static const cli_option options[] = {CLI_THREADS_OPTION, {0}};
 
 static mst_status run(const cli_args *args) {
     mst_status status = MST_OK;
-    mst_kernels kernels;
+    cli_hashing hashing;
+    mst_manifest manifest = {0};
     mst_checkpoint_digests digests;
-    mst_checkpoint_context context = {.kernels = &kernels};
-    uint64_t threads = usable_cores();
-    char path[4096], weights[MST_DIGEST_HEX], state[MST_DIGEST_HEX];
-    MST_TRY(cli_whole(args, "threads", 1, 1024, &threads));
+    char path[4096];
+    MST_TRY(cli_hashing_begin(args, &hashing));
     MST_TRY(mst_checkpoint_resolve(cli_operands(args)[0], path));
-    MST_TRY(mst_kernels_open(MST_DEVICE_CPU, NULL, &kernels));
-    MST_TRY(mst_queue_create((int)threads, &context.queue));
-    MST_TRY(mst_checkpoint_verify(&context, path, &digests));
-    mst_digest_to_hex(&digests.weights, weights);
-    mst_digest_to_hex(&digests.state, state);
-    printf("weights %s  state %s\n", weights, state);
+    MST_TRY(mst_checkpoint_verify(&hashing.context, path, &digests));
+    MST_TRY(mst_manifest_read(path, &manifest));
+    cli_print_digests(&digests, manifest.weights_only);
 done:
-    mst_queue_destroy(&context.queue);
+    mst_manifest_clear(&manifest);
+    cli_hashing_end(&hashing);
     return status;
 }
 

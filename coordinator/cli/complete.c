@@ -5,10 +5,10 @@
 #include "cli.h"
 
 static void read_alternative(const char *text, size_t length, cli_values *values) {
-    static const char *const folders[] = {"DIR", "CKPT", "RUN", "HF_DIR"}, *const files[] = {"FILE", "INPUT"};
+    static const char *const folders[] = {"DIR", "RUN", "HF_DIR"}, *const files[] = {"FILE", "INPUT"};
     char word[64];
     snprintf(word, sizeof word, "%.*s", (int)length, text);
-    const char *dot = strrchr(word, '.');
+    const char *dot = strcmp(word, "CKPT") == 0 ? ".h5" : strrchr(word, '.');
     if (dot != NULL) {
         values->files = true;
         snprintf(values->suffix, sizeof values->suffix, "%s", dot);

@@ -19,13 +19,19 @@ static char *folder_of(const char *path) {
     return strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }
 
-/* A new file of a hidden name of its own beside `path`. */
+/* A hidden name of its own beside `path`, for the caller to free. */
+static mst_status name_beside(const char *path, char **name_out) {
+    const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
+    if (asprintf(name_out, "%.*s.%s.%ld.tmp", (int)(base - path), path, base, (long)getpid()) >= 0)
+        return MST_OK;
+    *name_out = NULL;
+    return mst_error(MST_ENOMEM, "out of memory to write '%s'", path);
+}
+
+/* A new file of such a name. */
 static mst_status create_beside(const char *path, char **name_out, int *fd_out) {
     mst_status status = MST_OK;
-    const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
-    if (asprintf(name_out, "%.*s.%s.%ld.tmp", (int)(base - path), path, base, (long)getpid()) < 0)
-        *name_out = NULL;
-    MST_CHECK(*name_out != NULL, MST_ENOMEM, "out of memory to write '%s'", path);
+    MST_TRY(name_beside(path, name_out));
     *fd_out = open(*name_out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, MODE);
     MST_CHECK(*fd_out >= 0, MST_EIO, "cannot write '%s': %s", path, strerror(errno));
 done:
@@ -96,6 +102,13 @@ done:
     return status;
 }
 
+/* Gives a file that is on the disk its name. */
+static mst_status publish(const char *name, const char *path) {
+    if (rename(name, path) != 0)
+        return mst_error(MST_EIO, "cannot rename '%s' to '%s': %s", name, path, strerror(errno));
+    return sync_folder(path);
+}
+
 mst_status cli_output_write(const char *path, const void *bytes, size_t count) {
     mst_status status = MST_OK;
     char *name = NULL;
@@ -104,15 +117,49 @@ mst_status cli_output_write(const char *path, const void *bytes, size_t count) {
     hold_signals(&former);
     MST_TRY(create_beside(path, &name, &fd));
     MST_TRY(write_all(fd, path, bytes, count));
-    MST_CHECK(rename(name, path) == 0, MST_EIO, "cannot rename '%s' to '%s': %s", name, path,
-              strerror(errno));
-    free(name);
-    name = NULL;
-    MST_TRY(sync_folder(path));
+    MST_TRY(publish(name, path));
 done:
     if (fd >= 0) close(fd);
-    if (name != NULL) unlink(name);
+    if (name != NULL) unlink(name); /* it is gone where all went well */
     free(name);
     release_signals(&former);
+    return status;
+}
+
+/* ---- files that take their time ---- */
+
+static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP};
+enum { ENDING_SIGNALS = sizeof ending_signals / sizeof *ending_signals };
+static const char *volatile unfinished; /* to be removed when such a signal comes */
+
+static void remove_unfinished(int signal) {
+    unlink(unfinished);
+    raise(signal); /* now with its default action */
+}
+
+static void catch_signals(struct sigaction former_out[ENDING_SIGNALS]) {
+    const struct sigaction catch = {.sa_handler = remove_unfinished, .sa_flags = (int)SA_RESETHAND};
+    for (int i = 0; i < ENDING_SIGNALS; i++) {
+        sigaction(ending_signals[i], NULL, &former_out[i]);
+        if (former_out[i].sa_handler != SIG_IGN) sigaction(ending_signals[i], &catch, NULL);
+    }
+}
+
+mst_status cli_output_make(const char *path, cli_output_fn *make, void *context) {
+    mst_status status = MST_OK;
+    struct sigaction former[ENDING_SIGNALS];
+    sigset_t mask;
+    char *name = NULL;
+    MST_TRY(name_beside(path, &name));
+    unfinished = name;
+    catch_signals(former);
+    status = make(context, name);
+    hold_signals(&mask);
+    if (status == MST_OK) status = publish(name, path);
+    if (status != MST_OK) unlink(name);
+    for (int i = 0; i < ENDING_SIGNALS; i++) sigaction(ending_signals[i], &former[i], NULL);
+    release_signals(&mask);
+done:
+    free(name);
     return status;
 }

@@ -18,4 +18,13 @@ mst_status cli_output_check(const char *path);
  */
 mst_status cli_output_write(const char *path, const void *bytes, size_t count);
 
+/** Writes a file of this name, which does not exist, and brings it to the disk. */
+typedef mst_status cli_output_fn(void *context, const char *temporary);
+
+/**
+ * The same for a file that takes its time: `make` writes it under a temporary name. An interrupt ends the process at once; the
+ * temporary file is removed.
+ */
+mst_status cli_output_make(const char *path, cli_output_fn *make, void *context);
+
 #endif

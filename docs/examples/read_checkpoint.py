@@ -1,5 +1,5 @@
 """Reads the weights of a muster checkpoint with h5py alone and checks their digest, as docs/checkpoint-format.md defines it.
-Usage: read_checkpoint.py step-00001000/model.h5"""
+Usage: read_checkpoint.py step-00001000/model.h5, or a file of 'muster pack'"""
 
 import hashlib
 import os
@@ -8,13 +8,12 @@ import sys
 import h5py
 
 
-def check_sources(model, folder):
+def check_sources(sources, folder):
     """HDF5 shows NaN, without an error, where a source file is missing. So look before anything is read."""
-    for name, size in zip(model["sources/files"][...], model["sources/bytes"][...]):
+    for name, size in zip(sources["files"][...], sources["bytes"][...]):
         path = os.path.join(folder, name.decode())
-        found = os.path.getsize(path) if os.path.isfile(path) else "no"
-        if found != size:
-            sys.exit(f"{path} has {found} bytes; it should have {size}")
+        if not os.path.isfile(path) or os.path.getsize(path) != size:
+            sys.exit(f"{path} is missing, or does not have its {size} bytes")
 
 
 def read_weights(path):
@@ -22,12 +21,13 @@ def read_weights(path):
     digest = hashlib.sha256(b"muster tensors 1\n")
     weights = {}
     with h5py.File(path, "r") as model:
-        check_sources(model, os.path.dirname(path))
+        if "sources" in model:  # else it is packed, and needs no other file
+            check_sources(model["sources"], os.path.dirname(path))
         names = [name for name, item in model.items() if isinstance(item, h5py.Dataset)]
         for name in sorted(names, key=str.encode):
             tensor = weights[name] = model[name][...]
             digest.update(f"{name} f32 {' '.join(map(str, tensor.shape))}\n".encode())
-            data = tensor.astype("<f4", copy=False).tobytes()
+            data = tensor.tobytes()
             for at in range(0, len(data), 4 * 4096):
                 digest.update(hashlib.sha256(data[at : at + 4 * 4096]).digest())
         if digest.hexdigest() != model.attrs["weights"].decode():

@@ -1,5 +1,5 @@
 """A checkpoint as others see it: h5py shows whole tensors with the values that were written, and the digests follow from
-docs/checkpoint-format.md alone. Usage: check_checkpoint.py RANKS_PROGRAM MPIRUN_SH (tests/checkpoint/ranks.c, tests/mpi)."""
+docs/checkpoint-format.md alone. Usage: check_checkpoint.py RANKS_PROGRAM MPIRUN_SH MUSTER (tests/checkpoint/ranks.c, tests/mpi)."""
 
 import hashlib
 import json
@@ -162,10 +162,10 @@ def check_script(folder):
     for number, shard in enumerate(manifest["shards"]):
         file = f"{folder}/{shard['name']}"
         os.rename(file, f"{folder}/elsewhere")
-        check_refused(path, f"{shard['name']} has no bytes", "a missing shard")
+        check_refused(path, f"{shard['name']} is missing", "a missing shard")
         shutil.copyfile(f"{folder}/elsewhere", file)
         os.truncate(file, shard["bytes"] - 1)
-        check_refused(path, f"{shard['name']} has {shard['bytes'] - 1} bytes", "a shard that is cut short")
+        check_refused(path, f"does not have its {shard['bytes']} bytes", "a shard that is cut short")
         os.rename(f"{folder}/elsewhere", file)
         place = next(p["offset"] for p in manifest["pieces"] if p["shard"] == number)
         flip(file, place)
@@ -174,9 +174,77 @@ def check_script(folder):
     check(run_script(path).returncode == 0, "whole again")
 
 
-def main(program, mpirun):
+def packed_manifest(path):
+    """The manifest at the beginning, as the docs describe it."""
+    with open(path, "rb") as file:
+        head = file.readline()
+        text = file.read(int(head.split()[4]))
+    check(head == b"muster checkpoint, manifest of %012d bytes\n" % len(text), "the first line")
+    manifest = json.loads(text)
+    line = f'"manifest_sha256": "{manifest["manifest_sha256"]}"\n}}\n'.encode()
+    check(text.endswith(line), "the manifest's last line")
+    check(hashlib.sha256(text[: -len(line)]).hexdigest() == manifest["manifest_sha256"], "the manifest's digest")
+    return manifest, len(head) + len(text)
+
+
+def check_outside(path, manifest, head):
+    """Every byte behind the manifest has a digest: the elements', that of a file inside, or this one."""
+    with open(path, "rb") as file:
+        data = file.read()
+    check(len(data) == manifest["packed_bytes"], "the packed file's size")
+    places = [(piece["offset"], 4 * piece["count"]) for piece in manifest["pieces"]] + [(0, head)]
+    for part in [manifest["block_digests"], manifest["tokenizer_file"]]:
+        places.append((part["offset"], part["bytes"]))
+        inside = data[part["offset"] : part["offset"] + part["bytes"]]
+        check(hashlib.sha256(inside).hexdigest() == part["sha256"], f"the digest of {part['name']}")
+    digest, at = hashlib.sha256(), 0
+    for offset, size in sorted(places):
+        check(offset >= at, "bytes with two meanings")
+        digest.update(data[at:offset])
+        at = offset + size
+    digest.update(data[at:])
+    check(digest.hexdigest() == manifest["outside_sha256"], "the digest of what lies between")
+
+
+def check_packed(muster, folder, path, kinds):
+    """One file, in which h5py alone finds everything whole, where the manifest says that it is."""
+    option = [] if kinds == 3 else ["--weights-only"]
+    subprocess.run([muster, "pack", folder, "-o", path] + option, check=True, stdout=subprocess.DEVNULL)
+    manifest, head = packed_manifest(path)
+    source = check_manifest(folder)
+    check(all(manifest[key] == source[key] for key in ["weights", "state", "config", "tensors", "model"]), "the same facts")
+    check_outside(path, manifest, head)
+    names, blocks = [tensor["name"] for tensor in manifest["tensors"]], []
+    pieces = {(piece["kind"], piece["tensor"]): piece for piece in manifest["pieces"]}
+    check(len(pieces) == kinds * len(names) == len(manifest["pieces"]), "a piece for each tensor and kind")
+    with h5py.File(path, "r") as model:
+        check(set(model) == set(names) | {"files"} | ({"optimizer"} if kinds == 3 else set()), "names in the packed file")
+        for kind in range(kinds):
+            for name in names:
+                data, piece = shown(model, kind, name), pieces[KINDS[kind], name]
+                bits = data[...].view(np.uint32).ravel()
+                check(np.array_equal(bits, expected_bits(kind, name, bits.size)), f"the values of {data.name}")
+                check(data.chunks is None and data.dtype == np.dtype("<f4") and not data.is_virtual, f"{data.name}: not plain")
+                check(data.id.get_offset() == piece["offset"] and data.size == piece["count"], f"{data.name}: its place")
+                check(piece["offset"] % 4096 == 0 or piece["count"] < 1024, f"{data.name}: not aligned")
+            digest = kind_digest(model, kind, names, blocks)
+            check(digest == manifest["weights" if kind == 0 else KINDS[kind]], f"the digest of {KINDS[kind]}")
+        check(model["files/digests.bin"][...].tobytes() == b"".join(blocks), "the block digests inside")
+        with open(f"{folder}/tokenizer.json", "rb") as file:
+            check(model["files/tokenizer.json"][()] == file.read(), "the tokenizer inside")
+        check(model["files/config.yaml"][()].decode() == manifest["config"], "the config inside")
+        check(model.attrs["weights"].decode() == manifest["weights"] and model.attrs["version"] == 3, "attributes")
+    with open(path, "rb") as file:
+        whole = hashlib.sha256(file.read()).hexdigest()
+    check(run_script(path).stdout.endswith(f" weights {manifest['weights']}\n"), "the docs' script reads the packed file")
+    flip(path, manifest["pieces"][-1 if kinds == 1 else 0]["offset"])
+    check_refused(path, "do not have their digest", "a flipped bit in a packed file")
+    return whole
+
+
+def main(program, mpirun, muster):
     base = tempfile.mkdtemp()
-    states = set()
+    states, packed, weights = set(), set(), set()
     try:
         for ranks in [1, 3, 8] if shutil.which("mpirun") else [1]:
             command = [program, "save", base] if ranks == 1 else [mpirun, str(ranks), program, "save", base]
@@ -186,7 +254,10 @@ def main(program, mpirun):
             states.add(check_checkpoint(moved, ranks))
             if ranks < 8:
                 check_script(moved)
+                packed.add(check_packed(muster, moved, f"{base}/packed.h5", 3))
+                weights.add(check_packed(muster, moved, f"{base}/weights.h5", 1))
         check(len(states) == 1, "one state for all rank counts")
+        check(len(packed) == 1 and len(weights) == 1, "packed, the same bytes for all rank counts")
         check_missing_shard(moved)
     finally:
         shutil.rmtree(base)

@@ -81,7 +81,7 @@ done:
     return status;
 }
 
-mst_status ckpt_outside_digest(const ckpt_file *file, uint64_t bytes, const ckpt_extent *extents,
+mst_status ckpt_outside_digest(const ckpt_file *file, uint64_t bytes, const mst_manifest_place *places,
                                size_t count, mst_digest *digest_out) {
     mst_status status = MST_OK;
     mst_hasher *hasher = NULL;
@@ -90,8 +90,8 @@ mst_status ckpt_outside_digest(const ckpt_file *file, uint64_t bytes, const ckpt
     MST_TRY(mst_hasher_create(&hasher));
     uint64_t at = 0;
     for (size_t i = 0; i < count; i++) {
-        MST_TRY(hash_range(file, at, extents[i].offset, buffer, hasher));
-        at = extents[i].offset + extents[i].bytes;
+        MST_TRY(hash_range(file, at, places[i].offset, buffer, hasher));
+        at = places[i].offset + places[i].bytes;
     }
     MST_TRY(hash_range(file, at, bytes, buffer, hasher));
     MST_TRY(mst_hasher_finish(hasher, digest_out));
@@ -101,6 +101,7 @@ done:
     return status;
 }
 
-mst_status ckpt_file_digest(const ckpt_file *file, uint64_t bytes, mst_digest *digest_out) {
-    return ckpt_outside_digest(file, bytes, NULL, 0, digest_out);
+mst_status ckpt_file_digest(const ckpt_file *file, uint64_t offset, uint64_t bytes, mst_digest *digest_out) {
+    const mst_manifest_place before = {.bytes = offset};
+    return ckpt_outside_digest(file, offset + bytes, &before, 1, digest_out);
 }

@@ -50,8 +50,8 @@ mst_status ckpt_gathering_sums(const mst_checkpoint_context *context, const mst_
                                const size_t *order, ckpt_gathering *gathering,
                                const mst_checkpoint_meta *meta, const ckpt_file *file, ckpt_sums *sums_out);
 
-/** Hashes the whole of a file. */
-mst_status ckpt_file_digest(const ckpt_file *file, uint64_t bytes, mst_digest *digest_out);
+/** Hashes bytes [offset, offset + bytes) of a file. */
+mst_status ckpt_file_digest(const ckpt_file *file, uint64_t offset, uint64_t bytes, mst_digest *digest_out);
 
 /* Checks stored blocks against their digests, piece after piece, through one buffer. */
 typedef struct ckpt_checker {
@@ -76,13 +76,8 @@ mst_status ckpt_checker_blocks(ckpt_checker *checker, const float *data, uint64_
 mst_status ckpt_checker_stored(ckpt_checker *checker, const ckpt_file *file, uint64_t offset, uint64_t count,
                                const mst_digest *expected, size_t *bad_out);
 
-/* Bytes of a file that hold elements. */
-typedef struct ckpt_extent {
-    uint64_t offset, bytes;
-} ckpt_extent;
-
-/** Hashes what no extent covers. @param extents by offset, not overlapping, within the file */
-mst_status ckpt_outside_digest(const ckpt_file *file, uint64_t bytes, const ckpt_extent *extents,
+/** Hashes what no place covers. @param places by offset, not overlapping, within the file */
+mst_status ckpt_outside_digest(const ckpt_file *file, uint64_t bytes, const mst_manifest_place *places,
                                size_t count, mst_digest *digest_out);
 
 #endif

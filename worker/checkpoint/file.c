@@ -61,23 +61,36 @@ mst_status ckpt_path_join(const char *folder, const char *name, char *path_out) 
     return MST_OK;
 }
 
-static mst_status file_open(const char *folder, const char *name, int flags, const char *operation,
-                            ckpt_file *file_out) {
+static mst_status file_open(const char *path, int flags, const char *operation, ckpt_file *file_out) {
     file_out->fd = -1;
-    mst_status status = ckpt_path_join(folder, name, file_out->path);
-    if (status != MST_OK) return status;
+    if (strlen(path) >= sizeof file_out->path)
+        return mst_error(MST_EINVAL, "path %.80s... has %zu characters; the limit is %d", path, strlen(path),
+                         CKPT_PATH_MAX - 1);
+    memcpy(file_out->path, path, strlen(path) + 1);
     do file_out->fd = ckpt_system.open(file_out->path, flags, 0666);
     while (file_out->fd < 0 && errno == EINTR);
     return file_out->fd >= 0 ? MST_OK : ckpt_errno(errno, operation, file_out->path);
 }
 
+mst_status ckpt_file_create_path(const char *path, ckpt_file *file_out) {
+    return file_open(path, O_RDWR | O_CREAT | O_EXCL, "create", file_out);
+}
+
 mst_status ckpt_file_create(const char *folder, const char *name, ckpt_file *file_out) {
-    return file_open(folder, name, O_RDWR | O_CREAT | O_EXCL, "create", file_out);
+    char path[CKPT_PATH_MAX];
+    mst_status status = ckpt_path_join(folder, name, path);
+    return status == MST_OK ? ckpt_file_create_path(path, file_out) : status;
 }
 
 mst_status ckpt_file_open(const char *folder, const char *name, ckpt_file *file_out) {
+    char path[CKPT_PATH_MAX];
+    mst_status status = ckpt_path_join(folder, name, path);
+    return status == MST_OK ? ckpt_file_open_path(path, file_out) : status;
+}
+
+mst_status ckpt_file_open_path(const char *path, ckpt_file *file_out) {
     /* Not blocking: a named pipe in the place of a file must not hang the job. */
-    mst_status status = file_open(folder, name, O_RDONLY | O_NONBLOCK, "open", file_out);
+    mst_status status = file_open(path, O_RDONLY | O_NONBLOCK, "open", file_out);
     if (status != MST_OK) return status;
     struct stat facts;
     if (fstat(file_out->fd, &facts) == 0 && S_ISREG(facts.st_mode)) return MST_OK;
@@ -215,4 +228,9 @@ void ckpt_folder_discard(const char *path) {
 bool ckpt_exists(const char *path) {
     struct stat facts;
     return stat(path, &facts) == 0;
+}
+
+bool ckpt_is_file(const char *path) {
+    struct stat facts;
+    return stat(path, &facts) == 0 && S_ISREG(facts.st_mode);
 }

@@ -43,8 +43,10 @@ mst_status ckpt_path_join(const char *folder, const char *name, char *path_out);
 
 /** Creates a new file for reading and writing. @retval MST_EIO, also when it exists */
 mst_status ckpt_file_create(const char *folder, const char *name, ckpt_file *file_out);
+mst_status ckpt_file_create_path(const char *path, ckpt_file *file_out);
 /** Opens a regular file for reading. @retval MST_EIO */
 mst_status ckpt_file_open(const char *folder, const char *name, ckpt_file *file_out);
+mst_status ckpt_file_open_path(const char *path, ckpt_file *file_out);
 mst_status ckpt_file_size(const ckpt_file *file, uint64_t *bytes_out);
 /** Reads exactly `bytes`. @retval MST_EIO, MST_EFORMAT the file ends before */
 mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uint64_t offset);
@@ -69,6 +71,8 @@ mst_status ckpt_rename(const char *from, const char *to);
 void ckpt_folder_discard(const char *path);
 
 bool ckpt_exists(const char *path);
+/** Whether it is a regular file. */
+bool ckpt_is_file(const char *path);
 
 /** Records an error of `operation` on `path` with errno's text, and what is free where the disk is full.
  * @retval MST_EIO */

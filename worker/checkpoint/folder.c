@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "muster/checkpoint.h"
+#include "manifest.h"
 
 enum { STEP_NAME_MAX = 40 };
 
@@ -144,7 +144,7 @@ mst_status mst_checkpoint_resolve(const char *path, char *path_out) {
     char inner[CKPT_PATH_MAX];
     path_out[0] = '\0';
     MST_CHECK(ckpt_exists(path), MST_EIO, "%s does not exist", path);
-    MST_TRY(ckpt_path_join(path, "manifest.json", inner));
+    MST_TRY(ckpt_manifest_name(path, inner));
     if (ckpt_exists(inner)) {
         MST_CHECK(strlen(path) < CKPT_PATH_MAX, MST_EINVAL, "path %.80s... is too long", path);
         memcpy(path_out, path, strlen(path) + 1);

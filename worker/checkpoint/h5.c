@@ -138,11 +138,11 @@ static const H5FD_class_t driver_class = {
 
 /* --- files --- */
 
-mst_status ckpt_h5_create(const ckpt_file *file, ckpt_h5 *h5_out) {
+mst_status ckpt_h5_create(const ckpt_file *file, uint64_t user_block, ckpt_h5 *h5_out) {
     mst_status status = MST_OK;
     ckpt_h5 *h5 = h5_out;
     *h5 = (ckpt_h5){.file = file, .id = -1, .driver = -1};
-    hid_t access = -1;
+    hid_t access = -1, creation = -1;
     CKPT_H5(h5, H5Eset_auto2(H5E_DEFAULT, NULL, NULL), "prepare", "HDF5");
     CKPT_H5(h5, h5->driver = H5FDregister(&driver_class), "register", "a file driver");
     CKPT_H5(h5, access = H5Pcreate(H5P_FILE_ACCESS), "prepare", "HDF5");
@@ -150,8 +150,11 @@ mst_status ckpt_h5_create(const ckpt_file *file, ckpt_h5 *h5_out) {
     CKPT_H5(h5, H5Pset_alignment(access, ALIGNMENT, ALIGNMENT), "set", "the alignment");
     CKPT_H5(h5, H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST), "set",
             "the earliest format");
-    CKPT_H5(h5, h5->id = H5Fcreate(file->path, H5F_ACC_TRUNC, H5P_DEFAULT, access), "begin", "the file");
+    CKPT_H5(h5, creation = H5Pcreate(H5P_FILE_CREATE), "prepare", "HDF5");
+    CKPT_H5(h5, H5Pset_userblock(creation, user_block), "leave room in", "the file");
+    CKPT_H5(h5, h5->id = H5Fcreate(file->path, H5F_ACC_TRUNC, creation, access), "begin", "the file");
 done:
+    if (creation >= 0) H5Pclose(creation);
     if (access >= 0) H5Pclose(access);
     if (status != MST_OK && h5->driver >= 0) H5FDunregister(h5->driver);
     return status;

@@ -32,8 +32,9 @@ mst_status ckpt_h5_error(const ckpt_h5 *h5, const char *what, const char *name);
     } while (0)
 
 /** Begins an HDF5 file of the earliest format in an empty file.
- * h5_out must stay where it is until ckpt_h5_close. */
-mst_status ckpt_h5_create(const ckpt_file *file, ckpt_h5 *h5_out);
+ * @param user_block bytes at the beginning that are left to us: a power of two from 512 on, or 0
+ * @param h5_out must stay where it is until ckpt_h5_close */
+mst_status ckpt_h5_create(const ckpt_file *file, uint64_t user_block, ckpt_h5 *h5_out);
 
 /** Ends it: all bytes are handed to the system (not yet fsynced). Accepts one that is not open.
  * @retval MST_EIO, MST_EHDF5 */

@@ -15,7 +15,7 @@ static mst_status share_manifest(const mst_checkpoint_context *context, const ch
     char *text = NULL, name[CKPT_PATH_MAX];
     size_t bytes = 0;
     bool root = mst_comm_rank(context->comm) == 0;
-    status = ckpt_path_join(path, "manifest.json", name);
+    status = ckpt_manifest_name(path, name);
     if (root && status == MST_OK) status = ckpt_manifest_load(path, &text, &bytes);
     MST_TRY(ckpt_agree(context, status));
     MST_TRY(ckpt_broadcast(context, &bytes, sizeof bytes));
@@ -102,17 +102,18 @@ static mst_status read_digests(load *l) {
     mst_digest found, *buffer = (mst_digest *)(void *)l->checker.buffer;
     const uint64_t room = (uint64_t)CKPT_CHECK_BLOCKS * MST_BLOCK * 4 / sizeof *buffer;
     MST_TRY(mst_hasher_create(&hasher));
-    MST_TRY(ckpt_file_open(l->path, l->manifest.digests.name, &file));
-    uint64_t all = MST_KIND_COUNT * l->manifest.blocks;
+    MST_TRY(ckpt_part_open(l->path, &l->manifest, &l->manifest.digests, &file));
+    const uint64_t all = mst_manifest_kinds(&l->manifest) * l->manifest.blocks,
+                   begin = l->manifest.digests.offset;
     for (uint64_t first = 0, some; first < all; first += some) {
         some = all - first < room ? all - first : room;
-        MST_TRY(ckpt_file_read(&file, buffer, (size_t)some * sizeof *buffer, first * sizeof *buffer));
+        MST_TRY(ckpt_file_read(&file, buffer, (size_t)some * sizeof *buffer, begin + first * sizeof *buffer));
         MST_TRY(mst_hasher_update(hasher, buffer, (size_t)some * sizeof *buffer));
         keep_digests(l, buffer, first, some);
     }
     MST_TRY(mst_hasher_finish(hasher, &found));
     MST_CHECK(memcmp(&found, &l->manifest.digests.digest, sizeof found) == 0, MST_EFORMAT,
-              "%s is damaged: its SHA-256 is not the manifest's", file.path);
+              "%s is damaged: the SHA-256 of " CKPT_DIGESTS_NAME " is not the manifest's", file.path);
 done:
     mst_hasher_destroy(&hasher);
     if (file.fd >= 0) ckpt_system.close(file.fd);
@@ -124,7 +125,7 @@ static mst_status open_shard(load *l, size_t number) {
     if (l->open == number) return MST_OK;
     l->open = l->manifest.shard_count;
     MST_TRY(ckpt_file_close(&l->shard));
-    MST_TRY(ckpt_file_open(l->path, l->manifest.shards[number].name, &l->shard));
+    MST_TRY(ckpt_part_open(l->path, &l->manifest, &l->manifest.shards[number], &l->shard));
     l->open = number;
 done:
     return status;
@@ -148,12 +149,18 @@ done:
     return status;
 }
 
-/* Which stored file an element came from, for messages. */
-static const char *file_of(const load *l, mst_tensor_kind kind, size_t tensor, uint64_t element) {
+/* An element does not have its digest: says which, and in which stored file. */
+static mst_status damaged(const load *l, mst_tensor_kind kind, size_t tensor, uint64_t element) {
     const size_t *range = &l->manifest.first_piece[kind * l->manifest.tensor_count + tensor];
     size_t i = range[0];
+    char file[CKPT_PATH_MAX];
     while (i + 1 < range[1] && l->manifest.pieces[i + 1].first <= element) i++;
-    return l->manifest.shards[l->manifest.pieces[i].shard].name;
+    mst_status status =
+        ckpt_part_path(l->path, &l->manifest, &l->manifest.shards[l->manifest.pieces[i].shard], file);
+    if (status != MST_OK) return status;
+    return mst_error(MST_EFORMAT,
+                     "%s is damaged: %s of %s from element %" PRIu64 " on does not have its digest", file,
+                     mst_tensor_kind_name(kind), l->manifest.tensors[tensor].name, element);
 }
 
 static mst_status load_piece(load *l, mst_tensor_kind kind, size_t number) {
@@ -166,14 +173,20 @@ static mst_status load_piece(load *l, mst_tensor_kind kind, size_t number) {
     MST_TRY(read_range(l, kind, tensor, piece->first, piece->count, data + piece->at));
     MST_TRY(ckpt_checker_blocks(&l->checker, data + piece->at, piece->count,
                                 l->pieces.digests[kind] + l->pieces.first_digest[number], &bad));
-    uint64_t element = piece->first + (uint64_t)bad * MST_BLOCK;
-    MST_CHECK(bad == blocks, MST_EFORMAT,
-              "%s/%s is damaged: %s of %s from element %" PRIu64 " on does not have its digest", l->path,
-              file_of(l, kind, tensor, element), mst_tensor_kind_name(kind), l->manifest.tensors[tensor].name,
-              element);
+    if (bad < blocks) MST_TRY(damaged(l, kind, tensor, piece->first + (uint64_t)bad * MST_BLOCK));
     memset(data + piece->at + piece->count, 0, (size_t)(blocks * MST_BLOCK - piece->count) * sizeof *data);
 done:
     return status;
+}
+
+static mst_status check_kinds(const load *l) {
+    for (size_t u = 0; u < l->layout->unit_count && l->manifest.weights_only; u++)
+        if (l->shards[u].m != NULL || l->shards[u].v != NULL)
+            return mst_error(MST_ECONFIG,
+                             "%s holds no optimizer state, only the weights (muster pack --weights-only): no training can go "
+                             "on from it; pack the checkpoint again without that option",
+                             l->path);
+    return MST_OK;
 }
 
 static mst_status load_all(load *l) {
@@ -181,6 +194,7 @@ static mst_status load_all(load *l) {
     l->open = l->manifest.shard_count;
     MST_TRY(ckpt_name_order(l->layout, &l->order));
     MST_TRY(check_layout(&l->manifest, l->layout, l->order, l->path));
+    MST_TRY(check_kinds(l));
     MST_TRY(ckpt_pieces_list(l->layout, l->order, l->shards, &l->pieces));
     MST_TRY(read_digests(l));
     for (int kind = 0; kind < MST_KIND_COUNT; kind++)

@@ -26,16 +26,18 @@ void mst_manifest_clear(mst_manifest *manifest) {
     free(manifest->tensors);
     free(manifest->pieces);
     free(manifest->first_piece);
-    free(manifest->by_place);
+    free(manifest->places);
     *manifest = (mst_manifest){0};
 }
 
-mst_status ckpt_manifest_check_size(const ckpt_file *file, const mst_manifest_file *expected) {
+mst_status ckpt_part_check_size(const ckpt_file *file, const mst_manifest *manifest,
+                                const mst_manifest_file *part) {
+    const uint64_t expected = manifest->packed ? manifest->shards[0].bytes : part->bytes;
     uint64_t bytes;
     mst_status status = ckpt_file_size(file, &bytes);
-    if (status == MST_OK && bytes != expected->bytes)
+    if (status == MST_OK && bytes != expected)
         status = mst_error(MST_EFORMAT, "%s is damaged: it has %" PRIu64 " bytes, the manifest says %" PRIu64,
-                           file->path, bytes, expected->bytes);
+                           file->path, bytes, expected);
     return status;
 }
 
@@ -54,7 +56,7 @@ static mst_status number_blocks(mst_manifest *manifest, const char *name) {
         if (manifest->blocks > most_blocks)
             return mst_error(MST_EFORMAT, "%s: tensors[%zu]: together they are too large", name, i);
     }
-    uint64_t bytes = MST_KIND_COUNT * manifest->blocks * MST_DIGEST_BYTES;
+    uint64_t bytes = mst_manifest_kinds(manifest) * manifest->blocks * MST_DIGEST_BYTES;
     if (manifest->digests.bytes != bytes)
         return mst_error(MST_EFORMAT, "%s: block_digests.bytes: %llu are given, the tensors need %llu", name,
                          (unsigned long long)manifest->digests.bytes, (unsigned long long)bytes);
@@ -63,7 +65,7 @@ static mst_status number_blocks(mst_manifest *manifest, const char *name) {
 
 /* Every tensor of every kind, element by element, in the order in which pieces must stand. */
 static mst_status check_cover(mst_manifest *manifest, const char *name) {
-    size_t next = 0, slots = MST_KIND_COUNT * manifest->tensor_count;
+    size_t next = 0, slots = mst_manifest_kinds(manifest) * manifest->tensor_count;
     for (size_t slot = 0; slot < slots; slot++) {
         size_t kind = slot / manifest->tensor_count, number = slot % manifest->tensor_count;
         const mst_manifest_tensor *tensor = &manifest->tensors[number];
@@ -92,29 +94,44 @@ static mst_status check_cover(mst_manifest *manifest, const char *name) {
     return MST_OK;
 }
 
-static int compare_places(const void *left, const void *right, void *context) {
-    const mst_manifest_piece *pieces = context, *a = &pieces[*(const size_t *)left],
-                             *b = &pieces[*(const size_t *)right];
+static int compare_places(const void *left, const void *right) {
+    const mst_manifest_place *a = left, *b = right;
     if (a->shard != b->shard) return (a->shard > b->shard) - (a->shard < b->shard);
     return (a->offset > b->offset) - (a->offset < b->offset);
 }
 
-static mst_status check_places(mst_manifest *manifest, const char *name) {
-    for (size_t i = 0; i < manifest->piece_count; i++) manifest->by_place[i] = i;
-    qsort_r(manifest->by_place, manifest->piece_count, sizeof *manifest->by_place, compare_places,
-            manifest->pieces);
-    const mst_manifest_piece *before = NULL;
+/* The bytes of a shard that have digests of their own, or, at the head of a packed file, are the manifest's. */
+static void list_places(mst_manifest *manifest) {
+    const mst_manifest_file *parts[] = {&manifest->digests, &manifest->tokenizer};
+    mst_manifest_place *next = manifest->places;
     for (size_t i = 0; i < manifest->piece_count; i++) {
-        const mst_manifest_piece *piece = &manifest->pieces[manifest->by_place[i]];
-        const mst_manifest_file *shard = &manifest->shards[piece->shard];
-        if (piece->offset > shard->bytes || piece->count > (shard->bytes - piece->offset) / 4)
-            return mst_error(MST_EFORMAT, "%s: pieces[%zu]: lies beyond the end of %s", name,
-                             manifest->by_place[i], shard->name);
-        if (before != NULL && before->shard == piece->shard &&
-            before->offset + before->count * 4 > piece->offset)
-            return mst_error(MST_EFORMAT, "%s: pieces[%zu]: overlaps another piece in %s", name,
-                             manifest->by_place[i], shard->name);
-        before = piece;
+        const mst_manifest_piece *piece = &manifest->pieces[i];
+        *next++ =
+            (mst_manifest_place){.shard = piece->shard, .offset = piece->offset, .bytes = piece->count * 4};
+    }
+    if (manifest->packed) {
+        *next++ = (mst_manifest_place){.bytes = manifest->head};
+        for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+            if (parts[i]->name[0] != '\0')
+                *next++ = (mst_manifest_place){.offset = parts[i]->offset, .bytes = parts[i]->bytes};
+    }
+    manifest->place_count = (size_t)(next - manifest->places);
+    qsort(manifest->places, manifest->place_count, sizeof *manifest->places, compare_places);
+}
+
+static mst_status check_places(const mst_manifest *manifest, const char *name) {
+    const mst_manifest_place *before = NULL;
+    for (size_t i = 0; i < manifest->place_count; i++) {
+        const mst_manifest_place *place = &manifest->places[i];
+        const mst_manifest_file *shard = &manifest->shards[place->shard];
+        if (place->offset > shard->bytes || place->bytes > shard->bytes - place->offset)
+            return mst_error(MST_EFORMAT, "%s: %llu bytes at offset %llu lie beyond the end of %s", name,
+                             (unsigned long long)place->bytes, (unsigned long long)place->offset,
+                             manifest->packed ? "the file" : shard->name);
+        if (before != NULL && before->shard == place->shard && before->offset + before->bytes > place->offset)
+            return mst_error(MST_EFORMAT, "%s: the bytes of %s at offset %llu are given two meanings", name,
+                             manifest->packed ? "the file" : shard->name, (unsigned long long)place->offset);
+        before = place;
     }
     return MST_OK;
 }
@@ -122,12 +139,13 @@ static mst_status check_places(mst_manifest *manifest, const char *name) {
 mst_status ckpt_manifest_index(mst_manifest *manifest, const char *name) {
     mst_status status = MST_OK;
     manifest->first_piece =
-        calloc(MST_KIND_COUNT * manifest->tensor_count + 1, sizeof *manifest->first_piece);
-    manifest->by_place = calloc(manifest->piece_count + 1, sizeof *manifest->by_place);
-    MST_CHECK(manifest->first_piece != NULL && manifest->by_place != NULL, MST_ENOMEM,
+        calloc(mst_manifest_kinds(manifest) * manifest->tensor_count + 1, sizeof *manifest->first_piece);
+    manifest->places = calloc(manifest->piece_count + 3, sizeof *manifest->places);
+    MST_CHECK(manifest->first_piece != NULL && manifest->places != NULL, MST_ENOMEM,
               "%s: no memory for %zu pieces", name, manifest->piece_count);
     MST_TRY(number_blocks(manifest, name));
     MST_TRY(check_cover(manifest, name));
+    list_places(manifest);
     MST_TRY(check_places(manifest, name));
 done:
     return status;

@@ -1,4 +1,4 @@
-/* manifest.json, written last: what it does not name does not exist. */
+/* The manifest, written last: what it does not name does not exist. */
 #ifndef CHECKPOINT_MANIFEST_H
 #define CHECKPOINT_MANIFEST_H
 
@@ -10,7 +10,14 @@
 #define CKPT_SEAL_TAIL "\"\n}\n"
 enum { CKPT_SEAL_BYTES = (int)sizeof CKPT_SEAL_HEAD + (int)sizeof CKPT_SEAL_TAIL + MST_DIGEST_HEX - 3 };
 
+/* The first line of a packed checkpoint; behind it stands its manifest. The number has 12 digits. */
+#define CKPT_HEAD "muster checkpoint, manifest of %012llu bytes\n"
+enum { CKPT_HEAD_BYTES = (int)sizeof "muster checkpoint, manifest of 000000000000 bytes\n" - 1 };
+
+#define CKPT_DIGESTS_NAME   "digests.bin"
 #define CKPT_TOKENIZER_NAME "tokenizer.json"
+
+enum { CKPT_VERSION_PACKED = 3 };
 
 /** The manifest's text, sealed; caller frees. The manifest is taken as checked, except its strings and sizes.
  * @retval MST_ENOMEM, MST_EINVAL a string is not UTF-8, a number is not finite or too large */
@@ -22,13 +29,23 @@ uint64_t ckpt_manifest_version(const mst_model_config *model);
 /** As ckpt_manifest_print, but only what does not depend on who wrote it: meta and digests. */
 mst_status ckpt_manifest_print_meta(const mst_manifest *manifest, char **text_out);
 
-/** Reads PATH/manifest.json, unchecked; caller frees. @retval MST_EIO, MST_EFORMAT too large, MST_ENOMEM */
+/** The file in which a checkpoint's manifest stands: PATH/manifest.json, or PATH. @param name_out [CKPT_PATH_MAX] */
+mst_status ckpt_manifest_name(const char *path, char *name_out);
+
+/** Reads the manifest's text, unchecked; caller frees. @retval MST_EIO, MST_EFORMAT too large, MST_ENOMEM */
 mst_status ckpt_manifest_load(const char *path, char **text_out, size_t *bytes_out);
 
-/** Whether an open file has the size that the manifest says. @retval MST_EFORMAT, MST_EIO */
-mst_status ckpt_manifest_check_size(const ckpt_file *file, const mst_manifest_file *expected);
+/** Where a part of a checkpoint stands: PATH/NAME, or PATH where it is packed. @param path_out [CKPT_PATH_MAX] */
+mst_status ckpt_part_path(const char *path, const mst_manifest *manifest, const mst_manifest_file *part,
+                          char *path_out);
+/** Opens the file of ckpt_part_path; the part begins there at part->offset. @retval MST_EIO */
+mst_status ckpt_part_open(const char *path, const mst_manifest *manifest, const mst_manifest_file *part,
+                          ckpt_file *file_out);
+/** Whether that file, open, has the size that the manifest says. @retval MST_EFORMAT, MST_EIO */
+mst_status ckpt_part_check_size(const ckpt_file *file, const mst_manifest *manifest,
+                                const mst_manifest_file *part);
 
-/** Fills in first_block, blocks, first_piece and by_place, and checks that pieces cover each tensor once,
+/** Fills in first_block, blocks, first_piece and places, and checks that pieces cover each tensor once,
  * within files and without overlap.
  * @retval MST_EFORMAT, MST_ENOMEM */
 mst_status ckpt_manifest_index(mst_manifest *manifest, const char *name);

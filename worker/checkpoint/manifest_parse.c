@@ -1,15 +1,12 @@
-/* The reader of manifest.json. It trusts nothing: types, ranges, names;
+/* The reader of the manifest. It trusts nothing: types, ranges, names;
  * ckpt_manifest_index checks the whole. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "file.h"
 #include "manifest.h"
 
-/* Far above any real one: about half a million pieces. */
-enum { MANIFEST_MOST = 64 << 20 };
 /* No tensor and no file is larger: products with element sizes stay far from overflow. */
 static const uint64_t most_elements = (uint64_t)1 << 48;
 static const uint64_t most_bytes = (uint64_t)1 << 60;
@@ -100,9 +97,11 @@ static mst_status get_name(const place *at, const json_t *object, size_t room, c
     return MST_OK;
 }
 
-static mst_status get_file(const place *at, const json_t *object, const char *digest_key,
+/* @param inside it is within a packed checkpoint */
+static mst_status get_file(const place *at, const json_t *object, const char *digest_key, bool inside,
                            mst_manifest_file *out) {
     mst_status status = MST_OK;
+    if (inside) MST_TRY(get_number(at, object, "offset", most_bytes, &out->offset));
     MST_TRY(get_name(at, object, sizeof out->name, out->name));
     MST_TRY(get_number(at, object, "bytes", most_bytes, &out->bytes));
     MST_TRY(get_digest(at, object, digest_key, &out->digest));
@@ -176,32 +175,66 @@ done:
     return status;
 }
 
-static mst_status get_files(const char *name, const json_t *root, mst_manifest *manifest) {
+/* The one file that holds everything. */
+static mst_status get_packed(const char *name, const json_t *root, mst_manifest *manifest) {
+    mst_status status = MST_OK;
+    const place at = {.name = name};
+    const json_t *kinds = json_object_get(root, "kinds");
+    const size_t count = json_array_size(kinds);
+    MST_CHECK(count == 1 || count == MST_KIND_COUNT, MST_EFORMAT,
+              "%s: kinds: neither \"master\" alone nor with the optimizer's moments", name);
+    for (size_t i = 0; i < count; i++) {
+        const char *kind = json_string_value(json_array_get(kinds, i));
+        MST_CHECK(kind != NULL && strcmp(kind, mst_tensor_kind_name((mst_tensor_kind)i)) == 0, MST_EFORMAT,
+                  "%s: kinds[%zu]: not \"%s\"", name, i, mst_tensor_kind_name((mst_tensor_kind)i));
+    }
+    manifest->weights_only = count == 1;
+    manifest->shards = calloc(1, sizeof *manifest->shards);
+    MST_CHECK(manifest->shards != NULL, MST_ENOMEM, "%s: no memory to read it", name);
+    manifest->shard_count = 1;
+    MST_TRY(get_number(&at, root, "packed_bytes", most_bytes, &manifest->shards[0].bytes));
+    MST_TRY(get_digest(&at, root, "outside_sha256", &manifest->shards[0].digest));
+done:
+    return status;
+}
+
+static mst_status get_shards(const char *name, const json_t *root, mst_manifest *manifest) {
     mst_status status = MST_OK;
     place at = {.name = name};
     const json_t *list = NULL;
-    MST_TRY(get_file(&at, json_object_get(root, "block_digests"), "sha256", &manifest->digests));
-    MST_TRY(get_file(&at, json_object_get(root, "model_file"), "sha256", &manifest->model));
-    MST_CHECK(strcmp(manifest->digests.name, "digests.bin") == 0 &&
-                  strcmp(manifest->model.name, "model.h5") == 0,
-              MST_EFORMAT, "%s: block_digests and model_file must name digests.bin and model.h5", name);
-    if (json_object_get(root, "tokenizer_file") != NULL) {
-        MST_TRY(get_file(&at, json_object_get(root, "tokenizer_file"), "sha256", &manifest->tokenizer));
-        MST_CHECK(strcmp(manifest->tokenizer.name, CKPT_TOKENIZER_NAME) == 0, MST_EFORMAT,
-                  "%s: tokenizer_file must name " CKPT_TOKENIZER_NAME, name);
-    }
+    MST_TRY(get_file(&at, json_object_get(root, "model_file"), "sha256", false, &manifest->model));
+    MST_CHECK(strcmp(manifest->model.name, "model.h5") == 0, MST_EFORMAT,
+              "%s: model_file must name model.h5", name);
     MST_TRY(get_list(&at, root, "shards", sizeof *manifest->shards, &list, &manifest->shard_count,
                      &manifest->shards));
     at.list = "shards";
     for (at.index = 0; at.index < manifest->shard_count; at.index++) {
         mst_manifest_file *shard = &manifest->shards[at.index];
-        MST_TRY(get_file(&at, json_array_get(list, at.index), "outside_sha256", shard));
+        MST_TRY(get_file(&at, json_array_get(list, at.index), "outside_sha256", false, shard));
         /* The names ascend, so that no file can stand for two. */
         bool ascends = at.index == 0 || strcmp(shard[-1].name, shard->name) < 0;
         MST_CHECK(strncmp(shard->name, "shard-", 6) == 0 && ascends, MST_EFORMAT,
                   "%s: shards[%zu].name: '%s' is not a shard's, or not in order", name, at.index,
                   shard->name);
     }
+done:
+    return status;
+}
+
+static mst_status get_files(const char *name, const json_t *root, mst_manifest *manifest) {
+    mst_status status = MST_OK;
+    const place at = {.name = name};
+    const json_t *digests = json_object_get(root, "block_digests"),
+                 *tokenizer = json_object_get(root, "tokenizer_file");
+    MST_TRY(get_file(&at, digests, "sha256", manifest->packed, &manifest->digests));
+    MST_CHECK(strcmp(manifest->digests.name, CKPT_DIGESTS_NAME) == 0, MST_EFORMAT,
+              "%s: block_digests must name " CKPT_DIGESTS_NAME, name);
+    if (tokenizer != NULL) {
+        MST_TRY(get_file(&at, tokenizer, "sha256", manifest->packed, &manifest->tokenizer));
+        MST_CHECK(strcmp(manifest->tokenizer.name, CKPT_TOKENIZER_NAME) == 0, MST_EFORMAT,
+                  "%s: tokenizer_file must name " CKPT_TOKENIZER_NAME, name);
+    }
+    MST_TRY(manifest->packed ? get_packed(name, root, manifest) : get_shards(name, root, manifest));
 done:
     return status;
 }
@@ -255,7 +288,7 @@ static mst_status get_pieces(const char *name, const json_t *root, mst_manifest 
         MST_TRY(get_text(&at, object, "tensor", &tensor));
         MST_TRY(get_number(&at, object, "first", most_elements, &piece->first));
         MST_TRY(get_number(&at, object, "count", most_elements, &piece->count));
-        MST_TRY(get_size(&at, object, "shard", &piece->shard));
+        if (!manifest->packed) MST_TRY(get_size(&at, object, "shard", &piece->shard));
         MST_TRY(get_number(&at, object, "offset", most_bytes, &piece->offset));
         if (piece->shard >= manifest->shard_count)
             MST_TRY(wrong(&at, "shard", "there are not so many shards"));
@@ -263,7 +296,7 @@ static mst_status get_pieces(const char *name, const json_t *root, mst_manifest 
             last_tensor = 0;
             last_kind++;
         }
-        if (last_kind >= MST_KIND_COUNT || last_tensor >= manifest->tensor_count ||
+        if (last_kind >= mst_manifest_kinds(manifest) || last_tensor >= manifest->tensor_count ||
             strcmp(kind, mst_tensor_kind_name((mst_tensor_kind)last_kind)) != 0 ||
             strcmp(tensor, manifest->tensors[last_tensor].name) != 0)
             MST_TRY(wrong(&at, "tensor", "not in the order of kinds and tensors"));
@@ -290,7 +323,7 @@ static mst_status check_seal(const char *text, size_t bytes, const char *name) {
     return MST_OK;
 }
 
-static mst_status parse_root(const char *name, const json_t *root, mst_manifest *manifest) {
+static mst_status parse_root(const char *name, const json_t *root, size_t bytes, mst_manifest *manifest) {
     mst_status status = MST_OK;
     const place at = {.name = name};
     const char *format = NULL;
@@ -305,6 +338,8 @@ static mst_status parse_root(const char *name, const json_t *root, mst_manifest 
     MST_TRY(get_number(&at, root, "block", UINT32_MAX, &block));
     MST_CHECK(block == MST_BLOCK, MST_EFORMAT, "%s: block: %llu is not %d", name, (unsigned long long)block,
               MST_BLOCK);
+    manifest->packed = version == CKPT_VERSION_PACKED;
+    manifest->head = manifest->packed ? CKPT_HEAD_BYTES + bytes : 0;
     MST_TRY(get_meta(name, root, manifest));
     MST_TRY(get_files(name, root, manifest));
     MST_TRY(get_tensors(name, root, manifest));
@@ -323,45 +358,11 @@ mst_status mst_manifest_parse(const char *text, size_t bytes, const char *name, 
     MST_TRY(check_seal(text, bytes, name));
     root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
     MST_CHECK(root != NULL, MST_EFORMAT, "%s:%d:%d: %s", name, error.line, error.column, error.text);
-    MST_TRY(parse_root(name, root, &manifest));
+    MST_TRY(parse_root(name, root, bytes, &manifest));
     *manifest_out = manifest;
     manifest = (mst_manifest){0};
 done:
     mst_manifest_clear(&manifest);
     json_decref(root);
-    return status;
-}
-
-mst_status ckpt_manifest_load(const char *path, char **text_out, size_t *bytes_out) {
-    mst_status status = MST_OK;
-    ckpt_file file = CKPT_FILE_CLOSED(NULL);
-    char *text = NULL;
-    uint64_t bytes;
-    MST_TRY(ckpt_file_open(path, "manifest.json", &file));
-    MST_TRY(ckpt_file_size(&file, &bytes));
-    MST_CHECK(bytes <= MANIFEST_MOST, MST_EFORMAT, "%s has %llu bytes; the limit is %d", file.path,
-              (unsigned long long)bytes, MANIFEST_MOST);
-    text = malloc((size_t)bytes + 1);
-    MST_CHECK(text != NULL, MST_ENOMEM, "%s: no memory for %llu bytes", file.path, (unsigned long long)bytes);
-    MST_TRY(ckpt_file_read(&file, text, (size_t)bytes, 0));
-    *text_out = text;
-    *bytes_out = (size_t)bytes;
-    text = NULL;
-done:
-    free(text);
-    if (file.fd >= 0) ckpt_system.close(file.fd);
-    return status;
-}
-
-mst_status mst_manifest_read(const char *path, mst_manifest *manifest_out) {
-    mst_status status = MST_OK;
-    char *text = NULL, name[CKPT_PATH_MAX];
-    size_t bytes = 0;
-    *manifest_out = (mst_manifest){0};
-    MST_TRY(ckpt_path_join(path, "manifest.json", name));
-    MST_TRY(ckpt_manifest_load(path, &text, &bytes));
-    MST_TRY(mst_manifest_parse(text, bytes, name, manifest_out));
-done:
-    free(text);
     return status;
 }

@@ -41,7 +41,7 @@ static void put_digest(page *to, const char *key, const mst_digest *digest) {
 }
 
 uint64_t ckpt_manifest_version(const mst_model_config *model) {
-    return model->rope_factor == 0 || model->rope_factor == 1 ? 1 : MST_CHECKPOINT_VERSION;
+    return model->rope_factor == 0 || model->rope_factor == 1 ? 1 : 2;
 }
 
 static void put_model(page *to, const mst_model_config *model) {
@@ -77,7 +77,7 @@ static void put_meta(page *to, const mst_manifest *manifest) {
     const mst_checkpoint_meta *meta = &manifest->meta;
     fputs("{\n", to->stream);
     put_text(to, "format", "muster checkpoint");
-    put_number(to, "version", ckpt_manifest_version(&meta->model));
+    put_number(to, "version", manifest->packed ? CKPT_VERSION_PACKED : ckpt_manifest_version(&meta->model));
     put_number(to, "step", meta->step);
     put_number(to, "updates", meta->updates);
     put_number(to, "samples", meta->samples);
@@ -98,19 +98,42 @@ static void put_file(page *to, const char *before, const mst_manifest_file *file
                      const char *after) {
     char hex[MST_DIGEST_HEX];
     mst_digest_to_hex(&file->digest, hex);
-    fprintf(to->stream, "%s{\"name\": \"%s\", \"bytes\": %" PRIu64 ", \"%s\": \"%s\"}%s\n", before,
-            file->name, file->bytes, digest_key, hex, after);
+    fprintf(to->stream, "%s{\"name\": \"%s\", \"bytes\": %" PRIu64 ", \"%s\": \"%s\"", before, file->name,
+            file->bytes, digest_key, hex);
+    if (file->offset > 0) fprintf(to->stream, ", \"offset\": %" PRIu64, file->offset);
+    fprintf(to->stream, "}%s\n", after);
 }
 
-static void put_lists(page *to, const mst_manifest *manifest) {
-    put_file(to, "\"block_digests\": ", &manifest->digests, "sha256", ",");
-    put_file(to, "\"model_file\": ", &manifest->model, "sha256", ",");
-    if (manifest->tokenizer.name[0] != '\0')
-        put_file(to, "\"tokenizer_file\": ", &manifest->tokenizer, "sha256", ",");
+/* The files that stand for themselves, or the one that holds everything. */
+static void put_shards(page *to, const mst_manifest *manifest) {
+    if (manifest->packed) {
+        fprintf(to->stream, "\"kinds\": [\"master\"%s],\n\"packed_bytes\": %" PRIu64 ",\n",
+                manifest->weights_only ? "" : ", \"exp_avg\", \"exp_avg_sq\"", manifest->shards[0].bytes);
+        put_digest(to, "outside_sha256", &manifest->shards[0].digest);
+        return;
+    }
     fputs("\"shards\": [\n", to->stream);
     for (size_t i = 0; i < manifest->shard_count; i++)
         put_file(to, "", &manifest->shards[i], "outside_sha256", i + 1 < manifest->shard_count ? "," : "");
     fputs("],\n", to->stream);
+}
+
+static void put_piece(page *to, const mst_manifest *manifest, const mst_manifest_piece *piece,
+                      const char *after) {
+    fprintf(to->stream,
+            "{\"kind\": \"%s\", \"tensor\": \"%s\", \"first\": %" PRIu64 ", \"count\": %" PRIu64,
+            mst_tensor_kind_name(piece->kind), manifest->tensors[piece->tensor].name, piece->first,
+            piece->count);
+    if (!manifest->packed) fprintf(to->stream, ", \"shard\": %zu", piece->shard);
+    fprintf(to->stream, ", \"offset\": %" PRIu64 "}%s\n", piece->offset, after);
+}
+
+static void put_lists(page *to, const mst_manifest *manifest) {
+    put_file(to, "\"block_digests\": ", &manifest->digests, "sha256", ",");
+    if (!manifest->packed) put_file(to, "\"model_file\": ", &manifest->model, "sha256", ",");
+    if (manifest->tokenizer.name[0] != '\0')
+        put_file(to, "\"tokenizer_file\": ", &manifest->tokenizer, "sha256", ",");
+    put_shards(to, manifest);
     put_number(to, "block", MST_BLOCK);
     fputs("\"tensors\": [\n", to->stream);
     for (size_t i = 0; i < manifest->tensor_count; i++) {
@@ -121,14 +144,8 @@ static void put_lists(page *to, const mst_manifest *manifest) {
         fprintf(to->stream, "]}%s\n", i + 1 < manifest->tensor_count ? "," : "");
     }
     fputs("],\n\"pieces\": [\n", to->stream);
-    for (size_t i = 0; i < manifest->piece_count; i++) {
-        const mst_manifest_piece *piece = &manifest->pieces[i];
-        fprintf(to->stream,
-                "{\"kind\": \"%s\", \"tensor\": \"%s\", \"first\": %" PRIu64 ", \"count\": %" PRIu64
-                ", \"shard\": %zu, \"offset\": %" PRIu64 "}%s\n",
-                mst_tensor_kind_name(piece->kind), manifest->tensors[piece->tensor].name, piece->first,
-                piece->count, piece->shard, piece->offset, i + 1 < manifest->piece_count ? "," : "");
-    }
+    for (size_t i = 0; i < manifest->piece_count; i++)
+        put_piece(to, manifest, &manifest->pieces[i], i + 1 < manifest->piece_count ? "," : "");
     fputs("],\n", to->stream);
 }
 

@@ -133,12 +133,12 @@ done:
     return status;
 }
 
-static mst_status put_facts(const ckpt_h5 *h5, const mst_checkpoint_meta *meta, const ckpt_sums *sums) {
+mst_status ckpt_model_facts(const ckpt_h5 *h5, uint64_t version, const mst_checkpoint_meta *meta,
+                            const mst_digest *weights_digest, const mst_digest *state_digest) {
     mst_status status = MST_OK;
     char weights[MST_DIGEST_HEX], state[MST_DIGEST_HEX];
-    const uint64_t version = ckpt_manifest_version(&meta->model);
-    mst_digest_to_hex(&sums->kinds[MST_KIND_MASTER], weights);
-    mst_digest_to_hex(&sums->state, state);
+    mst_digest_to_hex(weights_digest, weights);
+    mst_digest_to_hex(state_digest, state);
     MST_TRY(ckpt_h5_put_text(h5, h5->id, "format", "muster checkpoint"));
     MST_TRY(ckpt_h5_put_numbers(h5, h5->id, "version", &version, 0));
     MST_TRY(ckpt_h5_put_numbers(h5, h5->id, "step", &meta->step, 0));
@@ -156,8 +156,9 @@ static mst_status write_model(model_file *model, const ckpt_file *file, const si
                               const mst_manifest_file *shards, size_t shard_count) {
     mst_status status = MST_OK;
     hid_t optimizer = -1;
-    MST_TRY(ckpt_h5_create(file, &model->h5));
-    MST_TRY(put_facts(&model->h5, meta, sums));
+    MST_TRY(ckpt_h5_create(file, 0, &model->h5));
+    MST_TRY(ckpt_model_facts(&model->h5, ckpt_manifest_version(&meta->model), meta,
+                             &sums->kinds[MST_KIND_MASTER], &sums->state));
     MST_TRY(list_sources(model, shards, shard_count));
     MST_TRY(show_kind(model, model->h5.id, MST_KIND_MASTER, order));
     CKPT_H5(&model->h5, optimizer = ckpt_h5_group(model->h5.id, "optimizer"), "create group", "optimizer");
@@ -181,7 +182,7 @@ mst_status ckpt_model_write(const mst_checkpoint_context *context, const ckpt_na
     MST_TRY(write_model(&model, &file, order, meta, sums, shards, shard_count));
     MST_TRY(ckpt_file_sync(&file));
     MST_TRY(ckpt_file_size(&file, &model_out->bytes));
-    MST_TRY(ckpt_file_digest(&file, model_out->bytes, &model_out->digest));
+    MST_TRY(ckpt_file_digest(&file, 0, model_out->bytes, &model_out->digest));
     MST_TRY(ckpt_file_close(&file));
 done:
     if (file.fd >= 0) ckpt_system.close(file.fd);

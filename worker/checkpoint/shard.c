@@ -44,7 +44,7 @@ static mst_status write_pieces(const ckpt_file *file, const mst_layout *layout, 
     mst_status status = MST_OK;
     ckpt_h5 h5;
     hid_t group = -1, plain = -1;
-    MST_TRY(ckpt_h5_create(file, &h5));
+    MST_TRY(ckpt_h5_create(file, 0, &h5));
     CKPT_H5(&h5, plain = ckpt_h5_plain_dataset(), "prepare", "datasets");
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
         const char *name = mst_tensor_kind_name(kind);
@@ -108,14 +108,14 @@ done:
     return status;
 }
 
-static int compare_extents(const void *left, const void *right) {
-    uint64_t a = ((const ckpt_extent *)left)->offset, b = ((const ckpt_extent *)right)->offset;
+static int compare_offsets(const void *left, const void *right) {
+    uint64_t a = ((const mst_manifest_place *)left)->offset, b = ((const mst_manifest_place *)right)->offset;
     return (a > b) - (a < b);
 }
 
 static mst_status compare_pieces(const ckpt_file *file, const mst_layout *layout, const mst_shard *shards,
                                  const ckpt_pieces *pieces, void *buffer, const ckpt_record *record,
-                                 ckpt_extent *extents) {
+                                 mst_manifest_place *places) {
     mst_status status = MST_OK;
     for (size_t i = 0; i < MST_KIND_COUNT * pieces->count; i++) {
         const mst_tensor_kind kind = (mst_tensor_kind)(i / pieces->count);
@@ -129,7 +129,7 @@ static mst_status compare_pieces(const ckpt_file *file, const mst_layout *layout
                   "is failing",
                   file->path, mst_tensor_kind_name(kind), tensor->name,
                   (unsigned long long)(piece->first + equal));
-        extents[i] = (ckpt_extent){record->offsets[i], piece->count * sizeof *data};
+        places[i] = (mst_manifest_place){.offset = record->offsets[i], .bytes = piece->count * sizeof *data};
     }
 done:
     return status;
@@ -143,18 +143,18 @@ mst_status ckpt_part_check(const mst_checkpoint_context *context, const char *fo
     const size_t count = MST_KIND_COUNT * pieces->count;
     char name[MST_FILE_NAME_MAX];
     if (count == 0) return MST_OK;
-    ckpt_extent *extents = malloc(count * sizeof *extents);
-    MST_CHECK(extents != NULL, MST_ENOMEM, "checkpoint: no memory for %zu extents", count);
+    mst_manifest_place *places = malloc(count * sizeof *places);
+    MST_CHECK(places != NULL, MST_ENOMEM, "checkpoint: no memory for %zu places", count);
     ckpt_part_name(rank, name);
     MST_TRY(ckpt_file_open(folder, name, &file));
-    MST_TRY(compare_pieces(&file, layout, shards, pieces, buffer, record, extents));
+    MST_TRY(compare_pieces(&file, layout, shards, pieces, buffer, record, places));
     /* HDF5's own structure is hashed for later checks. */
-    qsort(extents, count, sizeof *extents, compare_extents);
+    qsort(places, count, sizeof *places, compare_offsets);
     MST_TRY(ckpt_file_size(&file, &record->bytes));
-    MST_TRY(ckpt_outside_digest(&file, record->bytes, extents, count, &record->outside));
+    MST_TRY(ckpt_outside_digest(&file, record->bytes, places, count, &record->outside));
     MST_TRY(ckpt_file_close(&file));
 done:
     if (file.fd >= 0) ckpt_system.close(file.fd);
-    free(extents);
+    free(places);
     return status;
 }

@@ -4,6 +4,7 @@
 #define CHECKPOINT_SHARD_H
 
 #include "digests.h"
+#include "h5.h"
 
 /* What names a checkpoint's files. */
 typedef struct ckpt_names {
@@ -63,5 +64,9 @@ mst_status ckpt_model_write(const mst_checkpoint_context *context, const ckpt_na
                             const mst_layout *layout, const size_t *order, const mst_checkpoint_meta *meta,
                             const ckpt_sums *sums, const mst_manifest_file *shards, size_t shard_count,
                             mst_manifest_file *model_out);
+
+/** Writes the root's attributes, of model.h5 or of a packed checkpoint. */
+mst_status ckpt_model_facts(const ckpt_h5 *h5, uint64_t version, const mst_checkpoint_meta *meta,
+                            const mst_digest *weights_digest, const mst_digest *state_digest);
 
 #endif

@@ -34,16 +34,16 @@ mst_status mst_checkpoint_tokenizer(const char *path, char **json_out, size_t *b
     MST_TRY(mst_manifest_read(path, &manifest));
     const mst_manifest_file *expected = &manifest.tokenizer;
     if (expected->name[0] == '\0') goto done;
-    MST_CHECK(expected->bytes <= TOKENIZER_MAX, MST_EFORMAT, "%s/%s has more than %d bytes", path,
+    MST_CHECK(expected->bytes <= TOKENIZER_MAX, MST_EFORMAT, "%s: %s has more than %d bytes", path,
               expected->name, TOKENIZER_MAX);
-    MST_TRY(ckpt_file_open(path, expected->name, &file));
-    MST_TRY(ckpt_manifest_check_size(&file, expected)); /* before memory for it */
+    MST_TRY(ckpt_part_open(path, &manifest, expected, &file));
+    MST_TRY(ckpt_part_check_size(&file, &manifest, expected)); /* before memory for it */
     json = malloc(expected->bytes + 1);
-    MST_CHECK(json != NULL, MST_ENOMEM, "%s/%s: no memory for it", path, expected->name);
-    MST_TRY(ckpt_file_read(&file, json, expected->bytes, 0));
+    MST_CHECK(json != NULL, MST_ENOMEM, "%s: no memory for %s", path, expected->name);
+    MST_TRY(ckpt_file_read(&file, json, expected->bytes, expected->offset));
     MST_TRY(mst_digest_of(json, expected->bytes, &found));
     MST_CHECK(memcmp(&found, &expected->digest, sizeof found) == 0, MST_EFORMAT,
-              "%s is damaged: its SHA-256 is not the manifest's", file.path);
+              "%s is damaged: the SHA-256 of %s is not the manifest's", file.path, expected->name);
     json[expected->bytes] = '\0';
     *bytes_out = expected->bytes;
     *json_out = json;

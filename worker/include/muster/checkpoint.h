@@ -1,7 +1,7 @@
 /*
  * Checkpoints: a folder with one HDF5 file per writing rank, model.h5 (virtual datasets: every
- * tensor whole), block digests and a JSON manifest, committed by rename. docs/checkpoint-format.md
- * describes it byte by byte.
+ * tensor whole), block digests and a JSON manifest, committed by rename; or packed: all that in one HDF5
+ * file. docs/checkpoint-format.md describes both byte by byte.
  */
 #ifndef MUSTER_CHECKPOINT_H
 #define MUSTER_CHECKPOINT_H
@@ -15,8 +15,9 @@
 extern "C" {
 #endif
 
-/* Version 2 has scaled rotary frequencies, which a reader of version 1 would overlook; it is written where they are. */
-enum { MST_CHECKPOINT_VERSION = 2 };
+/* Version 2 has scaled rotary frequencies, which a reader of version 1 would overlook; it is written where they are. Version 3
+ * is packed: one file, perhaps the weights alone. */
+enum { MST_CHECKPOINT_VERSION = 3 };
 
 /* What a checkpoint knows besides tensors. Strings are owned by whoever filled the struct (load:
  * mst_checkpoint_meta_clear); they are UTF-8, and NULL counts as "". */
@@ -92,6 +93,7 @@ mst_status mst_checkpoint_save(const mst_checkpoint_context *context, const char
                                char *path_out);
 
 /** Reads a checkpoint's manifest: meta and digests. Not collective. Nothing in the file is trusted.
+ * @param path the folder, or the packed file; so wherever a checkpoint is named
  * @retval MST_EIO missing, MST_EFORMAT damaged (field named) or a newer version */
 mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out,
                                mst_checkpoint_digests *digests_out);
@@ -107,7 +109,8 @@ mst_status mst_checkpoint_tokenizer(const char *path, char **json_out, size_t *b
  *
  * Collective: all ranks agree on the status.
  * @param shards ranges set (any); master, m and v are filled, padding with zeros (m and v NULL: weights only)
- * @retval MST_EFORMAT damage, or another model: names the tensor; MST_EIO, MST_ENOMEM, MST_EMPI
+ * @retval MST_EFORMAT damage, or another model: names the tensor; MST_ECONFIG moments are wanted, and it holds
+ * the weights alone; MST_EIO, MST_ENOMEM, MST_EMPI
  */
 mst_status mst_checkpoint_load(const mst_checkpoint_context *context, const char *path,
                                const mst_layout *layout, mst_shard *shards);
@@ -119,6 +122,26 @@ mst_status mst_checkpoint_load(const mst_checkpoint_context *context, const char
 mst_status mst_checkpoint_verify(const mst_checkpoint_context *context, const char *path,
                                  mst_checkpoint_digests *digests_out);
 
+typedef struct mst_pack_options {
+    bool weights_only; /* without the optimizer's moments: nothing can be trained on from it */
+    /* Told now and then how many bytes of all are done, where it is not NULL; must be quick. */
+    void (*progress)(void *progress_context, uint64_t done, uint64_t all);
+    void *progress_context;
+} mst_pack_options;
+
+/**
+ * Copies a checkpoint into one file, which h5py opens and every function here reads. All that is copied is compared with
+ * its digests, and so is the new file, read back from the disk. The same state gives the same bytes, whoever wrote it.
+ *
+ * Not collective.
+ * @param output must not exist; on the disk on return, and not there after a failure. Its folder is not synced
+ * @retval MST_EFORMAT, MST_EIO as mst_checkpoint_verify, of either one; MST_ECONFIG moments are wanted, and there are none;
+ * MST_EHDF5, MST_ENOMEM
+ * Memory: two buffers of 4 MiB and the manifest.
+ */
+mst_status mst_checkpoint_pack(const mst_checkpoint_context *context, const char *path, const char *output,
+                               const mst_pack_options *options, mst_checkpoint_digests *digests_out);
+
 /**
  * The newest checkpoint in a folder that has a manifest. Not collective.
  * @param skip number of newest ones to pass over (0: the newest)
@@ -128,7 +151,7 @@ mst_status mst_checkpoint_verify(const mst_checkpoint_context *context, const ch
 mst_status mst_checkpoint_newest(const char *folder, size_t skip, char *path_out);
 
 /**
- * The checkpoint that a user means by a path: a checkpoint, or the newest one of a run folder or
+ * The checkpoint that a user means by a path: a checkpoint, packed or not, or the newest one of a run folder or
  * checkpoints folder. Not collective.
  * @param path_out [4096]
  * @retval MST_EIO there is none; the message says what was looked for
@@ -166,6 +189,7 @@ typedef struct mst_manifest_file {
     char name[MST_FILE_NAME_MAX];
     uint64_t bytes;
     mst_digest digest; /* of the whole file; of a shard: of the bytes that no piece covers, in their order */
+    uint64_t offset;   /* where it begins in a packed checkpoint; otherwise 0 */
 } mst_manifest_file;
 
 typedef struct mst_manifest_tensor {
@@ -184,8 +208,21 @@ typedef struct mst_manifest_piece {
     uint64_t offset;       /* bytes from the start of the file */
 } mst_manifest_piece;
 
-/* What manifest.json says. After reading all is in bounds, and the pieces cover each tensor exactly once. */
+/* Bytes of a shard file that have digests of their own. */
+typedef struct mst_manifest_place {
+    uint64_t offset, bytes;
+    size_t shard;
+} mst_manifest_place;
+
+/*
+ * What manifest.json says. After reading all is in bounds, and the pieces cover each tensor exactly once.
+ *
+ * In a packed checkpoint the manifest stands at the beginning of the file, which is its one shard; digests and tokenizer
+ * are within it, and there is no model.
+ */
 typedef struct mst_manifest {
+    bool packed, weights_only; /* only what is packed may lack the moments; their digests stand here all the same */
+    uint64_t head;             /* of a packed one: bytes at its beginning that hold the manifest */
     mst_checkpoint_meta meta;
     mst_digest kinds[MST_KIND_COUNT]; /* digest of each kind; kinds[0] is `weights` */
     mst_digest state;
@@ -198,11 +235,18 @@ typedef struct mst_manifest {
     uint64_t blocks;            /* of one kind */
     mst_manifest_piece *pieces; /* by kind, then tensor, then first element */
     size_t piece_count;
-    size_t *first_piece; /* [MST_KIND_COUNT * tensor_count + 1] at [kind * tensor_count + tensor] */
-    size_t *by_place;    /* [piece_count] pieces by shard, then offset; they do not overlap */
+    size_t *first_piece; /* [kinds * tensor_count + 1] at [kind * tensor_count + tensor] */
+    mst_manifest_place *places; /* [place_count] pieces, and what else is in a packed file; by shard, then offset; they do not
+                                   overlap */
+    size_t place_count;
 } mst_manifest;
 
-/** Reads and checks PATH/manifest.json. Not collective. manifest_out is freed by mst_manifest_clear
+/** How many kinds of tensors the checkpoint holds. */
+static inline size_t mst_manifest_kinds(const mst_manifest *manifest) {
+    return manifest->weights_only ? 1 : MST_KIND_COUNT;
+}
+
+/** Reads and checks PATH/manifest.json, or the manifest of a packed checkpoint. Not collective. manifest_out is freed by mst_manifest_clear
  * (also after an error it is empty).
  * @retval as mst_checkpoint_open */
 mst_status mst_manifest_read(const char *path, mst_manifest *manifest_out);
