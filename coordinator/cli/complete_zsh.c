@@ -14,23 +14,30 @@ static void put_quoted(FILE *file, const char *text, size_t length, const char *
     }
 }
 
+/* @param quote as it must be written here */
+static void put_paths(FILE *file, const cli_values *values, const char *quote) {
+    fputs("_files", file);
+    if (values->suffix[0] != '\0')
+        fprintf(file, " -g %s*%s(-.)%s", quote, values->suffix, quote);
+    else if (!values->files)
+        fputs(" -/", file);
+}
+
 /* "value_name:action" for _arguments. */
 static void put_values(FILE *file, const char *name, const cli_values *values) {
+    const bool words = values->words[0] != '\0', paths = values->files || values->folders;
     put_quoted(file, name, strlen(name), ":\\");
     fputc(':', file);
     if (values->keys)
         fputs("_muster_keys", file);
-    else if (values->words[0] != '\0' && (values->files || values->folders))
-        fprintf(file, "{_alternative \"words\\:word\\:(%s)\" \"files\\:file\\:_files%s\"}", values->words,
-                values->files ? "" : " -/");
-    else if (values->words[0] != '\0')
+    else if (words && paths) {
+        fprintf(file, "{_alternative \"words\\:word\\:(%s)\" \"files\\:file\\:", values->words);
+        put_paths(file, values, "\\\"");
+        fputs("\"}", file);
+    } else if (words)
         fprintf(file, "(%s)", values->words);
-    else if (values->suffix[0] != '\0')
-        fprintf(file, "_files -g \"*%s(-.)\"", values->suffix);
-    else if (values->files)
-        fputs("_files", file);
-    else if (values->folders)
-        fputs("_files -/", file);
+    else if (paths)
+        put_paths(file, values, "\"");
     else
         fputc(' ', file); /* there is nothing to offer: the name is shown */
 }

@@ -77,8 +77,8 @@ offers_not --tensors --prompt
 at 'muster train '
 offers run.yaml 'a config.yaml' runs
 at 'muster train run.yaml --resume '
-offers auto never runs
-offers_not run.yaml
+offers auto never runs tokens.h5
+[ "$shell" = fish ] || offers_not run.yaml # fish offers the other files behind the fitting ones
 at 'muster train --resume=n'
 offers never
 offers_not auto
@@ -92,8 +92,8 @@ offers tokens.h5
 at 'muster data build text.txt '
 offers text.txt run.yaml 'some folder'
 at 'muster verify '
-offers runs
-offers_not run.yaml
+offers runs tokens.h5
+[ "$shell" = fish ] || offers_not run.yaml
 at 'muster completion '
 offers bash zsh fish
 at 'muster verify --threads '
