@@ -11,8 +11,7 @@
 
 enum { PROMPT_MOST = 1 << 30 }; /* bytes of a prompt file */
 
-static const cli_operand operands[] = {
-    {.name = "CKPT", .help = CLI_CKPT_HELP}, {0}};
+static const cli_operand operands[] = {{.name = "CKPT", .help = CLI_CKPT_HELP}, {0}};
 
 static const cli_option options[] = {
     {.name = "prompt",

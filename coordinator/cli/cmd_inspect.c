@@ -7,8 +7,7 @@
 #include "commands.h"
 #include "muster/checkpoint.h"
 
-static const cli_operand operands[] = {
-    {.name = "CKPT", .help = CLI_CKPT_HELP}, {0}};
+static const cli_operand operands[] = {{.name = "CKPT", .help = CLI_CKPT_HELP}, {0}};
 
 static const cli_option options[] = {{.name = "tensors", .help = "list all tensors with their shapes"},
                                      {.name = "config", .help = "print only the config, as YAML"},
@@ -169,9 +168,10 @@ done:
 const cli_command cli_inspect = {
     .name = "inspect",
     .summary = "what a checkpoint is: model, step, digests, files, tensors",
-    .description = "Prints what the checkpoint's manifest says, and looks whether its files are there in\n"
-                   "their size. To see the numbers, open model.h5, or a packed checkpoint, with h5py, h5dump\n"
-                   "or HDFView: it shows every tensor whole, under its Hugging Face name.",
+    .description =
+        "Prints what the checkpoint's manifest says, and looks whether its files are there in\n"
+        "their size. To see the numbers, open model.h5, or a packed checkpoint, with h5py, h5dump\n"
+        "or HDFView: it shows every tensor whole, under its Hugging Face name.",
     .operands = operands,
     .options = options,
     .example =

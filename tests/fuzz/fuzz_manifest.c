@@ -14,7 +14,15 @@ static void check(const mst_manifest *m) {
         if (piece->offset + piece->count * 4 > m->shards[piece->shard].bytes) abort();
         covered += piece->count;
     }
-    if (covered != MST_KIND_COUNT * elements || m->digests.bytes != m->blocks * MST_KIND_COUNT * 32) abort();
+    const size_t kinds = mst_manifest_kinds(m);
+    if (covered != kinds * elements || m->digests.bytes != m->blocks * kinds * 32) abort();
+    if (m->weights_only && !m->packed) abort();
+    for (size_t i = 0; i < m->place_count; i++) {
+        const mst_manifest_place *place = &m->places[i];
+        if (place->shard >= m->shard_count || place->offset + place->bytes > m->shards[place->shard].bytes)
+            abort();
+    }
+    if (m->place_count != m->piece_count + (m->packed ? 2u + (m->tokenizer.name[0] != '\0') : 0u)) abort();
     for (size_t i = 0; i < m->shard_count; i++)
         if (strchr(m->shards[i].name, '/') != NULL || m->shards[i].name[0] == '.') abort();
 }
@@ -54,8 +62,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
 }
 
-/* Two tensors, the larger one in two files. */
-static size_t make_valid(uint8_t *data) {
+/* Two tensors, the larger one in two files; or packed, with a tokenizer. */
+static size_t make_valid(size_t kinds, bool packed, uint8_t *data) {
     mst_manifest_file shards[2] = {{.name = "shard-0000-of-0002-0123456789abcdef.h5", .bytes = 100000},
                                    {.name = "shard-0001-of-0002-0123456789abcdef.h5", .bytes = 200000}};
     mst_manifest_tensor tensors[2] = {{.name = "a.weight", .dims = 2, .shape = {100, 50}, .count = 5000},
@@ -70,20 +78,32 @@ static size_t make_valid(uint8_t *data) {
         p[2] = (mst_manifest_piece){.kind = (mst_tensor_kind)kind, .tensor = 1, .shard = 1, .count = 7};
         p[2].offset = 4096 + 20000 * kind + 904 * 4;
     }
+    const mst_manifest_file tokenizer = {.name = "tokenizer.json", .bytes = 40, .offset = 90000};
+    for (size_t i = 0; packed && i < 2 * kinds; i++) /* each tensor whole, in one file */
+        pieces[i] = (mst_manifest_piece){.kind = (mst_tensor_kind)(i / 2),
+                                         .tensor = i % 2,
+                                         .count = tensors[i % 2].count,
+                                         .offset = 8192 + 20480 * (i / 2) + 20000 * (i % 2)};
     char id[] = "run", config[] = "run: {name: x}\n";
     mst_model_config model = {.rope_factor = 8,
                               .rope_low_freq_factor = 1,
                               .rope_high_freq_factor = 4,
                               .rope_original_seq_len = 8192};
-    mst_manifest manifest = {.meta = {.step = 3, .run_id = id, .config = config, .model = model},
-                             .digests = {.name = "digests.bin", .bytes = 3 * 3 * 32},
+    mst_manifest manifest = {.packed = packed,
+                             .weights_only = kinds == 1,
+                             .meta = {.step = 3, .run_id = id, .config = config, .model = model},
+                             .digests = {.name = "digests.bin", .bytes = kinds * 3 * 32},
                              .model = {.name = "model.h5", .bytes = 4000},
                              .shards = shards,
-                             .shard_count = 2,
+                             .shard_count = packed ? 1 : 2,
                              .tensors = tensors,
                              .tensor_count = 2,
                              .pieces = pieces,
-                             .piece_count = 9};
+                             .piece_count = packed ? 2 * kinds : 9};
+    if (packed) {
+        manifest.digests.offset = 80000;
+        manifest.tokenizer = tokenizer;
+    }
     char *text = NULL;
     size_t bytes = 0;
     CHECK_OK(ckpt_manifest_print(&manifest, &text, &bytes));
@@ -93,12 +113,15 @@ static size_t make_valid(uint8_t *data) {
     return bytes - CKPT_SEAL_BYTES;
 }
 
+/* A folder's, a packed one's, one of weights only. */
 static size_t fuzz_valid(size_t number, uint8_t *data) {
-    static uint8_t valid[FUZZ_ROOM];
-    static size_t size;
-    if (size == 0) size = make_valid(valid);
-    memcpy(data, valid, size);
-    return number == 0 ? size : 0;
+    static uint8_t valid[3][FUZZ_ROOM];
+    static size_t sizes[3];
+    if (number > 2) return 0;
+    if (sizes[number] == 0)
+        sizes[number] = make_valid(number == 2 ? 1 : MST_KIND_COUNT, number > 0, valid[number]);
+    memcpy(data, valid[number], sizes[number]);
+    return sizes[number];
 }
 
 static void fuzz_change(uint8_t *data, size_t *size) {

@@ -183,7 +183,8 @@ static mst_status check_kinds(const load *l) {
     for (size_t u = 0; u < l->layout->unit_count && l->manifest.weights_only; u++)
         if (l->shards[u].m != NULL || l->shards[u].v != NULL)
             return mst_error(MST_ECONFIG,
-                             "%s holds no optimizer state, only the weights (muster pack --weights-only): no training can go "
+                             "%s holds no optimizer state, only the weights (muster pack --weights-only): no "
+                             "training can go "
                              "on from it; pack the checkpoint again without that option",
                              l->path);
     return MST_OK;

@@ -23,7 +23,8 @@ static mst_status read_head(const ckpt_file *file, uint64_t size, uint64_t *byte
     const unsigned long long bytes = strtoull(head + (digits - CKPT_HEAD), NULL, 10);
     snprintf(again, sizeof again, CKPT_HEAD, bytes);
     MST_CHECK(memcmp(head, again, sizeof head) == 0, MST_EFORMAT,
-              "%s is no packed checkpoint: it does not begin as those of 'muster pack' do; name such a file, a checkpoint "
+              "%s is no packed checkpoint: it does not begin as those of 'muster pack' do; name such a file, "
+              "a checkpoint "
               "folder or a run folder",
               file->path);
     *bytes_out = bytes;
@@ -40,8 +41,8 @@ mst_status ckpt_manifest_load(const char *path, char **text_out, size_t *bytes_o
     MST_TRY(packed ? ckpt_file_open_path(path, &file) : ckpt_file_open(path, "manifest.json", &file));
     MST_TRY(ckpt_file_size(&file, &bytes));
     if (packed) MST_TRY(read_head(&file, bytes, &bytes));
-    MST_CHECK(bytes <= MANIFEST_MOST, MST_EFORMAT, "%s has a manifest of %llu bytes; the limit is %d", file.path,
-              (unsigned long long)bytes, MANIFEST_MOST);
+    MST_CHECK(bytes <= MANIFEST_MOST, MST_EFORMAT, "%s has a manifest of %llu bytes; the limit is %d",
+              file.path, (unsigned long long)bytes, MANIFEST_MOST);
     text = malloc((size_t)bytes + 1);
     MST_CHECK(text != NULL, MST_ENOMEM, "%s: no memory for %llu bytes", file.path, (unsigned long long)bytes);
     MST_TRY(ckpt_file_read(&file, text, (size_t)bytes, packed ? CKPT_HEAD_BYTES : 0));

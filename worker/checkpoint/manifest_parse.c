@@ -203,8 +203,8 @@ static mst_status get_shards(const char *name, const json_t *root, mst_manifest 
     place at = {.name = name};
     const json_t *list = NULL;
     MST_TRY(get_file(&at, json_object_get(root, "model_file"), "sha256", false, &manifest->model));
-    MST_CHECK(strcmp(manifest->model.name, "model.h5") == 0, MST_EFORMAT,
-              "%s: model_file must name model.h5", name);
+    MST_CHECK(strcmp(manifest->model.name, "model.h5") == 0, MST_EFORMAT, "%s: model_file must name model.h5",
+              name);
     MST_TRY(get_list(&at, root, "shards", sizeof *manifest->shards, &list, &manifest->shard_count,
                      &manifest->shards));
     at.list = "shards";

@@ -120,8 +120,7 @@ static void put_shards(page *to, const mst_manifest *manifest) {
 
 static void put_piece(page *to, const mst_manifest *manifest, const mst_manifest_piece *piece,
                       const char *after) {
-    fprintf(to->stream,
-            "{\"kind\": \"%s\", \"tensor\": \"%s\", \"first\": %" PRIu64 ", \"count\": %" PRIu64,
+    fprintf(to->stream, "{\"kind\": \"%s\", \"tensor\": \"%s\", \"first\": %" PRIu64 ", \"count\": %" PRIu64,
             mst_tensor_kind_name(piece->kind), manifest->tensors[piece->tensor].name, piece->first,
             piece->count);
     if (!manifest->packed) fprintf(to->stream, ", \"shard\": %zu", piece->shard);

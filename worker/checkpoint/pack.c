@@ -88,7 +88,8 @@ static mst_status make_room(const ckpt_h5 *h5, hid_t group, const char *name, hi
     CKPT_H5(h5, plain = ckpt_h5_plain_dataset(), "prepare", name);
     CKPT_H5(h5, space = dims > 0 ? H5Screate_simple((int)dims, extent, NULL) : H5Screate(H5S_SCALAR),
             "describe", name);
-    CKPT_H5(h5, dataset = H5Dcreate2(group, name, type, space, H5P_DEFAULT, plain, H5P_DEFAULT), "create", name);
+    CKPT_H5(h5, dataset = H5Dcreate2(group, name, type, space, H5P_DEFAULT, plain, H5P_DEFAULT), "create",
+            name);
     if (text != NULL)
         CKPT_H5(h5, H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text), "write", name);
     const haddr_t offset = H5Dget_offset(dataset);
@@ -156,8 +157,8 @@ static mst_status make_files(pack *p, const ckpt_h5 *h5) {
     CKPT_H5(h5, files = ckpt_h5_group(h5->id, "files"), "create group", "files");
     MST_TRY(make_room(h5, files, CKPT_DIGESTS_NAME, H5T_STD_U8LE, 2, shape, NULL, &p->to.digests.offset));
     if (p->to.tokenizer.name[0] != '\0')
-        MST_TRY(make_text(h5, files, CKPT_TOKENIZER_NAME, p->to.tokenizer.bytes, NULL,
-                          &p->to.tokenizer.offset));
+        MST_TRY(
+            make_text(h5, files, CKPT_TOKENIZER_NAME, p->to.tokenizer.bytes, NULL, &p->to.tokenizer.offset));
     MST_TRY(make_text(h5, files, "config.yaml", length > 0 ? length : 1, config, &config_offset));
 done:
     if (files >= 0) H5Gclose(files);
@@ -171,8 +172,8 @@ static mst_status make_structure(pack *p) {
     mst_status closed;
     MST_TRY(user_block(p, &head));
     MST_TRY(ckpt_h5_create(&p->out, head, &h5));
-    MST_TRY(ckpt_model_facts(&h5, CKPT_VERSION_PACKED, &p->to.meta, &p->to.kinds[MST_KIND_MASTER],
-                             &p->to.state));
+    MST_TRY(
+        ckpt_model_facts(&h5, CKPT_VERSION_PACKED, &p->to.meta, &p->to.kinds[MST_KIND_MASTER], &p->to.state));
     MST_TRY(make_kinds(p, &h5));
     MST_TRY(make_files(p, &h5));
 done:
@@ -193,7 +194,8 @@ static mst_status copy(void *context, const mst_manifest_piece *piece, uint64_t 
     pack *p = context;
     const mst_manifest_piece *whole = &p->to.pieces[piece->kind * p->to.tensor_count + piece->tensor];
     const size_t bytes = ckpt_blocks(count) * sizeof *digests;
-    MST_TRY(ckpt_file_write(&p->out, data, (size_t)count * sizeof *data, whole->offset + first * sizeof *data));
+    MST_TRY(
+        ckpt_file_write(&p->out, data, (size_t)count * sizeof *data, whole->offset + first * sizeof *data));
     MST_TRY(ckpt_file_write(&p->out, digests, bytes, p->digests_end));
     MST_TRY(mst_hasher_update(p->hasher, digests, bytes));
     p->digests_end += bytes;

@@ -85,8 +85,8 @@ static mst_status check_piece(verify *v, const mst_manifest_piece *piece) {
                   mst_tensor_kind_name(piece->kind), tensor->name,
                   piece->first + at + (uint64_t)bad * MST_BLOCK);
         if (v->sink != NULL)
-            MST_TRY(v->sink->put(v->sink->context, piece, piece->first + at, v->checker.buffer, count,
-                                 expected));
+            MST_TRY(
+                v->sink->put(v->sink->context, piece, piece->first + at, v->checker.buffer, count, expected));
     }
 done:
     if (file.fd >= 0) ckpt_system.close(file.fd);
@@ -116,11 +116,8 @@ mst_status ckpt_verify(const mst_checkpoint_context *context, const char *path, 
                        size_t kinds, const ckpt_sink *sink) {
     mst_status status = MST_OK;
     const mst_manifest *m = manifest;
-    verify v = {.context = context,
-                .path = path,
-                .manifest = m,
-                .sink = sink,
-                .digests = CKPT_FILE_CLOSED(context)};
+    verify v = {
+        .context = context, .path = path, .manifest = m, .sink = sink, .digests = CKPT_FILE_CLOSED(context)};
     mst_digest state;
     MST_TRY(ckpt_manifest_name(path, v.name));
     MST_TRY(check_whole(&v, &m->digests));

@@ -221,8 +221,9 @@ typedef struct mst_manifest_place {
  * are within it, and there is no model.
  */
 typedef struct mst_manifest {
-    bool packed, weights_only; /* only what is packed may lack the moments; their digests stand here all the same */
-    uint64_t head;             /* of a packed one: bytes at its beginning that hold the manifest */
+    bool packed,
+        weights_only; /* only what is packed may lack the moments; their digests stand here all the same */
+    uint64_t head;    /* of a packed one: bytes at its beginning that hold the manifest */
     mst_checkpoint_meta meta;
     mst_digest kinds[MST_KIND_COUNT]; /* digest of each kind; kinds[0] is `weights` */
     mst_digest state;
@@ -236,7 +237,8 @@ typedef struct mst_manifest {
     mst_manifest_piece *pieces; /* by kind, then tensor, then first element */
     size_t piece_count;
     size_t *first_piece; /* [kinds * tensor_count + 1] at [kind * tensor_count + tensor] */
-    mst_manifest_place *places; /* [place_count] pieces, and what else is in a packed file; by shard, then offset; they do not
+    mst_manifest_place *
+        places; /* [place_count] pieces, and what else is in a packed file; by shard, then offset; they do not
                                    overlap */
     size_t place_count;
 } mst_manifest;
