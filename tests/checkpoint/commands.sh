@@ -47,8 +47,11 @@ truncate -s -1 "$ckpt/$shard"
 expect 1 "$muster" inspect "$ckpt"
 says "$shard"
 rm "$ckpt/$shard"
+mv "$ckpt/tokenizer.json" "$ckpt/elsewhere"
 expect 1 "$muster" inspect "$ckpt"
 says 'missing'
+for name in tokenizer.json "$shard"; do check "inspect names every file that is missing: $name" grep -q "$name is missing" "$work/out"; done
+mv "$ckpt/elsewhere" "$ckpt/tokenizer.json"
 expect 1 "$muster" verify "$ckpt"
 says "$shard"
 finish

@@ -257,6 +257,7 @@ static mst_status write_manifest(pack *p) {
     MST_TRY(ckpt_file_write(&p->out, text, bytes, CKPT_HEAD_BYTES));
     MST_TRY(ckpt_file_write(&p->out, head, CKPT_HEAD_BYTES, 0));
     MST_TRY(ckpt_file_sync(&p->out));
+    ckpt_file_forget(&p->out);
     MST_TRY(ckpt_file_close(&p->out));
 done:
     free(text);
