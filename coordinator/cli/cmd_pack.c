@@ -1,5 +1,6 @@
 /* muster pack: a checkpoint as one file. */
 #include <inttypes.h>
+#include <unistd.h>
 
 #include "commands.h"
 #include "hashing.h"
@@ -13,7 +14,7 @@ static const cli_option options[] = {
      .letter = 'o',
      .argument = "FILE.h5",
      .required = true,
-     .help = "the new file; an older one is replaced only when the new one is complete"},
+     .help = "the new file; an older packed checkpoint is replaced only when the new one is complete"},
     {.name = "weights-only",
      .help = "leave out the optimizer's state: a third of the size, and no training can go on from it"},
     CLI_THREADS_OPTION,
@@ -44,6 +45,19 @@ static mst_status make(void *context, const char *temporary) {
     return status;
 }
 
+/* A slip of the hand must not cost a token file or a part of a checkpoint. */
+static mst_status check_replaced(const char *output) {
+    mst_status status = MST_OK;
+    mst_manifest there = {0};
+    MST_TRY(cli_output_check(output));
+    if (access(output, F_OK) != 0) goto done;
+    MST_CHECK(mst_manifest_read(output, &there) == MST_OK, MST_ECONFIG,
+              "the output '%s' is there and is no packed checkpoint; name another", output);
+done:
+    mst_manifest_clear(&there);
+    return status;
+}
+
 static mst_status run(const cli_args *args) {
     mst_status status = MST_OK;
     const char *output = cli_text(args, "output", NULL);
@@ -53,7 +67,7 @@ static mst_status run(const cli_args *args) {
     mst_manifest packed = {0};
     MST_TRY(cli_hashing_begin(args, &j.hashing));
     MST_TRY(mst_checkpoint_resolve(cli_operands(args)[0], j.source));
-    MST_TRY(cli_output_check(output));
+    MST_TRY(check_replaced(output));
     MST_TRY(cli_output_make(output, make, &j));
     MST_TRY(mst_manifest_read(output, &packed));
     printf("wrote %s, %" PRIu64 " bytes\n", output, packed.shards[0].bytes);

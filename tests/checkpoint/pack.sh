@@ -43,6 +43,10 @@ check 'nothing was written' [ ! -e more.h5 ]
 alone() { [ -z "$(find . -maxdepth 1 -name '.*.tmp')" ]; } # no temporary file is left
 expect 2 "$muster" pack $ckpt -o w1
 expect 1 "$muster" pack $ckpt -o nowhere/one.h5
+cp $ckpt/model.h5 former.h5
+expect 2 "$muster" pack $ckpt -o $ckpt/model.h5
+says 'is no packed checkpoint'
+check 'a part of a checkpoint stays' cmp -s $ckpt/model.h5 former.h5
 expect 2 "$muster" pack $ckpt
 cp -r w1 bad
 shard=$(basename bad/*/shard-*.h5)
