@@ -24,8 +24,7 @@ static mst_status sync_folder(const char *path) {
                : mst_error(MST_EIO, "cannot sync the folder %s: %s", path, strerror(error));
 }
 
-/* Makes a folder and those above it that are missing; their names are on the disk on return. */
-static mst_status make_folders(const char *path) {
+mst_status folder_make(const char *path) {
     char part[FOLDER_PATH_MAX + 16], parent[sizeof part] = ".";
     size_t length = strlen(path);
     if (length >= sizeof part) return mst_error(MST_ECONFIG, "the path '%.64s...' is too long", path);
@@ -126,7 +125,7 @@ static mst_status make_identity(run_folder *f) {
 static mst_status look(run_folder *f) {
     mst_status status = MST_OK;
     char path[FOLDER_PATH_MAX + 32], *identity = NULL;
-    MST_TRY(make_folders(f->checkpoints));
+    MST_TRY(folder_make(f->checkpoints));
     snprintf(path, sizeof path, "%s/run.json", f->path);
     MST_TRY(read_text(path, &identity));
     if (identity == NULL) {

@@ -1,4 +1,4 @@
-/* The run folder: config.yaml as used, run.json (identity, device class), checkpoints/, metrics.jsonl. */
+/* The run folder: config.yaml as used, run.json (identity, device class), checkpoints/, metrics.jsonl, the lease. */
 #ifndef RUN_FOLDER_H
 #define RUN_FOLDER_H
 
@@ -19,6 +19,9 @@ typedef struct run_folder {
     char device_class[256]; /* of the run, as recorded when it was created; "" when new */
     char *config;           /* YAML of the run so far; NULL when new. Owned */
 } run_folder;
+
+/** Makes a folder and those above it that are missing; their names are on the disk on return. Not collective. @retval MST_EIO, MST_ECONFIG the path is too long */
+mst_status folder_make(const char *path);
 
 /**
  * Opens a run's folder, or makes one. Nothing is recorded yet: folder_record does that once the run can

@@ -9,8 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "utc.h"
 
 enum { LINE_MAX_BYTES = 32768 }; /* a path of 4,096 bytes, each of them escaped, still fits beside the rest */
 
@@ -116,15 +117,10 @@ static void put_text(mst_metrics *metrics, const char *name, const char *text) {
 }
 
 static void begin_line(mst_metrics *metrics, const char *event, uint64_t step) {
-    struct timespec now;
-    struct tm utc;
-    char time_text[32];
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(time_text, sizeof time_text, "%Y-%m-%dT%H:%M:%S", &utc);
+    char time_text[UTC_TEXT_MAX];
+    utc_now(time_text);
     metrics->used = 0;
-    put(metrics, "{\"event\":\"%s\",\"step\":%" PRIu64 ",\"time\":\"%s.%03ldZ\"", event, step, time_text,
-        now.tv_nsec / 1000000);
+    put(metrics, "{\"event\":\"%s\",\"step\":%" PRIu64 ",\"time\":\"%s\"", event, step, time_text);
 }
 
 static mst_status end_line(mst_metrics *metrics) {

@@ -155,6 +155,20 @@ done:
     return status;
 }
 
+static void say_of_lease(void *context, const char *text) {
+    training_say(context, "%s", text);
+}
+
+/* Rank 0 takes the lease before anything is read or written there. */
+static mst_status hold_folder(training *t, const char *path) {
+    mst_status status = MST_OK;
+    if (!t->first) goto done;
+    MST_TRY(folder_make(path));
+    MST_TRY(lease_take(path, mst_comm_host(t->comm, 0), say_of_lease, t, &t->lease));
+done:
+    return status;
+}
+
 static mst_status open_folder(training *t, const mst_train_options *options) {
     mst_status status = MST_OK;
     char path[FOLDER_PATH_MAX];
@@ -164,6 +178,7 @@ static mst_status open_folder(training *t, const mst_train_options *options) {
         snprintf(path, sizeof path, "%s", t->config.run.dir);
     else
         snprintf(path, sizeof path, "runs/%s", t->config.run.name);
+    MST_TRY(mst_comm_agree(t->comm, hold_folder(t, path)));
     MST_TRY(folder_open(t->comm, path, &t->folder));
     MST_TRY(mst_comm_agree(t->comm, compare_configs(t)));
 done:
@@ -230,6 +245,7 @@ done:
     return status;
 }
 
+/* Rank 0 alone; a run that lost its lease ends here, before it records a step. */
 static mst_status record_step(training *t, const mst_step_report *report, double seconds) {
     const mst_position *position = mst_trainer_position(t->trainer);
     const mst_flops flops = mst_trainer_flops(t->trainer);
@@ -241,7 +257,8 @@ static mst_status record_step(training *t, const mst_step_report *report, double
     fields.peak_share = t->peak > 0 ? fields.flops / t->peak : 0;
     fields.memory_bytes = memory_bytes(t);
     mst_progress_step(t->progress, &fields);
-    return mst_metrics_step(t->metrics, &fields);
+    mst_status status = lease_held(t->lease);
+    return status == MST_OK ? mst_metrics_step(t->metrics, &fields) : status;
 }
 
 /* ---- the loop ---- */
@@ -414,7 +431,7 @@ done:
 }
 
 static void end(training *t, mst_status status) {
-    if (t->metrics != NULL) {
+    if (t->metrics != NULL && lease_held(t->lease) == MST_OK) {
         const char *reason = status == MST_OK ? "done" : status == MST_ESTOPPED ? "signal" : "error";
         const uint64_t step = mst_trainer_position(t->trainer)->step;
         if (mst_metrics_stop(t->metrics, step, reason) != MST_OK)
@@ -431,6 +448,7 @@ static void end(training *t, mst_status status) {
     mst_config_clear(&t->config);
     free(t->tokenizer);
     free(t->config_yaml);
+    lease_release(&t->lease);
 }
 
 static mst_status finish(training *t) {

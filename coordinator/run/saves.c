@@ -35,7 +35,9 @@ static mst_checkpoint_context checkpoint_context(training *t, training_phase *p)
                                     .queue = t->device.queue,
                                     .kernels = &t->device.kernels,
                                     .progress = report,
-                                    .progress_context = p};
+                                    .progress_context = p,
+                                    .permit = t->lease != NULL ? lease_permit : NULL,
+                                    .permit_context = t->lease};
 }
 
 /* ---- saving ---- */

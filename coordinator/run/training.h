@@ -4,6 +4,7 @@
 
 #include "device.h"
 #include "folder.h"
+#include "lease.h"
 #include "metrics.h"
 #include "muster/checkpoint.h"
 #include "muster/run.h"
@@ -23,6 +24,7 @@ typedef struct training {
     mst_config config;
     char *config_yaml; /* the same as text, as recorded in the folder and in checkpoints */
     run_folder folder;
+    lease *lease; /* rank 0 only, else NULL: this run alone writes into the folder */
     run_device device;
     mst_data *data;
     char *tokenizer; /* tokenizer.json of the data, on rank 0; NULL: bytes are tokens */

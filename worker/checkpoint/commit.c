@@ -237,7 +237,7 @@ mst_status ckpt_commit(const ckpt_written *written, ckpt_sums *sums_out) {
     }
     *sums_out = c.sums;
 done:
-    if (!published) ckpt_folder_discard(written->paths->making);
+    if (!published) ckpt_making_discard(written->context, written->paths);
     c.manifest.meta = (mst_checkpoint_meta){0};
     mst_manifest_clear(&c.manifest);
     return status;

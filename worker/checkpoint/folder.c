@@ -56,6 +56,14 @@ mst_status ckpt_folder_recover(const char *folder) {
     return MST_OK;
 }
 
+void ckpt_making_discard(const mst_checkpoint_context *context, const ckpt_paths *paths) {
+    char message[2048];
+    snprintf(message, sizeof message, "%s", mst_error_message());
+    const mst_status status = ckpt_permitted(context);
+    if (status == MST_OK) ckpt_folder_discard(paths->making);
+    if (status != MST_OK) mst_error(status, "%s", message);
+}
+
 mst_status ckpt_publish(const ckpt_paths *paths) {
     mst_status status = MST_OK;
     const char *replaced = NULL; /* where the one that stood there is now */

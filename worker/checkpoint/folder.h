@@ -16,6 +16,10 @@ mst_status ckpt_paths_of(const char *folder, uint64_t step, ckpt_paths *paths_ou
  * old one whose new one never came. */
 mst_status ckpt_folder_recover(const char *folder);
 
+/** Removes what is unfinished, unless permission is refused: then the folder of that name may be another process's by
+ * now. Leaves the error message alone: it is for cleaning up. Not collective: rank 0 alone. */
+void ckpt_making_discard(const mst_checkpoint_context *context, const ckpt_paths *paths);
+
 /** Gives the finished checkpoint its final name, in the place of one that may be there. @retval MST_EIO */
 mst_status ckpt_publish(const ckpt_paths *paths);
 

@@ -282,6 +282,8 @@ done:
 static mst_status make_folder(const mst_saver *s) {
     if (s->rank != 0 || ckpt_system.mkdir(s->paths.making, 0777) == 0) return MST_OK;
     if (errno != EEXIST && errno != ENOENT) return ckpt_errno(errno, "make folder", s->paths.making);
+    mst_status status = ckpt_permitted(&s->context);
+    if (status != MST_OK) return status;
     ckpt_folder_discard(s->paths.making);
     return ckpt_folder_make(s->paths.making);
 }
@@ -299,7 +301,7 @@ mst_status mst_saver_begin(mst_saver *s, const mst_checkpoint_meta *meta) {
         status = ckpt_snapshot_take(&s->context, s->layout, s->shards, &s->snapshot);
     status = ckpt_agree(&s->context, status);
     if (status != MST_OK) {
-        if (s->rank == 0) ckpt_folder_discard(s->paths.making);
+        if (s->rank == 0) ckpt_making_discard(&s->context, &s->paths);
         return failed(s, status);
     }
     s->saved = (mst_saved){.step = meta->step, .stalled = now() - s->begun};
@@ -321,7 +323,7 @@ static mst_status end_writing(mst_saver *s) {
 done:
     if (status == MST_OK) return MST_OK;
     s->phase = PHASE_NONE;
-    if (s->rank == 0) ckpt_folder_discard(s->paths.making);
+    if (s->rank == 0) ckpt_making_discard(&s->context, &s->paths);
     ckpt_barrier(&s->context); /* nobody returns before it is gone */
     return failed(s, status);
 }

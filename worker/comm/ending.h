@@ -2,21 +2,7 @@
 #ifndef MUSTER_ENDING_H
 #define MUSTER_ENDING_H
 
-#include <stdint.h>
-#include <sys/types.h>
-
-#include "muster/comm.h"
-
-/* One rank's process, known to all ranks. */
-typedef struct mst_process {
-    uint64_t host; /* equal for processes that can send each other signals */
-    /* the system's start time of the process: tells it from a later one with the same number */
-    uint64_t start;
-    int64_t pid;
-} mst_process;
-
-/** This process. Not collective. */
-mst_process mst_process_self(void);
+#include "muster/process.h"
 
 /** Sends SIGKILL, which ends stopped processes too, to the other ranks on this
  * rank's host. Not collective. */

@@ -22,6 +22,7 @@ extern "C" {
     X(MST_ELIBRARY, "a mathematics library failed")                                                          \
     X(MST_EPEER, "another rank failed")                                                                      \
     X(MST_ESTOPPED, "stopped on request")                                                                    \
+    X(MST_ELOST, "another process has taken over")                                                           \
     X(MST_EINTERNAL, "internal error")
 
 typedef enum mst_status {

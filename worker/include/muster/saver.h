@@ -38,8 +38,8 @@ typedef struct mst_saved {
  * Makes the folder, clears what killed jobs left in it, allocates all that a save needs, starts the threads.
  *
  * Collective: all ranks agree on the status.
- * @param context copied; its progress is called from the thread that calls the functions below, its permit from
- *        another one
+ * @param context copied; its progress is called from the thread that calls the functions below, its permit also
+ *        from another one
  * @param layout, shards kept by reference; ranges as mst_shard_range gives them for this rank
  * @retval MST_ENOMEM says how much; MST_EIO, MST_EINVAL other ranges
  * Threads: one that writes, one that hashes beside it; they get no signals. Only the first calls HDF5.
