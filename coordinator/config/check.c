@@ -179,6 +179,15 @@ static void check_busy(config_reader *reader) {
             "skip would let the disk's speed decide where train.on_nonfinite: rollback goes; expected wait");
 }
 
+static void check_keeping(config_reader *reader) {
+    const uint64_t every = reader->config->checkpoint.every, keep = reader->config->checkpoint.keep_every;
+    if (keep > 0 && (every == 0 || keep % every != 0))
+        REPORT(reader, checkpoint.keep_every,
+               "%" PRIu64 " is no multiple of checkpoint.every, %" PRIu64
+               ", so that no checkpoint would be made at most of these steps",
+               keep, every);
+}
+
 static void check_watchdog(config_reader *reader) {
     double seconds = reader->config->watchdog.seconds;
     if (seconds > 0 && seconds < 1)
@@ -199,6 +208,7 @@ void config_check(config_reader *reader) {
     check_schedule(reader);
     check_level(reader);
     check_busy(reader);
+    check_keeping(reader);
     check_watchdog(reader);
     check_target(reader);
     if (config->data.seq_len > config->model.max_seq_len)

@@ -185,7 +185,16 @@ const config_key config_keys[] = {
     {FREE("checkpoint.minutes"), REAL(checkpoint.minutes, 0, 1e6), .fallback = "30", .unit = "minutes",
      .meaning = "Wall time from one checkpoint to the next; 0: not by time."},
     {FREE("checkpoint.keep"), WHOLE(checkpoint.keep, 0, MILLION), .fallback = "3", .unit = "checkpoints",
-     .meaning = "Newest checkpoints that are kept; 0: all."},
+     .meaning = "Newest checkpoints that are kept; 0: all. Besides these: keep_every, keep_best, and the "
+                "newest at a "
+                "multiple of checkpoint.every."},
+    {FREE("checkpoint.keep_every"), WHOLE(checkpoint.keep_every, 0, FOREVER), .fallback = "0",
+     .unit = "steps", .meaning = "Checkpoints at multiples of so many steps are kept for ever; 0: no such."},
+    {FREE("checkpoint.keep_best"), WHOLE(checkpoint.keep_best, 0, MILLION), .fallback = "1",
+     .unit = "checkpoints",
+     .meaning = "Checkpoints with the lowest held-out loss that are kept; an evaluation (train.eval_every) "
+                "that is among "
+                "so many best ones makes a checkpoint; 0: no such."},
     {FREE("checkpoint.async"), BOOL(checkpoint.async), .fallback = "true",
      .meaning =
          "Training goes on while a checkpoint is written, for which a copy of this rank's weights and "

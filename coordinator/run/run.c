@@ -264,13 +264,13 @@ static mst_status record_step(training *t, const mst_step_report *report, double
 /* ---- the loop ---- */
 
 /* Over `batches` microbatches, all of them for UINT64_MAX; says and records what was found. */
-static mst_status evaluate(training *t, uint64_t batches, double *bits_per_byte_out) {
+static mst_status evaluate(training *t, uint64_t batches, mst_heldout *heldout_out) {
     mst_status status = MST_OK;
     mst_heldout heldout;
     char bits[48] = "";
     const uint64_t step = mst_trainer_position(t->trainer)->step;
     MST_TRY(mst_trainer_evaluate(t->trainer, batches, &heldout));
-    *bits_per_byte_out = heldout.bits_per_byte;
+    *heldout_out = heldout;
     if (heldout.valid == 0) goto done;
     if (isfinite(heldout.bits_per_byte))
         snprintf(bits, sizeof bits, ", %.4f bits per byte", heldout.bits_per_byte);
@@ -284,11 +284,13 @@ done:
 /* An evaluation, and whether it reaches the target: what a part of the held-out split promises, the whole must keep. */
 static mst_status evaluate_target(training *t) {
     mst_status status = MST_OK;
-    double bits = NAN;
+    mst_heldout heldout;
     const double target = t->config.train.target_bits_per_byte;
-    MST_TRY(evaluate(t, t->config.train.eval_batches, &bits));
-    if (bits < target) MST_TRY(evaluate(t, UINT64_MAX, &bits));
-    t->reached = bits < target;
+    MST_TRY(evaluate(t, t->config.train.eval_batches, &heldout));
+    t->heldout = heldout;
+    t->heldout_step = mst_trainer_position(t->trainer)->step;
+    if (heldout.bits_per_byte < target) MST_TRY(evaluate(t, UINT64_MAX, &heldout));
+    t->reached = heldout.bits_per_byte < target;
 done:
     return status;
 }
@@ -334,6 +336,7 @@ static bool save_is_due(const training *t, const mst_notice *notice) {
 /* One step with all that follows from it. Every decision rests on values that all ranks share. */
 static mst_status advance(training *t, bool *stop_out) {
     mst_status status = MST_OK;
+    bool best = false;
     mst_step_report report;
     mst_notice notice = {.stop_requested = stop_requested(), .elapsed = training_elapsed(t)};
     const double begin = now();
@@ -343,10 +346,13 @@ static mst_status advance(training *t, bool *stop_out) {
     if (!report.finite) MST_TRY(not_finite(t, &report));
     MST_TRY(training_poll(t));
     const uint64_t step = mst_trainer_position(t->trainer)->step;
-    if (evaluation_is_due(t)) MST_TRY(evaluate_target(t));
+    if (evaluation_is_due(t)) {
+        MST_TRY(evaluate_target(t));
+        MST_TRY(training_is_best(t, &best));
+    }
     *stop_out = notice.stop_requested || t->reached;
     const bool final = *stop_out || step >= c->run.steps;
-    if (save_is_due(t, &notice) || final) {
+    if (best || save_is_due(t, &notice) || final) {
         if (t->saved_step != step) MST_TRY(training_save(t, final));
         t->saved_elapsed = notice.elapsed;
     }
@@ -469,7 +475,11 @@ done:
 mst_status mst_run_train(mst_comm *comm, const mst_train_options *options) {
     mst_status status = MST_OK;
     char message[2048]; /* the first error wins: leaving may meet others */
-    training t = {.comm = comm, .first = mst_comm_rank(comm) == 0, .begun = now(), .saved_step = UINT64_MAX};
+    training t = {.comm = comm,
+                  .first = mst_comm_rank(comm) == 0,
+                  .begun = now(),
+                  .saved_step = UINT64_MAX,
+                  .heldout_step = UINT64_MAX};
     stop_watch(t.first);
     if (t.first) status = mst_progress_begin(stderr, &t.progress);
     MST_TRY(mst_comm_agree(comm, status));

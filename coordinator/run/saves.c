@@ -19,6 +19,7 @@ static void fill_meta(training *t, mst_checkpoint_meta *meta) {
                                   .versions = versions,
                                   .model = t->config.model,
                                   .tokenizer = t->tokenizer};
+    if (t->heldout_step == position->step) meta->heldout = t->heldout;
     mst_data_digest(t->data, &meta->data);
 }
 
@@ -45,12 +46,13 @@ static mst_checkpoint_context checkpoint_context(training *t, training_phase *p)
 mst_status training_open_saver(training *t) {
     t->saving = (training_phase){t->watchdog, "checkpoint", 0};
     const mst_checkpoint_context context = checkpoint_context(t, &t->saving);
-    /* The newest checkpoint at a multiple of checkpoint.every always stays: a rollback goes there. */
     const mst_saver_options options = {.folder = t->folder.checkpoints,
                                        .copies = t->config.checkpoint.async,
                                        .tidies = true,
-                                       .keep = (size_t)t->config.checkpoint.keep,
-                                       .every = t->config.checkpoint.every};
+                                       .wishes = {.newest = t->config.checkpoint.keep,
+                                                  .every = t->config.checkpoint.keep_every,
+                                                  .best = t->config.checkpoint.keep_best,
+                                                  .rollback = t->config.checkpoint.every}};
     return mst_saver_create(&context, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer),
                             &options, &t->saver);
 }
@@ -129,6 +131,18 @@ static mst_status settle_aloud(training *t, uint64_t step) {
     mst_status status = training_settle(t);
     training_say(t, "step %llu: waited %.1f s for the checkpoint of step %llu", (unsigned long long)step,
                  training_elapsed(t) - begin, (unsigned long long)before);
+    return status;
+}
+
+mst_status training_is_best(training *t, bool *best_out) {
+    mst_status status = MST_OK;
+    *best_out = false;
+    if (t->first)
+        status = mst_checkpoint_is_best(t->folder.checkpoints, t->config.checkpoint.keep_best,
+                                        t->heldout_step, t->heldout.loss, best_out);
+    MST_TRY(mst_comm_agree(t->comm, status));
+    MST_TRY(mst_comm_broadcast(t->comm, 0, best_out, sizeof *best_out));
+done:
     return status;
 }
 

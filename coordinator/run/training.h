@@ -37,6 +37,9 @@ typedef struct training {
     double begun;           /* monotonic clock, seconds */
     double peak;            /* FLOP/s of all ranks together, measured at the start; 0: not known */
 
+    mst_heldout heldout;   /* of the last evaluation, over train.eval_batches */
+    uint64_t heldout_step; /* where that was; UINT64_MAX: none yet */
+
     bool reached;                         /* an evaluation was below train.target_bits_per_byte */
     bool from_given;                      /* --resume named a checkpoint */
     uint64_t saved_step;                  /* of the newest checkpoint of this run; UINT64_MAX: none */
@@ -76,6 +79,9 @@ mst_status training_poll(training *t);
 
 /** Waits for the save in flight, if there is one; says and records what came of it. Collective. */
 mst_status training_settle(training *t);
+
+/** Whether the evaluation that was just made is among the best, so that the state is to be saved. Collective. */
+mst_status training_is_best(training *t, bool *best_out);
 
 /** Digests of the current state; not computed again for the state that was saved last. Collective. */
 mst_status training_digest(training *t, mst_checkpoint_digests *digests_out);

@@ -189,7 +189,7 @@ static void check_folder(test_state *s, const char *folder) {
     CHECK_OK(mst_checkpoint_resolve(run, path));
     CHECK(strstr(path, "checkpoints/step-100000000"), "resolved to '%s'", path);
     CHECK_STATUS(mst_checkpoint_resolve("/nowhere", path), MST_EIO);
-    CHECK_OK(mst_checkpoint_prune(other, 1, 0));
+    CHECK_OK(mst_checkpoint_prune(other, &(mst_checkpoint_wishes){.newest = 1}));
     CHECK_OK(mst_checkpoint_newest(other, 1, path));
     CHECK(path[0] == '\0', "prune left '%s'", path);
 

@@ -278,7 +278,7 @@ static void start(int go, int won, int end) {
 static void check_race(const char *name, void (*put)(void)) {
     size_t wins = 0, refusals = 0, strange = 0;
     for (int round = 0; round < ROUNDS; round++) {
-        int go[2], won[2], end[2];
+        int go[2] = {-1, -1}, won[2] = {-1, -1}, end[2] = {-1, -1};
         clear();
         if (put != NULL) put();
         CHECK(pipe(go) == 0 && pipe(won) == 0 && pipe(end) == 0, "pipe");

@@ -50,7 +50,9 @@ static void test_defaults(void) {
     CHECK(c.schedule.warmup == 5 && c.schedule.decay == 0 && c.schedule.steps == 500, "schedule");
     CHECK(c.train.precision == MST_BF16 && c.train.z_loss == 0 && c.train.on_nonfinite == MST_NONFINITE_STOP,
           "train");
-    CHECK(c.checkpoint.every == 0 && c.checkpoint.minutes == 30 && c.checkpoint.keep == 3, "checkpoint");
+    CHECK(c.checkpoint.every == 0 && c.checkpoint.minutes == 30 && c.checkpoint.keep == 3 &&
+              c.checkpoint.keep_every == 0 && c.checkpoint.keep_best == 1,
+          "checkpoint");
     CHECK(c.checkpoint.async && c.checkpoint.when_busy == MST_BUSY_WAIT, "checkpoint");
     CHECK(c.device.kernels == MST_DEVICE_CPU && c.device.level == NULL && c.device.threads == 0, "device");
     CHECK(c.watchdog.seconds == 300, "watchdog");

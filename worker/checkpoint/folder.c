@@ -15,6 +15,12 @@ static void step_name(const char *prefix, uint64_t step, char name_out[STEP_NAME
     snprintf(name_out, STEP_NAME_MAX, "%sstep-%08" PRIu64, prefix, step);
 }
 
+mst_status ckpt_step_path(const char *folder, uint64_t step, char *path_out) {
+    char name[STEP_NAME_MAX];
+    step_name("", step, name);
+    return ckpt_path_join(folder, name, path_out);
+}
+
 mst_status ckpt_paths_of(const char *folder, uint64_t step, ckpt_paths *paths_out) {
     mst_status status = MST_OK;
     char name[STEP_NAME_MAX];
@@ -22,8 +28,7 @@ mst_status ckpt_paths_of(const char *folder, uint64_t step, ckpt_paths *paths_ou
     MST_CHECK(length > 0 && length < sizeof paths_out->folder, MST_EINVAL,
               "checkpoint: folder '%.80s' has %zu characters", folder, length);
     memcpy(paths_out->folder, folder, length + 1);
-    step_name("", step, name);
-    MST_TRY(ckpt_path_join(folder, name, paths_out->final));
+    MST_TRY(ckpt_step_path(folder, step, paths_out->final));
     step_name(".tmp-", step, name);
     MST_TRY(ckpt_path_join(folder, name, paths_out->making));
     step_name(".old-", step, name);
@@ -102,8 +107,7 @@ static bool checkpoint_step(const char *folder, const char *name, uint64_t *step
     return length > 0 && length < CKPT_PATH_MAX && ckpt_exists(path);
 }
 
-/* Steps of all checkpoints, newest first; caller frees. A missing folder has none. */
-static mst_status list_steps(const char *folder, uint64_t **steps_out, size_t *count_out) {
+mst_status ckpt_list_steps(const char *folder, uint64_t **steps_out, size_t *count_out) {
     mst_status status = MST_OK;
     uint64_t *steps = NULL;
     size_t count = 0, room = 0;
@@ -137,12 +141,8 @@ mst_status mst_checkpoint_newest(const char *folder, size_t skip, char *path_out
     uint64_t *steps;
     size_t count;
     path_out[0] = '\0';
-    mst_status status = list_steps(folder, &steps, &count);
-    if (status == MST_OK && skip < count) {
-        char name[STEP_NAME_MAX];
-        step_name("", steps[skip], name);
-        status = ckpt_path_join(folder, name, path_out);
-    }
+    mst_status status = ckpt_list_steps(folder, &steps, &count);
+    if (status == MST_OK && skip < count) status = ckpt_step_path(folder, steps[skip], path_out);
     free(steps);
     return status;
 }
@@ -167,12 +167,10 @@ done:
     return status;
 }
 
-/* Renames a checkpoint within its folder; `prefix` takes it out of the list of checkpoints. gone_out [CKPT_PATH_MAX]. */
-static mst_status take_out(const char *folder, uint64_t step, const char *prefix, char *gone_out) {
+mst_status ckpt_take_out(const char *folder, uint64_t step, const char *prefix, char *gone_out) {
     mst_status status = MST_OK;
     char name[STEP_NAME_MAX], path[CKPT_PATH_MAX];
-    step_name("", step, name);
-    MST_TRY(ckpt_path_join(folder, name, path));
+    MST_TRY(ckpt_step_path(folder, step, path));
     step_name(prefix, step, name);
     MST_TRY(ckpt_path_join(folder, name, gone_out));
     MST_CHECK(ckpt_system.rename(path, gone_out) == 0, MST_EIO,
@@ -181,41 +179,20 @@ done:
     return status;
 }
 
-mst_status mst_checkpoint_prune(const char *folder, size_t keep, uint64_t every) {
-    mst_status status = MST_OK;
-    uint64_t *steps = NULL;
-    size_t count = 0;
-    bool kept_multiple = every == 0; /* the newest multiple of `every` stays, whatever its place */
-    if (keep == 0) return MST_OK;
-    MST_TRY(list_steps(folder, &steps, &count));
-    for (size_t i = 0; i < count; i++) {
-        const bool newest_multiple = !kept_multiple && steps[i] % every == 0;
-        char gone[CKPT_PATH_MAX];
-        if (newest_multiple) kept_multiple = true;
-        if (i < keep || newest_multiple) continue;
-        MST_TRY(take_out(folder, steps[i], ".gone-", gone));
-        MST_TRY(ckpt_folder_sync(folder)); /* see ckpt_folder_recover */
-        ckpt_folder_discard(gone);
-    }
-done:
-    free(steps);
-    return status;
-}
-
 mst_status mst_checkpoint_set_aside(const char *folder, uint64_t step, size_t *count_out) {
     mst_status status = MST_OK;
     uint64_t *steps = NULL;
     size_t count = 0;
     *count_out = 0;
-    MST_TRY(list_steps(folder, &steps, &count));
+    MST_TRY(ckpt_list_steps(folder, &steps, &count));
     for (; *count_out < count && steps[*count_out] > step; (*count_out)++) {
         char gone[CKPT_PATH_MAX];
-        mst_status renamed = take_out(folder, steps[*count_out], "left-", gone);
+        mst_status renamed = ckpt_take_out(folder, steps[*count_out], "left-", gone);
         for (unsigned again = 2; renamed != MST_OK && again < 100;
              again++) { /* set aside before, under this name */
             char prefix[16];
             snprintf(prefix, sizeof prefix, "left-%u-", again);
-            renamed = take_out(folder, steps[*count_out], prefix, gone);
+            renamed = ckpt_take_out(folder, steps[*count_out], prefix, gone);
         }
         MST_TRY(renamed);
     }

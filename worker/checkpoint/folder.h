@@ -10,6 +10,9 @@ typedef struct ckpt_paths {
     char folder[CKPT_PATH_MAX], final[CKPT_PATH_MAX], making[CKPT_PATH_MAX], old[CKPT_PATH_MAX];
 } ckpt_paths;
 
+/** The path of a step's checkpoint. @param path_out [CKPT_PATH_MAX] @retval MST_EINVAL too long */
+mst_status ckpt_step_path(const char *folder, uint64_t step, char *path_out);
+
 mst_status ckpt_paths_of(const char *folder, uint64_t step, ckpt_paths *paths_out);
 
 /** Clears what killed jobs left in the folder: removes unfinished ones, puts back an
@@ -22,5 +25,13 @@ void ckpt_making_discard(const mst_checkpoint_context *context, const ckpt_paths
 
 /** Gives the finished checkpoint its final name, in the place of one that may be there. @retval MST_EIO */
 mst_status ckpt_publish(const ckpt_paths *paths);
+
+/** Steps of all checkpoints in a folder, newest first; caller frees. A missing folder has none.
+ * @retval MST_EIO, MST_ENOMEM */
+mst_status ckpt_list_steps(const char *folder, uint64_t **steps_out, size_t *count_out);
+
+/** Renames a checkpoint within its folder; `prefix` takes it out of the list of checkpoints.
+ * @param gone_out [CKPT_PATH_MAX] its path from now on @retval MST_EIO */
+mst_status ckpt_take_out(const char *folder, uint64_t step, const char *prefix, char *gone_out);
 
 #endif

@@ -153,6 +153,22 @@ done:
     return status;
 }
 
+/* Absent: not evaluated at this step. */
+static mst_status get_heldout(const char *name, const json_t *root, mst_heldout *heldout) {
+    mst_status status = MST_OK;
+    const place at = {.name = name};
+    const json_t *object = json_object_get(root, "heldout");
+    if (object == NULL) goto done;
+    heldout->bits_per_byte = NAN;
+    MST_TRY(get_real(&at, object, "loss", &heldout->loss));
+    if (json_object_get(object, "bits_per_byte") != NULL)
+        MST_TRY(get_real(&at, object, "bits_per_byte", &heldout->bits_per_byte));
+    MST_TRY(get_number(&at, object, "tokens", INT64_MAX, &heldout->valid));
+    MST_TRY(get_number(&at, object, "bytes", INT64_MAX, &heldout->bytes));
+done:
+    return status;
+}
+
 static mst_status get_meta(const char *name, const json_t *root, mst_manifest *manifest) {
     mst_status status = MST_OK;
     const place at = {.name = name};
@@ -161,6 +177,7 @@ static mst_status get_meta(const char *name, const json_t *root, mst_manifest *m
     MST_TRY(get_number(&at, root, "updates", INT64_MAX, &meta->updates));
     MST_TRY(get_number(&at, root, "samples", INT64_MAX, &meta->samples));
     MST_TRY(get_number(&at, root, "tokens", INT64_MAX, &meta->tokens));
+    MST_TRY(get_heldout(name, root, &meta->heldout));
     MST_TRY(copy_text(&at, root, "run_id", &meta->run_id));
     MST_TRY(copy_text(&at, root, "device_class", &meta->device_class));
     MST_TRY(copy_text(&at, root, "versions", &meta->versions));

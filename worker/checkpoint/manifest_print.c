@@ -73,6 +73,16 @@ static void put_model(page *to, const mst_model_config *model) {
     fputs("},\n", to->stream);
 }
 
+/* Left out where nothing was evaluated, or the loss is not a number that JSON can say. */
+static void put_heldout(page *to, const mst_heldout *heldout) {
+    if (heldout->valid == 0 || !isfinite(heldout->loss)) return;
+    fprintf(to->stream, "\"heldout\": {\"loss\": %.17g, ", heldout->loss);
+    if (isfinite(heldout->bits_per_byte))
+        fprintf(to->stream, "\"bits_per_byte\": %.17g, ", heldout->bits_per_byte);
+    fprintf(to->stream, "\"tokens\": %" PRIu64 ", \"bytes\": %" PRIu64 "},\n", heldout->valid,
+            heldout->bytes);
+}
+
 static void put_meta(page *to, const mst_manifest *manifest) {
     const mst_checkpoint_meta *meta = &manifest->meta;
     fputs("{\n", to->stream);
@@ -82,6 +92,7 @@ static void put_meta(page *to, const mst_manifest *manifest) {
     put_number(to, "updates", meta->updates);
     put_number(to, "samples", meta->samples);
     put_number(to, "tokens", meta->tokens);
+    put_heldout(to, &meta->heldout);
     put_text(to, "run_id", meta->run_id);
     put_text(to, "device_class", meta->device_class);
     put_text(to, "versions", meta->versions);

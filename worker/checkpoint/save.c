@@ -241,7 +241,7 @@ static void tidy(mst_saver *s) {
     MST_TRY(ckpt_permitted(&s->behind));
     MST_TRY(ckpt_folder_recover(s->folder));
     MST_TRY(mst_checkpoint_set_aside(s->folder, s->meta.step, &s->saved.set_aside));
-    MST_TRY(mst_checkpoint_prune(s->folder, s->options.keep, s->options.every));
+    MST_TRY(mst_checkpoint_prune(s->folder, &s->options.wishes));
 done:
     if (status != MST_OK) snprintf(s->saved.warning, sizeof s->saved.warning, "%s", mst_error_message());
 }

@@ -49,7 +49,8 @@ typedef struct mst_config {
         uint64_t every; /* steps; 0: only at the end */
         double minutes; /* wall time; 0: not */
         uint64_t keep;  /* newest checkpoints kept; 0: all */
-        bool async;     /* training goes on while one is written */
+        uint64_t keep_every, keep_best;
+        bool async; /* training goes on while one is written */
         mst_when_busy when_busy;
     } checkpoint;
     struct {

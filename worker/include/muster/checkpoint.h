@@ -31,7 +31,8 @@ typedef struct mst_checkpoint_meta {
     char *config;   /* the run's config, YAML text */
     char *versions; /* muster and libraries, one line */
     mst_model_config model;
-    mst_digest data; /* mst_data_digest */
+    mst_digest data;     /* mst_data_digest */
+    mst_heldout heldout; /* evaluated at this very step; valid = 0: it was not */
     /* For saving only, not owned: the text of tokenizer.json, which the checkpoint keeps as a file; NULL: bytes are
      * tokens. mst_checkpoint_tokenizer reads it. */
     const char *tokenizer;
@@ -158,12 +159,38 @@ mst_status mst_checkpoint_newest(const char *folder, size_t skip, char *path_out
  */
 mst_status mst_checkpoint_resolve(const char *path, char *path_out);
 
-/**
- * Removes all but the newest `keep` checkpoints of a folder (0: removes none) and the newest whose step is a multiple of
- * `every` (0: no such). Not collective: rank 0 alone calls it. A removed checkpoint disappears at once, by rename.
- * @retval MST_EIO
- */
-mst_status mst_checkpoint_prune(const char *folder, size_t keep, uint64_t every);
+/* A checkpoint in a folder. */
+typedef struct mst_checkpoint_entry {
+    uint64_t step;
+    double loss, bits_per_byte; /* of its `heldout`; NaN: not known */
+    bool readable;              /* its manifest is whole */
+    bool best, stays;           /* by mst_checkpoint_choose */
+} mst_checkpoint_entry;
+
+/* Which checkpoints a run keeps. */
+typedef struct mst_checkpoint_wishes {
+    uint64_t newest;   /* so many of the newest; 0: all */
+    uint64_t every;    /* those whose step is a multiple; 0: no such */
+    uint64_t best;     /* so many of those with the lowest held-out loss, of equal ones the earlier */
+    uint64_t rollback; /* the newest whose step is a multiple; 0: no such */
+} mst_checkpoint_wishes;
+
+/** All checkpoints of a folder, newest first; caller frees. A missing folder has none. Not collective.
+ * @retval MST_EIO the folder cannot be read; MST_ENOMEM */
+mst_status mst_checkpoint_list(const char *folder, mst_checkpoint_entry **entries_out, size_t *count_out);
+
+/** Decides who stays: whoever any of the wishes names. Those that are not readable stay, too, and do not count: nobody
+ * removes damage unseen. @param entries [count] newest first; `best` and `stays` are set */
+void mst_checkpoint_choose(mst_checkpoint_entry *entries, size_t count, const mst_checkpoint_wishes *wishes);
+
+/** Whether a checkpoint of `step` with this held-out loss would be among the `best` of those before it.
+ * Not collective. @retval MST_EIO, MST_ENOMEM */
+mst_status mst_checkpoint_is_best(const char *folder, uint64_t best, uint64_t step, double loss,
+                                  bool *is_out);
+
+/** Removes the checkpoints of a folder that need not stay. To be called after a save: the newest one is whole then, and
+ * always stays. Each disappears at once, by rename. Not collective: rank 0 alone calls it. @retval MST_EIO, MST_ENOMEM */
+mst_status mst_checkpoint_prune(const char *folder, const mst_checkpoint_wishes *wishes);
 
 /**
  * Renames every checkpoint beyond `step` to left-step-...: a run that went back must neither resume from what it left, nor

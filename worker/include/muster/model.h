@@ -164,6 +164,13 @@ typedef struct mst_flops {
 } mst_flops;
 mst_flops mst_model_flops(const mst_model_config *config, const mst_layout *layout, size_t seq_len);
 
+/* What an evaluation on held-out data found. */
+typedef struct mst_heldout {
+    double loss;           /* nats per token, mean over valid tokens; NaN when there are none */
+    double bits_per_byte;  /* of the text that the tokens stand for; NaN where the tokenizer is not known */
+    uint64_t valid, bytes; /* tokens that count, and bytes of text that they stand for */
+} mst_heldout;
+
 #ifdef __cplusplus
 }
 #endif

@@ -17,9 +17,8 @@ typedef struct mst_saver_options {
     const char *folder; /* the run's checkpoints folder, made if missing */
     bool copies; /* the state may change while it is saved: a copy of the shards is kept for it. Without,
                            mst_saver_begin is to be followed by mst_saver_wait */
-    bool tidies; /* after each save as mst_checkpoint_set_aside, and as mst_checkpoint_prune of: */
-    size_t keep;
-    uint64_t every;
+    bool tidies; /* after each save as mst_checkpoint_set_aside, and as mst_checkpoint_prune with: */
+    mst_checkpoint_wishes wishes;
 } mst_saver_options;
 
 /* What came of a save. Seconds count from mst_saver_begin. */

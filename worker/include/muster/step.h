@@ -84,13 +84,6 @@ mst_status mst_trainer_restore(mst_trainer *trainer, const mst_position *positio
  */
 mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_report *report_out);
 
-/* What an evaluation found. */
-typedef struct mst_heldout {
-    double loss;           /* nats per token, mean over valid tokens; NaN when there are none */
-    double bits_per_byte;  /* of the text that the tokens stand for; NaN where the tokenizer is not known */
-    uint64_t valid, bytes; /* tokens that count, and bytes of text that they stand for */
-} mst_heldout;
-
 /**
  * Loss over `batches` microbatches of the held-out split, evenly spread (all when it has fewer), dealt to the
  * ranks, summed in order of microbatches. Collective; the same bits for every rank count.
