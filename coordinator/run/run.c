@@ -124,18 +124,17 @@ done:
 
 typedef struct changes {
     training *training;
-    size_t forbidden;
-    char first[256];
+    char forbidden[1024]; /* every key that may not change, with both values */
 } changes;
 
 static void note_change(void *context, const char *key, const char *before, const char *after, bool fixed) {
     changes *c = context;
-    if (!fixed) {
+    const size_t used = strlen(c->forbidden);
+    if (!fixed)
         training_say(c->training, "note: %s changes from %s to %s", key, before, after);
-        return;
-    }
-    if (c->forbidden++ == 0)
-        snprintf(c->first, sizeof c->first, "%s is %s in the run and %s in the config", key, before, after);
+    else
+        snprintf(c->forbidden + used, sizeof c->forbidden - used,
+                 "%s%s is %s in the run and %s in the config", used > 0 ? ", " : "", key, before, after);
 }
 
 /* A run's config may change where its bits are not defined by it; what changes is said, what may not change
@@ -147,9 +146,8 @@ static mst_status compare_configs(training *t) {
     if (t->folder.config == NULL || !t->folder.has_checkpoint) return MST_OK; /* nothing depends on it yet */
     MST_TRY(mst_config_parse(t->folder.config, t->folder.path, NULL, 0, t->first ? stderr : NULL, &before));
     MST_TRY(mst_config_compare(&before, &t->config, note_change, &c));
-    MST_CHECK(c.forbidden == 0, MST_ECONFIG,
-              "%s%s, which would be another run; use the old value, or another --run folder", c.first,
-              c.forbidden > 1 ? " (and more)" : "");
+    MST_CHECK(c.forbidden[0] == '\0', MST_ECONFIG,
+              "%s: that would be another run; use the old values, or another --run folder", c.forbidden);
 done:
     mst_config_clear(&before);
     return status;

@@ -77,10 +77,8 @@ static mst_status conclude_saved(training *t, const mst_saved *saved) {
     t->has_saved_digests = true;
     if (saved->warning[0] != '\0') training_say(t, "warning: %s", saved->warning);
     if (saved->set_aside > 0)
-        training_say(t,
-                     "note: %zu checkpoint%s beyond step %llu, which this run does not go on from, renamed "
-                     "to left-step-...",
-                     saved->set_aside, saved->set_aside == 1 ? "" : "s", (unsigned long long)saved->step);
+        training_say(t, "note: %zu checkpoint%s that this run does not go on from renamed to left-step-...",
+                     saved->set_aside, saved->set_aside == 1 ? "" : "s");
     mst_watchdog_waiting(t->watchdog, "checkpoint", saved->step);
     return mst_comm_agree(t->comm, mst_metrics_checkpoint(t->metrics, saved));
 }
@@ -175,6 +173,15 @@ done:
 
 /* ---- resuming ---- */
 
+/* What a checkpoint has besides: damage there is said, but costs nobody a step. */
+static void look_at_rest(training *t, const mst_checkpoint_context *context, const char *path) {
+    if (t->first && mst_checkpoint_verify_rest(context, path) != MST_OK)
+        training_say(
+            t,
+            "note: %s; training does not need it, and goes on from %s, whose weights and moments are whole",
+            mst_error_message(), path);
+}
+
 /* Takes masters, moments and position from a checkpoint whose manifest can be read. */
 static mst_status load(training *t, const char *path) {
     mst_status status = MST_OK;
@@ -192,6 +199,7 @@ static mst_status load(training *t, const char *path) {
               path);
     MST_TRY(
         mst_checkpoint_load(&context, path, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer)));
+    look_at_rest(t, &context, path);
     if (strcmp(meta.device_class, t->device.kernels.class_name) != 0)
         training_say(t,
                      "note: the device class changes from '%s' to '%s': from here on the bits differ from "
@@ -229,7 +237,7 @@ static mst_status load_newest(training *t, uint64_t every, bool *found_out, char
         status = load(t, path_out);
         *found_out = status == MST_OK;
         if (status != MST_EFORMAT && status != MST_EIO) goto done;
-        training_say(t, "passed over %s: %s", path_out, mst_error_message());
+        training_say(t, "passed over %s: %s; it stays, for you to look at", path_out, mst_error_message());
         failed++;
     }
     MST_CHECK(failed == 0, MST_EIO,
@@ -269,6 +277,7 @@ mst_status training_resume(training *t, const char *resume) {
         if (t->folder.existed) MST_TRY(mst_comm_agree(t->comm, mst_metrics_resume(t->metrics, 0, NULL)));
         goto done;
     }
+    mst_saver_goes_on_from(t->saver, mst_trainer_position(t->trainer)->step);
     training_say(t, "resumed from %s at step %llu", path,
                  (unsigned long long)mst_trainer_position(t->trainer)->step);
     MST_TRY(mst_comm_agree(t->comm,
@@ -296,6 +305,7 @@ mst_status training_rollback(training *t) {
     /* Only checkpoints whose steps the config fixes, so that the way does not depend on when somebody stopped the run. */
     if (t->config.checkpoint.every > 0) MST_TRY(load_newest(t, t->config.checkpoint.every, &found, path));
     if (!found) MST_TRY(mst_trainer_init(t->trainer));
+    mst_saver_goes_on_from(t->saver, mst_trainer_position(t->trainer)->step);
     position = *mst_trainer_position(t->trainer);
     position.samples = samples;
     MST_TRY(mst_trainer_restore(t->trainer, &position));

@@ -30,6 +30,37 @@ check "after going on from 30: $(checkpoints)" [ "$(checkpoints)" = 'left-step-0
 expect 0 bash -c 'train --set run.steps=60'
 check 'the same digests past damage' [ "$(cat "$work/out")" = "$digests" ]
 
+# Every kind of damage is named, nothing of it is removed, and the newest whole one is taken.
+rm -rf "$work/run"
+expect 0 bash -c 'train --set run.steps=50 --set checkpoint.every=10 --set checkpoint.keep=0'
+ckpt=$work/run/checkpoints
+damage step-00000050
+truncate -s -1 "$ckpt/step-00000040/digests.bin"
+sed -i 's/"updates": 30/"updates": 31/' "$ckpt/step-00000030/manifest.json"
+rm "$ckpt"/step-00000020/shard-*.h5
+printf x | dd of="$ckpt/step-00000010/model.h5" bs=1 seek=100 conv=notrunc status=none
+before=$(cd "$ckpt" && find . -type f | sort | xargs sha256sum)
+expect 0 bash -c 'train --set run.steps=10'
+says "passed over $ckpt/step-00000050: "
+says 'master of '
+says "passed over $ckpt/step-00000040: "
+says 'digests.bin'
+says "passed over $ckpt/step-00000030: "
+says 'manifest.json is damaged'
+says "passed over $ckpt/step-00000020: "
+says 'No such file'
+says "model.h5 is damaged: its SHA-256 is not the manifest's; training does not need it"
+says "resumed from $ckpt/step-00000010"
+check 'nothing was touched' [ "$(cd "$ckpt" && find . -type f | sort | xargs sha256sum)" = "$before" ]
+expect 0 bash -c 'train --set run.steps=60'
+check 'the same digests past all of it' [ "$(cat "$work/out")" = "$digests" ]
+check "set aside, not removed: $(checkpoints)" [ "$(checkpoints | tr ' ' '\n' | grep -c '^left-step-000000[2345]0$')" = 4 ]
+
+# What changes in the config is said key by key; what may not is refused, every key of it by name.
+expect 2 bash -c 'train --set model.d_model=64 --set run.seed=9 --set schedule.peak=0.001'
+says 'run.seed is 3 in the run and 9 in the config, model.d_model is 32 in the run and 64 in the config'
+says 'note: schedule.peak changes from 0.003 to 0.001'
+
 # On request: from an older checkpoint, and then on from there.
 rm -rf "$work/run"
 expect 0 bash -c 'train --set run.steps=40 --set checkpoint.every=10 --set checkpoint.keep=0'

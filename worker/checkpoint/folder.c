@@ -179,22 +179,27 @@ done:
     return status;
 }
 
-mst_status mst_checkpoint_set_aside(const char *folder, uint64_t step, size_t *count_out) {
+/* Set aside before, under this name? Then under the next. */
+static mst_status set_aside(const char *folder, uint64_t step) {
+    char gone[CKPT_PATH_MAX], prefix[16] = "left-";
+    mst_status status = ckpt_take_out(folder, step, prefix, gone);
+    for (unsigned again = 2; status != MST_OK && again < 100; again++) {
+        snprintf(prefix, sizeof prefix, "left-%u-", again);
+        status = ckpt_take_out(folder, step, prefix, gone);
+    }
+    return status;
+}
+
+mst_status mst_checkpoint_set_aside(const char *folder, uint64_t from, uint64_t saved, size_t *count_out) {
     mst_status status = MST_OK;
     uint64_t *steps = NULL;
     size_t count = 0;
     *count_out = 0;
     MST_TRY(ckpt_list_steps(folder, &steps, &count));
-    for (; *count_out < count && steps[*count_out] > step; (*count_out)++) {
-        char gone[CKPT_PATH_MAX];
-        mst_status renamed = ckpt_take_out(folder, steps[*count_out], "left-", gone);
-        for (unsigned again = 2; renamed != MST_OK && again < 100;
-             again++) { /* set aside before, under this name */
-            char prefix[16];
-            snprintf(prefix, sizeof prefix, "left-%u-", again);
-            renamed = ckpt_take_out(folder, steps[*count_out], prefix, gone);
-        }
-        MST_TRY(renamed);
+    for (size_t i = 0; i < count && steps[i] > from; i++) {
+        if (steps[i] == saved) continue;
+        MST_TRY(set_aside(folder, steps[i]));
+        ++*count_out;
     }
 done:
     free(steps);

@@ -57,6 +57,7 @@ struct mst_saver {
     ckpt_record *record;
     size_t *record_bytes; /* [size] */
     char *records;        /* rank 0: of all ranks, one after the other */
+    uint64_t from; /* step that the run went on from: of the last load or save; UINT64_MAX: neither so far */
     ckpt_thread writer, hasher;
     atomic_size_t moved; /* how often they noted progress */
 
@@ -137,6 +138,7 @@ static mst_status fill(mst_saver *s, const mst_checkpoint_context *context, cons
     MST_CHECK(length < sizeof s->folder, MST_EINVAL, "checkpoint: folder '%.80s' has %zu characters",
               options->folder, length);
     memcpy(s->folder, options->folder, length + 1);
+    s->from = UINT64_MAX;
     s->context = *context;
     s->behind = (mst_checkpoint_context){.kernels = context->kernels,
                                          .progress = note_progress,
@@ -195,6 +197,10 @@ size_t mst_saver_bytes(const mst_saver *saver) {
     return saver->snapshot.bytes + digests + all + CKPT_BUFFER;
 }
 
+void mst_saver_goes_on_from(mst_saver *saver, uint64_t step) {
+    saver->from = step;
+}
+
 bool mst_saver_busy(const mst_saver *saver) {
     return saver->phase != PHASE_NONE;
 }
@@ -240,7 +246,9 @@ static void tidy(mst_saver *s) {
     mst_status status = MST_OK;
     MST_TRY(ckpt_permitted(&s->behind));
     MST_TRY(ckpt_folder_recover(s->folder));
-    MST_TRY(mst_checkpoint_set_aside(s->folder, s->meta.step, &s->saved.set_aside));
+    MST_TRY(mst_checkpoint_set_aside(s->folder, s->from < s->meta.step ? s->from : s->meta.step, s->meta.step,
+                                     &s->saved.set_aside));
+    s->from = s->meta.step;
     MST_TRY(mst_checkpoint_prune(s->folder, &s->options.wishes));
 done:
     if (status != MST_OK) snprintf(s->saved.warning, sizeof s->saved.warning, "%s", mst_error_message());

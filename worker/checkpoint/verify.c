@@ -112,6 +112,29 @@ done:
     return status;
 }
 
+/* What training does not read. */
+static mst_status check_rest(const verify *v) {
+    mst_status status = MST_OK;
+    const mst_manifest *m = v->manifest;
+    if (m->model.name[0] != '\0') MST_TRY(check_whole(v, &m->model));
+    if (m->tokenizer.name[0] != '\0') MST_TRY(check_whole(v, &m->tokenizer));
+    MST_TRY(check_shards(v));
+done:
+    return status;
+}
+
+mst_status mst_checkpoint_verify_rest(const mst_checkpoint_context *context, const char *path) {
+    mst_status status = MST_OK;
+    mst_manifest manifest;
+    verify v = {.context = context, .path = path, .manifest = &manifest};
+    MST_TRY(mst_manifest_read(path, &manifest));
+    MST_TRY(ckpt_manifest_name(path, v.name));
+    MST_TRY(check_rest(&v));
+done:
+    mst_manifest_clear(&manifest);
+    return status;
+}
+
 mst_status ckpt_verify(const mst_checkpoint_context *context, const char *path, const mst_manifest *manifest,
                        size_t kinds, const ckpt_sink *sink) {
     mst_status status = MST_OK;
@@ -121,9 +144,7 @@ mst_status ckpt_verify(const mst_checkpoint_context *context, const char *path, 
     mst_digest state;
     MST_TRY(ckpt_manifest_name(path, v.name));
     MST_TRY(check_whole(&v, &m->digests));
-    if (m->model.name[0] != '\0') MST_TRY(check_whole(&v, &m->model));
-    if (m->tokenizer.name[0] != '\0') MST_TRY(check_whole(&v, &m->tokenizer));
-    MST_TRY(check_shards(&v));
+    MST_TRY(check_rest(&v));
     MST_TRY(ckpt_checker_create(context, &v.checker));
     MST_TRY(mst_hasher_create(&v.hasher));
     MST_TRY(ckpt_part_open(path, m, &m->digests, &v.digests));

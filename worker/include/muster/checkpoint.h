@@ -123,6 +123,10 @@ mst_status mst_checkpoint_load(const mst_checkpoint_context *context, const char
 mst_status mst_checkpoint_verify(const mst_checkpoint_context *context, const char *path,
                                  mst_checkpoint_digests *digests_out);
 
+/** Verifies what mst_checkpoint_load does not read, since training does not need it: model.h5, tokenizer.json, the HDF5
+ * structure of the shard files. Not collective. @retval as mst_checkpoint_verify */
+mst_status mst_checkpoint_verify_rest(const mst_checkpoint_context *context, const char *path);
+
 typedef struct mst_pack_options {
     bool weights_only; /* without the optimizer's moments: nothing can be trained on from it */
     /* Told now and then how many bytes of all are done, where it is not NULL; must be quick. */
@@ -193,10 +197,11 @@ mst_status mst_checkpoint_is_best(const char *folder, uint64_t best, uint64_t st
 mst_status mst_checkpoint_prune(const char *folder, const mst_checkpoint_wishes *wishes);
 
 /**
- * Renames every checkpoint beyond `step` to left-step-...: a run that went back must neither resume from what it left, nor
- * count it among the newest. Not collective: rank 0 alone calls it. @retval MST_EIO
+ * Renames every checkpoint beyond step `from`, but that of step `saved`, to left-step-...: a run that went back to `from`
+ * must neither resume from what it left, nor count it among the newest. Not collective: rank 0 alone calls it.
+ * @retval MST_EIO
  */
-mst_status mst_checkpoint_set_aside(const char *folder, uint64_t step, size_t *count_out);
+mst_status mst_checkpoint_set_aside(const char *folder, uint64_t from, uint64_t saved, size_t *count_out);
 
 /* The three tensors kept for every parameter tensor, in the order in which they are written and digested. */
 typedef enum mst_tensor_kind {

@@ -61,6 +61,10 @@ size_t mst_saver_bytes(const mst_saver *saver);
  */
 mst_status mst_saver_begin(mst_saver *saver, const mst_checkpoint_meta *meta);
 
+/** Says that the run goes on from the checkpoint of a step: those beyond it are left, and the next save that tidies sets
+ * them aside. No save is in flight. Not collective. */
+void mst_saver_goes_on_from(mst_saver *saver, uint64_t step);
+
 /** Whether a save is in flight; the same on all ranks. Not collective. */
 bool mst_saver_busy(const mst_saver *saver);
 /** The step of the save in flight, or of the last one. */
