@@ -1,10 +1,12 @@
 /* muster inspect: what a checkpoint is, for a person. */
 #include <ctype.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "commands.h"
+#include "inspect_run.h"
 #include "muster/checkpoint.h"
 
 static const cli_operand operands[] = {{.name = "CKPT", .help = CLI_CKPT_HELP}, {0}};
@@ -68,6 +70,10 @@ static void put_progress(const mst_checkpoint_meta *meta) {
            grouped(meta->updates, number[1]));
     printf("%-14s %s tokens in %s samples\n", "trained on", grouped(meta->tokens, number[2]),
            grouped(meta->samples, number[3]));
+    if (meta->heldout.valid == 0) return;
+    printf("%-14s loss %.4f", "held out", meta->heldout.loss);
+    if (isfinite(meta->heldout.bits_per_byte)) printf(", %.4f bits per byte", meta->heldout.bits_per_byte);
+    printf(", over %s tokens\n", grouped(meta->heldout.valid, number[0]));
 }
 
 static void put_sizes(const mst_manifest *manifest) {
@@ -160,6 +166,7 @@ static mst_status run(const cli_args *args) {
     put_sizes(&manifest);
     MST_TRY(check_files(path, &manifest));
     if (cli_flag(args, "tensors")) put_tensors(&manifest);
+    if (strcmp(path, cli_operands(args)[0]) != 0) MST_TRY(inspect_run(cli_operands(args)[0]));
 done:
     mst_manifest_clear(&manifest);
     return status;
@@ -171,7 +178,8 @@ const cli_command cli_inspect = {
     .description =
         "Prints what the checkpoint's manifest says, and looks whether its files are there in\n"
         "their size. To see the numbers, open model.h5, or a packed checkpoint, with h5py, h5dump\n"
-        "or HDFView: it shows every tensor whole, under its Hugging Face name.",
+        "or HDFView: it shows every tensor whole, under its Hugging Face name. Of a run folder it\n"
+        "also lists all checkpoints with their held-out losses, and says who trains there now.",
     .operands = operands,
     .options = options,
     .example =

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "muster/run.h"
+
 static void lease_name(uint64_t epoch, char name_out[40]) {
     snprintf(name_out, 40, "lease-%" PRIu64 ".json", epoch);
 }
@@ -162,4 +164,14 @@ void lease_describe(const lease_found *found, char *text_out, size_t room) {
     snprintf(text_out, room, "process %" PRId64 " on host %s%s%s%s, since %s, last renewed %s",
              r->process.pid, r->host, r->job[0] != '\0' ? " (Slurm job " : "", r->job,
              r->job[0] != '\0' ? ")" : "", r->since, r->renewed);
+}
+
+mst_status mst_run_holder(const char *folder, char *text_out, size_t room) {
+    lease_found found;
+    mst_status status = lease_find(folder, 0, &found);
+    if (status == MST_OK && found.epoch != 0)
+        lease_describe(&found, text_out, room);
+    else
+        snprintf(text_out, room, "%s", "");
+    return status;
 }

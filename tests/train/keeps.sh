@@ -28,6 +28,11 @@ for step in $best 130; do
   check "the manifest of step $step says the held-out loss" [ "$(jq .heldout.loss "$manifest")" = \
     "$(jq -rs "map(select(.event == \"eval\" and .step == $step))[0].loss" "$work/r1/metrics.jsonl")" ]
 done
+expect 0 "$muster" inspect "$work/r1"
+check 'inspect says the held-out loss' grep -qE '^held out       loss [0-9.]+, [0-9.]+ bits per byte, over ' "$work/out"
+check 'inspect names the newest' grep -qE '^checkpoints +130 +[0-9.]+ +[0-9.]+  newest$' "$work/out"
+check 'inspect names the best' grep -qE "^ +$best +[0-9.]+ +[0-9.]+  best$" "$work/out"
+check 'inspect says that nobody trains' grep -q '^training here  nobody$' "$work/out"
 # Ended in between, the run keeps the same.
 for steps in 10 $((best - 20)) $((best + 10)) 130; do
   expect 0 "$muster" train "$work/tiny.yaml" --run "$work/r3" --set run.steps="$steps"

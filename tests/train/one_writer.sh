@@ -33,6 +33,7 @@ for n in 1 2; do
   done
   expect 0 "$muster" inspect "$run"
   check 'others still read' grep -q '^weights' "$work/out"
+  check 'inspect says who trains there' grep -q "^training here  process $pid on host" "$work/out"
 
   # Killed, and started again at once.
   kill -9 "$pid"

@@ -26,6 +26,10 @@ typedef struct mst_train_options {
  */
 mst_status mst_run_train(mst_comm *comm, const mst_train_options *options);
 
+/** Who trains in a run folder now, in words: process, host, job, since when; "" when nobody does. What a lease says may be
+ * of a process that has died. Not collective. @retval MST_EIO the folder or the lease cannot be read */
+mst_status mst_run_holder(const char *folder, char *text_out, size_t room);
+
 #ifdef __cplusplus
 }
 #endif
