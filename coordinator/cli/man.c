@@ -31,7 +31,10 @@ static const term variables[] = {
      "where Open MPI puts memory that ranks of a node share, instead of /dev/shm"},
     {"OMPI_MCA_mpi_yield_when_idle",
      "muster sets it to 1, unless it is set, where a node has more ranks than processors"},
-    {"SLURM_JOB_ID, SLURM_STEP_ID", "the step that is cancelled when a rank of it died"},
+    {"SLURM_JOB_ID, SLURM_STEP_ID",
+     "the step that is cancelled when a rank of it died; the job is named in a run folder's lease"},
+    {"SLURM_RESTART_COUNT",
+     "tells a job that comes out of the queue again from the one that held its run folder before"},
     {"SLURM_STEP_NUM_TASKS, SLURM_STEP_TASKS_PER_NODE", "as set by srun: how many ranks there should be"},
     {"SLURMD_NODENAME", "the name of this node in messages"},
     {NULL, NULL}};
