@@ -10,16 +10,10 @@
  * two factors occurs in some run. --part 2/4 takes the second of every four runs, so that
  * four processes share the matrix.
  */
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdint.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "job.h"
 #include "test.h"
 
 /* ---- the matrix ---- */
@@ -54,12 +48,6 @@ typedef struct run_case {
 static run_case cases[CASES_MAX];
 static size_t case_count;
 
-static uint64_t random_state = 1;
-static uint32_t random_below(uint32_t bound) {
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)((random_state >> 33) % bound);
-}
-
 static bool covered[FACTORS][VALUES_MAX][FACTORS][VALUES_MAX];
 
 /* How many pairs that no case has yet would come with this value, given those chosen so far. */
@@ -84,10 +72,10 @@ static bool add_covering_case(void) {
         run_case c = {{0}};
         bool chosen[FACTORS] = {false};
         for (size_t n = 0; n < FACTORS; n++) {
-            size_t factor = random_below(FACTORS);
+            size_t factor = job_random(FACTORS);
             while (chosen[factor]) factor = (factor + 1) % FACTORS;
             int most = -1;
-            uint8_t start = (uint8_t)random_below((uint32_t)value_counts[factor]);
+            uint8_t start = (uint8_t)job_random((uint32_t)value_counts[factor]);
             for (size_t i = 0; i < value_counts[factor]; i++) {
                 uint8_t v = (uint8_t)((start + i) % value_counts[factor]);
                 int gain = new_pairs(&c, chosen, factor, v);
@@ -132,25 +120,7 @@ static void keep_part(size_t part, size_t parts) {
 
 /* ---- files ---- */
 
-static char folder[256];
-
-static void write_file(const char *path, const char *text) {
-    FILE *file = fopen(path, "we");
-    CHECK(file != NULL, "%s: %s", path, strerror(errno));
-    if (file == NULL) exit(1);
-    fputs(text, file);
-    CHECK(fclose(file) == 0, "%s: %s", path, strerror(errno));
-}
-
-/* Text that is not quite regular, so that losses differ from step to step. */
-static void write_text(void) {
-    char path[320];
-    snprintf(path, sizeof path, "%s/text.txt", folder);
-    FILE *file = fopen(path, "we");
-    if (file == NULL) exit(1);
-    for (int i = 0; i < 4000; i++) fprintf(file, "%d times %d is %d. ", i % 97, i % 13, (i % 97) * (i % 13));
-    fclose(file);
-}
+static char folder[JOB_PATH_MAX];
 
 static void write_config(const run_case *c, const char *path) {
     char text[2048];
@@ -166,133 +136,43 @@ static void write_config(const run_case *c, const char *path) {
              "watchdog: {seconds: 60}\n",
              STEPS, families[c->value[FAMILY]], models[c->value[FAMILY]], folder, shape[0], shape[1],
              shape[2], dtypes[c->value[WIRE]], dtypes[c->value[PRECISION]]);
-    write_file(path, text);
+    CHECK(job_write_file(path, text), "%s cannot be written", path);
 }
 
 /* ---- running ---- */
 
 static const char *programs[2];
 
-typedef struct job {
-    int ranks, threads;
-    const char *transport, *program, *config, *run_dir, *output;
-} job;
-
-static pid_t start(const job *j) {
-    char ranks_text[16], threads_text[48], transport_text[48];
-    snprintf(ranks_text, sizeof ranks_text, "%d", j->ranks);
-    snprintf(threads_text, sizeof threads_text, "device.threads=%d", j->threads);
-    snprintf(transport_text, sizeof transport_text, "batch.transport=%s",
-             j->ranks == 1 ? "self" : j->transport);
-    const char *const words[] = {
-        "mpirun",  "--oversubscribe", "--bind-to", "none",  "-n",         ranks_text, j->program,     "train",
-        j->config, "--run",           j->run_dir,  "--set", threads_text, "--set",    transport_text, NULL};
-    pid_t child = fork();
-    if (child == 0) {
-        int out = open(j->output, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-        dup2(out, 1);
-        dup2(out, 2);
-        setpgid(0, 0);
-        char *arguments[32];
-        size_t skip = j->ranks == 1 ? 6 : 0, n = 0; /* one rank: without mpirun */
-        for (size_t i = skip; words[i] != NULL; i++) memcpy(&arguments[n++], &words[i], sizeof arguments[0]);
-        arguments[n] = NULL;
-        execvp(arguments[0], arguments);
-        _exit(127);
-    }
-    return child;
-}
-
-static void nap(double seconds) {
-    struct timespec t = {(time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds))};
-    nanosleep(&t, NULL);
-}
-
-static int wait_for(pid_t child) {
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static size_t lines_of(const char *path, const char *having) {
-    char line[4096];
-    size_t count = 0;
-    FILE *file = fopen(path, "re");
-    if (file == NULL) return 0;
-    while (fgets(line, sizeof line, file) != NULL) count += strstr(line, having) != NULL;
-    fclose(file);
-    return count;
-}
-
-/* SIGKILL for one rank of the job that works in run_dir, whichever /proc names first
- * after a random number of others. */
+/* A rank of the job that works in run_dir, whichever it is. */
 static void kill_a_rank(const char *run_dir) {
-    pid_t found[64];
-    uint32_t count = 0;
-    DIR *proc = opendir("/proc");
-    for (struct dirent *entry; proc != NULL && (entry = readdir(proc)) != NULL && count < 64;) {
-        char path[300], line[4096];
-        pid_t pid = (pid_t)atol(entry->d_name);
-        if (pid <= 0) continue;
-        snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t length = fd < 0 ? -1 : read(fd, line, sizeof line - 1);
-        if (fd >= 0) close(fd);
-        if (length <= 0 || memmem(line, (size_t)length, run_dir, strlen(run_dir)) == NULL) continue;
-        line[length] = '\0';
-        if (strstr(line, "mpirun") == NULL) found[count++] = pid;
-    }
-    if (proc != NULL) closedir(proc);
-    if (count > 0) kill(found[random_below(count)], SIGKILL);
-}
-
-static void show(const char *path) {
-    char line[4096];
-    FILE *file = fopen(path, "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) fprintf(stderr, "    | %s", line);
-    if (file != NULL) fclose(file);
+    pid_t found[JOB_RANKS_MAX];
+    const uint32_t count = job_ranks(run_dir, found);
+    if (count > 0) kill(found[job_random(count)], SIGKILL);
 }
 
 /* ---- what a run gave: the bits of every step, and the digest line ---- */
 
 typedef struct outcome {
-    char loss[STEPS][40], norm[STEPS][40], digests[200];
+    char loss[STEPS][40], norm[STEPS][40], digests[JOB_DIGESTS_MAX];
 } outcome;
 
-/* The value of a text field in a line of metrics.jsonl. */
-static void field(const char *line, const char *name, char *value, size_t size) {
-    char key[64];
-    snprintf(key, sizeof key, "\"%s\":", name);
-    const char *at = strstr(line, key);
-    value[0] = '\0';
-    if (at == NULL) return;
-    at += strlen(key);
-    at += strspn(at, " \"");
-    size_t length = strcspn(at, "\",}");
-    snprintf(value, size, "%.*s", (int)length, at);
-}
-
 static void read_outcome(const char *run_dir, const char *output, outcome *o) {
-    char path[400], line[8192], text[40];
+    char path[JOB_PATH_MAX + 32], line[8192], text[40];
     memset(o, 0, sizeof *o);
     snprintf(path, sizeof path, "%s/metrics.jsonl", run_dir);
     FILE *file = fopen(path, "re");
     while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        field(line, "loss_bits", text, sizeof text);
+        job_field(line, "loss_bits", text, sizeof text);
         if (text[0] == '\0') continue;
         char step_text[40];
-        field(line, "step", step_text, sizeof step_text);
+        job_field(line, "step", step_text, sizeof step_text);
         int step = atoi(step_text);
         if (step < 1 || step > STEPS) continue;
         strcpy(o->loss[step - 1], text);
-        field(line, "grad_norm_bits", o->norm[step - 1], sizeof o->norm[0]);
+        job_field(line, "grad_norm_bits", o->norm[step - 1], sizeof o->norm[0]);
     }
     if (file != NULL) fclose(file);
-    file = fopen(output, "re");
-    while (file != NULL && fgets(line, sizeof line, file) != NULL)
-        if (strncmp(line, "weights ", 8) == 0)
-            snprintf(o->digests, sizeof o->digests, "%.*s", (int)strcspn(line, "\n"), line);
-    if (file != NULL) fclose(file);
+    job_digests(output, o->digests);
 }
 
 static void describe(const run_case *c, char *text, size_t size) {
@@ -304,49 +184,47 @@ static void describe(const run_case *c, char *text, size_t size) {
              courses[c->value[COURSE]], c->value[COMPILER]);
 }
 
-static void remove_folder(const char *path) {
-    char command[512];
-    snprintf(command, sizeof command, "rm -rf '%s'", path);
-    if (system(command) != 0) fprintf(stderr, "could not remove %s\n", path);
+/* One rank sends nothing. */
+static void choose_transport(const run_case *c, int rank_count, char *text, size_t size) {
+    snprintf(text, size, "batch.transport=%s", rank_count == 1 ? "self" : transports[c->value[TRANSPORT]]);
 }
-
-static int kills_sent, kills_felt;
 
 /* Runs a case to its end; killed twice on the way, each time going on with another
  * number of ranks, where it says so. */
 static bool run_case_to_end(const run_case *c, const char *name, outcome *o) {
-    char config[320], run_dir[320], output[320], metrics[400], what[256];
+    char config[JOB_PATH_MAX + 16], run_dir[JOB_PATH_MAX + 16], output[JOB_PATH_MAX + 16];
+    char metrics[JOB_PATH_MAX + 32], what[256], threads_text[48], transport_text[48];
     snprintf(config, sizeof config, "%s/%s.yaml", folder, name);
     snprintf(run_dir, sizeof run_dir, "%s/%s.run", folder, name);
     snprintf(output, sizeof output, "%s/%s.out", folder, name);
     snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", run_dir);
     describe(c, what, sizeof what);
-    remove_folder(run_dir);
+    job_remove_folder(run_dir);
     write_config(c, config);
-    job j = {ranks[c->value[RANKS]],
-             threads[c->value[THREADS]],
-             transports[c->value[TRANSPORT]],
-             programs[c->value[COMPILER]],
-             config,
-             run_dir,
-             output};
-    for (int kills = 0; kills < (c->value[COURSE] == 1 ? 2 : 0); kills++) {
-        pid_t child = start(&j);
-        size_t enough = lines_of(metrics, "loss_bits") + 1 + random_below(2);
-        for (int i = 0;
-             i < 6000 && lines_of(metrics, "loss_bits") < enough && waitpid(child, NULL, WNOHANG) == 0; i++)
-            nap(0.01);
-        nap(0.001 * random_below(40));
+    const char *const words[] = {"train",      config,  "--run",        run_dir, "--set",
+                                 threads_text, "--set", transport_text, NULL};
+    job j = {.ranks = ranks[c->value[RANKS]],
+             .program = programs[c->value[COMPILER]],
+             .words = words,
+             .output = output};
+    snprintf(threads_text, sizeof threads_text, "device.threads=%d", threads[c->value[THREADS]]);
+    for (int kills = c->value[COURSE] == 1 ? 2 : 0; kills > 0; kills--) {
+        choose_transport(c, j.ranks, transport_text, sizeof transport_text);
+        const pid_t id = job_start(&j);
+        const size_t enough = job_lines(metrics, "loss_bits") + 1 + job_random(2);
+        for (int i = 0; i < 6000 && job_lines(metrics, "loss_bits") < enough && job_is_running(id); i++)
+            job_nap(0.01);
+        job_nap(0.001 * job_random(40));
         kill_a_rank(run_dir);
-        kills_sent++;
-        kills_felt += wait_for(child) != 0;
-        j.ranks = ranks[random_below(value_counts[RANKS])];
+        job_wait(id, run_dir);
+        j.ranks = ranks[job_random((uint32_t)value_counts[RANKS])];
     }
-    int code = wait_for(start(&j));
+    choose_transport(c, j.ranks, transport_text, sizeof transport_text);
+    const int code = job_run(&j, run_dir);
     CHECK(code == 0, "%s: exit code %d", what, code);
-    if (code != 0) show(output);
+    if (code != 0) job_show(output);
     read_outcome(run_dir, output, o);
-    if (code == 0) remove_folder(run_dir);
+    if (code == 0) job_remove_folder(run_dir);
     return code == 0;
 }
 
@@ -415,21 +293,10 @@ int main(int argc, char **argv) {
                         "[MUSTER_OF_ANOTHER_COMPILER]\n");
         return 2;
     }
-    if (system("command -v mpirun >/dev/null") != 0) SKIP("mpirun is not installed");
     value_counts[COMPILER] = program_count;
-    random_state = seed;
-    setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
-    setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
-    setenv("OMPI_MCA_btl", "self,vader", 0);
-
-    const char *temporary = getenv("TMPDIR");
-    snprintf(folder, sizeof folder, "%s/muster-bits-XXXXXX", temporary == NULL ? "/tmp" : temporary);
-    if (mkdtemp(folder) == NULL) return perror(folder), 1;
-    write_text();
-    char command[1024];
-    snprintf(command, sizeof command, "'%s' data build %s/text.txt -o %s/tokens.h5 >/dev/null", programs[0],
-             folder, folder);
-    CHECK(system(command) == 0, "data build failed");
+    job_seed(seed);
+    if (!job_setup("bits", folder)) SKIP("mpirun is not installed");
+    CHECK(job_build_data(programs[0], folder), "data build failed");
 
     if (all)
         add_all_cases();
@@ -451,9 +318,6 @@ int main(int argc, char **argv) {
         printf("%3zu/%zu %s  %s\n", i + 1, case_count, test_failures == before ? "same" : "DIFFERENT", what);
         fflush(stdout);
     }
-    if (test_failures == 0)
-        remove_folder(folder);
-    else
-        fprintf(stderr, "the runs are kept in %s\n", folder);
+    job_finish(folder, test_failures > 0);
     return test_finish("same_bits");
 }
