@@ -125,12 +125,15 @@ static void begin_line(mst_metrics *metrics, const char *event, uint64_t step) {
 
 static mst_status end_line(mst_metrics *metrics) {
     put(metrics, "}\n");
-    ssize_t written;
-    do written = write(metrics->file, metrics->line, metrics->used);
-    while (written < 0 && errno == EINTR);
-    if (written == (ssize_t)metrics->used) return MST_OK;
-    return mst_error(MST_EIO, "metrics %s: cannot write %zu bytes: %s", metrics->path, metrics->used,
-                     written < 0 ? strerror(errno) : "the disk took only a part");
+    for (size_t done = 0; done < metrics->used;) {
+        const ssize_t written = write(metrics->file, metrics->line + done, metrics->used - done);
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0)
+            return mst_error(MST_EIO, "metrics %s: cannot write %zu bytes: %s", metrics->path,
+                             metrics->used - done, strerror(written < 0 ? errno : ENOSPC));
+        done += (size_t)written;
+    }
+    return MST_OK;
 }
 
 /* ---- the events ---- */
