@@ -439,7 +439,7 @@ static void end(training *t, mst_status status) {
         const char *reason = status == MST_OK ? "done" : status == MST_ESTOPPED ? "signal" : "error";
         const uint64_t step = mst_trainer_position(t->trainer)->step;
         if (mst_metrics_stop(t->metrics, step, reason) != MST_OK)
-            training_say(t, "the end could not be recorded: %s", mst_error_message());
+            training_say(t, "warning: the end could not be recorded: %s", mst_error_message());
     }
     mst_metrics_close(&t->metrics);
     mst_saver_destroy(&t->saver);
