@@ -62,7 +62,8 @@ typedef struct scene {
 } scene;
 
 static void open_saver(scene *x, bool tidies) {
-    const mst_saver_options options = {.folder = x->folder, .copies = true, .tidies = tidies, .keep = 1};
+    const mst_saver_options options = {
+        .folder = x->folder, .copies = true, .tidies = tidies, .wishes = {.newest = 1}};
     CHECK_OK(mst_saver_create(&x->state.context, &x->state.layout, x->state.shards, &options, &x->saver));
 }
 

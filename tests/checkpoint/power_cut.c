@@ -87,7 +87,7 @@ static void save(uint64_t step, int state) {
 
 static void prune(size_t keep) {
     const shelf before = there;
-    CHECK_OK(mst_checkpoint_prune(folder, keep, 0));
+    CHECK_OK(mst_checkpoint_prune(folder, &(mst_checkpoint_wishes){.newest = keep}));
     char path[4096];
     for (size_t i = 0; i < there.count;) {
         snprintf(path, sizeof path, "%.4000s/step-%08" PRIu64, folder, there.at[i].step);
@@ -103,7 +103,7 @@ static void prune(size_t keep) {
 static void set_aside(uint64_t beyond) {
     const shelf before = there;
     size_t count;
-    CHECK_OK(mst_checkpoint_set_aside(folder, beyond, &count));
+    CHECK_OK(mst_checkpoint_set_aside(folder, beyond, beyond, &count));
     CHECK(count == 1, "%zu set aside", count);
     for (size_t i = there.count; i-- > 0;)
         if (there.at[i].step > beyond) take(&there, there.at[i].step);
@@ -141,7 +141,7 @@ static bool die_and_live(size_t calls) {
     const shelf before = there;
     disk_is.dead_after = disk_calls() + calls;
     const mst_status status = save_state(1000, 2);
-    if (status == MST_OK) mst_checkpoint_prune(folder, 1, 0);
+    if (status == MST_OK) mst_checkpoint_prune(folder, &(mst_checkpoint_wishes){.newest = 1});
     const bool died = disk_calls() == disk_is.dead_after;
     disk_is.dead_after = 0;
     CHECK(died || status == MST_OK, "%s", mst_error_message());
