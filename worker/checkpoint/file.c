@@ -131,11 +131,12 @@ mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t byt
         if (put < 0 && errno == EINTR) continue;
         if (put <= 0) return ckpt_errno(put < 0 ? errno : ENOSPC, "write", file->path);
         ckpt_report(file->context, false);
-        bool sync = (offset + (uint64_t)put) / SYNC_STEP != offset / SYNC_STEP;
-        sync_file_range(file->fd, (off_t)offset, put,
-                        SYNC_FILE_RANGE_WRITE); /* a hint, which may fail unseen */
+        const uint64_t end = offset + (uint64_t)put, step = offset / STEP * STEP;
+        const bool sync = end / SYNC_STEP != offset / SYNC_STEP;
+        if (end / STEP * STEP > step) /* a hint, which may fail unseen */
+            sync_file_range(file->fd, (off_t)step, (off_t)(end / STEP * STEP - step), SYNC_FILE_RANGE_WRITE);
         from += put;
-        offset += (uint64_t)put;
+        offset = end;
         bytes -= (size_t)put;
         mst_status status = sync ? ckpt_file_sync(file) : MST_OK;
         if (status != MST_OK) return status;
