@@ -71,7 +71,7 @@ static bool fail_once(int rank, long number, int error) {
                              .number = number};
     const int failures = test_failures;
     job_remove_folder(t.run);
-    const int code = job_wait(trial_start(&t, 2, &fault), t.run);
+    const int code = job_wait(trial_start(&t, 2, NULL, &fault), t.run);
     if (!trial_struck(&t, call, path)) {
         CHECK(code == 0, "exit code %d where nothing failed", code);
         return false;
@@ -88,7 +88,7 @@ static bool fail_once(int rank, long number, int error) {
     check_checkpoints(what);
     if (test_failures > failures) job_show(t.output);
     if (code == 1) {
-        const int again = job_wait(trial_start(&t, 1, NULL), t.run);
+        const int again = job_wait(trial_start(&t, 1, NULL, NULL), t.run);
         CHECK(again == 0, "%s: going on then ended with exit code %d", what, again);
         if (again != 0) job_show(t.output);
         check_digests(what);

@@ -39,7 +39,7 @@ int trial_create(trial *t, const char *name, const char *muster, const char *shi
     path_in(t->folder, "mark", t->mark);
     path_in(t->folder, "whole.jsonl", whole);
     write_config(t, steps, every, keep);
-    if (!job_build_data(muster, t->folder) || job_wait(trial_start(t, 1, NULL), t->run) != 0 ||
+    if (!job_build_data(muster, t->folder) || job_wait(trial_start(t, 1, NULL, NULL), t->run) != 0 ||
         rename(t->metrics, whole) != 0) {
         job_show(t->output);
         fprintf(stderr, "%s: the run that nothing befalls failed\n", name);
@@ -50,8 +50,9 @@ int trial_create(trial *t, const char *name, const char *muster, const char *shi
     return 0;
 }
 
-pid_t trial_start(const trial *t, int ranks, const job_fault *fault) {
-    const char *const words[] = {"train", t->config, "--run", t->run, NULL};
+pid_t trial_start(const trial *t, int ranks, const char *setting, const job_fault *fault) {
+    const char *const words[] = {"train", t->config, "--run", t->run, setting != NULL ? "--set" : NULL,
+                                 setting, NULL};
     unlink(t->mark);
     return job_start(
         &(job){.ranks = ranks, .program = t->muster, .words = words, .output = t->output, .fault = fault});

@@ -21,7 +21,8 @@ typedef struct trial {
 int trial_create(trial *t, const char *name, const char *muster, const char *shim, int steps, int every,
                  int keep);
 
-pid_t trial_start(const trial *t, int ranks, const job_fault *fault);
+/** Starts `muster train` on the run. @param setting for --set, NULL: none @param fault NULL: none */
+pid_t trial_start(const trial *t, int ranks, const char *setting, const job_fault *fault);
 
 /** What the shim said: the call and the path that the fault met. call_out [16], path_out [JOB_PATH_MAX].
  * @retval false it has not struck */
