@@ -5,7 +5,8 @@
  *  1. Look: the lease is the file lease-EPOCH.json of the highest epoch. Whoever holds it rewrites it in place every few
  *     seconds, through the descriptor that made it: should the file have been removed meanwhile, that touches no other.
  *  2. Judge: held by a process that runs: refused. Left behind, or none: go on.
- *  3. Create the lease of the next epoch, exclusively: of those who judged alike, one succeeds.
+ *  3. Write the lease of the next epoch under a name of its own and link it to its place, so that it is never there
+ *     half-written; where the file system has no links, create it there exclusively. Of those who judged alike, one succeeds.
  *  4. Look again. Unless the folder is as it was judged, but for the new file, remove that and begin again: somebody else
  *     was here in between, or the one that was judged has renewed its lease.
  *  5. Remove the leases of lower epochs. From now on whoever held them is refused (lease_permit), and only now does the
@@ -26,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -133,14 +135,54 @@ static mst_status judge(taking *t, bool *again_out) {
 
 /* ---- 3 to 5 ---- */
 
+/* Removes the file that this process made under a name. */
+static void forget(lease *l, const char *path) {
+    unlink(path);
+    close(l->file);
+    l->file = -1;
+}
+
 static mst_status write_record(lease *l) {
     char text[LEASE_TEXT_MAX];
     utc_now(l->record.renewed);
     mst_status status = lease_print(&l->record, l->epoch, text);
     if (status != MST_OK) return status;
-    const size_t bytes = strlen(text);
-    if (pwrite(l->file, text, bytes, 0) == (ssize_t)bytes && fdatasync(l->file) == 0) return MST_OK;
+    const ssize_t bytes = (ssize_t)strlen(text);
+    errno = ENOSPC; /* where only a part is written */
+    if (pwrite(l->file, text, (size_t)bytes, 0) == bytes && fdatasync(l->file) == 0) return MST_OK;
     return mst_error(MST_EIO, "cannot write %s: %s", l->path, strerror(errno));
+}
+
+/* Creates a file, exclusively, with the record in it; not there after a failure. errno says why it could not be created. */
+static mst_status write_new(lease *l, const char *path) {
+    l->file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (l->file < 0) return mst_error(MST_EIO, "cannot create %s: %s", path, strerror(errno));
+    const mst_status status = write_record(l);
+    if (status != MST_OK) forget(l, path);
+    return status;
+}
+
+/* Puts the record at l->path. *again_out: another process's is there. */
+static mst_status place(lease *l, bool *again_out) {
+    char part[LEASE_PATH_MAX];
+    struct stat facts;
+    lease_part_path(l->folder, l->record.token, part);
+    mst_status status = write_new(l, part);
+    if (status != MST_OK) return status;
+    int error = link(part, l->path) == 0 ? 0 : errno;
+    /* On NFS the answer to a link that was made may be lost. */
+    if (error != 0 && fstat(l->file, &facts) == 0 && facts.st_nlink == 2) error = 0;
+    if (error == 0) {
+        unlink(part);
+        return MST_OK;
+    }
+    forget(l, part);
+    if (error != EEXIST) { /* no links here */
+        status = write_new(l, l->path);
+        error = l->file < 0 && errno == EEXIST ? EEXIST : 0;
+    }
+    *again_out = error == EEXIST;
+    return *again_out ? MST_OK : status;
 }
 
 /* Creates the lease of the next epoch. *again_out: another process was faster. */
@@ -150,21 +192,15 @@ static mst_status create(taking *t, bool *again_out) {
     lease_found seen;
     l->epoch = t->found.epoch + 1;
     lease_path(l->folder, l->epoch, l->path);
-    l->file = open(l->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    *again_out = l->file < 0 && errno == EEXIST;
-    if (*again_out) goto done;
-    MST_CHECK(l->file >= 0, MST_EIO, "cannot create %s: %s", l->path, strerror(errno));
     utc_now(l->record.since);
-    MST_TRY(write_record(l));
+    *again_out = false;
+    MST_TRY(place(l, again_out));
+    if (*again_out) goto done;
     MST_TRY(lease_find(l->folder, l->epoch, &seen));
     *again_out = seen.epoch != t->found.epoch || strcmp(seen.text, t->found.text) != 0;
     if (!*again_out) MST_TRY(lease_remove_below(l->folder, l->epoch));
 done:
-    if (l->file >= 0 && (status != MST_OK || *again_out)) {
-        unlink(l->path);
-        close(l->file);
-        l->file = -1;
-    }
+    if (l->file >= 0 && (status != MST_OK || *again_out)) forget(l, l->path);
     return status;
 }
 

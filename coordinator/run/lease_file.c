@@ -22,6 +22,12 @@ void lease_path(const char *folder, uint64_t epoch, char path_out[LEASE_PATH_MAX
     snprintf(path_out, LEASE_PATH_MAX, "%s/%s", folder, name);
 }
 
+static const char part_prefix[] = ".lease-";
+
+void lease_part_path(const char *folder, const char *token, char path_out[LEASE_PATH_MAX]) {
+    snprintf(path_out, LEASE_PATH_MAX, "%s/%s%s", folder, part_prefix, token);
+}
+
 /* The epoch that a file's name says, if it is a lease's; else 0. */
 static uint64_t epoch_of(const char *name) {
     char expected[40];
@@ -104,17 +110,14 @@ mst_status lease_read(const char *folder, uint64_t epoch, lease_found *found_out
     return MST_OK;
 }
 
-/* Calls `visit` for every lease in a folder. */
-static mst_status each_lease(const char *folder,
-                             mst_status (*visit)(const char *folder, uint64_t epoch, void *context),
-                             void *context) {
+typedef mst_status visit_fn(const char *folder, const char *name, void *context);
+
+static mst_status each_name(const char *folder, visit_fn *visit, void *context) {
     mst_status status = MST_OK;
     DIR *entries = opendir(folder);
     if (entries == NULL) return mst_error(MST_EIO, "cannot read the folder %s: %s", folder, strerror(errno));
-    for (struct dirent *entry; status == MST_OK && (entry = readdir(entries)) != NULL;) {
-        const uint64_t epoch = epoch_of(entry->d_name);
-        if (epoch > 0) status = visit(folder, epoch, context);
-    }
+    for (struct dirent *entry; status == MST_OK && (entry = readdir(entries)) != NULL;)
+        status = visit(folder, entry->d_name, context);
     closedir(entries);
     return status;
 }
@@ -123,9 +126,10 @@ typedef struct highest {
     uint64_t except, epoch;
 } highest;
 
-static mst_status take_highest(const char *folder, uint64_t epoch, void *context) {
+static mst_status take_highest(const char *folder, const char *name, void *context) {
     (void)folder;
     highest *h = context;
+    const uint64_t epoch = epoch_of(name);
     if (epoch != h->except && epoch > h->epoch) h->epoch = epoch;
     return MST_OK;
 }
@@ -134,7 +138,7 @@ mst_status lease_find(const char *folder, uint64_t except, lease_found *found_ou
     mst_status status = MST_OK;
     highest h = {.except = except};
     *found_out = (lease_found){0};
-    MST_TRY(each_lease(folder, take_highest, &h));
+    MST_TRY(each_name(folder, take_highest, &h));
     if (h.epoch == 0) goto done;
     MST_TRY(lease_read(folder, h.epoch, found_out));
     found_out->epoch = h.epoch;
@@ -142,17 +146,19 @@ done:
     return status;
 }
 
-static mst_status remove_lower(const char *folder, uint64_t epoch, void *context) {
-    const uint64_t *mine = context;
+static mst_status remove_lower(const char *folder, const char *name, void *context) {
+    const uint64_t *mine = context, epoch = epoch_of(name);
     char path[LEASE_PATH_MAX];
-    if (epoch >= *mine) return MST_OK;
-    lease_path(folder, epoch, path);
+    const bool lower = epoch > 0 && epoch < *mine,
+               part = strncmp(name, part_prefix, sizeof part_prefix - 1) == 0;
+    if (!lower && !part) return MST_OK;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
     if (unlink(path) == 0 || errno == ENOENT) return MST_OK;
     return mst_error(MST_EIO, "cannot remove the former lease %s: %s", path, strerror(errno));
 }
 
 mst_status lease_remove_below(const char *folder, uint64_t epoch) {
-    return each_lease(folder, remove_lower, &epoch);
+    return each_name(folder, remove_lower, &epoch);
 }
 
 void lease_describe(const lease_found *found, char *text_out, size_t room) {

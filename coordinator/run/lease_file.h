@@ -9,7 +9,7 @@
 #include "muster/process.h"
 #include "utc.h"
 
-enum { LEASE_TEXT_MAX = 4096, LEASE_PATH_MAX = FOLDER_PATH_MAX + 40, LEASE_WORD_MAX = 256 };
+enum { LEASE_TEXT_MAX = 4096, LEASE_PATH_MAX = FOLDER_PATH_MAX + 48, LEASE_WORD_MAX = 256 };
 
 /* What a lease says. Its text has the same length at every renewal. */
 typedef struct lease_record {
@@ -33,6 +33,8 @@ typedef struct lease_found {
 void lease_word(const char *from, char word_out[LEASE_WORD_MAX]);
 
 void lease_path(const char *folder, uint64_t epoch, char path_out[LEASE_PATH_MAX]);
+/** Where a lease is written before it is linked to its place. */
+void lease_part_path(const char *folder, const char *token, char path_out[LEASE_PATH_MAX]);
 
 /** A record as text. @retval MST_ENOMEM; MST_EINTERNAL longer than LEASE_TEXT_MAX */
 mst_status lease_print(const lease_record *record, uint64_t epoch, char text_out[LEASE_TEXT_MAX]);
@@ -45,7 +47,7 @@ mst_status lease_read(const char *folder, uint64_t epoch, lease_found *found_out
  * process removes at this moment, is found with an empty text. Not collective. @retval MST_EIO */
 mst_status lease_find(const char *folder, uint64_t except, lease_found *found_out);
 
-/** Removes the leases of all epochs below one. Not collective. @retval MST_EIO */
+/** Removes the leases of all epochs below one, and those that were never linked. Not collective. @retval MST_EIO */
 mst_status lease_remove_below(const char *folder, uint64_t epoch);
 
 /** Who holds it, since when, and when it was last renewed, for a person. */
