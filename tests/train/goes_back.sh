@@ -49,7 +49,7 @@ says "passed over $ckpt/step-00000030: "
 says 'manifest.json is damaged'
 says "passed over $ckpt/step-00000020: "
 says 'No such file'
-says "model.h5 is damaged: its SHA-256 is not the manifest's; training does not need it"
+says "the SHA-256 of model.h5 is not the manifest's; training does not need it"
 says "resumed from $ckpt/step-00000010"
 check 'nothing was touched' [ "$(cd "$ckpt" && find . -type f | sort | xargs sha256sum)" = "$before" ]
 expect 0 bash -c 'train --set run.steps=60'
