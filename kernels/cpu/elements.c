@@ -68,8 +68,9 @@ static mst_status block_digest_task(void *context, size_t task, int thread) {
     size_t last = tile_end(tiles_of(a->count, MST_BLOCK), TASK_BLOCKS, task);
     for (size_t block = task * TASK_BLOCKS; block < last; block++) {
         size_t begin = block * MST_BLOCK, n = tile_end(a->count, MST_BLOCK, block) - begin;
-        MST_TRY(mst_digest_of(element(a->data, begin, a->dtype), n * mst_dtype_size(a->dtype),
-                              &a->digest[block]));
+        const void *data = element(a->data, begin, a->dtype);
+        MST_TRY(mst_digest_of(data, n * mst_dtype_size(a->dtype), &a->digest[block]));
+        if (a->checksum != NULL) a->checksum[block] = mst_checksum_of(data, n * mst_dtype_size(a->dtype));
     }
 done:
     return status;

@@ -46,6 +46,7 @@ mst_status mst_block_digest_ref(mst_queue *queue, const mst_block_digest_args *a
         size_t count = args->count - first < MST_BLOCK ? args->count - first : MST_BLOCK;
         const unsigned char *block = (const unsigned char *)args->data + first * size;
         MST_TRY(mst_digest_of(block, count * size, &args->digest[first / MST_BLOCK]));
+        if (args->checksum != NULL) args->checksum[first / MST_BLOCK] = mst_checksum_of(block, count * size);
     }
 done:
     return status;

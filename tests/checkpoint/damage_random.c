@@ -136,6 +136,7 @@ static void read_all(const char *base) {
         read_file(c, "digests.bin");
         read_file(c, "model.h5");
         read_file(c, "tokenizer.json");
+        read_file(c, "checksums.bin");
         for (size_t i = 0; i < c->manifest.shard_count; i++) read_file(c, c->manifest.shards[i].name);
         all_count++;
     }
@@ -249,7 +250,7 @@ static void expect_found(const checkpoint *victim, const checkpoint *c, damage k
     CHECK(status == MST_EFORMAT || status == MST_EIO, "%s: verify says %s", what, mst_status_name(status));
     tallies[kind].found += status != MST_OK;
     if (status != MST_OK) expect_names(victim, changed, mst_error_message());
-    for (size_t i = 4; kind == FLIP_ONE && i < c->count; i++)
+    for (size_t i = 5; kind == FLIP_ONE && i < c->count; i++)
         for (size_t b = 0; changed[i] && b < c->files[i].size; b++)
             if (c->files[i].bytes[b] != victim->files[i].bytes[b])
                 expect_place(victim, i, b, mst_error_message());

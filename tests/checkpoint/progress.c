@@ -119,6 +119,7 @@ static void check_slow(test_state *s, listener *l, const char *folder, const siz
         const int slow = operation == LOAD ? last : 0;
         const bool mine = mst_comm_rank(s->context.comm) == slow;
         delay = mine ? slowness * patience / (double)asked[operation] : 0;
+        if (operation == LOAD) delay *= mst_queue_threads(s->context.queue); /* they read side by side */
         const double begun = now();
         if (operation == LOAD)
             CHECK_OK(mst_checkpoint_load(&s->context, path, &s->layout, s->shards));

@@ -207,6 +207,52 @@ static void check_folder(test_state *s, const char *folder) {
     CHECK(dots == 0, "%zu leftovers", dots);
 }
 
+/* Takes the checksums out of a checkpoint, as older ones are: the manifest is sealed anew. */
+static void forget_checksums(const char *path) {
+    char name[4096], text[1 << 16], hex[MST_DIGEST_HEX];
+    mst_digest digest;
+    test_path(path, "checksums.bin", name);
+    CHECK(unlink(name) == 0, "%s", name);
+    test_path(path, "manifest.json", name);
+    FILE *file = fopen(name, "r+");
+    size_t bytes = file != NULL ? fread(text, 1, sizeof text - 1, file) : 0;
+    text[bytes] = '\0';
+    char *line = strstr(text, "\"block_checksums\""), *seal = strstr(text, "\"manifest_sha256\"");
+    CHECK(line != NULL && seal != NULL, "no checksums in %s", name);
+    if (line == NULL || seal == NULL) exit(1);
+    const char *next = strchr(line, '\n') + 1;
+    seal -= next - line;
+    memmove(line, next, strlen(next) + 1);
+    CHECK_OK(mst_digest_of(text, (size_t)(seal - text), &digest));
+    mst_digest_to_hex(&digest, hex);
+    rewind(file);
+    fprintf(file, "%.*s\"manifest_sha256\": \"%s\"\n}\n", (int)(seal - text), text, hex);
+    CHECK(ftruncate(fileno(file), ftell(file)) == 0, "%s", name);
+    fclose(file);
+}
+
+/* A checkpoint of before there were checksums: its digests serve. */
+static void check_without_checksums(test_state *s, const char *base, uint64_t seed) {
+    char folder[4096], path[4096], command[9000];
+    mst_checkpoint_digests digests;
+    test_path(base, "old", folder);
+    CHECK_OK(save(s, folder, &digests, path));
+    forget_checksums(path);
+    CHECK_OK(mst_checkpoint_verify(&s->context, path, &digests));
+    snprintf(command, sizeof command,
+             "cd '%s' && cp shard-* kept && printf x | dd of=\"$(ls shard-*)\" bs=1 seek=20000 conv=notrunc "
+             "2>/dev/null",
+             path);
+    CHECK(system(command) == 0, "%s", command);
+    CHECK_STATUS(mst_checkpoint_load(&s->context, path, &s->layout, s->shards), MST_EFORMAT);
+    CHECK(strstr(mst_error_message(), "do not have their digest"), "%s", mst_error_message());
+    snprintf(command, sizeof command, "cd '%s' && mv kept \"$(ls shard-*)\"", path);
+    CHECK(system(command) == 0, "%s", command);
+    test_state_spoil(s);
+    CHECK_OK(mst_checkpoint_load(&s->context, path, &s->layout, s->shards));
+    CHECK(test_state_differences(s, seed) == 0, "elements differ");
+}
+
 /* The least version that can say what is stored: a reader of version 1 must not open scaled positions, and all
  * others it must. */
 static void check_versions(test_state *s, const char *base, uint64_t seed) {
@@ -248,6 +294,7 @@ int main(void) {
     check_weights_only(&state, inner, seed);
     check_folder(&state, inner);
     check_same_bytes(&state, inner);
+    check_without_checksums(&state, inner, seed);
     check_versions(&state, inner, seed);
     test_state_destroy(&state);
     test_folder_remove(folder);

@@ -104,6 +104,7 @@ static size_t make_valid(size_t kinds, bool packed, uint8_t *data) {
         manifest.digests.offset = 80000;
         manifest.tokenizer = tokenizer;
     }
+    if (!packed) manifest.checksums = (mst_manifest_file){.name = "checksums.bin", .bytes = 3 * 3 * 8};
     char *text = NULL;
     size_t bytes = 0;
     CHECK_OK(ckpt_manifest_print(&manifest, &text, &bytes));

@@ -247,16 +247,19 @@ static void test_cast(void) {
     }
 }
 
-/* printf ab | sha256sum */
+/* printf ab | sha256sum, and xxhsum -H3 */
 static void test_block_digest(void) {
     const uint16_t data = 0x6261;
     char hex[MST_DIGEST_HEX];
     mst_digest digest;
-    mst_block_digest_args args = {.count = 1, .dtype = MST_BF16, .data = &data, .digest = &digest};
+    uint64_t checksum;
+    mst_block_digest_args args = {
+        .count = 1, .dtype = MST_BF16, .data = &data, .digest = &digest, .checksum = &checksum};
     CHECK_OK(mst_block_digest_ref(NULL, &args));
     mst_digest_to_hex(&digest, hex);
     CHECK(strcmp(hex, "fb8e20fc2e4c3f248c60c39bd652f3c1347298bb977b8b4d5903b85055620603") == 0, "digest %s",
           hex);
+    CHECK(checksum == UINT64_C(0xa873719c24d5735c), "checksum %016llx", (unsigned long long)checksum);
 }
 
 static void test_random_normal(void) {

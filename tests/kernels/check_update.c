@@ -388,18 +388,25 @@ void bench_random_normal(check_state *checker) {
 
 /* ---------------------------------------------------------------- block digests */
 
+enum { DIGEST_BLOCKS = 256 }; /* at most */
+
 typedef struct digest_case {
-    check_tensor *data, *digest; /* a digest is 16 words of 16 bits */
+    check_tensor *data, *digest, *checksum; /* a digest is 16 words of 16 bits, a checksum 4 */
 } digest_case;
 
 static mst_status call_digest(const void *context, const mst_kernels *table, mst_queue *queue,
                               check_view view) {
     const digest_case *c = context;
+    uint64_t checksums[DIGEST_BLOCKS]; /* aligned, as the tensor need not be */
     mst_block_digest_args args = {.count = c->data->cols,
                                   .dtype = c->data->dtype,
                                   .data = tensor_at(c->data, view),
-                                  .digest = tensor_at(c->digest, view)};
-    return table->block_digest(queue, &args);
+                                  .digest = tensor_at(c->digest, view),
+                                  .checksum = checksums};
+    mst_status status = table->block_digest(queue, &args);
+    if (status == MST_OK)
+        memcpy(tensor_at(c->checksum, view), checksums, c->checksum->rows * sizeof *checksums);
+    return status;
 }
 
 static digest_case set_up_digest(check_trial *trial, size_t count, mst_dtype dtype) {
@@ -408,6 +415,9 @@ static digest_case set_up_digest(check_trial *trial, size_t count, mst_dtype dty
     tensor_fill(c.data, PLAIN, 1.0);
     c.digest = trial_tensor(trial, "digest", ROLE_OUT, MST_BF16, blocks, words, words);
     c.digest->bits = c.digest->words = true;
+    words = sizeof(uint64_t) / 2;
+    c.checksum = trial_tensor(trial, "checksum", ROLE_OUT, MST_BF16, blocks, words, words);
+    c.checksum->bits = c.checksum->words = true;
     return c;
 }
 

@@ -1,6 +1,7 @@
 """A checkpoint as others see it: h5py shows whole tensors with the values that were written, and the digests follow from
 docs/checkpoint-format.md alone. Usage: check_checkpoint.py RANKS_PROGRAM MPIRUN_SH MUSTER (tests/checkpoint/ranks.c, tests/mpi)."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -118,7 +119,24 @@ def check_checkpoint(folder, ranks):
     check_state(manifest, kinds)
     with open(f"{folder}/digests.bin", "rb") as file:
         check(file.read() == b"".join(blocks), "digests.bin")
+    check_checksums(folder, names)
     return manifest["state"]
+
+
+def check_checksums(folder, names):
+    """checksums.bin, by the library alone."""
+    library = ctypes.CDLL("libxxhash.so.0")
+    library.XXH3_64bits.restype = ctypes.c_uint64
+    library.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    found = b""
+    with h5py.File(f"{folder}/model.h5", "r") as model:
+        for kind in range(3):
+            for name in names:
+                data = shown(model, kind, name)[...].tobytes()
+                parts = [data[at : at + BLOCK * 4] for at in range(0, len(data), BLOCK * 4)]
+                found += b"".join(library.XXH3_64bits(part, len(part)).to_bytes(8, "little") for part in parts)
+    with open(f"{folder}/checksums.bin", "rb") as file:
+        check(file.read() == found, "checksums.bin")
 
 
 def check_missing_shard(folder):

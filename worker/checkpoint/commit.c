@@ -20,13 +20,18 @@ typedef struct commit {
 static mst_status write_digests(commit *c) {
     mst_status status = MST_OK;
     const ckpt_written *w = c->from;
-    ckpt_file file = CKPT_FILE_CLOSED(w->context);
-    MST_TRY(ckpt_file_create(w->paths->making, "digests.bin", &file));
-    MST_TRY(ckpt_gathering_sums(w->context, w->layout, w->order, w->gathering, w->meta, &file, &c->sums));
-    MST_TRY(ckpt_file_sync(&file));
-    MST_TRY(ckpt_file_close(&file));
+    ckpt_file digests = CKPT_FILE_CLOSED(w->context), checksums = digests;
+    MST_TRY(ckpt_file_create(w->paths->making, "digests.bin", &digests));
+    MST_TRY(ckpt_file_create(w->paths->making, CKPT_CHECKSUMS_NAME, &checksums));
+    MST_TRY(ckpt_gathering_sums(w->context, w->layout, w->order, w->gathering, w->meta, &digests, &checksums,
+                                &c->sums));
+    MST_TRY(ckpt_file_sync(&digests));
+    MST_TRY(ckpt_file_close(&digests));
+    MST_TRY(ckpt_file_sync(&checksums));
+    MST_TRY(ckpt_file_close(&checksums));
 done:
-    if (file.fd >= 0) ckpt_system.close(file.fd);
+    if (digests.fd >= 0) ckpt_system.close(digests.fd);
+    if (checksums.fd >= 0) ckpt_system.close(checksums.fd);
     return status;
 }
 
@@ -173,7 +178,10 @@ static mst_status fill_manifest(commit *c) {
     m->meta = *c->from->meta; /* strings are the caller's: taken out again before the manifest is cleared */
     memcpy(m->kinds, c->sums.kinds, sizeof m->kinds);
     m->state = c->sums.state;
-    m->digests = (mst_manifest_file){.name = "digests.bin", .bytes = c->sums.bytes, .digest = c->sums.file};
+    m->digests = (mst_manifest_file){
+        .name = "digests.bin", .bytes = c->sums.blocks * sizeof(mst_digest), .digest = c->sums.digests};
+    m->checksums = (mst_manifest_file){
+        .name = CKPT_CHECKSUMS_NAME, .bytes = c->sums.blocks * sizeof(uint64_t), .digest = c->sums.checksums};
     MST_TRY(fill_shards(c, writers));
     MST_TRY(fill_tensors(c));
     MST_TRY(fill_pieces(c, writers));

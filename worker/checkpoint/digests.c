@@ -37,14 +37,15 @@ mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_c
 enum { DIGEST_ELEMENTS = 4096 * MST_BLOCK };
 
 static mst_status digest_piece(const mst_checkpoint_context *context, const float *data, uint64_t count,
-                               mst_digest *digests_out) {
+                               mst_digest *digests_out, uint64_t *checksums_out) {
     mst_status status = MST_OK;
     for (uint64_t first = 0; first < count; first += DIGEST_ELEMENTS) {
         const uint64_t left = count - first;
         const mst_block_digest_args args = {.count = left < DIGEST_ELEMENTS ? left : DIGEST_ELEMENTS,
                                             .dtype = MST_F32,
                                             .data = data + first,
-                                            .digest = digests_out + first / MST_BLOCK};
+                                            .digest = digests_out + first / MST_BLOCK,
+                                            .checksum = checksums_out + first / MST_BLOCK};
         MST_TRY(context->kernels->block_digest(context->queue, &args));
         MST_TRY(mst_queue_sync(context->queue));
         ckpt_report(context, false);
@@ -61,7 +62,8 @@ mst_status ckpt_pieces_digest(const mst_checkpoint_context *context, const ckpt_
             const ckpt_piece *piece = &pieces->pieces[i];
             const mst_shard *shard = &shards[layout->tensors[piece->tensor].unit];
             MST_TRY(digest_piece(context, ckpt_shard_data(shard, kind) + piece->at, piece->count,
-                                 pieces->digests[kind] + pieces->first_digest[i]));
+                                 pieces->digests[kind] + pieces->first_digest[i],
+                                 pieces->checksums[kind] + pieces->first_digest[i]));
         }
     }
 done:
@@ -70,15 +72,15 @@ done:
 
 /* --- of all ranks --- */
 
-/* Bytes of a rank's block digests of all kinds. */
-static size_t digest_bytes_of_rank(const mst_layout *layout, int rank, int size) {
+/* Bytes of the digests and checksums of a rank's blocks, all kinds. */
+static size_t sum_bytes_of_rank(const mst_layout *layout, int rank, int size) {
     size_t sum = 0;
     for (size_t u = 0; u < layout->unit_count; u++) {
         size_t first, blocks;
         mst_shard_range(&layout->units[u], rank, size, &first, &blocks);
         sum += blocks;
     }
-    return MST_KIND_COUNT * sum * sizeof(mst_digest);
+    return MST_KIND_COUNT * sum * CKPT_SUM_BYTES;
 }
 
 mst_status ckpt_gathering_create(const mst_layout *layout, int rank, int size,
@@ -88,10 +90,10 @@ mst_status ckpt_gathering_create(const mst_layout *layout, int rank, int size,
     const size_t blocks = MST_KIND_COUNT * layout->blocks;
     g.bytes_of = calloc((size_t)size, sizeof *g.bytes_of);
     g.next = calloc((size_t)size, sizeof *g.next);
-    if (rank == 0) g.digests = calloc(blocks + 1, sizeof *g.digests);
-    MST_CHECK(g.bytes_of != NULL && g.next != NULL && (rank != 0 || g.digests != NULL), MST_ENOMEM,
+    if (rank == 0) g.all = calloc(blocks + 1, CKPT_SUM_BYTES);
+    MST_CHECK(g.bytes_of != NULL && g.next != NULL && (rank != 0 || g.all != NULL), MST_ENOMEM,
               "checkpoint: no memory for the digests of %zu blocks", blocks);
-    for (int r = 0; r < size; r++) g.bytes_of[r] = digest_bytes_of_rank(layout, r, size);
+    for (int r = 0; r < size; r++) g.bytes_of[r] = sum_bytes_of_rank(layout, r, size);
     *gathering_out = g;
     g = (ckpt_gathering){0};
 done:
@@ -102,32 +104,35 @@ done:
 void ckpt_gathering_clear(ckpt_gathering *gathering) {
     free(gathering->bytes_of);
     free(gathering->next);
-    free(gathering->digests);
+    free(gathering->all);
     *gathering = (ckpt_gathering){0};
 }
 
 mst_status ckpt_gathering_receive(const mst_checkpoint_context *context, const ckpt_pieces *pieces,
                                   const ckpt_gathering *gathering) {
-    return ckpt_gather(context, pieces->digests[0], gathering->bytes_of, gathering->digests);
+    return ckpt_gather(context, pieces->digests[0], gathering->bytes_of, gathering->all);
 }
 
-/* What the digests of all blocks, in their order, go into. */
-typedef struct collector {
-    const ckpt_file *file; /* NULL: digests.bin is not wanted */
+/* A file that entries of all blocks go into, in their order. */
+typedef struct sum_file {
+    const ckpt_file *file; /* NULL: it is not wanted */
     uint64_t bytes;        /* written */
-    mst_hasher *kind, *whole;
-} collector;
+    mst_hasher *hasher;
+} sum_file;
 
-static mst_status collect(collector *to, const mst_digest *digests, size_t count) {
+static mst_status append(sum_file *to, const void *entries, size_t bytes) {
     mst_status status = MST_OK;
-    const size_t bytes = count * sizeof *digests;
-    MST_TRY(mst_hasher_update(to->kind, digests, bytes));
-    MST_TRY(mst_hasher_update(to->whole, digests, bytes));
-    if (to->file != NULL) MST_TRY(ckpt_file_write(to->file, digests, bytes, to->bytes));
+    MST_TRY(mst_hasher_update(to->hasher, entries, bytes));
+    if (to->file != NULL) MST_TRY(ckpt_file_write(to->file, entries, bytes, to->bytes));
     to->bytes += bytes;
 done:
     return status;
 }
+
+typedef struct collector {
+    sum_file digests, checksums;
+    mst_hasher *kind;
+} collector;
 
 /* One tensor: ranks hold consecutive blocks of it, so rank order is block order. */
 static mst_status collect_tensor(collector *to, const mst_layout *layout, size_t number,
@@ -139,26 +144,39 @@ static mst_status collect_tensor(collector *to, const mst_layout *layout, size_t
         ckpt_piece piece;
         if (!ckpt_piece_of_rank(layout, number, rank, from->size, &piece)) continue;
         const size_t blocks = ckpt_blocks(piece.count);
-        MST_TRY(collect(to, from->next[rank], blocks));
-        from->next[rank] += blocks;
+        ckpt_next *next = &from->next[rank];
+        MST_TRY(mst_hasher_update(to->kind, next->digest, blocks * sizeof *next->digest));
+        MST_TRY(append(&to->digests, next->digest, blocks * sizeof *next->digest));
+        MST_TRY(append(&to->checksums, next->checksum, blocks * sizeof *next->checksum));
+        next->digest += blocks;
+        next->checksum += blocks;
     }
 done:
     return status;
 }
 
+/* The first block of each rank. */
+static void find_next(const ckpt_gathering *gathering) {
+    const char *at = (const char *)gathering->all;
+    for (int rank = 0; rank < gathering->size; rank++) {
+        const size_t blocks = gathering->bytes_of[rank] / CKPT_SUM_BYTES;
+        const mst_digest *digests = (const mst_digest *)(const void *)at;
+        gathering->next[rank] = (ckpt_next){digests, (const uint64_t *)(const void *)(digests + blocks)};
+        at += gathering->bytes_of[rank];
+    }
+}
+
 mst_status ckpt_gathering_sums(const mst_checkpoint_context *context, const mst_layout *layout,
                                const size_t *order, ckpt_gathering *gathering,
-                               const mst_checkpoint_meta *meta, const ckpt_file *file, ckpt_sums *sums_out) {
+                               const mst_checkpoint_meta *meta, const ckpt_file *digests,
+                               const ckpt_file *checksums, ckpt_sums *sums_out) {
     mst_status status = MST_OK;
     ckpt_sums sums = {0};
-    collector to = {.file = file};
-    const mst_digest *next = gathering->digests;
-    for (int rank = 0; rank < gathering->size; rank++) {
-        gathering->next[rank] = next;
-        next += gathering->bytes_of[rank] / sizeof *next;
-    }
+    collector to = {.digests = {.file = digests}, .checksums = {.file = checksums}};
+    find_next(gathering);
     MST_TRY(mst_hasher_create(&to.kind));
-    MST_TRY(mst_hasher_create(&to.whole));
+    MST_TRY(mst_hasher_create(&to.digests.hasher));
+    MST_TRY(mst_hasher_create(&to.checksums.hasher));
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
         MST_TRY(ckpt_kind_begin(to.kind));
         for (size_t i = 0; i < layout->tensor_count; i++) {
@@ -167,13 +185,15 @@ mst_status ckpt_gathering_sums(const mst_checkpoint_context *context, const mst_
         }
         MST_TRY(mst_hasher_finish(to.kind, &sums.kinds[kind]));
     }
-    MST_TRY(mst_hasher_finish(to.whole, &sums.file));
+    MST_TRY(mst_hasher_finish(to.digests.hasher, &sums.digests));
+    MST_TRY(mst_hasher_finish(to.checksums.hasher, &sums.checksums));
     MST_TRY(ckpt_state_digest(sums.kinds, meta, &sums.state));
-    sums.bytes = to.bytes;
+    sums.blocks = to.checksums.bytes / sizeof(uint64_t);
     *sums_out = sums;
 done:
     mst_hasher_destroy(&to.kind);
-    mst_hasher_destroy(&to.whole);
+    mst_hasher_destroy(&to.digests.hasher);
+    mst_hasher_destroy(&to.checksums.hasher);
     return status;
 }
 
@@ -196,7 +216,7 @@ mst_status mst_checkpoint_digest(const mst_checkpoint_context *context, const ms
     MST_TRY(ckpt_agree(context, status));
     status = ckpt_gathering_receive(context, &pieces, &gathering);
     if (status == MST_OK && rank == 0)
-        status = ckpt_gathering_sums(context, layout, order, &gathering, meta, NULL, &sums);
+        status = ckpt_gathering_sums(context, layout, order, &gathering, meta, NULL, NULL, &sums);
     MST_TRY(ckpt_agree(context, status));
     MST_TRY(ckpt_broadcast(context, &sums, sizeof sums));
     *digests_out = (mst_checkpoint_digests){sums.kinds[MST_KIND_MASTER], sums.state};

@@ -9,8 +9,8 @@
 typedef struct ckpt_sums {
     mst_digest kinds[MST_KIND_COUNT];
     mst_digest state;
-    mst_digest file; /* of digests.bin */
-    uint64_t bytes;  /* of digests.bin */
+    mst_digest digests, checksums; /* of digests.bin and checksums.bin */
+    uint64_t blocks;               /* of all kinds */
 } ckpt_sums;
 
 /** Begins the digest of one kind. */
@@ -22,59 +22,43 @@ mst_status ckpt_kind_tensor(mst_hasher *hasher, const char *name, size_t dims, c
 mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_checkpoint_meta *meta,
                              mst_digest *state_out);
 
-/** Digests of the blocks of this rank's pieces, all kinds. Not collective. */
+/** Digests and checksums of the blocks of this rank's pieces, all kinds. Not collective. */
 mst_status ckpt_pieces_digest(const mst_checkpoint_context *context, const ckpt_pieces *pieces,
                               const mst_layout *layout, const mst_shard *shards);
 
-/* The block digests of all ranks, on rank 0. */
+/* The next of a rank's blocks. */
+typedef struct ckpt_next {
+    const mst_digest *digest;
+    const uint64_t *checksum;
+} ckpt_next;
+
+/* The digests and checksums of the blocks of all ranks, on rank 0. */
 typedef struct ckpt_gathering {
-    int size;                /* ranks */
-    size_t *bytes_of;        /* [size] */
-    mst_digest *digests;     /* rank 0: rank after rank, of each as its pieces have them; else NULL */
-    const mst_digest **next; /* [size] for ckpt_gathering_sums */
+    int size;         /* ranks */
+    size_t *bytes_of; /* [size] */
+    mst_digest *all;  /* rank 0: rank after rank, of each as its pieces have them; else NULL */
+    ckpt_next *next;  /* [size] for ckpt_gathering_sums */
 } ckpt_gathering;
 
 /** Makes room. Not collective. @retval MST_ENOMEM */
 mst_status ckpt_gathering_create(const mst_layout *layout, int rank, int size, ckpt_gathering *gathering_out);
 void ckpt_gathering_clear(ckpt_gathering *gathering);
 
-/** Brings the digests together on rank 0. Collective. @retval MST_EMPI */
+/** Brings them together on rank 0. Collective. @retval MST_EMPI */
 mst_status ckpt_gathering_receive(const mst_checkpoint_context *context, const ckpt_pieces *pieces,
                                   const ckpt_gathering *gathering);
 
 /**
  * Hashes what was received. Not collective: rank 0 alone.
- * @param file receives all block digests (digests.bin); NULL: none is written
+ * @param digests, checksums receive those of all blocks (digests.bin, checksums.bin); NULL: they are not written
  */
 mst_status ckpt_gathering_sums(const mst_checkpoint_context *context, const mst_layout *layout,
                                const size_t *order, ckpt_gathering *gathering,
-                               const mst_checkpoint_meta *meta, const ckpt_file *file, ckpt_sums *sums_out);
+                               const mst_checkpoint_meta *meta, const ckpt_file *digests,
+                               const ckpt_file *checksums, ckpt_sums *sums_out);
 
 /** Hashes bytes [offset, offset + bytes) of a file. */
 mst_status ckpt_file_digest(const ckpt_file *file, uint64_t offset, uint64_t bytes, mst_digest *digest_out);
-
-/* Checks stored blocks against their digests, piece after piece, through one buffer. */
-typedef struct ckpt_checker {
-    const mst_checkpoint_context *context; /* not owned */
-    float *buffer;
-    mst_digest *found;
-} ckpt_checker;
-
-enum { CKPT_CHECK_BLOCKS = 256 }; /* at a time: 4 MiB */
-
-mst_status ckpt_checker_create(const mst_checkpoint_context *context, ckpt_checker *checker_out);
-void ckpt_checker_clear(ckpt_checker *checker);
-
-/**
- * Compares the blocks of data with the digests expected.
- * @param bad_out the number of the first block that differs; `ckpt_blocks(count)` when none does
- */
-mst_status ckpt_checker_blocks(ckpt_checker *checker, const float *data, uint64_t count,
-                               const mst_digest *expected, size_t *bad_out);
-
-/** As ckpt_checker_blocks, for elements in a file. */
-mst_status ckpt_checker_stored(ckpt_checker *checker, const ckpt_file *file, uint64_t offset, uint64_t count,
-                               const mst_digest *expected, size_t *bad_out);
 
 /** Hashes what no place covers. @param places by offset, not overlapping, within the file */
 mst_status ckpt_outside_digest(const ckpt_file *file, uint64_t bytes, const mst_manifest_place *places,

@@ -13,7 +13,7 @@
  * After each step the system is asked to begin to write it to the disk, so that the disk works while more is
  * written. Where it does not listen, it holds back in memory what it must write in the end: an fsync of a large
  * file, during which nothing can be reported, would take as long as the file. Hence one now and then. */
-enum { STEP = 8 << 20, SYNC_STEP = 256 << 20 };
+enum { STEP = 8 << 20, SYNC_STEP = 256 << 20, PAGE = 4096 };
 
 static int system_open(const char *path, int flags, mode_t mode) {
     return open(path, flags | O_CLOEXEC, mode);
@@ -62,7 +62,7 @@ mst_status ckpt_path_join(const char *folder, const char *name, char *path_out) 
 }
 
 static mst_status file_open(const char *path, int flags, const char *operation, ckpt_file *file_out) {
-    file_out->fd = -1;
+    file_out->fd = file_out->direct = -1;
     if (strlen(path) >= sizeof file_out->path)
         return mst_error(MST_EINVAL, "path %.80s... has %zu characters; the limit is %d", path, strlen(path),
                          CKPT_PATH_MAX - 1);
@@ -100,6 +100,20 @@ mst_status ckpt_file_open_path(const char *path, ckpt_file *file_out) {
     return status;
 }
 
+void ckpt_file_bypass(ckpt_file *file) {
+    file->direct = ckpt_system.open(file->path, O_WRONLY | O_DIRECT, 0);
+}
+
+/* One call: by the descriptor that can take what lies there. */
+static ssize_t write_part(const ckpt_file *file, const void *from, size_t bytes, uint64_t offset) {
+    const size_t part = bytes < STEP ? bytes : STEP;
+    if (file->direct >= 0 && part >= PAGE && ((uintptr_t)from | offset) % PAGE == 0) {
+        ssize_t put = ckpt_system.pwrite(file->direct, from, part - part % PAGE, (off_t)offset);
+        if (put >= 0 || errno != EINVAL) return put; /* else the disk has larger pages */
+    }
+    return ckpt_system.pwrite(file->fd, from, part, (off_t)offset);
+}
+
 mst_status ckpt_file_size(const ckpt_file *file, uint64_t *bytes_out) {
     struct stat facts;
     if (fstat(file->fd, &facts) != 0) return ckpt_errno(errno, "get the size of", file->path);
@@ -127,7 +141,7 @@ mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uin
 mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t bytes, uint64_t offset) {
     const char *from = buffer;
     while (bytes > 0) {
-        ssize_t put = ckpt_system.pwrite(file->fd, from, bytes < STEP ? bytes : STEP, (off_t)offset);
+        ssize_t put = write_part(file, from, bytes, offset);
         if (put < 0 && errno == EINTR) continue;
         if (put <= 0) return ckpt_errno(put < 0 ? errno : ENOSPC, "write", file->path);
         ckpt_report(file->context, false);
@@ -170,6 +184,8 @@ void ckpt_file_forget(const ckpt_file *file) {
 
 mst_status ckpt_file_close(ckpt_file *file) {
     if (file->fd < 0) return MST_OK;
+    if (file->direct >= 0) ckpt_system.close(file->direct);
+    file->direct = -1;
     int failed = ckpt_system.close(file->fd);
     file->fd = -1;
     return failed == 0 || errno == EINTR ? MST_OK : ckpt_errno(errno, "close", file->path);

@@ -31,12 +31,13 @@ typedef struct ckpt_calls {
 extern ckpt_calls ckpt_system;
 
 typedef struct ckpt_file {
-    int fd; /* -1: not open */
+    int fd;     /* -1: not open */
+    int direct; /* the same file, past the page cache; -1: through it only */
     char path[CKPT_PATH_MAX];
     const mst_checkpoint_context *context; /* told of progress; not owned, may be NULL */
 } ckpt_file;
 
-#define CKPT_FILE_CLOSED(of) ((ckpt_file){.fd = -1, .context = (of)})
+#define CKPT_FILE_CLOSED(of) ((ckpt_file){.fd = -1, .direct = -1, .context = (of)})
 
 /** Joins folder and name. @param path_out [CKPT_PATH_MAX] @retval MST_EINVAL too long */
 mst_status ckpt_path_join(const char *folder, const char *name, char *path_out);
@@ -47,6 +48,9 @@ mst_status ckpt_file_create_path(const char *path, ckpt_file *file_out);
 /** Opens a regular file for reading. @retval MST_EIO */
 mst_status ckpt_file_open(const char *folder, const char *name, ckpt_file *file_out);
 mst_status ckpt_file_open_path(const char *path, ckpt_file *file_out);
+/** From now on whole pages that lie on page boundaries, in the file and in memory, are written past the page cache where the system
+ * can: nothing is copied, and no memory fills with what nobody will look at. Where it cannot, nothing changes. */
+void ckpt_file_bypass(ckpt_file *file);
 mst_status ckpt_file_size(const ckpt_file *file, uint64_t *bytes_out);
 /** Reads exactly `bytes`. @retval MST_EIO, MST_EFORMAT the file ends before */
 mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uint64_t offset);

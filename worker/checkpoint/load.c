@@ -7,6 +7,7 @@
 
 #include "digests.h"
 #include "manifest.h"
+#include "reader.h"
 
 /* Rank 0 reads the manifest, so that all ranks see the same one. */
 static mst_status share_manifest(const mst_checkpoint_context *context, const char *path,
@@ -73,13 +74,28 @@ typedef struct load {
     mst_manifest manifest;
     size_t *order;
     ckpt_pieces pieces; /* what this rank needs */
-    ckpt_checker checker;
-    ckpt_file shard; /* the one that is open */
-    size_t open;     /* its number, or shard_count */
+    ckpt_reader *reader;
 } load;
 
-/* Keeps what this rank needs of block digests [first, first + count) of the file. */
-static void keep_digests(load *l, const mst_digest *digests, uint64_t first, uint64_t count) {
+/* What the blocks are compared with: checksums where the checkpoint has them, else digests. */
+typedef struct block_index {
+    const mst_manifest_file *file;
+    size_t entry;               /* bytes for each block */
+    char *kept[MST_KIND_COUNT]; /* room for this rank's, in l->pieces */
+} block_index;
+
+static block_index index_of(const load *l) {
+    const bool checksums = l->manifest.checksums.name[0] != '\0';
+    block_index index = {.file = checksums ? &l->manifest.checksums : &l->manifest.digests,
+                         .entry = checksums ? sizeof(uint64_t) : sizeof(mst_digest)};
+    for (int kind = 0; kind < MST_KIND_COUNT; kind++)
+        index.kept[kind] = checksums ? (char *)l->pieces.checksums[kind] : (char *)l->pieces.digests[kind];
+    return index;
+}
+
+/* Keeps what this rank needs of the entries of blocks [first, first + count) of the file. */
+static void keep_entries(const load *l, const block_index *index, const char *entries, uint64_t first,
+                         uint64_t count) {
     for (size_t kind = 0; kind < MST_KIND_COUNT; kind++) {
         for (size_t i = 0; i < l->pieces.count; i++) {
             const ckpt_piece *piece = &l->pieces.pieces[i];
@@ -88,93 +104,65 @@ static void keep_digests(load *l, const mst_digest *digests, uint64_t first, uin
             uint64_t low = from > first ? from : first, high = from + ckpt_blocks(piece->count);
             if (high > first + count) high = first + count;
             if (low >= high) continue;
-            memcpy(l->pieces.digests[kind] + l->pieces.first_digest[i] + (low - from),
-                   digests + (low - first), (size_t)(high - low) * sizeof *digests);
+            memcpy(index->kept[kind] + (l->pieces.first_digest[i] + (low - from)) * index->entry,
+                   entries + (low - first) * index->entry, (size_t)(high - low) * index->entry);
         }
     }
 }
 
-/* Reads digests.bin once through, hashing all of it. */
-static mst_status read_digests(load *l) {
+/* Reads checksums.bin or digests.bin once through, hashing all of it. */
+static mst_status read_index(load *l) {
     mst_status status = MST_OK;
+    enum { ROOM = 1 << 17 };
+    const block_index index = index_of(l);
     ckpt_file file = CKPT_FILE_CLOSED(l->context);
     mst_hasher *hasher = NULL;
-    mst_digest found, *buffer = (mst_digest *)(void *)l->checker.buffer;
-    const uint64_t room = (uint64_t)CKPT_CHECK_BLOCKS * MST_BLOCK * 4 / sizeof *buffer;
+    mst_digest found;
+    char *buffer = malloc(ROOM);
+    MST_CHECK(buffer != NULL, MST_ENOMEM, "%s: no memory for %d bytes", l->path, ROOM);
     MST_TRY(mst_hasher_create(&hasher));
-    MST_TRY(ckpt_part_open(l->path, &l->manifest, &l->manifest.digests, &file));
-    const uint64_t all = mst_manifest_kinds(&l->manifest) * l->manifest.blocks,
-                   begin = l->manifest.digests.offset;
+    MST_TRY(ckpt_part_open(l->path, &l->manifest, index.file, &file));
+    const uint64_t all = mst_manifest_kinds(&l->manifest) * l->manifest.blocks, most = ROOM / index.entry;
     for (uint64_t first = 0, some; first < all; first += some) {
-        some = all - first < room ? all - first : room;
-        MST_TRY(ckpt_file_read(&file, buffer, (size_t)some * sizeof *buffer, begin + first * sizeof *buffer));
-        MST_TRY(mst_hasher_update(hasher, buffer, (size_t)some * sizeof *buffer));
-        keep_digests(l, buffer, first, some);
+        some = all - first < most ? all - first : most;
+        MST_TRY(ckpt_file_read(&file, buffer, (size_t)some * index.entry,
+                               index.file->offset + first * index.entry));
+        MST_TRY(mst_hasher_update(hasher, buffer, (size_t)some * index.entry));
+        keep_entries(l, &index, buffer, first, some);
     }
     MST_TRY(mst_hasher_finish(hasher, &found));
-    MST_CHECK(memcmp(&found, &l->manifest.digests.digest, sizeof found) == 0, MST_EFORMAT,
-              "%s is damaged: the SHA-256 of " CKPT_DIGESTS_NAME " is not the manifest's", file.path);
+    MST_CHECK(memcmp(&found, &index.file->digest, sizeof found) == 0, MST_EFORMAT,
+              "%s is damaged: the SHA-256 of %s is not the manifest's", file.path, index.file->name);
 done:
     mst_hasher_destroy(&hasher);
     if (file.fd >= 0) ckpt_system.close(file.fd);
+    free(buffer);
     return status;
 }
 
-static mst_status open_shard(load *l, size_t number) {
-    mst_status status = MST_OK;
-    if (l->open == number) return MST_OK;
-    l->open = l->manifest.shard_count;
-    MST_TRY(ckpt_file_close(&l->shard));
-    MST_TRY(ckpt_part_open(l->path, &l->manifest, &l->manifest.shards[number], &l->shard));
-    l->open = number;
-done:
-    return status;
-}
-
-/* Elements [first, first + count) of a tensor, from all the stored pieces that hold some of them. */
-static mst_status read_range(load *l, mst_tensor_kind kind, size_t tensor, uint64_t first, uint64_t count,
-                             float *to) {
-    mst_status status = MST_OK;
-    const size_t *range = &l->manifest.first_piece[kind * l->manifest.tensor_count + tensor];
-    for (size_t i = range[0]; i < range[1]; i++) {
-        const mst_manifest_piece *piece = &l->manifest.pieces[i];
-        uint64_t low = piece->first > first ? piece->first : first, high = piece->first + piece->count;
-        if (high > first + count) high = first + count;
-        if (low >= high) continue;
-        MST_TRY(open_shard(l, piece->shard));
-        MST_TRY(ckpt_file_read(&l->shard, to + (low - first), (size_t)(high - low) * 4,
-                               piece->offset + (low - piece->first) * 4));
-    }
-done:
-    return status;
-}
-
-/* An element does not have its digest: says which, and in which stored file. */
-static mst_status damaged(const load *l, mst_tensor_kind kind, size_t tensor, uint64_t element) {
-    const size_t *range = &l->manifest.first_piece[kind * l->manifest.tensor_count + tensor];
-    size_t i = range[0];
-    char file[CKPT_PATH_MAX];
-    while (i + 1 < range[1] && l->manifest.pieces[i + 1].first <= element) i++;
-    mst_status status =
-        ckpt_part_path(l->path, &l->manifest, &l->manifest.shards[l->manifest.pieces[i].shard], file);
-    if (status != MST_OK) return status;
-    return mst_error(MST_EFORMAT,
-                     "%s is damaged: %s of %s from element %" PRIu64 " on does not have its digest", file,
-                     mst_tensor_kind_name(kind), l->manifest.tensors[tensor].name, element);
-}
-
+/* One piece of this rank's, from all the stored pieces that hold some of it. */
 static mst_status load_piece(load *l, mst_tensor_kind kind, size_t number) {
     mst_status status = MST_OK;
     const ckpt_piece *piece = &l->pieces.pieces[number];
-    size_t tensor = piece->place; /* the same in the manifest: both are in name order */
     float *data = ckpt_shard_data(&l->shards[l->layout->tensors[piece->tensor].unit], kind);
     if (data == NULL) return MST_OK; /* weights only */
-    size_t blocks = ckpt_blocks(piece->count), bad;
-    MST_TRY(read_range(l, kind, tensor, piece->first, piece->count, data + piece->at));
-    MST_TRY(ckpt_checker_blocks(&l->checker, data + piece->at, piece->count,
-                                l->pieces.digests[kind] + l->pieces.first_digest[number], &bad));
-    if (bad < blocks) MST_TRY(damaged(l, kind, tensor, piece->first + (uint64_t)bad * MST_BLOCK));
-    memset(data + piece->at + piece->count, 0, (size_t)(blocks * MST_BLOCK - piece->count) * sizeof *data);
+    data += piece->at;
+    const bool checksums = l->manifest.checksums.name[0] != '\0';
+    /* the same tensor in the manifest: both are in name order */
+    const size_t *range = &l->manifest.first_piece[kind * l->manifest.tensor_count + piece->place];
+    const uint64_t first = piece->first, end = first + piece->count;
+    for (size_t i = range[0]; i < range[1]; i++) {
+        const mst_manifest_piece *stored = &l->manifest.pieces[i];
+        uint64_t low = stored->first > first ? stored->first : first, high = stored->first + stored->count;
+        if (high > end) high = end;
+        if (low >= high) continue;
+        const size_t block = l->pieces.first_digest[number] + (low - first) / MST_BLOCK;
+        MST_TRY(ckpt_reader_add(l->reader, stored, low, high - low, data + (low - first),
+                                checksums ? NULL : l->pieces.digests[kind] + block,
+                                checksums ? l->pieces.checksums[kind] + block : NULL));
+    }
+    memset(data + piece->count, 0,
+           (size_t)(ckpt_blocks(piece->count) * MST_BLOCK - piece->count) * sizeof *data);
 done:
     return status;
 }
@@ -192,14 +180,15 @@ static mst_status check_kinds(const load *l) {
 
 static mst_status load_all(load *l) {
     mst_status status = MST_OK;
-    l->open = l->manifest.shard_count;
     MST_TRY(ckpt_name_order(l->layout, &l->order));
     MST_TRY(check_layout(&l->manifest, l->layout, l->order, l->path));
     MST_TRY(check_kinds(l));
     MST_TRY(ckpt_pieces_list(l->layout, l->order, l->shards, &l->pieces));
-    MST_TRY(read_digests(l));
+    MST_TRY(read_index(l));
+    MST_TRY(ckpt_reader_create(l->context, l->path, &l->manifest, &l->reader));
     for (int kind = 0; kind < MST_KIND_COUNT; kind++)
         for (size_t i = 0; i < l->pieces.count; i++) MST_TRY(load_piece(l, (mst_tensor_kind)kind, i));
+    MST_TRY(ckpt_reader_finish(l->reader));
 done:
     return status;
 }
@@ -207,17 +196,11 @@ done:
 mst_status mst_checkpoint_load(const mst_checkpoint_context *context, const char *path,
                                const mst_layout *layout, mst_shard *shards) {
     mst_status status = MST_OK;
-    load l = {.context = context,
-              .path = path,
-              .layout = layout,
-              .shards = shards,
-              .shard = CKPT_FILE_CLOSED(context)};
-    MST_TRY(ckpt_agree(context, ckpt_checker_create(context, &l.checker)));
+    load l = {.context = context, .path = path, .layout = layout, .shards = shards};
     MST_TRY(share_manifest(context, path, &l.manifest));
     MST_TRY(ckpt_agree(context, load_all(&l)));
 done:
-    if (l.shard.fd >= 0) ckpt_system.close(l.shard.fd);
-    ckpt_checker_clear(&l.checker);
+    ckpt_reader_destroy(&l.reader);
     ckpt_pieces_clear(&l.pieces);
     free(l.order);
     mst_manifest_clear(&l.manifest);

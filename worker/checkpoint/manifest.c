@@ -60,6 +60,10 @@ static mst_status number_blocks(mst_manifest *manifest, const char *name) {
     if (manifest->digests.bytes != bytes)
         return mst_error(MST_EFORMAT, "%s: block_digests.bytes: %llu are given, the tensors need %llu", name,
                          (unsigned long long)manifest->digests.bytes, (unsigned long long)bytes);
+    bytes = mst_manifest_kinds(manifest) * manifest->blocks * sizeof(uint64_t);
+    if (manifest->checksums.name[0] != '\0' && manifest->checksums.bytes != bytes)
+        return mst_error(MST_EFORMAT, "%s: block_checksums.bytes: %llu are given, the tensors need %llu",
+                         name, (unsigned long long)manifest->checksums.bytes, (unsigned long long)bytes);
     return MST_OK;
 }
 

@@ -222,6 +222,12 @@ static mst_status get_shards(const char *name, const json_t *root, mst_manifest 
     MST_TRY(get_file(&at, json_object_get(root, "model_file"), "sha256", false, &manifest->model));
     MST_CHECK(strcmp(manifest->model.name, "model.h5") == 0, MST_EFORMAT, "%s: model_file must name model.h5",
               name);
+    if (json_object_get(root, "block_checksums") != NULL) {
+        MST_TRY(
+            get_file(&at, json_object_get(root, "block_checksums"), "sha256", false, &manifest->checksums));
+        MST_CHECK(strcmp(manifest->checksums.name, CKPT_CHECKSUMS_NAME) == 0, MST_EFORMAT,
+                  "%s: block_checksums must name " CKPT_CHECKSUMS_NAME, name);
+    }
     MST_TRY(get_list(&at, root, "shards", sizeof *manifest->shards, &list, &manifest->shard_count,
                      &manifest->shards));
     at.list = "shards";

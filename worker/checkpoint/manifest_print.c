@@ -140,6 +140,8 @@ static void put_piece(page *to, const mst_manifest *manifest, const mst_manifest
 
 static void put_lists(page *to, const mst_manifest *manifest) {
     put_file(to, "\"block_digests\": ", &manifest->digests, "sha256", ",");
+    if (manifest->checksums.name[0] != '\0')
+        put_file(to, "\"block_checksums\": ", &manifest->checksums, "sha256", ",");
     if (!manifest->packed) put_file(to, "\"model_file\": ", &manifest->model, "sha256", ",");
     if (manifest->tokenizer.name[0] != '\0')
         put_file(to, "\"tokenizer_file\": ", &manifest->tokenizer, "sha256", ",");

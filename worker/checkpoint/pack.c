@@ -40,6 +40,7 @@ static mst_status plan(pack *p) {
     mst_manifest *to = &p->to;
     const mst_manifest *from = &p->from;
     *to = *from;
+    to->checksums = (mst_manifest_file){0}; /* its blocks have digests only */
     to->packed = true;
     to->weights_only = p->options->weights_only;
     to->places = NULL;

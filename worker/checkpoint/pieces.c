@@ -78,10 +78,14 @@ mst_status ckpt_pieces_list(const mst_layout *layout, const size_t *order, const
         list.count++;
     }
     size_t blocks = list.first_digest[list.count];
-    list.digests[0] = calloc(MST_KIND_COUNT * blocks + 1, sizeof(mst_digest));
+    list.digests[0] = calloc(MST_KIND_COUNT * blocks + 1, CKPT_SUM_BYTES);
     MST_CHECK(list.digests[0] != NULL, MST_ENOMEM, "checkpoint: no memory for the digests of %zu blocks",
               blocks);
-    for (int kind = 1; kind < MST_KIND_COUNT; kind++) list.digests[kind] = list.digests[kind - 1] + blocks;
+    list.checksums[0] = (uint64_t *)(void *)(list.digests[0] + MST_KIND_COUNT * blocks);
+    for (int kind = 1; kind < MST_KIND_COUNT; kind++) {
+        list.digests[kind] = list.digests[kind - 1] + blocks;
+        list.checksums[kind] = list.checksums[kind - 1] + blocks;
+    }
     *pieces_out = list;
     list = (ckpt_pieces){0};
 done:

@@ -14,14 +14,17 @@ typedef struct ckpt_piece {
     size_t at;             /* its first element in the shard's buffers */
 } ckpt_piece;
 
-/* A rank's pieces in name order, and the digests of their blocks. */
+/* A rank's pieces in name order, and the digests and checksums of their blocks: in one piece of memory, which the first digest
+ * begins, the digests of kind after kind, then the checksums. */
 typedef struct ckpt_pieces {
     size_t count;
     ckpt_piece *pieces;   /* [count] */
     size_t *first_digest; /* [count + 1] */
-    mst_digest
-        *digests[MST_KIND_COUNT]; /* kind after kind in one piece of memory, which the first one owns */
+    mst_digest *digests[MST_KIND_COUNT];
+    uint64_t *checksums[MST_KIND_COUNT];
 } ckpt_pieces;
+
+enum { CKPT_SUM_BYTES = (int)sizeof(mst_digest) + (int)sizeof(uint64_t) }; /* of one block */
 
 static inline size_t ckpt_blocks(uint64_t elements) {
     return (size_t)((elements + MST_BLOCK - 1) / MST_BLOCK);
@@ -46,7 +49,7 @@ bool ckpt_piece_within(const mst_layout *layout, size_t tensor, size_t first_blo
 /** The part of a tensor that a rank owns. False when there is none. */
 bool ckpt_piece_of_rank(const mst_layout *layout, size_t tensor, int rank, int size, ckpt_piece *piece_out);
 
-/** Lists the pieces of shards with any ranges; room for digests is made, digests are zero.
+/** Lists the pieces of shards with any ranges; room for digests and checksums is made, they are zero.
  * @retval MST_ENOMEM */
 mst_status ckpt_pieces_list(const mst_layout *layout, const size_t *order, const mst_shard *shards,
                             ckpt_pieces *pieces_out);

@@ -9,7 +9,7 @@
  *  2. W: write the shards' file, part-RRRR, and fsync it; read it back and compare every byte with the copy. Beside
  *        it another thread hashes every block of the copy.
  *  3. M, when all have: gather on rank 0 the digests of the blocks and where every piece stands. Training goes on.
- *  4. R: write digests.bin, fsync it, and hash it: weights and state. The shard files' names follow from the state,
+ *  4. R: write digests.bin and checksums.bin, fsync them, and hash them: weights and state. The shard files' names follow from the state,
  *        so that a foreign file has another name: rename them.
  *  5. R: if step-N is there already, whole, with the same meta and state: keep it, and be done.
  *  6. R: write model.h5 and tokenizer.json, fsync them and .tmp-step-N: all names and contents are on the disk.
@@ -192,9 +192,9 @@ void mst_saver_destroy(mst_saver **saver) {
 }
 
 size_t mst_saver_bytes(const mst_saver *saver) {
-    const size_t digests = saver->gathering.bytes_of[saver->rank],
-                 all = saver->rank == 0 ? MST_KIND_COUNT * saver->layout->blocks * sizeof(mst_digest) : 0;
-    return saver->snapshot.bytes + digests + all + CKPT_BUFFER;
+    const size_t sums = saver->gathering.bytes_of[saver->rank],
+                 all = saver->rank == 0 ? MST_KIND_COUNT * saver->layout->blocks * CKPT_SUM_BYTES : 0;
+    return saver->snapshot.bytes + sums + all + CKPT_BUFFER;
 }
 
 void mst_saver_goes_on_from(mst_saver *saver, uint64_t step) {

@@ -76,11 +76,13 @@ mst_status ckpt_part_write(const mst_checkpoint_context *context, const char *fo
     if (pieces->count == 0) return MST_OK;
     ckpt_part_name(rank, name);
     MST_TRY(ckpt_file_create(folder, name, &file));
+    ckpt_file_bypass(&file);
     MST_TRY(write_pieces(&file, layout, shards, pieces, record_out));
     MST_TRY(ckpt_file_sync(&file));
     ckpt_file_forget(&file);
     MST_TRY(ckpt_file_close(&file));
 done:
+    if (file.direct >= 0) ckpt_system.close(file.direct);
     if (file.fd >= 0) ckpt_system.close(file.fd);
     return status;
 }

@@ -275,12 +275,13 @@ typedef struct mst_random_normal_args {
 } mst_random_normal_args;
 typedef mst_status mst_random_normal_fn(mst_queue *queue, const mst_random_normal_args *args);
 
-/* digest[b] = SHA-256 of block b of `data` (little-endian bytes); the last block may be short. */
+/* digest[b] = SHA-256 and checksum[b] = XXH3 of block b of `data` (little-endian bytes); the last block may be short. */
 typedef struct mst_block_digest_args {
     size_t count; /* elements */
     mst_dtype dtype;
     const void *data;
     mst_digest *digest; /* [ceil(count / MST_BLOCK)] */
+    uint64_t *checksum; /* [ceil(count / MST_BLOCK)] or NULL */
 } mst_block_digest_args;
 typedef mst_status mst_block_digest_fn(mst_queue *queue, const mst_block_digest_args *args);
 

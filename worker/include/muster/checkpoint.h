@@ -260,6 +260,7 @@ typedef struct mst_manifest {
     mst_digest kinds[MST_KIND_COUNT]; /* digest of each kind; kinds[0] is `weights` */
     mst_digest state;
     mst_manifest_file digests, model; /* digests.bin, model.h5 */
+    mst_manifest_file checksums;      /* checksums.bin; its name is empty when there is none */
     mst_manifest_file tokenizer;      /* tokenizer.json; its name is empty when there is none */
     mst_manifest_file *shards;
     size_t shard_count;
