@@ -150,7 +150,8 @@ static mst_status write_record(lease *l) {
     const ssize_t bytes = (ssize_t)strlen(text);
     errno = ENOSPC; /* where only a part is written */
     if (pwrite(l->file, text, (size_t)bytes, 0) == bytes && fdatasync(l->file) == 0) return MST_OK;
-    return mst_error(MST_EIO, "cannot write %s: %s", l->path, strerror(errno));
+    return mst_error(MST_EIO, "cannot write %s: %s%s", l->path, strerror(errno),
+                     errno == ENOSPC || errno == EDQUOT ? "; make room or choose another run folder" : "");
 }
 
 /* Creates a file, exclusively, with the record in it; not there after a failure. errno says why it could not be created. */
@@ -212,14 +213,14 @@ static const double never = -1e30; /* as the time of a look: the next lease_held
 static mst_status look(const lease *l) {
     mst_status status = MST_OK;
     lease_found seen;
-    char who[1024] = "it was removed";
+    char who[1024] = "its lease or the folder was removed";
     MST_TRY(lease_read(l->folder, l->epoch, &seen));
     if (seen.epoch != 0 && seen.readable && strcmp(seen.record.token, l->record.token) == 0) return MST_OK;
-    MST_TRY(lease_find(l->folder, 0, &seen));
+    if (lease_find(l->folder, 0, &seen) != MST_OK) seen.epoch = 0; /* the folder is gone, too */
     if (seen.epoch != 0) lease_describe(&seen, who, sizeof who);
     status = mst_error(MST_ELOST,
                        "this run no longer holds the run folder %s (%s%s), so that nothing more is written "
-                       "there; it was stopped, or could not reach the folder, for too long",
+                       "there; perhaps it was stopped, or could not reach the folder, for too long",
                        l->folder, seen.epoch != 0 ? "taken over by " : "", who);
 done:
     return status;

@@ -127,7 +127,7 @@ static mst_status settle_aloud(training *t, uint64_t step) {
     const double begin = training_elapsed(t);
     const uint64_t before = mst_saver_step(t->saver);
     mst_status status = training_settle(t);
-    training_say(t, "step %llu: waited %.1f s for the checkpoint of step %llu", (unsigned long long)step,
+    training_say(t, "step %llu: waited %.3f s for the checkpoint of step %llu", (unsigned long long)step,
                  training_elapsed(t) - begin, (unsigned long long)before);
     return status;
 }

@@ -35,11 +35,14 @@ static ssize_t pwrite_(int fd, const void *buffer, size_t bytes, off_t offset) {
     while (held) nap();
     if (pthread_equal(pthread_self(), caller)) atomic_fetch_add(&own_writes, 1);
     if (refuse(fails_pwrite)) return -1;
-    ssize_t put = real.pwrite(fd, buffer, bytes, offset);
-    if (lies && bytes > 16384) {
-        const char other = (char)(((const char *)buffer)[bytes / 2] ^ 1);
-        if (real.pwrite(fd, &other, 1, offset + (off_t)(bytes / 2)) != 1) exit(1);
-    }
+    if (!lies || bytes <= 16384) return real.pwrite(fd, buffer, bytes, offset);
+    /* Aligned, for a file that is written past the page cache. */
+    char *other = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    if (other == NULL) exit(1);
+    memcpy(other, buffer, bytes);
+    other[bytes / 2] ^= 1;
+    const ssize_t put = real.pwrite(fd, other, bytes, offset);
+    free(other);
     return put;
 }
 static int rename_(const char *from, const char *to) {

@@ -75,11 +75,12 @@ if [ -w /dev/shm ] && [ "$(stat -c %d /dev/shm)" != "$(stat -c %d "$work")" ]; t
   rm -rf "$run"
 fi
 
-# The run folder is moved away while the run goes on: it ends or goes on, and what was moved is good.
+# The run folder is moved away while the run goes on: it ends, and what was moved is good.
 run=$work/moved
 mkdir "$run"
 (sleep 0.2; while [ ! -e "$run/checkpoints/step-00000004/manifest.json" ]; do sleep 0.01; done; mv "$run" "$work/elsewhere") &
-expect_any bash -c 'train --set run.steps=400 --set checkpoint.keep=0'
+expect 1 bash -c 'train --set run.steps=400 --set checkpoint.keep=0'
+says 'no longer holds the run folder'
 wait $!
 run=$work/elsewhere
 good 4

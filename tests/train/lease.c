@@ -222,7 +222,7 @@ static void check_lost(void) {
     CHECK_OK(take(&mine));
     unlink(path);
     CHECK_STATUS(lease_permit(mine), MST_ELOST);
-    check_says(mst_error_message(), "it was removed");
+    check_says(mst_error_message(), "its lease or the folder was removed");
     /* Another one under the same name. */
     put_foreign(1, "", 0);
     CHECK_STATUS(lease_permit(mine), MST_ELOST);
