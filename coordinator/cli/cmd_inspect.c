@@ -56,8 +56,9 @@ static void put_model(const mst_manifest *manifest) {
     uint64_t parameters = 0;
     char number[32];
     for (size_t i = 0; i < manifest->tensor_count; i++) parameters += manifest->tensors[i].count;
-    printf("%-14s %s, %zu layers, d_model %zu, %zu heads", "model", mst_family_name(model->family),
-           model->n_layers, model->d_model, model->n_heads);
+    printf("%-14s %s, %zu layer%s, d_model %zu, %zu head%s", "model", mst_family_name(model->family),
+           model->n_layers, model->n_layers == 1 ? "" : "s", model->d_model, model->n_heads,
+           model->n_heads == 1 ? "" : "s");
     if (model->n_kv_heads != model->n_heads) printf(" (%zu for keys and values)", model->n_kv_heads);
     printf(", d_ff %zu, vocabulary %zu%s\n", model->d_ff, model->vocab_size,
            model->tie_embeddings ? ", tied embeddings" : "");
@@ -76,12 +77,18 @@ static void put_progress(const mst_checkpoint_meta *meta) {
     printf(", over %s tokens\n", grouped(meta->heldout.valid, number[0]));
 }
 
-static void put_sizes(const mst_manifest *manifest) {
+/* 15533341 as "14.8 MiB (15,533,341 bytes)". */
+static void put_size(uint64_t bytes) {
     char number[32];
+    const bool large = bytes >= UINT64_C(1) << 30;
+    printf("%-14s %.1f %s (%s bytes): ", "size", (double)bytes / (large ? 1 << 30 : 1 << 20),
+           large ? "GiB" : "MiB", grouped(bytes, number));
+}
+
+static void put_sizes(const mst_manifest *manifest) {
     if (manifest->packed) {
-        const uint64_t whole = manifest->shards[0].bytes;
-        printf("%-14s %.3f GiB (%s bytes): one packed file%s\n", "size", (double)whole / (1 << 30),
-               grouped(whole, number),
+        put_size(manifest->shards[0].bytes);
+        printf("one packed file%s\n",
                manifest->weights_only ? ", the weights alone: no optimizer state" : "");
         return;
     }
@@ -90,8 +97,8 @@ static void put_sizes(const mst_manifest *manifest) {
     uint64_t bytes = manifest->digests.bytes + manifest->checksums.bytes + manifest->model.bytes +
                      manifest->tokenizer.bytes;
     for (size_t i = 0; i < manifest->shard_count; i++) bytes += manifest->shards[i].bytes;
-    printf("%-14s %.3f GiB (%s bytes): %zu shard file%s, model.h5, digests.bin%s%s\n", "size",
-           (double)bytes / (1 << 30), grouped(bytes, number), manifest->shard_count,
+    put_size(bytes);
+    printf("%zu shard file%s, model.h5, digests.bin%s%s\n", manifest->shard_count,
            manifest->shard_count == 1 ? "" : "s", has_checksums ? ", checksums.bin" : "",
            has_tokenizer ? ", tokenizer.json" : "");
 }

@@ -206,6 +206,9 @@ static mst_status load(training *t, const char *path) {
                      "those that the old "
                      "one would have given",
                      meta.device_class, t->device.kernels.class_name);
+    if (meta.ranks > 0 && meta.ranks != mst_comm_size(t->comm))
+        training_say(t, "note: the number of ranks changes from %d to %d: the bits stay the same", meta.ranks,
+                     mst_comm_size(t->comm));
     const mst_position position = {meta.step, meta.updates, meta.samples, meta.tokens};
     MST_TRY(mst_trainer_restore(t->trainer, &position));
 done:

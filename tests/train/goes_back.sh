@@ -35,7 +35,7 @@ rm -rf "$work/run"
 expect 0 bash -c 'train --set run.steps=50 --set checkpoint.every=10 --set checkpoint.keep=0'
 ckpt=$work/run/checkpoints
 damage step-00000050
-truncate -s -1 "$ckpt/step-00000040/digests.bin"
+truncate -s -1 "$ckpt/step-00000040/checksums.bin"
 sed -i 's/"updates": 30/"updates": 31/' "$ckpt/step-00000030/manifest.json"
 rm "$ckpt"/step-00000020/shard-*.h5
 printf x | dd of="$ckpt/step-00000010/model.h5" bs=1 seek=100 conv=notrunc status=none
@@ -44,7 +44,7 @@ expect 0 bash -c 'train --set run.steps=10'
 says "passed over $ckpt/step-00000050: "
 says 'master of '
 says "passed over $ckpt/step-00000040: "
-says 'digests.bin'
+says "checksums.bin"
 says "passed over $ckpt/step-00000030: "
 says 'manifest.json is damaged'
 says "passed over $ckpt/step-00000020: "

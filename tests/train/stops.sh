@@ -33,6 +33,7 @@ stop_by() { # stop_by SIGNAL RANKS: sends it to one rank
   says 'with a checkpoint; the same command goes on from there'
   check "$signal leaves a checkpoint" [ -n "$(ls "$run/checkpoints")" ]
   expect 0 ranks $((3 - n)) "$muster" train "$work/tiny.yaml" --run "$run"
+  says "note: the number of ranks changes from $n to $((3 - n)): the bits stay the same"
   check "$signal and on: the same digests" [ "$(grep '^weights' "$work/out")" = "$digests" ]
 }
 

@@ -212,6 +212,7 @@ mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out,
     mst_manifest manifest;
     mst_status status = mst_manifest_read(path, &manifest);
     *meta_out = manifest.meta;
+    if (manifest.shard_count > 0) sscanf(manifest.shards[0].name, "shard-%*d-of-%d-", &meta_out->ranks);
     *digests_out = (mst_checkpoint_digests){manifest.kinds[MST_KIND_MASTER], manifest.state};
     manifest.meta = (mst_checkpoint_meta){0};
     mst_manifest_clear(&manifest);

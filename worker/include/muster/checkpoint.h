@@ -33,6 +33,7 @@ typedef struct mst_checkpoint_meta {
     mst_model_config model;
     mst_digest data;     /* mst_data_digest */
     mst_heldout heldout; /* evaluated at this very step; valid = 0: it was not */
+    int ranks;           /* that wrote it, as its files' names say; 0: not known. Filled by mst_checkpoint_open */
     /* For saving only, not owned: the text of tokenizer.json, which the checkpoint keeps as a file; NULL: bytes are
      * tokens. mst_checkpoint_tokenizer reads it. */
     const char *tokenizer;
