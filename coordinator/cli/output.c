@@ -10,28 +10,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "muster/files.h"
+
 enum { MODE = 0666 /* less what the umask takes */ };
 
-/* The folder of a path, for the caller to free. */
-static char *folder_of(const char *path) {
-    const char *slash = strrchr(path, '/');
-    if (slash == NULL) return strdup(".");
-    return strndup(path, slash == path ? 1 : (size_t)(slash - path));
-}
-
-/* A hidden name of its own beside `path`, for the caller to free. */
-static mst_status name_beside(const char *path, char **name_out) {
-    const char *slash = strrchr(path, '/'), *base = slash != NULL ? slash + 1 : path;
-    if (asprintf(name_out, "%.*s.%s.%ld.tmp", (int)(base - path), path, base, (long)getpid()) >= 0)
-        return MST_OK;
-    *name_out = NULL;
-    return mst_error(MST_ENOMEM, "out of memory to write '%s'", path);
-}
-
-/* A new file of such a name. */
+/* A new file of a hidden name of its own beside `path`. */
 static mst_status create_beside(const char *path, char **name_out, int *fd_out) {
     mst_status status = MST_OK;
-    MST_TRY(name_beside(path, name_out));
+    MST_TRY(mst_name_beside(path, name_out));
     *fd_out = open(*name_out, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, MODE);
     MST_CHECK(*fd_out >= 0, MST_EIO, "cannot write '%s': %s", path, strerror(errno));
 done:
@@ -77,51 +63,10 @@ done:
     return status;
 }
 
-static mst_status write_all(int fd, const char *path, const char *bytes, size_t count) {
-    for (ssize_t written; count > 0; bytes += written, count -= (size_t)written) {
-        written = write(fd, bytes, count);
-        if (written < 0 && errno == EINTR)
-            written = 0;
-        else if (written <= 0)
-            return mst_error(MST_EIO, "cannot write '%s': %s", path, strerror(errno));
-    }
-    return fsync(fd) == 0 ? MST_OK : mst_error(MST_EIO, "cannot sync '%s': %s", path, strerror(errno));
-}
-
-static mst_status sync_folder(const char *path) {
-    mst_status status = MST_OK;
-    int fd = -1;
-    char *folder = folder_of(path);
-    MST_CHECK(folder != NULL, MST_ENOMEM, "out of memory to write '%s'", path);
-    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    MST_CHECK(fd >= 0 && (fsync(fd) == 0 || errno == EINVAL), MST_EIO, "cannot sync the folder '%s': %s",
-              folder, strerror(errno));
-done:
-    if (fd >= 0) close(fd);
-    free(folder);
-    return status;
-}
-
-/* Gives a file that is on the disk its name. */
-static mst_status publish(const char *name, const char *path) {
-    if (rename(name, path) != 0)
-        return mst_error(MST_EIO, "cannot rename '%s' to '%s': %s", name, path, strerror(errno));
-    return sync_folder(path);
-}
-
 mst_status cli_output_write(const char *path, const void *bytes, size_t count) {
-    mst_status status = MST_OK;
-    char *name = NULL;
-    int fd = -1;
     sigset_t former;
     hold_signals(&former);
-    MST_TRY(create_beside(path, &name, &fd));
-    MST_TRY(write_all(fd, path, bytes, count));
-    MST_TRY(publish(name, path));
-done:
-    if (fd >= 0) close(fd);
-    if (name != NULL) unlink(name); /* it is gone where all went well */
-    free(name);
+    mst_status status = mst_file_replace(path, bytes, count);
     release_signals(&former);
     return status;
 }
@@ -150,12 +95,12 @@ mst_status cli_output_make(const char *path, cli_output_fn *make, void *context)
     struct sigaction former[ENDING_SIGNALS];
     sigset_t mask;
     char *name = NULL;
-    MST_TRY(name_beside(path, &name));
+    MST_TRY(mst_name_beside(path, &name));
     unfinished = name;
     catch_signals(former);
     status = make(context, name);
     hold_signals(&mask);
-    if (status == MST_OK) status = publish(name, path);
+    if (status == MST_OK) status = mst_file_publish(name, path);
     if (status != MST_OK) unlink(name);
     for (int i = 0; i < ENDING_SIGNALS; i++) sigaction(ending_signals[i], &former[i], NULL);
     release_signals(&mask);

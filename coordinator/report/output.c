@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "muster/files.h"
+
 /* Whether a file lies in a folder of the run's checkpoints. */
 static bool belongs_to_checkpoint(const char *path, const char *run) {
     char checkpoints[4096 + 16], folder[PATH_MAX], file[PATH_MAX];
@@ -25,7 +27,8 @@ static bool belongs_to_run(const char *path, const struct stat *facts, const cha
         char own_path[4096 + 16];
         struct stat own;
         snprintf(own_path, sizeof own_path, "%s/%s", run, names[i]);
-        if (stat(own_path, &own) == 0 && own.st_dev == facts->st_dev && own.st_ino == facts->st_ino) return true;
+        if (stat(own_path, &own) == 0 && own.st_dev == facts->st_dev && own.st_ino == facts->st_ino)
+            return true;
     }
     return false;
 }
@@ -70,21 +73,6 @@ done:
     return status;
 }
 
-static mst_status sync_folder_of(const char *path) {
-    const char *slash = strrchr(path, '/');
-    size_t length = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
-    char *folder = slash == NULL ? strdup(".") : strndup(path, length);
-    if (folder == NULL) return mst_error(MST_ENOMEM, "%s: no memory", path);
-    int file = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int error = file < 0 || fsync(file) != 0 ? errno : 0;
-    if (file >= 0) close(file);
-    free(folder);
-    /* EINVAL: a file system that does not know it */
-    return error == 0 || error == EINVAL
-               ? MST_OK
-               : mst_error(MST_EIO, "cannot sync the folder of %s: %s", path, strerror(error));
-}
-
 static mst_status commit(report_output *output) {
     mst_status status = MST_OK;
     int failed = fflush(output->file) != 0 || ferror(output->file) || fsync(fileno(output->file)) != 0;
@@ -92,9 +80,7 @@ static mst_status commit(report_output *output) {
     if (fclose(output->file) != 0 && !failed) error = errno;
     output->file = NULL;
     MST_CHECK(error == 0, MST_EIO, "cannot write %s: %s", output->path, strerror(error));
-    MST_CHECK(rename(output->temporary, output->path) == 0, MST_EIO, "cannot rename %s: %s",
-              output->temporary, strerror(errno));
-    return sync_folder_of(output->path);
+    return mst_file_publish(output->temporary, output->path);
 done:
     unlink(output->temporary);
     return status;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "muster/files.h"
 #include "output.h"
 #include "write.h"
 
@@ -31,8 +32,8 @@ static mst_status event_file(const char *folder, const report_facts *facts, char
     char id[13] = "";
     if (strcmp(folder, "-") == 0)
         return mst_error(MST_ECONFIG, "TensorBoard events go into a folder: give -o FOLDER, not '-'");
-    if (mkdir(folder, 0777) != 0 && errno != EEXIST)
-        return mst_error(MST_EIO, "cannot make the folder %s: %s", folder, strerror(errno));
+    mst_status status = mst_folder_make(folder);
+    if (status != MST_OK) return status;
     if (stat(folder, &entry) != 0 || !S_ISDIR(entry.st_mode))
         return mst_error(MST_ECONFIG, "cannot write TensorBoard events into %s: it is no folder", folder);
     for (size_t i = 0; i < sizeof id - 1 && strchr("0123456789abcdef", facts->run_id[i]) != NULL &&

@@ -11,38 +11,9 @@
 #include <unistd.h>
 
 #include "muster/checkpoint.h"
+#include "muster/files.h"
 
 enum { CONFIG_BYTES_MAX = 1 << 20 };
-
-static mst_status sync_folder(const char *path) {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int error = fd < 0 || fsync(fd) != 0 ? errno : 0;
-    if (fd >= 0) close(fd);
-    /* EINVAL: a file system that does not know it; EACCES: one may make names there, and not read them */
-    return error == 0 || error == EINVAL || error == EACCES
-               ? MST_OK
-               : mst_error(MST_EIO, "cannot sync the folder %s: %s", path, strerror(error));
-}
-
-mst_status folder_make(const char *path) {
-    char part[FOLDER_PATH_MAX + 16], parent[sizeof part] = ".";
-    size_t length = strlen(path);
-    if (length >= sizeof part) return mst_error(MST_ECONFIG, "the path '%.64s...' is too long", path);
-    if (path[0] == '/') parent[0] = '/';
-    for (size_t i = 1; i <= length; i++) {
-        if (path[i] != '/' && path[i] != '\0') continue;
-        memcpy(part, path, i);
-        part[i] = '\0';
-        if (mkdir(part, 0777) == 0) {
-            mst_status status = sync_folder(parent);
-            if (status != MST_OK) return status;
-        } else if (errno != EEXIST) {
-            return mst_error(MST_EIO, "cannot make the folder %s: %s", part, strerror(errno));
-        }
-        memcpy(parent, part, sizeof parent);
-    }
-    return MST_OK;
-}
 
 /* The whole of a small text file, NUL-terminated, for the caller to free; NULL without an error when there is
  * none. */
@@ -69,28 +40,10 @@ done:
     return status;
 }
 
-/* Temporary name, write, fsync, rename, fsync of the folder. */
 static mst_status write_text(const run_folder *f, const char *name, const char *text) {
-    mst_status status = MST_OK;
-    char path[FOLDER_PATH_MAX + 32], temporary[FOLDER_PATH_MAX + 40];
+    char path[FOLDER_PATH_MAX + 32];
     snprintf(path, sizeof path, "%s/%s", f->path, name);
-    snprintf(temporary, sizeof temporary, "%s.tmp", path);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    MST_CHECK(fd >= 0, MST_EIO, "cannot write %s: %s", temporary, strerror(errno));
-    for (size_t left = strlen(text); left > 0;) {
-        ssize_t written = write(fd, text, left);
-        if (written < 0 && errno == EINTR) continue;
-        MST_CHECK(written > 0, MST_EIO, "cannot write %s: %s", temporary, strerror(errno));
-        text += written;
-        left -= (size_t)written;
-    }
-    MST_CHECK(fsync(fd) == 0, MST_EIO, "cannot sync %s: %s", temporary, strerror(errno));
-    MST_CHECK(rename(temporary, path) == 0, MST_EIO, "cannot rename %s: %s", temporary, strerror(errno));
-    MST_TRY(sync_folder(f->path));
-done:
-    if (fd >= 0) close(fd);
-    if (status != MST_OK) unlink(temporary);
-    return status;
+    return mst_file_replace(path, text, strlen(text));
 }
 
 static mst_status parse_identity(run_folder *f, const char *text) {
@@ -125,7 +78,7 @@ static mst_status make_identity(run_folder *f) {
 static mst_status look(run_folder *f) {
     mst_status status = MST_OK;
     char path[FOLDER_PATH_MAX + 32], *identity = NULL;
-    MST_TRY(folder_make(f->checkpoints));
+    MST_TRY(mst_folder_make(f->checkpoints));
     snprintf(path, sizeof path, "%s/run.json", f->path);
     MST_TRY(read_text(path, &identity));
     if (identity == NULL) {

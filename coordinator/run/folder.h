@@ -20,9 +20,6 @@ typedef struct run_folder {
     char *config;           /* YAML of the run so far; NULL when new. Owned */
 } run_folder;
 
-/** Makes a folder and those above it that are missing; their names are on the disk on return. Not collective. @retval MST_EIO, MST_ECONFIG the path is too long */
-mst_status folder_make(const char *path);
-
 /**
  * Opens a run's folder, or makes one. Nothing is recorded yet: folder_record does that once the run can
  * really begin.

@@ -142,7 +142,7 @@ static void forget(lease *l, const char *path) {
     l->file = -1;
 }
 
-static mst_status write_record(lease *l) {
+static mst_status write_record(lease *l, const char *path) {
     char text[LEASE_TEXT_MAX];
     utc_now(l->record.renewed);
     mst_status status = lease_print(&l->record, l->epoch, text);
@@ -150,7 +150,7 @@ static mst_status write_record(lease *l) {
     const ssize_t bytes = (ssize_t)strlen(text);
     errno = ENOSPC; /* where only a part is written */
     if (pwrite(l->file, text, (size_t)bytes, 0) == bytes && fdatasync(l->file) == 0) return MST_OK;
-    return mst_error(MST_EIO, "cannot write %s: %s%s", l->path, strerror(errno),
+    return mst_error(MST_EIO, "cannot write %s: %s%s", path, strerror(errno),
                      errno == ENOSPC || errno == EDQUOT ? "; make room or choose another run folder" : "");
 }
 
@@ -158,7 +158,7 @@ static mst_status write_record(lease *l) {
 static mst_status write_new(lease *l, const char *path) {
     l->file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (l->file < 0) return mst_error(MST_EIO, "cannot create %s: %s", path, strerror(errno));
-    const mst_status status = write_record(l);
+    const mst_status status = write_record(l, path);
     if (status != MST_OK) forget(l, path);
     return status;
 }
@@ -256,7 +256,8 @@ static bool wait_to_renew(lease *l) {
 static void *renew(void *lease_) {
     lease *l = lease_;
     while (wait_to_renew(l)) {
-        if (write_record(l) != MST_OK || lease_permit(l) != MST_OK) atomic_store(&l->confirmed, never);
+        if (write_record(l, l->path) != MST_OK || lease_permit(l) != MST_OK)
+            atomic_store(&l->confirmed, never);
     }
     return NULL;
 }

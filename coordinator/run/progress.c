@@ -253,7 +253,6 @@ void mst_progress_message(mst_progress *p, const char *format, ...) {
     va_end(arguments);
     if (p != NULL) hide(p);
     mst_terminal_message(file, message);
-    fputc('\n', file);
     fflush(file);
     if (redraw) draw(p);
 }

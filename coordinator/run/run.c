@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "muster/files.h"
 #include "stop.h"
 #include "training.h"
 
@@ -161,7 +162,7 @@ static void say_of_lease(void *context, const char *text) {
 static mst_status hold_folder(training *t, const char *path) {
     mst_status status = MST_OK;
     if (!t->first) goto done;
-    MST_TRY(folder_make(path));
+    MST_TRY(mst_folder_make(path));
     MST_TRY(lease_take(path, mst_comm_host(t->comm, 0), say_of_lease, t, &t->lease));
 done:
     return status;

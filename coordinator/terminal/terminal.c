@@ -43,8 +43,8 @@ void mst_terminal_message(FILE *file, const char *message) {
     size_t marked = 0;
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (strncmp(message, words[i], strlen(words[i])) == 0) marked = strlen(words[i]);
-    if (marked > 0)
-        fprintf(file, "%s%.*s%s", mst_terminal_style(file, MST_STYLE_NOTE), (int)marked, message,
-                mst_terminal_style(file, MST_STYLE_PLAIN));
-    fputs(message + marked, file);
+    const bool styled = marked > 0;
+    /* At once, so that a launcher that gathers the output of many puts nothing in between. */
+    fprintf(file, "%s%.*s%s%s\n", styled ? mst_terminal_style(file, MST_STYLE_NOTE) : "", (int)marked,
+            message, styled ? mst_terminal_style(file, MST_STYLE_PLAIN) : "", message + marked);
 }

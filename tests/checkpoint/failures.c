@@ -58,6 +58,18 @@ static void check_message(const char *path, int error, const char *what) {
     CHECK(error == 0 || job_lines(t.output, strerror(error)) > 0, "%s: the message does not say why", what);
 }
 
+/* What a run may survive without a word: closing, removing (the next start does it), half a write (the other half follows),
+ * a link (the lease has another way), a look at what is there already (a checkpoint that cannot be read stays), and a shard
+ * that cannot be opened past the page cache. */
+static bool may_pass(const char *call, const char *path, int error) {
+    if (strcmp(call, "close") == 0 || strcmp(call, "remove") == 0 || strcmp(call, "link") == 0) return true;
+    if (strcmp(call, "write") == 0) return error == 0;
+    const char *name = strrchr(path, '/');
+    return strcmp(call, "open") == 0 && name != NULL &&
+           (strcmp(name, "/manifest.json") == 0 || strncmp(name, "/lease-", 7) == 0 ||
+            strncmp(name, "/part-", 6) == 0);
+}
+
 /* True: there was such a call. */
 static bool fail_once(int rank, long number, int error) {
     char kind[16] = "short", call[16], path[JOB_PATH_MAX], what[JOB_PATH_MAX + 128];
@@ -82,9 +94,7 @@ static bool fail_once(int rank, long number, int error) {
     if (code == 1) check_message(path, error, what);
     if (code == 0) check_digests(what);
     const bool warning = job_lines(t.output, "warning") > 0;
-    CHECK(code != 0 || warning || strcmp(call, "close") == 0 || strcmp(call, "remove") == 0 ||
-              (error == 0 && strcmp(call, "write") == 0),
-          "%s: the run went on without a warning", what);
+    CHECK(code != 0 || warning || may_pass(call, path, error), "%s: the run went on without a warning", what);
     check_checkpoints(what);
     if (test_failures > failures) job_show(t.output);
     if (code == 1) {

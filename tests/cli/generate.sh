@@ -71,7 +71,7 @@ check 'only what follows' [ "The quick $(cat out)" = "$text" ]
 expect 0 "$muster" generate llama --prompt 'The quick ' --tokens 40 --top-k 1
 same '--top-k 1 is --temperature 0' whole
 expect 0 "$muster" generate llama --tokens 30 --temperature 0
-says 'prompt of 1 tokens'
+says 'prompt of 1 token '
 cp out begin
 expect 0 "$muster" generate llama --prompt '' --tokens 30 --temperature 0
 same 'an empty prompt is none' begin

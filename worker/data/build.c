@@ -11,8 +11,8 @@
 
 #include "documents.h"
 #include "inputs.h"
-#include "io.h"
 #include "judge.h"
+#include "muster/files.h"
 #include "text.h"
 #include "token_file.h"
 
@@ -168,7 +168,7 @@ done:
 /* Records a file that was read. JSON is UTF-8, file names need not be: other bytes become '?'. */
 static mst_status add_source(builder *b, const char *path, const document_file *file) {
     mst_status status = MST_OK;
-    char hex[MST_DIGEST_HEX], *name = strdup(io_base_name(path));
+    char hex[MST_DIGEST_HEX], *name = strdup(mst_base_name(path));
     MST_CHECK(name != NULL, MST_ENOMEM, "out of memory for the name '%s'", path);
     json_t *text = json_string(name);
     for (char *c = name; text == NULL && *c != '\0'; c++)
@@ -213,7 +213,7 @@ static mst_status check_place(const char *path) {
               "the output '%s' is a folder; name a file", path);
     MST_CHECK(!exists || S_ISREG(there.st_mode), MST_ECONFIG,
               "the output '%s' is there and no regular file; name another", path);
-    MST_TRY(io_folder_of(path, &folder));
+    MST_TRY(mst_folder_of(path, &folder));
     MST_CHECK(stat(folder, &there) == 0 && S_ISDIR(there.st_mode), MST_EIO,
               "the output '%s': there is no folder '%s'", path, folder);
 done:
@@ -250,7 +250,7 @@ static mst_status builder_init(builder *b, const mst_build_options *options) {
     MST_CHECK(b->sources != NULL && (options->heldout_list == NULL || b->heldout.stream != NULL), MST_ENOMEM,
               "out of memory to build '%s'", options->output);
     MST_TRY(judge_init(&b->judge, options));
-    MST_TRY(io_folder_of(options->output, &folder));
+    MST_TRY(mst_folder_of(options->output, &folder));
     for (int which = 0; which < SPLITS; which++) {
         MST_TRY(spill_init(&b->content[which].tokens, folder));
         MST_TRY(spill_init(&b->content[which].documents, folder));
@@ -278,7 +278,7 @@ static mst_status write_heldout_list(builder *b) {
     if (path == NULL) return MST_OK;
     if (fflush(b->heldout.stream) != 0)
         return mst_error(MST_ENOMEM, "out of memory for the list of held-out files");
-    return io_write_whole(path, b->heldout.text, b->heldout.length);
+    return mst_file_replace(path, b->heldout.text, b->heldout.length);
 }
 
 /* Which tokenizer, for the index and the arrays. */

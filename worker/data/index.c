@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "io.h"
+#include "muster/files.h"
 
 /* The first line: LEAD, the JSON's length in 12 digits, MIDDLE, its SHA-256 in 64 digits, a newline. */
 #define LEAD   "muster tokens 1, index of "
@@ -259,13 +259,13 @@ mst_status index_read(int fd, const char *path, token_index *index_out) {
     MST_CHECK(info.st_size >= LINE_LENGTH, MST_EFORMAT,
               "'%s' is not a token file of muster (%lld bytes long); make one with 'muster data build'", path,
               (long long)info.st_size);
-    MST_TRY(io_read(fd, path, 0, line, LINE_LENGTH));
+    MST_TRY(mst_file_read(fd, path, 0, line, LINE_LENGTH));
     MST_TRY(parse_line(line, path, &length, &stated));
     MST_CHECK(length <= (uint64_t)info.st_size - LINE_LENGTH, MST_EFORMAT,
               "'%s' ends inside its index; it was cut: build it again", path);
     body = malloc(length + 1);
     MST_CHECK(body != NULL, MST_ENOMEM, "out of memory for the index of '%s', %zu bytes", path, length);
-    MST_TRY(io_read(fd, path, LINE_LENGTH, body, length));
+    MST_TRY(mst_file_read(fd, path, LINE_LENGTH, body, length));
     MST_TRY(mst_digest_of(body, length, &found));
     MST_CHECK(memcmp(&stated, &found, sizeof found) == 0, MST_EFORMAT,
               "'%s': its index does not have the SHA-256 stated before it; it is damaged: build it again",

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io.h"
+#include "muster/files.h"
 #include "order.h"
 #include "reader.h"
 
@@ -195,11 +195,11 @@ static mst_status read_at(mst_data *data, mst_split split, const place *at, size
     const source *from = at->from;
     const split_index *part = &from->index.split[split];
     size_t token_bytes = from->index.token_bytes;
-    MST_TRY(io_read(from->fd, from->path, part->tokens.offset + at->first_token * token_bytes, data->tokens,
-                    (count + 1) * token_bytes));
+    MST_TRY(mst_file_read(from->fd, from->path, part->tokens.offset + at->first_token * token_bytes,
+                          data->tokens, (count + 1) * token_bytes));
     if (part->has_loss_mask)
-        MST_TRY(
-            io_read(from->fd, from->path, part->loss_mask.offset + at->first_token, data->mask, count + 1));
+        MST_TRY(mst_file_read(from->fd, from->path, part->loss_mask.offset + at->first_token, data->mask,
+                              count + 1));
     else
         memset(data->mask, 1, count + 1);
     MST_TRY(unpack(data, at, split, count, tokens_out, targets_out));

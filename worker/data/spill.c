@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io.h"
+#include "muster/files.h"
 
 enum { BUFFER_BYTES = 1 << 20 };
 
@@ -50,7 +50,7 @@ uint64_t spill_bytes(const spill *s) {
 }
 
 static mst_status flush(spill *s) {
-    mst_status status = io_write(s->fd, s->name, s->flushed, s->buffer, s->buffered);
+    mst_status status = mst_file_write(s->fd, s->name, s->flushed, s->buffer, s->buffered);
     if (status != MST_OK) return status;
     s->flushed += s->buffered;
     s->buffered = 0;
@@ -86,5 +86,5 @@ mst_status spill_read(spill *s, uint64_t offset, void *buffer, size_t bytes) {
         mst_status status = flush(s);
         if (status != MST_OK) return status;
     }
-    return io_read(s->fd, s->name, offset, buffer, bytes);
+    return mst_file_read(s->fd, s->name, offset, buffer, bytes);
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "io.h"
+#include "muster/files.h"
 #include "skeleton.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
@@ -27,7 +27,7 @@ enum {
 static mst_status create_temporary(const char *output, const char *folder, char **path_out, int *fd_out) {
     for (int attempt = 0; attempt < 100; attempt++) {
         char *path = NULL;
-        if (asprintf(&path, "%s/.%s.partial-%ld-%d", folder, io_base_name(output), (long)getpid(), attempt) <
+        if (asprintf(&path, "%s/.%s.partial-%ld-%d", folder, mst_base_name(output), (long)getpid(), attempt) <
             0)
             return mst_error(MST_ENOMEM, "out of memory for the name of a temporary file");
         *fd_out = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -42,7 +42,7 @@ static mst_status create_temporary(const char *output, const char *folder, char 
     }
     return mst_error(MST_EIO,
                      "creating a temporary file in '%s': a hundred names are taken; remove .%s.partial-*",
-                     folder, io_base_name(output));
+                     folder, mst_base_name(output));
 }
 
 /* Asks for the space before any work is done, where the file system can tell. */
@@ -55,7 +55,7 @@ static mst_status reserve(int fd, const char *path, const token_index *index, ui
     int result;
     while ((result = fallocate(fd, 0, 0, (off_t)bytes)) != 0 && errno == EINTR) continue;
     if (result == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return MST_OK;
-    mst_status status = io_write_error(fd, path, errno);
+    mst_status status = mst_file_write_error(fd, path, errno);
     return mst_error_context(status, "a token file of %.1f MiB", (double)bytes / (1 << 20));
 }
 
@@ -80,7 +80,7 @@ static mst_status write_array(int fd, const char *path, spill *from, mst_hasher 
         size_t part = bytes - at < COPY_BYTES ? (size_t)(bytes - at) : COPY_BYTES;
         MST_TRY(spill_read(from, at, buffer, part));
         MST_TRY(mst_hasher_update(hasher, buffer, part));
-        MST_TRY(io_write(fd, path, array->offset + at, buffer, part));
+        MST_TRY(mst_file_write(fd, path, array->offset + at, buffer, part));
         at += part;
     }
     MST_TRY(mst_hasher_finish(hasher, &array->digest));
@@ -91,7 +91,7 @@ done:
 static mst_status write_memory(int fd, const char *path, const void *from, size_t bytes, array_index *array) {
     mst_status status = MST_OK;
     MST_TRY(mst_digest_of(from, bytes, &array->digest));
-    MST_TRY(io_write(fd, path, array->offset, from, bytes));
+    MST_TRY(mst_file_write(fd, path, array->offset, from, bytes));
 done:
     return status;
 }
@@ -126,7 +126,7 @@ static mst_status write_index(int fd, const char *path, const token_index *index
     MST_TRY(index_render(index, notes, &text));
     MST_CHECK(strlen(text) <= user_block, MST_EINTERNAL, "the index of '%s' outgrew its %" PRIu64 " bytes",
               path, user_block);
-    MST_TRY(io_write(fd, path, 0, text, strlen(text)));
+    MST_TRY(mst_file_write(fd, path, 0, text, strlen(text)));
 done:
     free(text);
     return status;
@@ -155,20 +155,18 @@ mst_status token_file_write(const char *output, split_content content[SPLITS],
         index->tokenizer.json.count = tokenizer->json_bytes;
         index->tokenizer.lengths.count = index->vocab_size;
     }
-    MST_TRY(io_folder_of(output, &folder));
+    MST_TRY(mst_folder_of(output, &folder));
     MST_TRY(measure_user_block(index, notes, &user_block));
     MST_TRY(create_temporary(output, folder, &temporary, &fd));
     MST_TRY(reserve(fd, temporary, index, user_block));
     MST_TRY(skeleton_create(temporary, user_block, index));
     MST_TRY(write_arrays(fd, temporary, content, tokenizer, index));
     MST_TRY(write_index(fd, temporary, index, notes, user_block));
-    if (fsync(fd) != 0) MST_TRY(io_write_error(fd, temporary, errno));
+    if (fsync(fd) != 0) MST_TRY(mst_file_write_error(fd, temporary, errno));
     MST_TRY(check_written(fd, temporary));
-    MST_CHECK(rename(temporary, output) == 0, MST_EIO, "renaming '%s' to '%s': %s", temporary, output,
-              strerror(errno));
+    MST_TRY(mst_file_publish(temporary, output));
     free(temporary);
     temporary = NULL; /* it is the output now */
-    MST_TRY(io_sync_folder(folder));
 done:
     if (fd >= 0) close(fd);
     if (temporary != NULL) unlink(temporary);
@@ -223,7 +221,8 @@ static mst_status verify_array(int fd, const array_check *check, const array_ind
     size_t room = COPY_BYTES / check->bytes;
     for (uint64_t at = 0; at < array->count;) {
         size_t count = array->count - at < room ? (size_t)(array->count - at) : room;
-        MST_TRY(io_read(fd, check->path, array->offset + at * check->bytes, buffer, count * check->bytes));
+        MST_TRY(
+            mst_file_read(fd, check->path, array->offset + at * check->bytes, buffer, count * check->bytes));
         MST_TRY(mst_hasher_update(hasher, buffer, count * check->bytes));
         if (check->look != NULL) MST_TRY(check->look(check, buffer, count, at));
         at += count;

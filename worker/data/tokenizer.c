@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io.h"
+#include "muster/files.h"
 #include "reader.h"
 
 mst_status reader_lengths(mst_data *data) {
@@ -19,7 +19,8 @@ mst_status reader_lengths(mst_data *data) {
         for (size_t i = 0; i < MST_BYTE_EOS; i++) data->lengths[i] = 1;
         return MST_OK;
     }
-    MST_TRY(io_read(s->fd, s->path, tokenizer->lengths.offset, data->lengths, vocab * sizeof *data->lengths));
+    MST_TRY(mst_file_read(s->fd, s->path, tokenizer->lengths.offset, data->lengths,
+                          vocab * sizeof *data->lengths));
     MST_TRY(mst_digest_of(data->lengths, vocab * sizeof *data->lengths, &found));
     MST_CHECK(memcmp(&found, &tokenizer->lengths.digest, sizeof found) == 0, MST_EFORMAT,
               "'%s': tokenizer/lengths does not have the SHA-256 of its index; it is damaged: build it again",
@@ -47,7 +48,7 @@ mst_status mst_data_tokenizer_json(const mst_data *data, char **json_out, size_t
     json = malloc(array->count + 1);
     MST_CHECK(json != NULL, MST_ENOMEM, "out of memory for the tokenizer of '%s', %" PRIu64 " bytes", s->path,
               array->count);
-    MST_TRY(io_read(s->fd, s->path, array->offset, json, array->count));
+    MST_TRY(mst_file_read(s->fd, s->path, array->offset, json, array->count));
     MST_TRY(mst_digest_of(json, array->count, &found));
     MST_CHECK(memcmp(&found, &array->digest, sizeof found) == 0, MST_EFORMAT,
               "'%s': tokenizer/json does not have the SHA-256 of its index; it is damaged: build it again",

@@ -35,7 +35,7 @@ size_t mst_terminal_columns(FILE *file, size_t otherwise);
  * collective; the text is constant. */
 const char *mst_terminal_style(FILE *file, mst_style style);
 
-/** Prints a message that may begin with "note:" or "warning:"; that word gets the style of notes. Not
+/** Prints a message, as a line, that may begin with "note:" or "warning:"; that word gets the style of notes. Not
  * collective. */
 void mst_terminal_message(FILE *file, const char *message);
 
