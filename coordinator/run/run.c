@@ -125,32 +125,49 @@ done:
 
 typedef struct changes {
     training *training;
-    char forbidden[1024]; /* every key that may not change, with both values */
+    bool quiet;           /* what may change is not said */
+    char forbidden[1536]; /* every key that may not change, with both values */
 } changes;
 
 static void note_change(void *context, const char *key, const char *before, const char *after, bool fixed) {
     changes *c = context;
     const size_t used = strlen(c->forbidden);
-    if (!fixed)
+    if (fixed)
+        snprintf(c->forbidden + used, sizeof c->forbidden - used, "%s%s (%s, now %s)", used > 0 ? ", " : "",
+                 key, before, after);
+    else if (!c->quiet)
         training_say(c->training, "note: %s changes from %s to %s", key, before, after);
-    else
-        snprintf(c->forbidden + used, sizeof c->forbidden - used,
-                 "%s%s is %s in the run and %s in the config", used > 0 ? ", " : "", key, before, after);
 }
 
 /* A run's config may change where its bits are not defined by it; what changes is said, what may not change
- * refuses. */
-static mst_status compare_configs(training *t) {
+ * refuses. @param yaml the config so far, of `path` */
+static mst_status compare_config(training *t, const char *yaml, const char *path, bool quiet) {
     mst_status status = MST_OK;
     mst_config before = {0};
-    changes c = {.training = t};
-    if (t->folder.config == NULL || !t->folder.has_checkpoint) return MST_OK; /* nothing depends on it yet */
-    MST_TRY(mst_config_parse(t->folder.config, t->folder.path, NULL, 0, t->first ? stderr : NULL, &before));
+    changes c = {.training = t, .quiet = quiet};
+    MST_TRY(mst_config_parse(yaml, path, NULL, 0, t->first ? stderr : NULL, &before));
     MST_TRY(mst_config_compare(&before, &t->config, note_change, &c));
     MST_CHECK(c.forbidden[0] == '\0', MST_ECONFIG,
-              "%s: that would be another run; use the old values, or another --run folder", c.forbidden);
+              "what may not change in a run differs from %s: %s; use the old values, or begin another run",
+              path, c.forbidden);
 done:
     mst_config_clear(&before);
+    return status;
+}
+
+/* The run's own config, and that of a checkpoint that --resume names, which may be another run's. */
+static mst_status compare_configs(training *t, const char *resume) {
+    mst_status status = MST_OK;
+    mst_checkpoint_meta meta = {0};
+    mst_checkpoint_digests digests;
+    const bool own =
+        t->folder.config != NULL && t->folder.has_checkpoint; /* else nothing depends on it yet */
+    if (own) MST_TRY(compare_config(t, t->folder.config, t->folder.path, false));
+    if (strcmp(resume, "auto") == 0 || strcmp(resume, "never") == 0) goto done;
+    MST_TRY(mst_checkpoint_open(resume, &meta, &digests));
+    MST_TRY(compare_config(t, meta.config, resume, own));
+done:
+    mst_checkpoint_meta_clear(&meta);
     return status;
 }
 
@@ -179,7 +196,7 @@ static mst_status open_folder(training *t, const mst_train_options *options) {
         snprintf(path, sizeof path, "runs/%s", t->config.run.name);
     MST_TRY(mst_comm_agree(t->comm, hold_folder(t, path)));
     MST_TRY(folder_open(t->comm, path, &t->folder));
-    MST_TRY(mst_comm_agree(t->comm, compare_configs(t)));
+    MST_TRY(mst_comm_agree(t->comm, compare_configs(t, options->resume)));
 done:
     return status;
 }
@@ -352,7 +369,7 @@ static mst_status advance(training *t, bool *stop_out) {
     *stop_out = notice.stop_requested || t->reached;
     const bool final = *stop_out || step >= c->run.steps;
     if (best || save_is_due(t, &notice) || final) {
-        if (t->saved_step != step) MST_TRY(training_save(t, final));
+        if (!training_is_saved(t)) MST_TRY(training_save(t, final));
         t->saved_elapsed = notice.elapsed;
     }
 done:
@@ -384,6 +401,7 @@ static mst_status loop(training *t) {
         status = mst_comm_agree(t->comm, status);
         if (status != MST_OK) return settle_after(t, status);
     }
+    MST_TRY(training_settle(t));
     const uint64_t step = mst_trainer_position(t->trainer)->step;
     if (t->reached)
         training_say(t, "step %llu: below the target of %g bits per byte: done", (unsigned long long)step,
@@ -412,6 +430,10 @@ static mst_trainer_config trainer_config(const mst_config *c) {
                                 .seed = c->run.seed};
 }
 
+static mst_status record_folder(training *t) {
+    return folder_record(t->comm, &t->folder, t->config_yaml, t->device.kernels.class_name);
+}
+
 static mst_status begin(training *t, const mst_train_options *options) {
     mst_status status = MST_OK;
     MST_TRY(share_config(t, options));
@@ -425,12 +447,13 @@ static mst_status begin(training *t, const mst_train_options *options) {
     mst_watchdog_progress(t->watchdog, "measure", 0);
     MST_TRY(device_peak(&t->device, t->comm, t->config.train.precision, &t->peak));
     mst_watchdog_progress(t->watchdog, "start", 0);
-    MST_TRY(folder_record(t->comm, &t->folder, t->config_yaml, t->device.kernels.class_name));
+    if (!t->folder.existed) MST_TRY(record_folder(t));
     if (t->first) status = open_metrics(t);
     MST_TRY(mst_comm_agree(t->comm, status));
     MST_TRY(training_open_saver(t));
     announce(t);
     MST_TRY(training_resume(t, options->resume));
+    if (t->folder.existed) MST_TRY(record_folder(t)); /* only now: a start that is refused changes nothing */
 done:
     return status;
 }

@@ -59,8 +59,7 @@ mst_status training_open_saver(training *t) {
 
 mst_status training_digest(training *t, mst_checkpoint_digests *digests_out) {
     mst_checkpoint_meta meta;
-    if (t->has_saved_digests &&
-        memcmp(&t->saved_position, mst_trainer_position(t->trainer), sizeof t->saved_position) == 0) {
+    if (t->has_saved_digests && training_is_saved(t)) {
         *digests_out = t->saved_digests;
         return MST_OK;
     }
@@ -69,6 +68,12 @@ mst_status training_digest(training *t, mst_checkpoint_digests *digests_out) {
     const mst_checkpoint_context context = checkpoint_context(t, &p);
     return mst_checkpoint_digest(&context, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer),
                                  &meta, digests_out);
+}
+
+bool training_is_saved(const training *t) {
+    const mst_position *position = mst_trainer_position(t->trainer);
+    return t->saved_step == position->step &&
+           memcmp(&t->saved_position, position, sizeof t->saved_position) == 0;
 }
 
 static mst_status conclude_saved(training *t, const mst_saved *saved) {
@@ -260,7 +265,10 @@ mst_status training_resume(training *t, const char *resume) {
     t->saved_step = UINT64_MAX;
     if (automatic) {
         MST_TRY(load_newest(t, 1, &found, path));
-        if (found) t->saved_step = mst_trainer_position(t->trainer)->step;
+        if (found) {
+            t->saved_position = *mst_trainer_position(t->trainer);
+            t->saved_step = t->saved_position.step;
+        }
     } else if (!never) {
         snprintf(path, sizeof path, "%s", resume);
         MST_TRY(load(t, path));

@@ -83,6 +83,9 @@ mst_status training_settle(training *t);
 /** Whether the evaluation that was just made is among the best, so that the state is to be saved. Collective. */
 mst_status training_is_best(training *t, bool *best_out);
 
+/** Whether a checkpoint of this very state stands: after a rollback a step is met again with other samples. Not collective. */
+bool training_is_saved(const training *t);
+
 /** Digests of the current state; not computed again for the state that was saved last. Collective. */
 mst_status training_digest(training *t, mst_checkpoint_digests *digests_out);
 

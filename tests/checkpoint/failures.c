@@ -53,8 +53,20 @@ static void check_digests(const char *what) {
     CHECK(strcmp(digests, t.digests) == 0, "%s: digests\n  %s, not\n  %s", what, digests, t.digests);
 }
 
+/* A file in the making, FOLDER/.NAME.PID.tmp, is called by the name that it is to have. */
+static void name_to_be(const char *path, char name_out[JOB_PATH_MAX]) {
+    const size_t length = strlen(path);
+    const char *hidden = strstr(path, "/.");
+    snprintf(name_out, JOB_PATH_MAX, "%s", path);
+    if (hidden == NULL || length < 4 || strcmp(path + length - 4, ".tmp") != 0) return;
+    snprintf(name_out + (hidden - path) + 1, JOB_PATH_MAX - (size_t)(hidden - path) - 1, "%s", hidden + 2);
+    for (int dots = 0; dots < 2; dots++) *strrchr(name_out, '.') = '\0';
+}
+
 static void check_message(const char *path, int error, const char *what) {
-    CHECK(job_lines(t.output, path) > 0, "%s: the message does not name the file", what);
+    char name[JOB_PATH_MAX];
+    name_to_be(path, name);
+    CHECK(job_lines(t.output, name) > 0, "%s: the message does not name the file", what);
     CHECK(error == 0 || job_lines(t.output, strerror(error)) > 0, "%s: the message does not say why", what);
 }
 

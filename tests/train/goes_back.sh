@@ -58,8 +58,19 @@ check "set aside, not removed: $(checkpoints)" [ "$(checkpoints | tr ' ' '\n' | 
 
 # What changes in the config is said key by key; what may not is refused, every key of it by name.
 expect 2 bash -c 'train --set model.d_model=64 --set run.seed=9 --set schedule.peak=0.001'
-says 'run.seed is 3 in the run and 9 in the config, model.d_model is 32 in the run and 64 in the config'
+says 'run.seed (3, now 9), model.d_model (32, now 64), model.head_dim (8, now 16); use the old values'
 says 'note: schedule.peak changes from 0.003 to 0.001'
+cp "$work/run/config.yaml" "$work/before"
+expect 2 bash -c 'train --resume never --set schedule.peak=0.001'
+check 'a start that is refused leaves the config as it was' cmp -s "$work/before" "$work/run/config.yaml"
+# A checkpoint that is named brings its own config, also into a new run folder, and packed.
+newest=$(ls -d "$work"/run/checkpoints/step-* | tail -n 1)
+expect 0 "$muster" pack "$newest" -o "$work/packed.h5"
+for from in "$newest" "$work/packed.h5"; do
+  expect 2 "$muster" train "$work/tiny.yaml" --run "$work/new" --resume "$from" --set model.rope_theta=500 --set train.precision=bf16 --set schedule.peak=0.001
+  says 'model.rope_theta (10000, now 500), train.precision (f32, now bf16); use the old values'
+  says 'note: schedule.peak changes from 0.003 to 0.001'
+done
 
 # On request: from an older checkpoint, and then on from there.
 rm -rf "$work/run"

@@ -96,5 +96,5 @@ check 'a finished run says its digests again' [ "$(grep '^weights' "$work/out")"
 expect 0 "$muster" verify "$work/whole"
 check 'verify gives the line that training printed' [ "$(cat "$work/out")" = "$digests" ]
 expect 2 "$muster" train "$work/tiny.yaml" --run "$work/whole" --set model.d_model=64
-says 'model.d_model is 32 in the run and 64 in the config'
+says 'model.d_model (32, now 64)'
 finish
