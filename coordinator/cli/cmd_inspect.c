@@ -154,11 +154,9 @@ static mst_status check_files(const char *path, const mst_manifest *manifest) {
     return MST_OK;
 }
 
-static mst_status run(const cli_args *args) {
+static mst_status inspect(const cli_args *args, const char *path) {
     mst_status status = MST_OK;
-    char path[4096];
     mst_manifest manifest = {0};
-    MST_TRY(mst_checkpoint_resolve(cli_operands(args)[0], path));
     MST_TRY(mst_manifest_read(path, &manifest));
     if (cli_flag(args, "config")) {
         put_text(manifest.meta.config, "\n\t");
@@ -177,9 +175,23 @@ static mst_status run(const cli_args *args) {
     put_sizes(&manifest);
     MST_TRY(check_files(path, &manifest));
     if (cli_flag(args, "tensors")) put_tensors(&manifest);
-    if (strcmp(path, cli_operands(args)[0]) != 0) MST_TRY(inspect_run(cli_operands(args)[0]));
 done:
     mst_manifest_clear(&manifest);
+    return status;
+}
+
+/* Of a run folder the rest is shown also where its newest checkpoint is damaged. */
+static mst_status run(const cli_args *args) {
+    mst_status status = MST_OK;
+    const char *given = cli_operands(args)[0];
+    char path[4096], message[2048];
+    MST_TRY(mst_checkpoint_resolve(given, path));
+    status = inspect(args, path);
+    if (strcmp(path, given) == 0 || cli_flag(args, "config")) goto done;
+    snprintf(message, sizeof message, "%s", mst_error_message());
+    const mst_status listed = inspect_run(given);
+    status = status != MST_OK ? mst_error(status, "%s", message) : listed;
+done:
     return status;
 }
 

@@ -164,8 +164,9 @@ static mst_status compare_configs(training *t, const char *resume) {
         t->folder.config != NULL && t->folder.has_checkpoint; /* else nothing depends on it yet */
     if (own) MST_TRY(compare_config(t, t->folder.config, t->folder.path, false));
     if (strcmp(resume, "auto") == 0 || strcmp(resume, "never") == 0) goto done;
-    MST_TRY(mst_checkpoint_open(resume, &meta, &digests));
-    MST_TRY(compare_config(t, meta.config, resume, own));
+    MST_TRY(mst_checkpoint_resolve(resume, t->given));
+    MST_TRY(mst_checkpoint_open(t->given, &meta, &digests));
+    MST_TRY(compare_config(t, meta.config, t->given, own));
 done:
     mst_checkpoint_meta_clear(&meta);
     return status;
@@ -407,10 +408,11 @@ static mst_status loop(training *t) {
         training_say(t, "step %llu: below the target of %g bits per byte: done", (unsigned long long)step,
                      t->config.train.target_bits_per_byte);
     else if (step < t->config.run.steps)
-        status = mst_error(
-            MST_ESTOPPED, "stopped%s%s at step %llu of %llu, with a checkpoint; %s goes on from there",
-            stop_requested() ? " by " : "", stop_signal_name(), (unsigned long long)step,
-            (unsigned long long)t->config.run.steps, t->from_given ? "'--resume auto'" : "the same command");
+        status = mst_error(MST_ESTOPPED,
+                           "stopped%s%s at step %llu of %llu, with a checkpoint; %s goes on from there",
+                           stop_requested() ? " by " : "", stop_signal_name(), (unsigned long long)step,
+                           (unsigned long long)t->config.run.steps,
+                           t->given[0] != '\0' ? "'--resume auto'" : "the same command");
 done:
     return status;
 }

@@ -270,9 +270,9 @@ mst_status training_resume(training *t, const char *resume) {
             t->saved_step = t->saved_position.step;
         }
     } else if (!never) {
-        snprintf(path, sizeof path, "%s", resume);
+        memcpy(path, t->given, sizeof path);
         MST_TRY(load(t, path));
-        found = t->from_given = true;
+        found = true;
     } else {
         status = t->first ? mst_checkpoint_newest(t->folder.checkpoints, 0, path) : MST_OK;
         MST_TRY(mst_comm_agree(t->comm, status));

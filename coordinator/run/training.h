@@ -41,7 +41,7 @@ typedef struct training {
     uint64_t heldout_step; /* where that was; UINT64_MAX: none yet */
 
     bool reached;                         /* an evaluation was below train.target_bits_per_byte */
-    bool from_given;                      /* --resume named a checkpoint */
+    char given[FOLDER_PATH_MAX];          /* the checkpoint that --resume names; "": it names none */
     uint64_t saved_step;                  /* of the newest checkpoint of this run; UINT64_MAX: none */
     mst_position saved_position;          /* of the save begun last */
     mst_checkpoint_digests saved_digests; /* of the newest checkpoint that this process saved */

@@ -72,6 +72,10 @@ for from in "$newest" "$work/packed.h5"; do
   says 'note: schedule.peak changes from 0.003 to 0.001'
 done
 
+# A run folder stands for its newest checkpoint.
+expect 0 "$muster" train "$work/tiny.yaml" --run "$work/other" --resume "$work/run" --set run.steps=61
+says "resumed from $newest"
+
 # On request: from an older checkpoint, and then on from there.
 rm -rf "$work/run"
 expect 0 bash -c 'train --set run.steps=40 --set checkpoint.every=10 --set checkpoint.keep=0'
