@@ -33,6 +33,14 @@ mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_c
     return mst_digest_of(text, (size_t)length, state_out);
 }
 
+mst_status ckpt_state_check(const mst_manifest *manifest, const char *name) {
+    mst_digest state;
+    mst_status status = ckpt_state_digest(manifest->kinds, &manifest->meta, &state);
+    if (status != MST_OK || memcmp(&state, &manifest->state, sizeof state) == 0) return status;
+    return mst_error(MST_EFORMAT,
+                     "%s is wrong: its state digest does not follow from the tensors and counters", name);
+}
+
 /* Between two reports: 64 MiB. */
 enum { DIGEST_ELEMENTS = 4096 * MST_BLOCK };
 

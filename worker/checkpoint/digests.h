@@ -22,6 +22,10 @@ mst_status ckpt_kind_tensor(mst_hasher *hasher, const char *name, size_t dims, c
 mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_checkpoint_meta *meta,
                              mst_digest *state_out);
 
+/** Whether the state's digest follows from what else the manifest says. @param name stands in the message
+ * @retval MST_EFORMAT */
+mst_status ckpt_state_check(const mst_manifest *manifest, const char *name);
+
 /** Digests and checksums of the blocks of this rank's pieces, all kinds. Not collective. */
 mst_status ckpt_pieces_digest(const mst_checkpoint_context *context, const ckpt_pieces *pieces,
                               const mst_layout *layout, const mst_shard *shards);

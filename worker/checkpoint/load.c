@@ -183,6 +183,7 @@ static mst_status load_all(load *l) {
     MST_TRY(ckpt_name_order(l->layout, &l->order));
     MST_TRY(check_layout(&l->manifest, l->layout, l->order, l->path));
     MST_TRY(check_kinds(l));
+    MST_TRY(ckpt_state_check(&l->manifest, l->path));
     MST_TRY(ckpt_pieces_list(l->layout, l->order, l->shards, &l->pieces));
     MST_TRY(read_index(l));
     MST_TRY(ckpt_reader_create(l->context, l->path, &l->manifest, &l->reader));

@@ -170,7 +170,6 @@ mst_status ckpt_verify(const mst_checkpoint_context *context, const char *path, 
     const mst_manifest *m = manifest;
     verify v = {.context = context, .path = path, .manifest = m, .sink = sink};
     mst_hasher *hasher = NULL;
-    mst_digest state;
     MST_TRY(ckpt_manifest_name(path, v.name));
     MST_TRY(read_whole(&v, &m->digests, &v.digests));
     if (m->checksums.name[0] != '\0') MST_TRY(read_whole(&v, &m->checksums, &v.checksums));
@@ -181,9 +180,7 @@ mst_status ckpt_verify(const mst_checkpoint_context *context, const char *path, 
     MST_TRY(check_pieces(&v, kinds));
     MST_TRY(mst_hasher_create(&hasher));
     for (size_t kind = 0; kind < kinds; kind++) MST_TRY(check_kind(&v, (mst_tensor_kind)kind, hasher));
-    MST_TRY(ckpt_state_digest(m->kinds, &m->meta, &state));
-    MST_CHECK(memcmp(&state, &m->state, sizeof state) == 0, MST_EFORMAT,
-              "%s is wrong: its state digest does not follow from the tensors and counters", v.name);
+    MST_TRY(ckpt_state_check(m, v.name));
 done:
     mst_hasher_destroy(&hasher);
     ckpt_reader_destroy(&v.reader);
