@@ -55,11 +55,11 @@ static void check_digests(const char *what) {
 
 /* A file in the making, FOLDER/.NAME.PID.tmp, is called by the name that it is to have. */
 static void name_to_be(const char *path, char name_out[JOB_PATH_MAX]) {
-    const size_t length = strlen(path);
-    const char *hidden = strstr(path, "/.");
+    const char *base = strrchr(path, '/') + 1;
+    const size_t length = strlen(base);
     snprintf(name_out, JOB_PATH_MAX, "%s", path);
-    if (hidden == NULL || length < 4 || strcmp(path + length - 4, ".tmp") != 0) return;
-    snprintf(name_out + (hidden - path) + 1, JOB_PATH_MAX - (size_t)(hidden - path) - 1, "%s", hidden + 2);
+    if (base[0] != '.' || length < 4 || strcmp(base + length - 4, ".tmp") != 0) return;
+    snprintf(name_out + (base - path), JOB_PATH_MAX - (size_t)(base - path), "%s", base + 1);
     for (int dots = 0; dots < 2; dots++) *strrchr(name_out, '.') = '\0';
 }
 
