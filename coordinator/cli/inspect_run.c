@@ -21,7 +21,7 @@ static void put_entry(const mst_checkpoint_entry *entry, bool newest) {
     put_number(entry->loss);
     put_number(entry->bits_per_byte);
     printf("%s%s%s\n", newest ? "  newest" : "", entry->best ? "  best" : "",
-           entry->readable ? "" : "  its manifest is damaged");
+           entry->readable ? "" : "  its manifest is missing or damaged");
 }
 
 mst_status inspect_run(const char *path) {

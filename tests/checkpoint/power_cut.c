@@ -12,6 +12,7 @@
 
 #include "disk.h"
 #include "folder.h"
+#include "muster/saver.h"
 #include "state.h"
 #include "test.h"
 
@@ -110,6 +111,27 @@ static void set_aside(uint64_t beyond) {
     done("set aside", before);
 }
 
+/* Goes on from an older step than one that is saved again: that one is set aside, and for a moment none has its step. */
+static void go_back(uint64_t from, uint64_t step, int state) {
+    test_state *s = &states[state];
+    mst_saver *saver;
+    mst_saved saved;
+    const mst_saver_options options = {.folder = folder, .tidies = true};
+    for (size_t i = there.count; i-- > 0;)
+        if (there.at[i].step > from) take(&there, there.at[i].step);
+    const shelf before = there;
+    s->meta.step = step;
+    CHECK_OK(mst_saver_create(&s->context, &s->layout, s->shards, &options, &saver));
+    mst_saver_goes_on_from(saver, from);
+    CHECK_OK(mst_saver_begin(saver, &s->meta));
+    CHECK_OK(mst_saver_wait(saver, &saved));
+    CHECK(saved.set_aside == 1 && saved.warning[0] == '\0', "%zu set aside: %s", saved.set_aside,
+          saved.warning);
+    mst_saver_destroy(&saver);
+    put(&there, step, state, state);
+    done("go back", before);
+}
+
 static void begin(void) {
     test_folder_remove(base);
     if (mkdir(base, 0777) != 0) exit(1);
@@ -129,6 +151,7 @@ static void live(void) {
     prune(2);
     save(1200, 1);
     set_aside(1200);
+    go_back(1000, 1200, 0);
     prune(1);
 }
 

@@ -181,6 +181,12 @@ static void check_folder(test_state *s, const char *folder) {
     test_path(other, ".tmp-step-00000007", path);
     CHECK(mkdir(path, 0777) == 0, "mkdir");
     CHECK_OK(mst_checkpoint_newest(other, 0, path));
+    CHECK(strstr(path, "/step-200000000"), "newest is '%s', and the one without a manifest is hidden", path);
+    CHECK_STATUS(mst_checkpoint_open(path, &(mst_checkpoint_meta){0}, &digests), MST_EIO);
+    CHECK(strstr(mst_error_message(), "manifest.json: No such file"), "%s", mst_error_message());
+    CHECK_OK(mst_checkpoint_prune(other, &(mst_checkpoint_wishes){.newest = 2}));
+    CHECK(rmdir(path) == 0, "what has no manifest was removed");
+    CHECK_OK(mst_checkpoint_newest(other, 0, path));
     CHECK(strstr(path, "/step-100000000"), "newest is '%s'", path);
     CHECK_OK(mst_checkpoint_newest(other, 1, path));
     CHECK(strstr(path, "/step-99999999"), "the one before is '%s'", path);

@@ -56,6 +56,43 @@ expect 0 bash -c 'train --set run.steps=60'
 check 'the same digests past all of it' [ "$(cat "$work/out")" = "$digests" ]
 check "set aside, not removed: $(checkpoints)" [ "$(checkpoints | tr ' ' '\n' | grep -c '^left-step-000000[2345]0$')" = 4 ]
 
+# Passed over at the very steps that are saved again: those, too, are set aside, byte for byte, and under another name if need be.
+# One without its manifest is no less a damaged one.
+sums() { (cd "$1" && sha256sum -- * | sort); }
+rm -rf "$work/run"
+expect 0 bash -c 'train --set run.steps=40 --set checkpoint.every=10 --set checkpoint.keep=0'
+mkdir "$ckpt/left-step-00000030"
+touch "$ckpt/left-step-00000030/mine"
+damage step-00000040
+damage step-00000030
+rm "$ckpt/step-00000020/manifest.json"
+for step in 20 30 40; do sums "$ckpt/step-000000$step" >"$work/sums$step"; done
+expect 0 bash -c 'train --set run.steps=60 --set checkpoint.every=10 --set checkpoint.keep=1'
+says "passed over $ckpt/step-00000020: "
+says 'manifest.json: No such file'
+says "resumed from $ckpt/step-00000010"
+check 'the same digests past damage at the same steps' [ "$(cat "$work/out")" = "$digests" ]
+check "set aside: $(checkpoints)" [ "$(checkpoints)" = 'left-2-step-00000030 left-step-00000020 left-step-00000030 left-step-00000040 step-00000060 ' ]
+check 'nothing of 20 is lost' cmp <(sums "$ckpt/left-step-00000020") "$work/sums20"
+check 'nothing of 30 is lost' cmp <(sums "$ckpt/left-2-step-00000030") "$work/sums30"
+check 'nothing of 40 is lost' cmp <(sums "$ckpt/left-step-00000040") "$work/sums40"
+
+# No manifest, or none that can be reached, in the only one: nothing is begun anew.
+rm -rf "$work/run"
+expect 0 bash -c 'train --set run.steps=10'
+mv "$ckpt/step-00000010/manifest.json" "$work/manifest.json"
+expect 1 bash -c 'train --set run.steps=20'
+says "passed over $ckpt/step-00000010: "
+says 'none of the 1 checkpoints'
+ln -s manifest.json "$ckpt/step-00000010/manifest.json" # ELOOP, as any error of the system
+expect 1 bash -c 'train --set run.steps=20'
+says 'Too many levels of symbolic links'
+says 'none of the 1 checkpoints'
+check 'it stays' [ "$(checkpoints)" = 'step-00000010 ' ]
+mv "$work/manifest.json" "$ckpt/step-00000010/manifest.json"
+expect 0 bash -c 'train --set run.steps=20'
+says "resumed from $ckpt/step-00000010"
+
 # What changes in the config is said key by key; what may not is refused, every key of it by name.
 expect 2 bash -c 'train --set model.d_model=64 --set run.seed=9 --set schedule.peak=0.001'
 says 'run.seed (3, now 9), model.d_model (32, now 64), model.head_dim (8, now 16); use the old values'

@@ -85,7 +85,7 @@ static bool same_meta(const mst_manifest *one, const mst_manifest *other) {
 }
 
 /* Whether step-N holds what would be written, and is whole.
- * What is unreadable there is replaced, not reported. */
+ * What is unreadable there is replaced or set aside, not reported. */
 static bool already_there(const commit *c) {
     mst_manifest there = {0}, ours = {.meta = *c->from->meta, .state = c->sums.state};
     memcpy(ours.kinds, c->sums.kinds, sizeof ours.kinds);
@@ -215,7 +215,18 @@ done:
 
 /* --- the whole --- */
 
-static mst_status write_all(commit *c) {
+/* Its new name is on the disk before another one takes the old. */
+static mst_status leave(const ckpt_written *w, size_t *set_aside_out) {
+    mst_status status = MST_OK;
+    if (!w->leaves || !ckpt_exists(w->paths->final)) return MST_OK;
+    MST_TRY(ckpt_set_aside(w->paths->folder, w->meta->step));
+    *set_aside_out = 1;
+    MST_TRY(ckpt_folder_sync(w->paths->folder));
+done:
+    return status;
+}
+
+static mst_status write_all(commit *c, size_t *set_aside_out) {
     mst_status status = MST_OK;
     const ckpt_written *w = c->from;
     MST_TRY(name_files(c));
@@ -229,18 +240,20 @@ static mst_status write_all(commit *c) {
     MST_TRY(ckpt_folder_sync(w->paths->making));
     MST_TRY(write_manifest(c));
     MST_TRY(ckpt_permitted(w->context));
+    MST_TRY(leave(w, set_aside_out));
     MST_TRY(ckpt_publish(w->paths));
 done:
     return status;
 }
 
-mst_status ckpt_commit(const ckpt_written *written, ckpt_sums *sums_out) {
+mst_status ckpt_commit(const ckpt_written *written, ckpt_sums *sums_out, size_t *set_aside_out) {
     mst_status status = MST_OK;
     bool published = false;
+    *set_aside_out = 0;
     commit c = {.from = written, .size = written->gathering->size};
     MST_TRY(write_digests(&c));
     if (!already_there(&c)) {
-        MST_TRY(write_all(&c));
+        MST_TRY(write_all(&c, set_aside_out));
         published = true;
     }
     *sums_out = c.sums;

@@ -16,12 +16,14 @@ typedef struct ckpt_written {
     ckpt_gathering *gathering;
     const char *records; /* ckpt_record of each rank, one after the other */
     const size_t *record_bytes;
+    bool leaves; /* the run goes on from an older step: what stands at this one is set aside, not replaced */
 } ckpt_written;
 
 /**
  * Names the files, writes all others, and publishes the folder; or, when the same checkpoint stands there already,
  * whole, keeps that one. Not collective: rank 0 alone. After a failure the folder is gone.
+ * @param set_aside_out how many were
  */
-mst_status ckpt_commit(const ckpt_written *written, ckpt_sums *sums_out);
+mst_status ckpt_commit(const ckpt_written *written, ckpt_sums *sums_out, size_t *set_aside_out);
 
 #endif

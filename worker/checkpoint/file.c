@@ -244,7 +244,7 @@ void ckpt_folder_discard(const char *path) {
 
 bool ckpt_exists(const char *path) {
     struct stat facts;
-    return stat(path, &facts) == 0;
+    return stat(path, &facts) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 bool ckpt_is_file(const char *path) {

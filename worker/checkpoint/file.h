@@ -74,6 +74,7 @@ mst_status ckpt_rename(const char *from, const char *to);
  * Leaves the error message alone: it is for cleaning up. */
 void ckpt_folder_discard(const char *path);
 
+/** Whether something has this name. What the system cannot tell counts as a yes: using it then fails, with the reason. */
 bool ckpt_exists(const char *path);
 /** Whether it is a regular file. */
 bool ckpt_is_file(const char *path);

@@ -38,14 +38,19 @@ done:
 }
 
 static void recover_entry(const char *folder, const char *name) {
-    char path[CKPT_PATH_MAX], final[CKPT_PATH_MAX];
+    char path[CKPT_PATH_MAX], final[CKPT_PATH_MAX], manifest[CKPT_PATH_MAX];
     bool unfinished = strncmp(name, ".tmp-step-", 10) == 0 || strncmp(name, ".gone-step-", 11) == 0;
     bool replaced = strncmp(name, ".old-step-", 10) == 0;
     if (!unfinished && !replaced) return;
     if (ckpt_path_join(folder, name, path) != MST_OK) return;
-    if (replaced && ckpt_path_join(folder, name + 5, final) == MST_OK && !ckpt_exists(final) &&
-        ckpt_system.rename(path, final) == 0)
-        return;
+    if (replaced) {
+        if (ckpt_path_join(folder, name + 5, final) != MST_OK) return;
+        if (!ckpt_exists(final)) {
+            ckpt_system.rename(path, final); /* failed? Then at the next save */
+            return;
+        }
+        if (ckpt_path_join(final, "manifest.json", manifest) != MST_OK || !ckpt_is_file(manifest)) return;
+    }
     ckpt_folder_discard(path);
 }
 
@@ -96,15 +101,14 @@ static int compare_newest_first(const void *left, const void *right) {
     return (a < b) - (a > b);
 }
 
-/* The step that a folder's name says, if it is a checkpoint's: exactly as we write it, with a manifest. */
-static bool checkpoint_step(const char *folder, const char *name, uint64_t *step_out) {
-    char expected[STEP_NAME_MAX], path[CKPT_PATH_MAX];
+/* The step that a folder's name says, if it is a checkpoint's: exactly as we write it. A folder gets such a name only when it
+ * is whole: one without a manifest is damaged, not in the making. */
+static bool checkpoint_step(const char *name, uint64_t *step_out) {
+    char expected[STEP_NAME_MAX];
     if (strncmp(name, "step-", 5) != 0 || strlen(name) >= STEP_NAME_MAX) return false;
     *step_out = strtoull(name + 5, NULL, 10);
     step_name("", *step_out, expected);
-    if (strcmp(name, expected) != 0) return false;
-    int length = snprintf(path, sizeof path, "%s/%s/manifest.json", folder, name);
-    return length > 0 && length < CKPT_PATH_MAX && ckpt_exists(path);
+    return strcmp(name, expected) == 0;
 }
 
 mst_status ckpt_list_steps(const char *folder, uint64_t **steps_out, size_t *count_out) {
@@ -116,9 +120,9 @@ mst_status ckpt_list_steps(const char *folder, uint64_t **steps_out, size_t *cou
     DIR *entries = opendir(folder);
     if (entries == NULL && errno == ENOENT) return MST_OK;
     if (entries == NULL) return ckpt_errno(errno, "read folder", folder);
-    for (struct dirent *entry; (entry = readdir(entries)) != NULL;) {
+    for (struct dirent *entry; errno = 0, (entry = readdir(entries)) != NULL;) {
         uint64_t step;
-        if (!checkpoint_step(folder, entry->d_name, &step)) continue;
+        if (!checkpoint_step(entry->d_name, &step)) continue;
         if (count == room) {
             room = 2 * room + 16;
             uint64_t *more = realloc(steps, room * sizeof *more);
@@ -127,6 +131,7 @@ mst_status ckpt_list_steps(const char *folder, uint64_t **steps_out, size_t *cou
         }
         steps[count++] = step;
     }
+    MST_CHECK(errno == 0, MST_EIO, "cannot read folder %s: %s", folder, strerror(errno));
     if (count > 0) qsort(steps, count, sizeof *steps, compare_newest_first);
     *steps_out = steps;
     *count_out = count;
@@ -179,9 +184,9 @@ done:
     return status;
 }
 
-/* Set aside before, under this name? Then under the next. */
-static mst_status set_aside(const char *folder, uint64_t step) {
+mst_status ckpt_set_aside(const char *folder, uint64_t step) {
     char gone[CKPT_PATH_MAX], prefix[16] = "left-";
+    /* Set aside before, under this name? Then under the next. */
     mst_status status = ckpt_take_out(folder, step, prefix, gone);
     for (unsigned again = 2; status != MST_OK && again < 100; again++) {
         snprintf(prefix, sizeof prefix, "left-%u-", again);
@@ -198,7 +203,7 @@ mst_status mst_checkpoint_set_aside(const char *folder, uint64_t from, uint64_t 
     MST_TRY(ckpt_list_steps(folder, &steps, &count));
     for (size_t i = 0; i < count && steps[i] > from; i++) {
         if (steps[i] == saved) continue;
-        MST_TRY(set_aside(folder, steps[i]));
+        MST_TRY(ckpt_set_aside(folder, steps[i]));
         ++*count_out;
     }
 done:

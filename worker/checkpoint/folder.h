@@ -26,12 +26,15 @@ void ckpt_making_discard(const mst_checkpoint_context *context, const ckpt_paths
 /** Gives the finished checkpoint its final name, in the place of one that may be there. @retval MST_EIO */
 mst_status ckpt_publish(const ckpt_paths *paths);
 
-/** Steps of all checkpoints in a folder, newest first; caller frees. A missing folder has none.
+/** Steps of all checkpoints in a folder, newest first, whole or not; caller frees. A missing folder has none.
  * @retval MST_EIO, MST_ENOMEM */
 mst_status ckpt_list_steps(const char *folder, uint64_t **steps_out, size_t *count_out);
 
 /** Renames a checkpoint within its folder; `prefix` takes it out of the list of checkpoints.
  * @param gone_out [CKPT_PATH_MAX] its path from now on @retval MST_EIO */
 mst_status ckpt_take_out(const char *folder, uint64_t step, const char *prefix, char *gone_out);
+
+/** Renames a checkpoint to left-step-..., or left-2-step-... and so on where that name is taken. @retval MST_EIO */
+mst_status ckpt_set_aside(const char *folder, uint64_t step);
 
 #endif

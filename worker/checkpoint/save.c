@@ -14,7 +14,9 @@
  *  5. R: if step-N is there already, whole, with the same meta and state: keep it, and be done.
  *  6. R: write model.h5 and tokenizer.json, fsync them and .tmp-step-N: all names and contents are on the disk.
  *  7. R: write manifest.json.tmp, fsync it, rename it to manifest.json, fsync .tmp-step-N: now it is whole.
- *  8. R: rename .tmp-step-N to step-N (exchange it with one that differs, which is then removed), fsync the parent.
+ *  8. R: rename .tmp-step-N to step-N (exchange it with one that differs, which is then removed), fsync the parent. If the run
+ *        has gone on from an older step than N, a step-N that is there is one that it left, perhaps damaged: that is
+ *        renamed to left-step-N first, and the parent fsynced. Until the new name is there, the older one is the newest.
  *  9. R: remove what is not kept.
  * 10. M, when rank 0 has: all ranks hear what came of it.
  *
@@ -244,10 +246,12 @@ static mst_status write_and_hash(void *context) {
 /* What fails here leaves the checkpoint that was just made, and is said. */
 static void tidy(mst_saver *s) {
     mst_status status = MST_OK;
+    size_t set_aside = 0;
     MST_TRY(ckpt_permitted(&s->behind));
     MST_TRY(ckpt_folder_recover(s->folder));
     MST_TRY(mst_checkpoint_set_aside(s->folder, s->from < s->meta.step ? s->from : s->meta.step, s->meta.step,
-                                     &s->saved.set_aside));
+                                     &set_aside));
+    s->saved.set_aside += set_aside;
     s->from = s->meta.step;
     MST_TRY(mst_checkpoint_prune(s->folder, &s->options.wishes));
 done:
@@ -274,8 +278,9 @@ static mst_status commit(void *context) {
                                   .paths = &s->paths,
                                   .gathering = &s->gathering,
                                   .records = s->records,
-                                  .record_bytes = s->record_bytes};
-    MST_TRY(ckpt_commit(&written, &sums));
+                                  .record_bytes = s->record_bytes,
+                                  .leaves = s->options.tidies && s->from < s->meta.step};
+    MST_TRY(ckpt_commit(&written, &sums, &s->saved.set_aside));
     s->saved.digests = (mst_checkpoint_digests){sums.kinds[MST_KIND_MASTER], sums.state};
     s->saved.written = written_seconds(s);
     s->saved.seconds = now() - s->begun;

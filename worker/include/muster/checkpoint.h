@@ -149,7 +149,7 @@ mst_status mst_checkpoint_pack(const mst_checkpoint_context *context, const char
                                const mst_pack_options *options, mst_checkpoint_digests *digests_out);
 
 /**
- * The newest checkpoint in a folder that has a manifest. Not collective.
+ * The newest checkpoint in a folder, whole or not: to find out is the reader's. Not collective.
  * @param skip number of newest ones to pass over (0: the newest)
  * @param path_out [4096]; "" when there is none
  * @retval MST_EIO the folder cannot be read (a missing one has no checkpoints: MST_OK)
@@ -168,7 +168,7 @@ mst_status mst_checkpoint_resolve(const char *path, char *path_out);
 typedef struct mst_checkpoint_entry {
     uint64_t step;
     double loss, bits_per_byte; /* of its `heldout`; NaN: not known */
-    bool readable;              /* its manifest is whole */
+    bool readable;              /* its manifest is there, and whole */
     bool best, stays;           /* by mst_checkpoint_choose */
 } mst_checkpoint_entry;
 
