@@ -31,9 +31,8 @@ mst_status mst_file_write_error(int fd, const char *path, int code) {
     struct statvfs disk;
     if ((code == ENOSPC || code == EDQUOT) && fstatvfs(fd, &disk) == 0) {
         double free_mib = (double)disk.f_bavail * (double)disk.f_frsize / (1 << 20);
-        return mst_error(MST_EIO,
-                         "writing '%s': %s (%.1f MiB free there); make room or write elsewhere", path,
-                         strerror(code), free_mib);
+        return mst_error(MST_EIO, "writing '%s': %s (%.1f MiB free there); make room or write elsewhere",
+                         path, strerror(code), free_mib);
     }
     return mst_error(MST_EIO, "writing '%s': %s", path, strerror(code));
 }
