@@ -146,19 +146,25 @@ done:
     return status;
 }
 
-static mst_status remove_lower(const char *folder, const char *name, void *context) {
+/* A file that a process was making when it was killed: a lease, config.yaml, run.json. */
+static bool in_the_making(const char *name) {
+    static const char *const prefixes[] = {part_prefix, ".config.yaml.", ".run.json."};
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (strncmp(name, prefixes[i], strlen(prefixes[i])) == 0) return true;
+    return false;
+}
+
+static mst_status remove_left(const char *folder, const char *name, void *context) {
     const uint64_t *mine = context, epoch = epoch_of(name);
     char path[LEASE_PATH_MAX];
-    const bool lower = epoch > 0 && epoch < *mine,
-               part = strncmp(name, part_prefix, sizeof part_prefix - 1) == 0;
-    if (!lower && !part) return MST_OK;
+    if ((epoch == 0 || epoch >= *mine) && !in_the_making(name)) return MST_OK;
     snprintf(path, sizeof path, "%s/%s", folder, name);
     if (unlink(path) == 0 || errno == ENOENT) return MST_OK;
-    return mst_error(MST_EIO, "cannot remove the former lease %s: %s", path, strerror(errno));
+    return mst_error(MST_EIO, "cannot remove %s, which a former process has left: %s", path, strerror(errno));
 }
 
 mst_status lease_remove_below(const char *folder, uint64_t epoch) {
-    return each_name(folder, remove_lower, &epoch);
+    return each_name(folder, remove_left, &epoch);
 }
 
 void lease_describe(const lease_found *found, char *text_out, size_t room) {

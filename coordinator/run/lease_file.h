@@ -47,7 +47,8 @@ mst_status lease_read(const char *folder, uint64_t epoch, lease_found *found_out
  * process removes at this moment, is found with an empty text. Not collective. @retval MST_EIO */
 mst_status lease_find(const char *folder, uint64_t except, lease_found *found_out);
 
-/** Removes the leases of all epochs below one, and those that were never linked. Not collective. @retval MST_EIO */
+/** Removes what former holders have left: leases of epochs below one, and files in the making. Not collective.
+ * @retval MST_EIO */
 mst_status lease_remove_below(const char *folder, uint64_t epoch);
 
 /** Who holds it, since when, and when it was last renewed, for a person. */

@@ -19,12 +19,12 @@ static pair_record *find(const pair_set *set, pair_key key) {
 
 /* Makes room for another record; those that are gone are left out. */
 static mst_status reserve(pair_set *set) {
-    if (2 * (set->used + 1) <= set->slot_count) return MST_OK;
+    if (4 * (set->used + 1) <= 3 * set->slot_count) return MST_OK;
     size_t alive = 0;
     for (size_t i = 0; i < set->slot_count; i++)
         alive += set->slots[i].key != EMPTY && set->slots[i].count > 0;
     pair_set larger = {.slot_count = FIRST_SLOTS, .used = alive};
-    while (larger.slot_count < 3 * (alive + 1)) larger.slot_count *= 2;
+    while (larger.slot_count < 2 * (alive + 1)) larger.slot_count *= 2;
     larger.slots = malloc(larger.slot_count * sizeof *larger.slots);
     if (larger.slots == NULL)
         return mst_error(MST_ENOMEM, "out of memory for %zu pairs of tokens; train on less text", alive);

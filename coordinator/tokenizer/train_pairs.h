@@ -38,7 +38,7 @@ typedef struct pair_rank {
 
 /* A table by key, and a heap by count. Zeroed: empty. */
 typedef struct pair_set {
-    pair_record *slots; /* open addressing, at most half full */
+    pair_record *slots; /* open addressing, at most three quarters full */
     size_t slot_count, used;
     pair_rank *heap;
     size_t heap_count, heap_room;
