@@ -3,7 +3,6 @@
  *   locks       flock and locks by fcntl are refused (ENOLCK)
  *   direct      O_DIRECT is refused (EINVAL)
  *   folders     folders cannot be synced (EINVAL)
- *   exchange    names cannot be exchanged (EINVAL)
  *   hints       nobody listens to posix_fadvise and sync_file_range (ENOSYS)
  *   quota       pwrite is refused (EDQUOT) once POOR_QUOTA bytes are written
  * Whatever is refused is written to POOR_LOG, a word a line.
@@ -94,11 +93,6 @@ int fsync(int fd) {
     struct stat facts;
     if (fstat(fd, &facts) == 0 && S_ISDIR(facts.st_mode) && lacks("folders", EINVAL)) return -1;
     return (int)syscall(SYS_fsync, fd);
-}
-
-int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags) {
-    if (flags != 0 && lacks("exchange", EINVAL)) return -1;
-    return (int)syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
 }
 
 int posix_fadvise(int fd, off_t offset, off_t bytes, int advice) {
