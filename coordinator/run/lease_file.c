@@ -104,7 +104,9 @@ mst_status lease_read(const char *folder, uint64_t epoch, lease_found *found_out
         found_out->epoch = 0;
         return MST_OK;
     }
-    if (bytes < 0) return mst_error(MST_EIO, "cannot read %s: %s", path, strerror(error));
+    if (bytes < 0)
+        return mst_error(MST_EIO, "cannot read the lease %s: %s%s", path, strerror(error),
+                         error == EISDIR ? "; move it away: muster did not make it" : "");
     found_out->text[bytes] = '\0';
     found_out->readable = parse(found_out->text, &found_out->record);
     return MST_OK;

@@ -11,6 +11,9 @@
 static const uint64_t most_elements = (uint64_t)1 << 48;
 static const uint64_t most_bytes = (uint64_t)1 << 60;
 
+/* Far above any real one: about half a million pieces, as the limit of its text. */
+enum { CONTAINERS_MOST = 1 << 20, COMMAS_MOST = 4 << 20 };
+
 /* Where we are, for messages: NAME: LIST[INDEX].KEY. */
 typedef struct place {
     const char *name, *list;
@@ -372,6 +375,22 @@ done:
     return status;
 }
 
+/* A tree of JSON takes far more memory than its text: some 250 bytes for each `{}`. So its size is known before it is made. */
+static mst_status check_values(const char *text, size_t bytes, const char *name) {
+    mst_status status = MST_OK;
+    size_t containers = 0, commas = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        containers += text[i] == '{' || text[i] == '[';
+        commas += text[i] == ',';
+    }
+    MST_CHECK(containers <= CONTAINERS_MOST && commas <= COMMAS_MOST, MST_EFORMAT,
+              "%s is larger than any checkpoint's manifest: %zu lists and objects, the limit is %d; %zu "
+              "commas, the limit is %d",
+              name, containers, CONTAINERS_MOST, commas, COMMAS_MOST);
+done:
+    return status;
+}
+
 mst_status mst_manifest_parse(const char *text, size_t bytes, const char *name, mst_manifest *manifest_out) {
     mst_status status = MST_OK;
     mst_manifest manifest = {0};
@@ -379,6 +398,7 @@ mst_status mst_manifest_parse(const char *text, size_t bytes, const char *name, 
     json_t *root = NULL;
     *manifest_out = manifest;
     MST_TRY(check_seal(text, bytes, name));
+    MST_TRY(check_values(text, bytes, name));
     root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
     MST_CHECK(root != NULL, MST_EFORMAT, "%s:%d:%d: %s", name, error.line, error.column, error.text);
     MST_TRY(parse_root(name, root, bytes, &manifest));

@@ -7,20 +7,25 @@
 
 #include "reader.h"
 
+/* What is checked at a time: as much as the reader's threads share, 64 MiB; what the sink gets at a time: 4 MiB. However large
+ * a manifest says that its tensors are, no more memory is taken. */
+enum { PART_BLOCKS = 4096, SINK_BLOCKS = 256 };
+
 typedef struct verify {
     const mst_checkpoint_context *context;
     const char *path;
     char name[CKPT_PATH_MAX]; /* of the manifest's file */
     const mst_manifest *manifest;
-    const ckpt_sink *sink;     /* NULL: nobody listens */
-    float *buffer;             /* [PART_BLOCKS * MST_BLOCK] for the sink */
-    void *digests, *checksums; /* digests.bin; checksums.bin or NULL */
+    const ckpt_sink *sink;           /* NULL: nobody listens */
+    float *buffer;                   /* [SINK_BLOCKS * MST_BLOCK] for the sink */
+    ckpt_file digest_file;           /* digests.bin */
+    ckpt_file checksum_file;         /* checksums.bin; closed: the checkpoint has none */
+    mst_digest digests[PART_BLOCKS]; /* of the part that is being checked */
+    uint64_t checksums[PART_BLOCKS]; /* likewise */
     ckpt_reader *reader;
 } verify;
 
-enum { PART_BLOCKS = 256 }; /* that the sink gets at a time: 4 MiB */
-
-/* model.h5 and tokenizer.json: one digest for the whole of each. */
+/* model.h5, tokenizer.json, digests.bin and checksums.bin: one digest for the whole of each. */
 static mst_status check_whole(const verify *v, const mst_manifest_file *expected) {
     mst_status status = MST_OK;
     ckpt_file file = CKPT_FILE_CLOSED(v->context);
@@ -28,24 +33,6 @@ static mst_status check_whole(const verify *v, const mst_manifest_file *expected
     MST_TRY(ckpt_part_open(v->path, v->manifest, expected, &file));
     MST_TRY(ckpt_part_check_size(&file, v->manifest, expected));
     MST_TRY(ckpt_file_digest(&file, expected->offset, expected->bytes, &found));
-    MST_CHECK(memcmp(&found, &expected->digest, sizeof found) == 0, MST_EFORMAT,
-              "%s is damaged: the SHA-256 of %s is not the manifest's", file.path, expected->name);
-done:
-    if (file.fd >= 0) ckpt_system.close(file.fd);
-    return status;
-}
-
-/* digests.bin and checksums.bin: the same, and kept. */
-static mst_status read_whole(const verify *v, const mst_manifest_file *expected, void **content_out) {
-    mst_status status = MST_OK;
-    ckpt_file file = CKPT_FILE_CLOSED(v->context);
-    mst_digest found;
-    MST_TRY(ckpt_part_open(v->path, v->manifest, expected, &file));
-    MST_TRY(ckpt_part_check_size(&file, v->manifest, expected));
-    void *content = *content_out = malloc(expected->bytes + 1);
-    MST_CHECK(content != NULL, MST_ENOMEM, "%s: no memory for %" PRIu64 " bytes", file.path, expected->bytes);
-    MST_TRY(ckpt_file_read(&file, content, expected->bytes, expected->offset));
-    MST_TRY(mst_digest_of(content, expected->bytes, &found));
     MST_CHECK(memcmp(&found, &expected->digest, sizeof found) == 0, MST_EFORMAT,
               "%s is damaged: the SHA-256 of %s is not the manifest's", file.path, expected->name);
 done:
@@ -83,58 +70,73 @@ done:
     return status;
 }
 
-/* The blocks of one piece, some at a time, each time for the sink. */
-static mst_status feed_piece(const verify *v, const mst_manifest_piece *piece, const mst_digest *digests,
-                             const uint64_t *checksums) {
+/* What is to be found in some blocks of a kind's tensors, counted through all kinds. */
+static mst_status read_expected(verify *v, uint64_t first, size_t blocks) {
     mst_status status = MST_OK;
-    const uint64_t most = (uint64_t)PART_BLOCKS * MST_BLOCK;
-    for (uint64_t at = 0, some; at < piece->count; at += some) {
-        some = piece->count - at < most ? piece->count - at : most;
-        const size_t block = at / MST_BLOCK;
-        MST_TRY(ckpt_reader_add(v->reader, piece, piece->first + at, some, v->buffer, digests + block,
-                                checksums != NULL ? checksums + block : NULL));
-        MST_TRY(ckpt_reader_finish(v->reader));
-        MST_TRY(v->sink->put(v->sink->context, piece, piece->first + at, v->buffer, some, digests + block));
-    }
+    const mst_manifest *m = v->manifest;
+    MST_TRY(ckpt_file_read(&v->digest_file, v->digests, blocks * sizeof *v->digests,
+                           m->digests.offset + first * sizeof *v->digests));
+    if (v->checksum_file.fd >= 0)
+        MST_TRY(ckpt_file_read(&v->checksum_file, v->checksums, blocks * sizeof *v->checksums,
+                               m->checksums.offset + first * sizeof *v->checksums));
 done:
     return status;
 }
 
-static mst_status check_pieces(const verify *v, size_t kinds) {
+/* The blocks of one piece, some at a time, each time for the sink. */
+static mst_status check_piece(verify *v, const mst_manifest_piece *piece) {
     mst_status status = MST_OK;
     const mst_manifest *m = v->manifest;
-    for (size_t i = 0; i < m->first_piece[kinds * m->tensor_count]; i++) {
-        const mst_manifest_piece *piece = &m->pieces[i];
-        const uint64_t number =
-            piece->kind * m->blocks + m->tensors[piece->tensor].first_block + piece->first / MST_BLOCK;
-        const mst_digest *digests = (const mst_digest *)v->digests + number;
-        const uint64_t *checksums = v->checksums != NULL ? (const uint64_t *)v->checksums + number : NULL;
+    const uint64_t most = (uint64_t)(v->sink != NULL ? SINK_BLOCKS : PART_BLOCKS) * MST_BLOCK,
+                   block = piece->kind * m->blocks + m->tensors[piece->tensor].first_block +
+                           piece->first / MST_BLOCK;
+    for (uint64_t at = 0, some; at < piece->count; at += some) {
+        some = piece->count - at < most ? piece->count - at : most;
+        MST_TRY(read_expected(v, block + at / MST_BLOCK, ckpt_blocks(some)));
+        MST_TRY(ckpt_reader_add(v->reader, piece, piece->first + at, some, v->buffer, v->digests,
+                                v->checksum_file.fd >= 0 ? v->checksums : NULL));
+        MST_TRY(ckpt_reader_finish(v->reader));
         if (v->sink != NULL)
-            MST_TRY(feed_piece(v, piece, digests, checksums));
-        else
-            MST_TRY(ckpt_reader_add(v->reader, piece, piece->first, piece->count, NULL, digests, checksums));
+            MST_TRY(v->sink->put(v->sink->context, piece, piece->first + at, v->buffer, some, v->digests));
     }
-    MST_TRY(ckpt_reader_finish(v->reader));
 done:
     return status;
 }
 
 /* The digest of a kind follows from those of its blocks. */
-static mst_status check_kind(const verify *v, mst_tensor_kind kind, mst_hasher *hasher) {
+static mst_status check_kind(verify *v, mst_tensor_kind kind, mst_hasher *hasher) {
     mst_status status = MST_OK;
     const mst_manifest *m = v->manifest;
     mst_digest found;
     MST_TRY(ckpt_kind_begin(hasher));
     for (size_t t = 0; t < m->tensor_count; t++) {
         const mst_manifest_tensor *tensor = &m->tensors[t];
-        const mst_digest *digests = (const mst_digest *)v->digests + kind * m->blocks + tensor->first_block;
+        const uint64_t first = kind * m->blocks + tensor->first_block, blocks = ckpt_blocks(tensor->count);
         MST_TRY(ckpt_kind_tensor(hasher, tensor->name, tensor->dims, tensor->shape));
-        MST_TRY(mst_hasher_update(hasher, digests, ckpt_blocks(tensor->count) * sizeof *digests));
+        for (uint64_t at = 0, some; at < blocks; at += some) {
+            some = blocks - at < PART_BLOCKS ? blocks - at : PART_BLOCKS;
+            MST_TRY(ckpt_file_read(&v->digest_file, v->digests, (size_t)some * sizeof *v->digests,
+                                   m->digests.offset + (first + at) * sizeof *v->digests));
+            MST_TRY(mst_hasher_update(hasher, v->digests, (size_t)some * sizeof *v->digests));
+        }
     }
     MST_TRY(mst_hasher_finish(hasher, &found));
     MST_CHECK(memcmp(&found, &m->kinds[kind], sizeof found) == 0, MST_EFORMAT,
               "%s is wrong: its digest of %s is not that of the tensors", v->name,
               mst_tensor_kind_name(kind));
+done:
+    return status;
+}
+
+/* digests.bin and checksums.bin are as the manifest says, and open. */
+static mst_status open_expected(verify *v) {
+    mst_status status = MST_OK;
+    const mst_manifest *m = v->manifest;
+    MST_TRY(check_whole(v, &m->digests));
+    MST_TRY(ckpt_part_open(v->path, m, &m->digests, &v->digest_file));
+    if (m->checksums.name[0] == '\0') goto done;
+    MST_TRY(check_whole(v, &m->checksums));
+    MST_TRY(ckpt_part_open(v->path, m, &m->checksums, &v->checksum_file));
 done:
     return status;
 }
@@ -164,29 +166,45 @@ done:
     return status;
 }
 
+static mst_status verify_all(verify *v, size_t kinds) {
+    mst_status status = MST_OK;
+    const mst_manifest *m = v->manifest;
+    mst_hasher *hasher = NULL;
+    MST_TRY(ckpt_manifest_name(v->path, v->name));
+    MST_TRY(open_expected(v));
+    MST_TRY(check_rest(v));
+    if (v->sink != NULL) v->buffer = malloc((size_t)SINK_BLOCKS * MST_BLOCK * sizeof *v->buffer);
+    MST_CHECK(v->sink == NULL || v->buffer != NULL, MST_ENOMEM, "%s: no memory for %d blocks", v->path,
+              SINK_BLOCKS);
+    MST_TRY(ckpt_reader_create(v->context, v->path, m, &v->reader));
+    for (size_t i = 0; i < m->first_piece[kinds * m->tensor_count]; i++)
+        MST_TRY(check_piece(v, &m->pieces[i]));
+    MST_TRY(mst_hasher_create(&hasher));
+    for (size_t kind = 0; kind < kinds; kind++) MST_TRY(check_kind(v, (mst_tensor_kind)kind, hasher));
+    MST_TRY(ckpt_state_check(m, v->name));
+done:
+    mst_hasher_destroy(&hasher);
+    ckpt_reader_destroy(&v->reader);
+    free(v->buffer);
+    if (v->digest_file.fd >= 0) ckpt_system.close(v->digest_file.fd);
+    if (v->checksum_file.fd >= 0) ckpt_system.close(v->checksum_file.fd);
+    return status;
+}
+
 mst_status ckpt_verify(const mst_checkpoint_context *context, const char *path, const mst_manifest *manifest,
                        size_t kinds, const ckpt_sink *sink) {
     mst_status status = MST_OK;
-    const mst_manifest *m = manifest;
-    verify v = {.context = context, .path = path, .manifest = m, .sink = sink};
-    mst_hasher *hasher = NULL;
-    MST_TRY(ckpt_manifest_name(path, v.name));
-    MST_TRY(read_whole(&v, &m->digests, &v.digests));
-    if (m->checksums.name[0] != '\0') MST_TRY(read_whole(&v, &m->checksums, &v.checksums));
-    MST_TRY(check_rest(&v));
-    if (sink != NULL) v.buffer = malloc((size_t)PART_BLOCKS * MST_BLOCK * sizeof *v.buffer);
-    MST_CHECK(sink == NULL || v.buffer != NULL, MST_ENOMEM, "%s: no memory for %d blocks", path, PART_BLOCKS);
-    MST_TRY(ckpt_reader_create(context, path, m, &v.reader));
-    MST_TRY(check_pieces(&v, kinds));
-    MST_TRY(mst_hasher_create(&hasher));
-    for (size_t kind = 0; kind < kinds; kind++) MST_TRY(check_kind(&v, (mst_tensor_kind)kind, hasher));
-    MST_TRY(ckpt_state_check(m, v.name));
+    verify *v = malloc(sizeof *v);
+    MST_CHECK(v != NULL, MST_ENOMEM, "%s: no memory to check it", path);
+    *v = (verify){.context = context,
+                  .path = path,
+                  .manifest = manifest,
+                  .sink = sink,
+                  .digest_file = CKPT_FILE_CLOSED(context),
+                  .checksum_file = CKPT_FILE_CLOSED(context)};
+    MST_TRY(verify_all(v, kinds));
 done:
-    mst_hasher_destroy(&hasher);
-    ckpt_reader_destroy(&v.reader);
-    free(v.buffer);
-    free(v.digests);
-    free(v.checksums);
+    free(v);
     return status;
 }
 
