@@ -5,13 +5,16 @@
  *   bench_checkpoint FOLDER THREADS     says at first the bytes of the state, and the elements of each tensor
  *     write plain|early|direct FILE   the bytes of the state by pwrite into a new file, with its fsync
  *     save at_once|behind             to where training can go on, to the last fsync of data, to the commit; and the path
- *     train THREADS                   steps a second of a little trainer, alone and while a save is in flight; and the path
+ *     train THREADS                   steps a second of a little trainer: alone, beside a thread that only counts, and while
+ *                                     a save is in flight; and the path
  *     read FILE                       the file by pread into the state's memory
  *     load PATH, verify PATH          the checkpoint
  *     copy                            one memcpy of the state
  *     drop FILE                       the file out of the page cache; answers the share that is still there
  */
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -170,7 +173,32 @@ static void step(const bench *b, mst_queue *queue, float *memory) {
     must(b->kernels.adamw(queue, &update) == MST_OK, "adamw");
 }
 
-/* Steps a second: with nothing beside, and while a save is in flight, which begins and ends as it does in training. */
+/* Steps a second, for one second. */
+static double pace(bench *b, mst_queue *queue, float *memory) {
+    size_t steps = 0;
+    const double begun = now();
+    for (; now() - begun < 1; steps++) step(b, queue, memory);
+    return (double)steps / (now() - begun);
+}
+
+/* Takes a processor and nothing else: no memory, no disk. */
+static void *count_up(void *context) {
+    atomic_bool *ends = context;
+    for (volatile uint64_t number = 0; !atomic_load_explicit(ends, memory_order_relaxed);) number++;
+    return NULL;
+}
+
+static double pace_beside_counting(bench *b, mst_queue *queue, float *memory) {
+    pthread_t thread;
+    atomic_bool ends = false;
+    must(pthread_create(&thread, NULL, count_up, &ends) == 0, "thread");
+    const double found = pace(b, queue, memory);
+    atomic_store(&ends, true);
+    pthread_join(thread, NULL);
+    return found;
+}
+
+/* Steps a second; the save begins and ends as it does in training. */
 static void train(bench *b, int threads) {
     mst_queue *queue;
     mst_saved saved;
@@ -180,17 +208,15 @@ static void train(bench *b, int threads) {
     must(mst_queue_create(threads, &queue) == MST_OK, "queue");
     must(mst_memory_alloc(MST_SPACE_HOST, 7 << 22, &memory) == MST_OK, "memory");
     step(b, queue, memory);
-    double begun = now();
-    for (; now() - begun < 1; steps++) step(b, queue, memory);
-    const double alone = (double)steps / (now() - begun);
+    const double alone = pace(b, queue, memory), counting = pace_beside_counting(b, queue, memory);
     b->meta.step++;
     must(mst_saver_begin(b->behind, &b->meta) == MST_OK, "begin to save");
-    begun = now();
-    for (steps = 0; !over; steps++) {
+    const double begun = now();
+    for (; !over; steps++) {
         step(b, queue, memory);
         must(mst_saver_poll(b->behind, &over, &saved) == MST_OK, "save");
     }
-    printf("%.6f %.6f %s\n", alone, (double)steps / (now() - begun), saved.path);
+    printf("%.6f %.6f %.6f %s\n", alone, counting, (double)steps / (now() - begun), saved.path);
     mst_memory_free(MST_SPACE_HOST, &memory);
     mst_queue_destroy(&queue);
 }
