@@ -4,10 +4,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
+
+/* A nice value: Linux gives such a thread 56 parts where one at 0 gets 1,024. */
+enum { BEHIND_TRAINING = 13 };
 
 static void *work(void *argument) {
     ckpt_thread *t = argument;
+    setpriority(PRIO_PROCESS, 0,
+                BEHIND_TRAINING); /* of this thread alone; refused? Then it works as fast as training */
     pthread_mutex_lock(&t->lock);
     for (;;) {
         while (t->job == NULL && !t->ends) pthread_cond_wait(&t->changed, &t->lock);

@@ -1,4 +1,6 @@
-/* A thread that does one job at a time, and keeps what came of it. It gets no signals. */
+/* A thread that does one job at a time, and keeps what came of it. It gets no signals. Training goes first: where no
+ * core is spare the thread gets about a twentieth of one, which is what training then loses. While the main thread waits for it,
+ * nothing keeps it back. */
 #ifndef CHECKPOINT_THREAD_H
 #define CHECKPOINT_THREAD_H
 
