@@ -43,6 +43,7 @@ static mst_status train(const cli_args *args) {
                                 .resume = cli_text(args, "resume", "auto")};
     wanted.override_count = cli_texts(args, "set", &wanted.overrides);
     mst_comm *comm = NULL;
+    mst_run_listen(cli_launcher_rank() == 0);
     mst_status status = mst_comm_create(&comm);
     if (status == MST_OK) status = mst_run_train(comm, &wanted);
     cli_print_error(status);

@@ -65,6 +65,10 @@ const config_key config_keys[] = {
      .meaning = "Decides the initial weights and the order of the data."},
     {FREE("run.steps"), WHOLE(run.steps, 1, FOREVER), .example = "1000", .unit = "steps",
      .meaning = "Optimizer steps of the whole run; the schedule ends there."},
+    {FREE("run.minutes"), REAL(run.minutes, 0, 1e6), .fallback = "0", .unit = "minutes",
+     .meaning = "Wall time of one start, which then stops with a checkpoint and exit code 75; 0: no limit "
+                "but the end "
+                "of the Slurm job, which counts in any case."},
 
     {FIXED("model.family"), ENUM(model.family, family_names), .fallback = "llama",
      .meaning =

@@ -26,8 +26,12 @@ static state find_state(const report_history *history, double now) {
     html_time(history->last_time, when);
     if (history->stopped) {
         const char *reason = report_event_text(report_newest(history, EVENT_STOP), "reason", "");
-        bool done = strcmp(reason, "done") == 0, asked = strcmp(reason, "signal") == 0;
-        s.word = done ? "Finished" : asked ? "Stopped on request" : "Ended with an error";
+        bool done = strcmp(reason, "done") == 0, timed = strcmp(reason, "walltime") == 0,
+             asked = timed || strcmp(reason, "signal") == 0;
+        s.word = done    ? "Finished"
+                 : timed ? "Stopped at the job's end"
+                 : asked ? "Stopped on request"
+                         : "Ended with an error";
         s.style = done ? "done" : asked ? "stopped" : "failed";
         snprintf(s.more, sizeof s.more, "%s UTC%s", when, asked ? "; the same command goes on" : "");
     } else if (isfinite(history->last_time)) {

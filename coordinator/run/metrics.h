@@ -59,7 +59,7 @@ mst_status mst_metrics_rollback(mst_metrics *metrics, uint64_t step, uint64_t sa
 /** The update of a step was left out. @param microbatch the first that is not finite; SIZE_MAX: only the sum
  * is */
 mst_status mst_metrics_skip(mst_metrics *metrics, uint64_t step, size_t microbatch);
-/** The process ends here. @param reason "done", "signal" or "error" */
+/** The process ends here. @param reason "done", "signal", "walltime" or "error" */
 mst_status mst_metrics_stop(mst_metrics *metrics, uint64_t step, const char *reason);
 
 #endif

@@ -355,16 +355,20 @@ static mst_status advance(training *t, bool *stop_out) {
     mst_status status = MST_OK;
     bool best = false;
     mst_step_report report;
-    mst_notice notice = {.stop_requested = stop_requested(), .elapsed = training_elapsed(t)};
+    const bool last = training_is_last_step(t);
+    mst_notice notice = {.stop_requested = stop_requested() || last, .elapsed = training_elapsed(t)};
     const double begin = now();
     const mst_config *c = &t->config;
     MST_TRY(mst_trainer_step(t->trainer, &notice, &report));
+    walltime_step(&t->walltime, now() - begin);
     MST_TRY(mst_comm_agree(t->comm, t->first ? record_step(t, &report, now() - begin) : MST_OK));
     if (!report.finite) MST_TRY(not_finite(t, &report));
     MST_TRY(training_poll(t));
     const uint64_t step = mst_trainer_position(t->trainer)->step;
     if (evaluation_is_due(t)) {
+        const double evaluated = now();
         MST_TRY(evaluate_target(t));
+        walltime_evaluation(&t->walltime, now() - evaluated);
         MST_TRY(training_is_best(t, &best));
     }
     *stop_out = notice.stop_requested || t->reached;
@@ -408,11 +412,7 @@ static mst_status loop(training *t) {
         training_say(t, "step %llu: below the target of %g bits per byte: done", (unsigned long long)step,
                      t->config.train.target_bits_per_byte);
     else if (step < t->config.run.steps)
-        status = mst_error(MST_ESTOPPED,
-                           "stopped%s%s at step %llu of %llu, with a checkpoint; %s goes on from there",
-                           stop_requested() ? " by " : "", stop_signal_name(), (unsigned long long)step,
-                           (unsigned long long)t->config.run.steps,
-                           t->given[0] != '\0' ? "'--resume auto'" : "the same command");
+        status = training_stopped(t);
 done:
     return status;
 }
@@ -454,6 +454,7 @@ static mst_status begin(training *t, const mst_train_options *options) {
     MST_TRY(mst_comm_agree(t->comm, status));
     MST_TRY(training_open_saver(t));
     announce(t);
+    training_know_end(t);
     MST_TRY(training_resume(t, options->resume));
     if (t->folder.existed) MST_TRY(record_folder(t)); /* only now: a start that is refused changes nothing */
 done:
@@ -462,7 +463,9 @@ done:
 
 static void end(training *t, mst_status status) {
     if (t->metrics != NULL && lease_held(t->lease) == MST_OK) {
-        const char *reason = status == MST_OK ? "done" : status == MST_ESTOPPED ? "signal" : "error";
+        const char *reason = status == MST_OK         ? "done"
+                             : status == MST_ESTOPPED ? training_stop_reason(t)
+                                                      : "error";
         const uint64_t step = mst_trainer_position(t->trainer)->step;
         if (mst_metrics_stop(t->metrics, step, reason) != MST_OK)
             training_say(t, "warning: the end could not be recorded: %s", mst_error_message());

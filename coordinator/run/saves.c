@@ -76,7 +76,13 @@ bool training_is_saved(const training *t) {
            memcmp(&t->saved_position, position, sizeof t->saved_position) == 0;
 }
 
+/* Seconds that a save takes when nothing else is done: of one beside training, `seconds` has whole steps in it. */
+static double save_cost(const mst_saved *saved) {
+    return saved->seconds < 2 * saved->written ? saved->seconds : 2 * saved->written;
+}
+
 static mst_status conclude_saved(training *t, const mst_saved *saved) {
+    walltime_save(&t->walltime, save_cost(saved));
     t->saved_step = saved->step;
     t->saved_digests = saved->digests;
     t->has_saved_digests = true;

@@ -15,6 +15,7 @@ static volatile sig_atomic_t request;    /* number of the first signal that came
 static volatile sig_atomic_t interrupts; /* how often Ctrl-C came */
 static volatile sig_atomic_t speaks;
 static struct sigaction before[WATCHED];
+static int watches; /* stop_watch less stop_unwatch */
 
 /*
  * oneDNN's sgemm kernels keep the stack pointer in a buffer of theirs while they run: a handler on that stack
@@ -40,8 +41,9 @@ static void on_signal(int number) {
 void stop_watch(bool speak) {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | SA_ONSTACK};
     const stack_t stack = {.ss_sp = handler_stack, .ss_size = sizeof handler_stack};
-    sigaltstack(&stack, NULL);
     speaks = speak && isatty(STDERR_FILENO);
+    if (watches++ > 0) return;
+    sigaltstack(&stack, NULL);
     sigemptyset(&action.sa_mask);
     request = 0;
     interrupts = 0;
@@ -53,6 +55,7 @@ void stop_watch(bool speak) {
 }
 
 void stop_unwatch(void) {
+    if (--watches > 0) return;
     for (size_t i = 0; i < WATCHED; i++) sigaction(watched[i].number, &before[i], NULL);
 }
 
@@ -60,8 +63,12 @@ bool stop_requested(void) {
     return request != 0;
 }
 
-const char *stop_signal_name(void) {
+int stop_signal(void) {
+    return request;
+}
+
+const char *stop_signal_name(int number) {
     for (size_t i = 0; i < WATCHED; i++)
-        if (watched[i].number == request) return watched[i].name;
+        if (watched[i].number == number) return watched[i].name;
     return "";
 }

@@ -5,14 +5,16 @@
 
 #include <stdbool.h>
 
-/** Installs the handlers, and forgets earlier requests. Not collective.
+/** Installs the handlers, and forgets earlier requests; within another stop_watch only `speak` counts. Not collective.
  * @param speak answers the first Ctrl-C with a line on stderr, where that is a terminal */
 void stop_watch(bool speak);
-/** Puts back the handlers that stood before stop_watch. */
+/** Puts back the handlers that stood before the outermost stop_watch. */
 void stop_unwatch(void);
 /** A stop was requested on this rank. */
 bool stop_requested(void);
-/** Name of the signal that asked, such as "SIGINT"; "" if none did. */
-const char *stop_signal_name(void);
+/** Number of the signal that asked; 0 if none did. */
+int stop_signal(void);
+/** Name of a signal that can ask, such as "SIGINT"; "" for another number. */
+const char *stop_signal_name(int number);
 
 #endif

@@ -10,6 +10,7 @@
 #include "muster/run.h"
 #include "muster/step.h"
 #include "progress.h"
+#include "walltime.h"
 
 /* What the watchdog hears while a checkpoint is saved or loaded. */
 typedef struct training_phase {
@@ -48,6 +49,7 @@ typedef struct training {
     double save_begun;                    /* elapsed seconds, when the save begun last began */
     bool has_saved_digests;               /* saved_digests are those of saved_position */
     double saved_elapsed;                 /* rank 0's seconds since begun at that time */
+    walltime walltime;                    /* rank 0 only */
     int rollbacks;                        /* since the run last got past rollback_step */
     uint64_t rollback_step;
 } training;
@@ -60,6 +62,18 @@ double training_elapsed(const training *t);
 __attribute__((format(printf, 2, 3)))
 #endif
 void training_say(training *t, const char *format, ...);
+
+/** Finds out when this start has to stop, and says so. Rank 0 alone; asks Slurm, which takes 10 s at most. */
+void training_know_end(training *t);
+
+/** Whether the step about to begin has to be the last one, by the wall time. Not collective; rank 0 knows, others say no. */
+bool training_is_last_step(training *t);
+
+/** The failure of a run that stopped before its end, with the reason. Collective. @retval MST_ESTOPPED always, unless MST_EMPI */
+mst_status training_stopped(training *t);
+
+/** "walltime" or "signal", after training_stopped. Rank 0. */
+const char *training_stop_reason(const training *t);
 
 /** Makes ready for saving. Collective. @retval MST_ENOMEM no memory for a copy of the state; MST_EIO */
 mst_status training_open_saver(training *t);

@@ -23,6 +23,7 @@ typedef struct mst_config {
         char *name; /* of the run; the default run folder is runs/NAME */
         char *dir;  /* run folder; NULL: runs/NAME beside the working directory */
         uint64_t seed, steps;
+        double minutes; /* wall time of a start; 0: no limit of its own */
     } run;
     mst_model_config model; /* complete, but for vocab_size 0: the data's */
     struct {

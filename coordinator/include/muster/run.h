@@ -26,6 +26,13 @@ typedef struct mst_train_options {
  */
 mst_status mst_run_train(mst_comm *comm, const mst_train_options *options);
 
+/**
+ * Takes requests to stop (TERM, INT, HUP, USR1, USR2) from here on, for the mst_run_train that follows: one that comes while
+ * MPI starts, or after the last checkpoint, does not kill the process. For a program that ends after mst_run_train. Not collective.
+ * @param speak as the rank that talks to the user
+ */
+void mst_run_listen(bool speak);
+
 /** Who trains in a run folder now, in words: process, host, job, since when; "" when nobody does. What a lease says may be
  * of a process that has died. Not collective. @retval MST_EIO the folder or the lease cannot be read */
 mst_status mst_run_holder(const char *folder, char *text_out, size_t room);
