@@ -9,6 +9,7 @@
     X(cli_data_show)                                                                                         \
     X(cli_tokenizer_train)                                                                                   \
     X(cli_train)    /* cmd_train.c */                                                                        \
+    X(cli_launch)   /* cmd_launch.c */                                                                       \
     X(cli_eval)     /* cmd_eval.c */                                                                         \
     X(cli_generate) /* cmd_generate.c */                                                                     \
     X(cli_inspect)  /* cmd_inspect.c */                                                                      \

@@ -1,0 +1,37 @@
+#include "attempt.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+outcome_kind attempt_judge(const watch_end *end, bool asked, const stand *after) {
+    if (end->code == 0) return OUTCOME_DONE;
+    if (end->code == 2) return OUTCOME_WRONG;
+    if (end->code == 75) return OUTCOME_STOPPED;
+    /* A launcher may end by the signal that it got while its ranks ended well, or before they had begun. */
+    if (asked && after->step == after->saved) return OUTCOME_STOPPED;
+    return OUTCOME_FAILED;
+}
+
+void attempt_describe(const watch_end *end, char *text_out, size_t room) {
+    if (end->signal != 0)
+        snprintf(text_out, room, "ended by signal %d (%s)", end->signal, strsignal(end->signal));
+    else if (end->code > 128 && end->code < 128 + 65)
+        snprintf(text_out, room, "exit code %d: a rank was ended by signal %d (%s)", end->code,
+                 end->code - 128, strsignal(end->code - 128));
+    else
+        snprintf(text_out, room, "exit code %d", end->code);
+}
+
+bool attempt_repeats(const attempt *before, const attempt *now) {
+    return before->number > 0 && before->end.code == 1 && now->end.code == 1 &&
+           before->after.step == now->after.step && now->end.tail.error[0] != '\0' &&
+           strcmp(before->end.tail.error, now->end.tail.error) == 0;
+}
+
+void attempt_time(char text_out[32]) {
+    struct tm parts;
+    const time_t now = time(NULL);
+    gmtime_r(&now, &parts);
+    strftime(text_out, 32, "%Y-%m-%dT%H:%M:%SZ", &parts);
+}

@@ -1,0 +1,151 @@
+#include "watch.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "child.h"
+#include "muster/terminal.h"
+#include "relay.h"
+
+enum {
+    STUCK_SECONDS = 10, /* from the second Ctrl-C to SIGKILL */
+};
+
+static const struct {
+    int number;
+    const char *name;
+} stopping[] = {
+    {SIGINT, "SIGINT"}, {SIGTERM, "SIGTERM"}, {SIGHUP, "SIGHUP"}, {SIGUSR1, "SIGUSR1"}, {SIGUSR2, "SIGUSR2"}};
+enum { STOPPING = sizeof stopping / sizeof *stopping };
+
+const char *watch_signal_name(int number) {
+    static char text[32];
+    for (size_t i = 0; i < STOPPING; i++)
+        if (stopping[i].number == number) return stopping[i].name;
+    snprintf(text, sizeof text, "signal %d", number);
+    return text;
+}
+
+mst_status watch_begin(watch *w) {
+    sigset_t all;
+    *w = (watch){.signals = -1};
+    sigemptyset(&all);
+    for (size_t i = 0; i < STOPPING; i++) {
+        struct sigaction action;
+        /* nohup: what is ignored stays so */
+        if (sigaction(stopping[i].number, NULL, &action) == 0 && action.sa_handler == SIG_IGN) continue;
+        sigaddset(&all, stopping[i].number);
+    }
+    sigaddset(&all, SIGCHLD);
+    sigaddset(&all, SIGWINCH);
+    sigaddset(&all, SIGPIPE); /* who reads what launch says may leave */
+    sigprocmask(SIG_BLOCK, &all, &w->before);
+    w->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (w->signals < 0) {
+        sigprocmask(SIG_SETMASK, &w->before, NULL);
+        return mst_error(MST_EIO, "launch: cannot listen to signals: %s", strerror(errno));
+    }
+    return MST_OK;
+}
+
+void watch_finish(watch *w) {
+    if (w->signals < 0) return;
+    close(w->signals);
+    w->signals = -1;
+    sigprocmask(SIG_SETMASK, &w->before, NULL);
+}
+
+/* The next signal that is there; 0: none. Notes a wish to stop. */
+static int next_signal(watch *w) {
+    struct signalfd_siginfo info;
+    if (read(w->signals, &info, sizeof info) != (ssize_t)sizeof info) return 0;
+    const int number = (int)info.ssi_signo;
+    for (size_t i = 0; i < STOPPING; i++) {
+        if (stopping[i].number != number) continue;
+        if (number == SIGINT && w->asked == SIGINT) w->at_once = true;
+        if (w->asked == 0) w->asked = number;
+    }
+    return number;
+}
+
+bool watch_pause(watch *w, double seconds) {
+    const double end = child_clock() + seconds;
+    for (;;) {
+        while (next_signal(w) != 0) {}
+        if (w->asked != 0) return false;
+        const double left = end - child_clock();
+        if (left <= 0) return true;
+        poll(&(struct pollfd){.fd = w->signals, .events = POLLIN}, 1, (int)(left * 1e3) + 1);
+    }
+}
+
+/*
+ * What the ranks are to get of a signal. mpirun kills its ranks soon after SIGINT and SIGTERM, and so does srun; both pass
+ * SIGUSR1 on, which asks for a checkpoint and the end. A single rank takes the signal as it is.
+ */
+static void pass_on(watch *w, const job_plan *plan, pid_t job, int number, double *stuck) {
+    if (number == SIGWINCH || number == SIGCHLD || number == SIGPIPE) return;
+    if (w->at_once && *stuck == 0) {
+        *stuck = child_clock() + STUCK_SECONDS;
+        kill(job, plan->launcher == LAUNCHER_NONE ? SIGINT : SIGTERM);
+        return;
+    }
+    if (w->at_once) return;
+    if (plan->launcher == LAUNCHER_NONE) {
+        kill(job, number);
+        return;
+    }
+    kill(job, SIGUSR1);
+    fprintf(stderr, "%slaunch:%s %s: the ranks finish the step, then save a checkpoint%s\n",
+            mst_terminal_style(stderr, MST_STYLE_NOTE), mst_terminal_style(stderr, MST_STYLE_PLAIN),
+            watch_signal_name(number), number == SIGINT ? "; Ctrl-C again stops at once" : "");
+}
+
+/* Until the process has ended, and what it said is passed on. */
+static int attend(watch *w, const job_plan *plan, pid_t job, relay *s) {
+    int status = 0, number;
+    double stuck = 0;
+    bool open = true;
+    struct pollfd polled[2] = {{.fd = w->signals, .events = POLLIN}, {.fd = s->from, .events = POLLIN}};
+    for (;;) {
+        poll(polled, 2, stuck > 0 ? 1000 : -1);
+        while ((number = next_signal(w)) != 0) {
+            if (number == SIGWINCH) relay_resize(s);
+            pass_on(w, plan, job, number, &stuck);
+        }
+        if (open && !relay_pass(s)) {
+            open = false;
+            polled[1].fd = -1;
+        }
+        const pid_t ended = waitpid(job, &status, WNOHANG);
+        if (ended == job || (ended < 0 && errno != EINTR)) break;
+        if (stuck > 0 && child_clock() > stuck) kill(-job, SIGKILL);
+    }
+    if (open) relay_pass(s);
+    return status;
+}
+
+mst_status watch_run(watch *w, const job_plan *plan, watch_end *end_out) {
+    mst_status status = MST_OK;
+    relay s = {.from = -1, .to = -1};
+    pid_t job = -1;
+    *end_out = (watch_end){.code = -1};
+    const double begun = child_clock();
+    MST_TRY(relay_open(plan->launcher == LAUNCHER_NONE && isatty(STDERR_FILENO), &end_out->tail, &s));
+    MST_TRY(child_spawn((const char *const *)plan->command.list, STDOUT_FILENO, s.to, &job));
+    relay_handed(&s);
+    const int ended = attend(w, plan, job, &s);
+    if (tail_is_open(&end_out->tail)) fputc('\n', stderr);
+    tail_end(&end_out->tail);
+    if (WIFEXITED(ended)) end_out->code = WEXITSTATUS(ended);
+    if (WIFSIGNALED(ended)) end_out->signal = WTERMSIG(ended);
+    end_out->seconds = child_clock() - begun;
+done:
+    relay_close(&s);
+    return status;
+}
