@@ -8,6 +8,7 @@
     X(cli_data_build) /* cmd_data.c */                                                                       \
     X(cli_data_show)                                                                                         \
     X(cli_tokenizer_train)                                                                                   \
+    X(cli_plan)     /* cmd_plan.c */                                                                         \
     X(cli_train)    /* cmd_train.c */                                                                        \
     X(cli_launch)   /* cmd_launch.c */                                                                       \
     X(cli_eval)     /* cmd_eval.c */                                                                         \

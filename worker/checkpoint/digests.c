@@ -80,8 +80,7 @@ done:
 
 /* --- of all ranks --- */
 
-/* Bytes of the digests and checksums of a rank's blocks, all kinds. */
-static size_t sum_bytes_of_rank(const mst_layout *layout, int rank, int size) {
+size_t ckpt_sum_bytes_of_rank(const mst_layout *layout, int rank, int size) {
     size_t sum = 0;
     for (size_t u = 0; u < layout->unit_count; u++) {
         size_t first, blocks;
@@ -101,7 +100,7 @@ mst_status ckpt_gathering_create(const mst_layout *layout, int rank, int size,
     if (rank == 0) g.all = calloc(blocks + 1, CKPT_SUM_BYTES);
     MST_CHECK(g.bytes_of != NULL && g.next != NULL && (rank != 0 || g.all != NULL), MST_ENOMEM,
               "checkpoint: no memory for the digests of %zu blocks", blocks);
-    for (int r = 0; r < size; r++) g.bytes_of[r] = sum_bytes_of_rank(layout, r, size);
+    for (int r = 0; r < size; r++) g.bytes_of[r] = ckpt_sum_bytes_of_rank(layout, r, size);
     *gathering_out = g;
     g = (ckpt_gathering){0};
 done:

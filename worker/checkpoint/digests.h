@@ -30,6 +30,9 @@ mst_status ckpt_state_check(const mst_manifest *manifest, const char *name);
 mst_status ckpt_pieces_digest(const mst_checkpoint_context *context, const ckpt_pieces *pieces,
                               const mst_layout *layout, const mst_shard *shards);
 
+/** Bytes of the digests and checksums of a rank's blocks, all kinds. */
+size_t ckpt_sum_bytes_of_rank(const mst_layout *layout, int rank, int size);
+
 /* The next of a rank's blocks. */
 typedef struct ckpt_next {
     const mst_digest *digest;

@@ -199,6 +199,13 @@ size_t mst_saver_bytes(const mst_saver *saver) {
     return saver->snapshot.bytes + sums + all + CKPT_BUFFER;
 }
 
+size_t mst_saver_bytes_of(const mst_layout *layout, bool copies, int rank, int size) {
+    const size_t sums = ckpt_sum_bytes_of_rank(layout, rank, size),
+                 all = rank == 0 ? MST_KIND_COUNT * layout->blocks * CKPT_SUM_BYTES : 0;
+    const size_t copy = copies ? sums / CKPT_SUM_BYTES * MST_BLOCK * sizeof(float) : 0;
+    return copy + sums + all + CKPT_BUFFER;
+}
+
 void mst_saver_goes_on_from(mst_saver *saver, uint64_t step) {
     saver->from = step;
 }

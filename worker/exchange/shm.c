@@ -37,8 +37,12 @@ static size_t slots_bytes(const mst_exchange *x) {
     return whole_pages(x->plan.slots * mst_exchange_slot_bytes(x));
 }
 
+size_t mst_exchange_shm_bytes(size_t weights, size_t slots) {
+    return 2 * (size_t)PAGE + whole_pages(weights) + whole_pages(slots);
+}
+
 static size_t part_bytes(const mst_exchange *x) {
-    return 2 * (size_t)PAGE + (x->rank == 0 ? weight_bytes(x) : 0) + slots_bytes(x);
+    return mst_exchange_shm_bytes(x->rank == 0 ? weight_bytes(x) : 0, slots_bytes(x));
 }
 
 static char *mark_of(void *base) {

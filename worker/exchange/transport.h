@@ -79,6 +79,9 @@ mst_status mst_exchange_alloc(mst_exchange *x, size_t bytes, const char *what, v
 /** Fills memory with zeros on the queue's threads, in fixed pieces: each thread touches what it will use. */
 mst_status mst_exchange_zero(mst_queue *queue, void *memory, size_t bytes);
 
+/** Bytes of a rank's part of SHM's window, with the weights and slots that stand in it. */
+size_t mst_exchange_shm_bytes(size_t weights, size_t slots);
+
 /** How much shared memory SHM would need on this node, and whether /dev/shm has it.
  * Collective; the same on all ranks. */
 mst_status mst_exchange_shm_room(mst_exchange *x, size_t *needed_out, size_t *free_out);

@@ -223,6 +223,29 @@ size_t mst_model_bytes(const mst_model *model) {
     return model->arena_bytes;
 }
 
+mst_status mst_model_bytes_of(const mst_model_config *config, const mst_layout *layout,
+                              const mst_model_options *options, size_t *bytes_out) {
+    mst_status status = MST_OK;
+    const mst_kernels none = {0}; /* nothing is computed */
+    arena measure = {0};
+    mst_model model = {.config = *config,
+                       .options = *options,
+                       .family = mst_family_get(config->family),
+                       .layout = layout,
+                       .kernels = &none};
+    MST_TRY(mst_model_config_check(config));
+    MST_TRY(check_options(config, layout, options));
+    describe(&model);
+    model.layers = calloc(layer_sets(&model), sizeof *model.layers);
+    MST_CHECK(model.layers, MST_ENOMEM, "model: no memory for the description of %zu layers",
+              config->n_layers);
+    place(&model, &measure);
+    *bytes_out = measure.used;
+done:
+    free(model.layers);
+    return status;
+}
+
 void mst_poison(mst_model *model) {
 #ifdef MST_DEBUG
     memset(model->arena, 0xff, model->passing);

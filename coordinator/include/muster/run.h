@@ -37,6 +37,14 @@ void mst_run_listen(bool speak);
  * of a process that has died. Not collective. @retval MST_EIO the folder or the lease cannot be read */
 mst_status mst_run_holder(const char *folder, char *text_out, size_t room);
 
+/** The speed of large matrix products on this machine, as a run of this config measures it at its start, FLOP/s; 0 for
+ * reference kernels. Takes about 0.2 s. Not collective. */
+mst_status mst_run_peak(const mst_config *config, double *flops_out);
+
+/** Where the config names no vocabulary, takes that of its data. Not collective.
+ * @retval MST_ECONFIG the data cannot be opened */
+mst_status mst_run_vocabulary(mst_config *config);
+
 #ifdef __cplusplus
 }
 #endif

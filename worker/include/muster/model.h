@@ -108,6 +108,11 @@ void mst_model_destroy(mst_model **model);
  * n_kv_heads * head_dim elements of dtype. */
 size_t mst_model_bytes(const mst_model *model);
 
+/** What mst_model_bytes of such a model would be; nothing is allocated for it. SIZE_MAX: more than can be counted.
+ * Not collective. @retval MST_ENOMEM, MST_ECONFIG as mst_model_create */
+mst_status mst_model_bytes_of(const mst_model_config *config, const mst_layout *layout,
+                              const mst_model_options *options, size_t *bytes_out);
+
 /**
  * Forward pass, loss and backward pass of one microbatch: adds the gradient of
  * loss_scale * sum over valid tokens of (cross-entropy + z_coefficient * lse^2) to the sink.

@@ -1,0 +1,106 @@
+/* What a run would take on machines that need not be there: memory, seconds, days; and whether it fits. */
+#ifndef MUSTER_PLAN_H
+#define MUSTER_PLAN_H
+
+#include <stdio.h>
+
+#include "muster/config.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The machines, as declared. */
+typedef struct mst_machine {
+    int ranks, nodes;   /* ranks stand on nodes in order, as even as may be */
+    double memory;      /* of a node, bytes; 0: not said */
+    double flops;       /* of large matrix products on one rank, FLOP/s */
+    double utilisation; /* share of it that forward and backward reach */
+    double bandwidth;   /* of a node's link, bytes/s each way; of no matter with one node */
+    double latency;     /* of a message between nodes, seconds */
+    double disk;        /* of the file system of checkpoints, all nodes together, bytes/s */
+} mst_machine;
+
+/* Bytes of one rank by purpose. All but `program` is what the run reports as memory_bytes. */
+typedef struct mst_plan_memory {
+    double weights;   /* published, in the compute type; ranks of one node that share memory have one copy */
+    double gradients; /* partial sums and the owned shards of the sum */
+    double received;  /* shards of other ranks' partial sums */
+    double masters;   /* fp32 weights of the owned shards */
+    double moments;   /* of the owned shards */
+    double activations; /* of a microbatch */
+    double snapshot;    /* what saving keeps: a copy of masters and moments, digests, buffers */
+    double other;       /* norms, requests, alignment */
+    double program;     /* about: the process with its libraries, which no run reports as its own */
+} mst_plan_memory;
+
+typedef struct mst_plan {
+    mst_machine machine;
+    mst_transport transport;                                         /* that a run would choose */
+    size_t parameters, layers, tokens_per_step, microbatches, lanes; /* lanes: the most that a rank has */
+    size_t rank_microbatches; /* the most that a rank computes in a step */
+    size_t slots;             /* whole gradients that wait on the rank that has most */
+    uint64_t steps;
+
+    int largest;            /* the rank that needs most memory */
+    mst_plan_memory memory; /* of it */
+    double first_bytes;     /* that rank 0 will report of itself: memory_bytes of metrics.jsonl */
+    double node_bytes;      /* of the node that needs most, programs included */
+
+    double flops_per_token, flops_per_step;
+    double microbatch_seconds, compute_seconds; /* of the rank that has most to do */
+
+    /* Between nodes, a step; of the node whose link has most to do. */
+    double sum_bytes, publish_bytes, messages; /* each way, at most */
+    double sum_seconds;                        /* of gradients on the link */
+    double hidden_seconds, exposed_seconds;    /* while microbatches are computed, and after them */
+    double publish_seconds;                    /* of weights: nothing is computed meanwhile */
+    double rank_bytes;                         /* that a rank sends to others, wherever they are, at most */
+    double agreement_seconds;                  /* small messages that end a step */
+
+    double checkpoint_bytes, checkpoint_seconds;
+    double evaluation_seconds; /* of one evaluation */
+    double overhead_seconds;   /* of evaluations, and checkpoints that training waits for, per step */
+
+    double step_seconds, tokens_per_second, finish_seconds;
+    bool fits; /* in machine.memory; true when that is not said */
+} mst_plan;
+
+/**
+ * Computes a plan. Not collective; allocates nothing that it plans for.
+ * @param config complete, with its vocabulary
+ * @retval MST_ECONFIG fewer ranks than nodes, a transport that these nodes do not allow; MST_ENOMEM
+ */
+mst_status mst_plan_make(const mst_config *config, const mst_machine *machine, mst_plan *plan_out);
+
+/** Bytes of one rank, as mst_plan_make sums them up. Not collective. @retval as there */
+mst_status mst_plan_memory_of(const mst_config *config, int ranks, int nodes, int rank,
+                              mst_plan_memory *memory_out);
+/** All of it that a run reports of itself: without `program`. */
+double mst_plan_reported(const mst_plan_memory *memory);
+
+/* A change of the config that helps. */
+typedef struct mst_plan_advice {
+    char change[256]; /* "batch.wire=bf16": what --set takes */
+    char why[160];
+    mst_plan plan; /* with it */
+} mst_plan_advice;
+
+enum { MST_PLAN_ADVICE_MAX = 8 };
+
+/** Changes that make a plan fit, or, when it does, that make a step at least 5 % shorter; the best first.
+ * Not collective. @param advice_out [MST_PLAN_ADVICE_MAX] */
+mst_status mst_plan_advise(const mst_config *config, const mst_plan *plan, mst_plan_advice *advice_out,
+                           size_t *count_out);
+
+/** Prints a plan for people. @param source of the FLOP/s, such as "declared" */
+void mst_plan_print(const mst_plan *plan, const mst_config *config, const char *source,
+                    const mst_plan_advice *advice, size_t advice_count, FILE *file);
+/** Prints it as one line of JSON. @retval MST_ENOMEM */
+mst_status mst_plan_print_json(const mst_plan *plan, const mst_config *config, const char *source,
+                               const mst_plan_advice *advice, size_t advice_count, FILE *file);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,164 @@
+/* What would help: the same plan once more with one thing changed, for each thing that may be. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "muster/plan.h"
+#include "muster/units.h"
+
+/* One change: false where it changes nothing or cannot be. */
+typedef bool change_fn(mst_config *config, mst_machine *machine, char *text, char *why);
+
+enum { CHANGE_TEXT = sizeof((mst_plan_advice *)0)->change, WHY_TEXT = sizeof((mst_plan_advice *)0)->why };
+
+static bool smaller_microbatches(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)machine;
+    if (c->batch.micro % 2 != 0) return false;
+    c->batch.micro /= 2;
+    c->batch.shape.leaf *= 2;
+    snprintf(text, CHANGE_TEXT / 4, "batch.micro=%zu --set batch.leaf=%zu", c->batch.micro,
+             c->batch.shape.leaf);
+    snprintf(why, WHY_TEXT, "half the activations; the batch has as many sequences");
+    return true;
+}
+
+static bool smallest_microbatches(mst_config *c, mst_machine *machine, char *text, char *why) {
+    bool any = false;
+    while (smaller_microbatches(c, machine, text, why)) any = true;
+    return any;
+}
+
+/* As few lanes as give each rank one. */
+static bool more_rounds(mst_config *c, mst_machine *machine, char *text, char *why) {
+    size_t lanes = 1;
+    while (lanes < (size_t)machine->ranks && lanes < c->batch.shape.lanes) lanes *= 2;
+    if (lanes == c->batch.shape.lanes) return false;
+    c->batch.shape.rounds *= c->batch.shape.lanes / lanes;
+    c->batch.shape.lanes = lanes;
+    snprintf(text, CHANGE_TEXT / 4, "batch.lanes=%zu --set batch.rounds=%zu", lanes, c->batch.shape.rounds);
+    snprintf(why, WHY_TEXT, "a rank keeps fewer partial sums, and exchanges more often");
+    return true;
+}
+
+static bool fewer_rounds(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)machine;
+    if (c->batch.shape.rounds == 1) return false;
+    c->batch.shape.leaf *= c->batch.shape.rounds;
+    c->batch.shape.rounds = 1;
+    snprintf(text, CHANGE_TEXT / 4, "batch.rounds=1 --set batch.leaf=%zu", c->batch.shape.leaf);
+    snprintf(why, WHY_TEXT, "gradients travel once a step");
+    return true;
+}
+
+static bool half_the_wire(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)machine;
+    if (c->batch.shape.wire == MST_BF16) return false;
+    c->batch.shape.wire = MST_BF16;
+    snprintf(text, CHANGE_TEXT / 4, "batch.wire=bf16");
+    snprintf(why, WHY_TEXT,
+             "half the bytes of partial sums, kept and sent; each addition is rounded to bf16");
+    return true;
+}
+
+static bool no_copy(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)machine;
+    if (!c->checkpoint.async) return false;
+    c->checkpoint.async = false;
+    snprintf(text, CHANGE_TEXT / 4, "checkpoint.async=false");
+    snprintf(why, WHY_TEXT, "no copy for saving; training waits for each checkpoint");
+    return true;
+}
+
+static bool larger_batch(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)machine;
+    c->batch.shape.leaf *= 2;
+    snprintf(text, CHANGE_TEXT / 4, "batch.leaf=%zu", c->batch.shape.leaf);
+    snprintf(why, WHY_TEXT,
+             "twice the batch: half the exchanges per token, but another run: the learning rate too");
+    return true;
+}
+
+static bool more_nodes(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)c;
+    machine->ranks *= 2;
+    machine->nodes *= 2;
+    if ((size_t)machine->ranks > c->batch.shape.lanes || c->batch.transport == MST_TRANSPORT_SHM)
+        return false;
+    snprintf(text, CHANGE_TEXT / 4, "--ranks %d --nodes %d", machine->ranks, machine->nodes);
+    snprintf(why, WHY_TEXT, "masters and moments are shared by twice as many ranks");
+    return true;
+}
+
+static bool fewer_ranks(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)c;
+    if (machine->ranks / 2 < machine->nodes) return false;
+    machine->ranks /= 2;
+    machine->flops *= 2; /* the same cores */
+    snprintf(text, CHANGE_TEXT / 4, "--ranks %d", machine->ranks);
+    snprintf(why, WHY_TEXT,
+             "half as many ranks on the same cores: fewer copies of activations and partial sums");
+    return true;
+}
+
+/* All that saves memory on the same ranks, when no one thing is enough. */
+static bool everything(mst_config *c, mst_machine *machine, char *text, char *why) {
+    char one[CHANGE_TEXT / 4], all[CHANGE_TEXT] = "";
+    static change_fn *const parts[] = {no_copy, smallest_microbatches, more_rounds, half_the_wire};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const size_t used = strlen(all);
+        if (parts[i](c, machine, one, why))
+            snprintf(all + used, sizeof all - used, "%s%s", used > 0 ? " --set " : "", one);
+    }
+    memcpy(text, all, sizeof all);
+    snprintf(why, WHY_TEXT, "all together");
+    return true;
+}
+
+static change_fn *const for_memory[] = {no_copy,       smaller_microbatches, more_rounds,
+                                        half_the_wire, fewer_ranks,          more_nodes};
+static change_fn *const last_resort[] = {everything};
+static change_fn *const for_speed[] = {half_the_wire, fewer_rounds, larger_batch};
+
+/* Of two that help: the quicker one. */
+static int quicker(const void *left, const void *right) {
+    const double a = ((const mst_plan_advice *)left)->plan.tokens_per_second,
+                 b = ((const mst_plan_advice *)right)->plan.tokens_per_second;
+    return (a < b) - (a > b);
+}
+
+static bool helps(const mst_plan *before, const mst_plan *after) {
+    if (!before->fits) return after->fits;
+    return after->fits && after->tokens_per_second > 1.05 * before->tokens_per_second;
+}
+
+/* Adds those of the changes that help. */
+static mst_status try_changes(const mst_config *config, const mst_plan *plan, change_fn *const *changes,
+                              size_t count, mst_plan_advice *advice_out, size_t *count_out) {
+    for (size_t i = 0; i < count && *count_out < MST_PLAN_ADVICE_MAX; i++) {
+        mst_config changed = *config; /* what it points to is the config's */
+        mst_machine machine = plan->machine;
+        mst_plan_advice advice;
+        if (!changes[i](&changed, &machine, advice.change, advice.why)) continue;
+        const mst_status status = mst_plan_make(&changed, &machine, &advice.plan);
+        if (status == MST_ENOMEM) return status;
+        if (status == MST_OK && helps(plan, &advice.plan)) advice_out[(*count_out)++] = advice;
+    }
+    return MST_OK;
+}
+
+#define COUNT(list) (sizeof(list) / sizeof *(list))
+
+mst_status mst_plan_advise(const mst_config *config, const mst_plan *plan, mst_plan_advice *advice_out,
+                           size_t *count_out) {
+    mst_status status = MST_OK;
+    *count_out = 0;
+    if (plan->fits) {
+        MST_TRY(try_changes(config, plan, for_speed, COUNT(for_speed), advice_out, count_out));
+    } else {
+        MST_TRY(try_changes(config, plan, for_memory, COUNT(for_memory), advice_out, count_out));
+        if (*count_out == 0)
+            MST_TRY(try_changes(config, plan, last_resort, COUNT(last_resort), advice_out, count_out));
+    }
+    qsort(advice_out, *count_out, sizeof *advice_out, quicker);
+done:
+    return status;
+}

@@ -1,0 +1,93 @@
+/* Memory of a rank by purpose, asked of the rooms that will allocate it. */
+#include "memory.h"
+
+#include "muster/forecast.h"
+#include "muster/saver.h"
+
+/* The process with its libraries, stacks and oneDNN's buffers: 23 to 30 MiB were measured (docs/plan.md), and the
+ * drivers of a fast network take more. */
+static const double program_bytes = 64.0 * 1048576;
+
+mst_status plan_transport(const mst_config *config, int ranks, int nodes, mst_transport *transport_out) {
+    mst_status status = MST_OK;
+    const mst_transport wanted = config->batch.transport;
+    *transport_out = MST_TRANSPORT_SELF;
+    MST_CHECK(ranks >= nodes, MST_ECONFIG, "--ranks %d on --nodes %d: each node has at least one rank", ranks,
+              nodes);
+    if (ranks == 1) goto done;
+    MST_CHECK(wanted != MST_TRANSPORT_SELF, MST_ECONFIG,
+              "batch.transport is self, which is for one rank, not %d; use auto", ranks);
+    MST_CHECK(wanted != MST_TRANSPORT_SHM || nodes == 1, MST_ECONFIG,
+              "batch.transport is shm, which is for ranks of one node, not of %d; use auto", nodes);
+    *transport_out = wanted != MST_TRANSPORT_AUTO ? wanted
+                     : nodes == 1                 ? MST_TRANSPORT_SHM
+                                                  : MST_TRANSPORT_MPI;
+done:
+    return status;
+}
+
+mst_status plan_activations(const mst_config *config, const mst_layout *layout, double *bytes_out) {
+    mst_status status = MST_OK;
+    size_t bytes = 0;
+    const mst_model_options options = {
+        .dtype = config->train.precision, .micro = config->batch.micro, .seq_len = config->data.seq_len};
+    MST_TRY(mst_model_bytes_of(&config->model, layout, &options, &bytes));
+    *bytes_out = (double)bytes;
+done:
+    return status;
+}
+
+/* The blocks of all units that a rank owns. */
+static size_t owned_blocks(const mst_layout *layout, int rank, int size) {
+    size_t first, blocks, sum = 0;
+    for (size_t unit = 0; unit < layout->unit_count; unit++) {
+        mst_shard_range(&layout->units[unit], rank, size, &first, &blocks);
+        sum += blocks;
+    }
+    return sum;
+}
+
+mst_status plan_rank_memory(const mst_config *config, const mst_layout *layout, mst_transport transport,
+                            double activations, int rank, int size, mst_plan_memory *memory_out,
+                            size_t *slots_out) {
+    mst_status status = MST_OK;
+    mst_exchange_memory x;
+    const double masters = (double)(owned_blocks(layout, rank, size) * MST_BLOCK * sizeof(float));
+    MST_TRY(mst_exchange_memory_of(transport, &config->batch.shape, config->train.precision, layout, rank,
+                                   size, &x));
+    *memory_out = (mst_plan_memory){
+        .weights = (double)x.weights,
+        .gradients = (double)x.partial + (double)x.summed,
+        .received = (double)x.received,
+        .masters = masters,
+        .moments = 2 * masters,
+        .activations = activations,
+        .snapshot = (double)mst_saver_bytes_of(layout, config->checkpoint.async, rank, size),
+        .other = (double)x.other,
+        .program = program_bytes,
+    };
+    *slots_out = x.slots;
+done:
+    return status;
+}
+
+double mst_plan_reported(const mst_plan_memory *m) {
+    return m->weights + m->gradients + m->received + m->masters + m->moments + m->activations + m->snapshot +
+           m->other;
+}
+
+mst_status mst_plan_memory_of(const mst_config *config, int ranks, int nodes, int rank,
+                              mst_plan_memory *memory_out) {
+    mst_status status = MST_OK;
+    mst_layout layout = {0};
+    mst_transport transport;
+    double activations;
+    size_t slots;
+    MST_TRY(plan_transport(config, ranks, nodes, &transport));
+    MST_TRY(mst_model_layout(&config->model, &layout));
+    MST_TRY(plan_activations(config, &layout, &activations));
+    MST_TRY(plan_rank_memory(config, &layout, transport, activations, rank, ranks, memory_out, &slots));
+done:
+    mst_layout_clear(&layout);
+    return status;
+}

@@ -1,0 +1,18 @@
+/* Memory of ranks. Private to the room. */
+#ifndef PLAN_MEMORY_H
+#define PLAN_MEMORY_H
+
+#include "muster/plan.h"
+
+/** The transport that a run would choose, if /dev/shm is large enough. @retval MST_ECONFIG the config's does
+ * not allow these nodes */
+mst_status plan_transport(const mst_config *config, int ranks, int nodes, mst_transport *transport_out);
+
+/** Bytes of the activations of a microbatch, the same on all ranks. */
+mst_status plan_activations(const mst_config *config, const mst_layout *layout, double *bytes_out);
+
+mst_status plan_rank_memory(const mst_config *config, const mst_layout *layout, mst_transport transport,
+                            double activations, int rank, int size, mst_plan_memory *memory_out,
+                            size_t *slots_out);
+
+#endif

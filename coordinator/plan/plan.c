@@ -1,0 +1,104 @@
+/* A plan: memory of all ranks, seconds of a step, days of a run. */
+#include "muster/plan.h"
+
+#include <math.h>
+
+#include "exchange.h"
+#include "memory.h"
+
+static size_t lanes_of(const mst_config *config, int rank, int ranks) {
+    size_t first, count;
+    mst_lanes_of(config->batch.shape.lanes, rank, ranks, &first, &count);
+    return count;
+}
+
+static mst_status plan_memory(const mst_config *config, const mst_layout *layout, mst_plan *plan) {
+    mst_status status = MST_OK;
+    const int ranks = plan->machine.ranks, nodes = plan->machine.nodes;
+    double activations;
+    MST_TRY(plan_transport(config, ranks, nodes, &plan->transport));
+    MST_TRY(plan_activations(config, layout, &activations));
+    plan->largest = -1;
+    for (int node = 0, rank = 0; node < nodes; node++) {
+        const int end = (int)((int64_t)ranks * (node + 1) / nodes);
+        double sum = 0;
+        for (; rank < end; rank++) {
+            mst_plan_memory memory;
+            size_t slots;
+            MST_TRY(
+                plan_rank_memory(config, layout, plan->transport, activations, rank, ranks, &memory, &slots));
+            sum += mst_plan_reported(&memory) + memory.program;
+            if (rank == 0) plan->first_bytes = mst_plan_reported(&memory);
+            if (plan->largest >= 0 && mst_plan_reported(&memory) <= mst_plan_reported(&plan->memory))
+                continue;
+            plan->largest = rank;
+            plan->memory = memory;
+            plan->slots = slots;
+        }
+        plan->node_bytes = fmax(plan->node_bytes, sum);
+    }
+    plan->fits = plan->machine.memory == 0 || plan->node_bytes <= plan->machine.memory;
+done:
+    return status;
+}
+
+static void plan_compute(const mst_config *config, const mst_layout *layout, mst_plan *plan) {
+    const mst_sum_shape *shape = &config->batch.shape;
+    const mst_flops flops = mst_model_flops(&config->model, layout, config->data.seq_len);
+    const double tokens = (double)(config->batch.micro * config->data.seq_len);
+    for (int rank = 0; rank < plan->machine.ranks; rank++) {
+        const size_t lanes = lanes_of(config, rank, plan->machine.ranks);
+        if (lanes > plan->lanes) plan->lanes = lanes;
+    }
+    plan->microbatches = shape->leaf * shape->lanes * shape->rounds;
+    plan->rank_microbatches = shape->leaf * plan->lanes * shape->rounds;
+    plan->tokens_per_step = plan->microbatches * config->batch.micro * config->data.seq_len;
+    plan->flops_per_token = flops.dense + flops.attention;
+    plan->flops_per_step = plan->flops_per_token * (double)plan->tokens_per_step;
+    plan->microbatch_seconds =
+        plan->flops_per_token * tokens / (plan->machine.flops * plan->machine.utilisation);
+    plan->compute_seconds = plan->microbatch_seconds * (double)plan->rank_microbatches;
+}
+
+/* The share of steps after which a checkpoint is begun. */
+static double checkpoints_per_step(const mst_config *config, double step_seconds) {
+    double often = 0;
+    if (config->checkpoint.every > 0) often = 1.0 / (double)config->checkpoint.every;
+    if (config->checkpoint.minutes > 0)
+        often = fmax(often, fmin(1, step_seconds / (60 * config->checkpoint.minutes)));
+    return often;
+}
+
+static void plan_overhead(const mst_config *config, const mst_layout *layout, mst_plan *plan) {
+    const double step =
+        plan->compute_seconds + plan->exposed_seconds + plan->publish_seconds + plan->agreement_seconds;
+    plan->checkpoint_bytes = 3.0 * (double)layout->parameters * sizeof(float);
+    plan->checkpoint_seconds = plan->checkpoint_bytes / plan->machine.disk;
+    /* Forward only: a third of a microbatch's operations; dealt to the ranks. */
+    plan->evaluation_seconds =
+        ceil((double)config->train.eval_batches / plan->machine.ranks) * plan->microbatch_seconds / 3;
+    if (config->train.eval_every > 0)
+        plan->overhead_seconds += plan->evaluation_seconds / (double)config->train.eval_every;
+    if (!config->checkpoint.async)
+        plan->overhead_seconds += plan->checkpoint_seconds * checkpoints_per_step(config, step);
+    plan->step_seconds = step;
+}
+
+mst_status mst_plan_make(const mst_config *config, const mst_machine *machine, mst_plan *plan_out) {
+    mst_status status = MST_OK;
+    mst_layout layout = {0};
+    mst_plan plan = {.machine = *machine, .steps = config->run.steps, .layers = config->model.n_layers};
+    MST_TRY(mst_model_layout(&config->model, &layout));
+    plan.parameters = layout.parameters;
+    MST_TRY(plan_memory(config, &layout, &plan));
+    plan_compute(config, &layout, &plan);
+    MST_TRY(plan_exchange(config, &layout, &plan));
+    plan_overhead(config, &layout, &plan);
+    const double all = plan.step_seconds + plan.overhead_seconds;
+    plan.tokens_per_second = (double)plan.tokens_per_step / all;
+    plan.finish_seconds = all * (double)plan.steps;
+    *plan_out = plan;
+done:
+    mst_layout_clear(&layout);
+    return status;
+}

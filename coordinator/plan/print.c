@@ -1,0 +1,157 @@
+/* A plan in words. */
+#include <math.h>
+
+#include "muster/plan.h"
+#include "muster/units.h"
+
+typedef char text[MST_QUANTITY_TEXT];
+
+static const char *bytes(double value, char *out) {
+    return mst_quantity_text(MST_QUANTITY_BYTES, value, out);
+}
+
+static const char *seconds(double value, char *out) {
+    return mst_quantity_text(MST_QUANTITY_SECONDS, value, out);
+}
+
+static void put_memory(const mst_plan *plan, const mst_config *config, FILE *file) {
+    const mst_plan_memory *m = &plan->memory;
+    text a, b;
+    const bool shared = plan->transport == MST_TRANSPORT_SHM;
+    fprintf(file, "memory         of rank %d%s\n", plan->largest,
+            plan->machine.ranks > 1 ? ", which needs most" : "");
+    fprintf(file, "  weights      %-10s published, %s%s\n", bytes(m->weights, a),
+            mst_dtype_name(config->train.precision), shared ? ", one copy for its node" : "");
+    fprintf(file, "  gradients    %-10s %zu partial sum%s of all gradients in %s, and its shard of the sum\n",
+            bytes(m->gradients, a), plan->slots, plan->slots == 1 ? "" : "s",
+            mst_dtype_name(config->batch.shape.wire));
+    if (m->received > 0)
+        fprintf(file, "  received     %-10s its shard of the others' partial sums\n", bytes(m->received, a));
+    fprintf(file, "  masters      %-10s fp32 weights of its shard\n", bytes(m->masters, a));
+    fprintf(file, "  moments      %-10s of AdamW, of its shard\n", bytes(m->moments, a));
+    fprintf(file, "  activations  %-10s of a microbatch of %zu x %zu tokens\n", bytes(m->activations, a),
+            config->batch.micro, config->data.seq_len);
+    fprintf(file, "  saving       %-10s %s\n", bytes(m->snapshot, a),
+            config->checkpoint.async ? "a copy of masters and moments, so that training goes on; digests"
+                                     : "digests; no copy (checkpoint.async=false)");
+    fprintf(file, "  other        %-10s norms, messages, alignment\n", bytes(m->other, a));
+    fprintf(file, "  program      %-10s about: the process and its libraries\n", bytes(m->program, a));
+    fprintf(file, "  node         %-10s all ranks of the node that needs most", bytes(plan->node_bytes, a));
+    if (plan->machine.memory > 0)
+        fprintf(file, "; %s of %s", plan->fits ? "fits" : "does NOT fit", bytes(plan->machine.memory, b));
+    fputc('\n', file);
+}
+
+static void put_compute(const mst_plan *plan, const char *source, FILE *file) {
+    text a, b;
+    fprintf(file, "compute        %.3g GFLOP a token, %.3g TFLOP a step of %zu tokens (%zu microbatches)\n",
+            plan->flops_per_token * 1e-9, plan->flops_per_step * 1e-12, plan->tokens_per_step,
+            plan->microbatches);
+    fprintf(file, "  at           %s a rank, %s, of which %.0f %% are reached\n",
+            mst_quantity_text(MST_QUANTITY_FLOPS, plan->machine.flops, a), source,
+            100 * plan->machine.utilisation);
+    fprintf(file, "  seconds      %s: %zu microbatch%s of %s on the rank that has most\n",
+            seconds(plan->compute_seconds, a), plan->rank_microbatches,
+            plan->rank_microbatches == 1 ? "" : "es", seconds(plan->microbatch_seconds, b));
+}
+
+/* What of the gradients' time is not seen. */
+static void put_hidden(const mst_plan *plan, FILE *file) {
+    text a, b, c;
+    fprintf(file, "  gradients    %s, %s", bytes(plan->sum_bytes, a), seconds(plan->sum_seconds, b));
+    if (plan->exposed_seconds < 1e-9)
+        fputs(": hidden behind backward\n", file);
+    else
+        fprintf(file, ": %s hidden behind backward, %s waited for\n", seconds(plan->hidden_seconds, a),
+                seconds(plan->exposed_seconds, c));
+}
+
+static void put_exchange(const mst_plan *plan, FILE *file) {
+    text a, b;
+    static const char *const names[] = {"auto", "self", "shm", "mpi"};
+    fprintf(file, "exchange       transport %s", names[plan->transport]);
+    if (plan->machine.ranks == 1) {
+        fputs(": one rank, nothing travels\n", file);
+        return;
+    }
+    fprintf(file, "; a rank %s %s a step\n", plan->transport == MST_TRANSPORT_SHM ? "shares" : "sends",
+            bytes(plan->rank_bytes, a));
+    if (plan->machine.nodes == 1) {
+        fputs("               all within one node: no network; its time is not counted\n", file);
+        return;
+    }
+    fprintf(file, "  link         of a node: %s each way, %s a message; %.0f messages a step\n",
+            mst_quantity_text(MST_QUANTITY_LINK, plan->machine.bandwidth, a),
+            seconds(plan->machine.latency, b), plan->messages);
+    put_hidden(plan, file);
+    fprintf(file, "  weights      %s, %s waited for\n", bytes(plan->publish_bytes, a),
+            seconds(plan->publish_seconds, b));
+    fprintf(file, "  agreement    %s\n", seconds(plan->agreement_seconds, a));
+}
+
+static void put_time(const mst_plan *plan, const mst_config *config, FILE *file) {
+    text a, b;
+    fprintf(file, "checkpoint     %s, %s at %s%s\n", bytes(plan->checkpoint_bytes, a),
+            seconds(plan->checkpoint_seconds, b),
+            mst_quantity_text(MST_QUANTITY_RATE, plan->machine.disk, (text){0}),
+            config->checkpoint.async ? ", while training goes on" : "; training waits");
+    fprintf(file, "step           %s", seconds(plan->step_seconds, a));
+    if (plan->overhead_seconds > 0)
+        fprintf(file, ", and %s for evaluations%s", seconds(plan->overhead_seconds, b),
+                config->checkpoint.async ? "" : " and checkpoints");
+    fprintf(file, "\nspeed          %.4g tokens/s, %.3g tokens a day\n", plan->tokens_per_second,
+            plan->tokens_per_second * 86400);
+    fprintf(file, "finish         %llu steps, %.3g tokens: %s\n", (unsigned long long)plan->steps,
+            (double)plan->steps * (double)plan->tokens_per_step, seconds(plan->finish_seconds, a));
+}
+
+static void put_advice(const mst_plan *plan, const mst_plan_advice *advice, size_t count, FILE *file) {
+    text a;
+    if (!plan->fits && count == 0)
+        fputs("               no change of the batch makes it fit: use more or larger nodes, or a smaller "
+              "model\n",
+              file);
+    for (size_t i = 0; i < count; i++)
+        fprintf(file, "%-14s %s%s: %s (%.4g tokens/s, %s a node)\n", i == 0 ? "try" : "",
+                advice[i].change[0] == '-' ? "" : "--set ", advice[i].change, advice[i].why,
+                advice[i].plan.tokens_per_second, bytes(advice[i].plan.node_bytes, a));
+}
+
+/* Where the seconds of a step go, in a sentence. */
+static void put_verdict(const mst_plan *plan, FILE *file) {
+    text a, b;
+    const double busy = 100 * plan->compute_seconds / (plan->step_seconds + plan->overhead_seconds);
+    fputs("verdict        ", file);
+    if (!plan->fits)
+        fprintf(file, "does not fit: a node needs %s and has %s\n", bytes(plan->node_bytes, a),
+                bytes(plan->machine.memory, b));
+    else if (plan->machine.memory > 0)
+        fprintf(file, "fits, with %s of a node to spare; ",
+                bytes(plan->machine.memory - plan->node_bytes, a));
+    else
+        fputs("whether it fits is not known without --memory; ", file);
+    if (!plan->fits) return;
+    fprintf(file, "%.0f %% of the time is computing\n", busy);
+    if ((size_t)plan->machine.ranks > plan->microbatches)
+        fputs("               more ranks than microbatches: some never compute\n", file);
+}
+
+void mst_plan_print(const mst_plan *plan, const mst_config *config, const char *source,
+                    const mst_plan_advice *advice, size_t advice_count, FILE *file) {
+    const int ranks = plan->machine.ranks, nodes = plan->machine.nodes;
+    fprintf(file, "model          %s, %zu layers, %.4g M parameters, %s\n",
+            mst_family_name(config->model.family), plan->layers, (double)plan->parameters * 1e-6,
+            mst_dtype_name(config->train.precision));
+    fprintf(file, "ranks          %d on %d node%s; the batch is leaf %zu x lanes %zu x rounds %zu\n", ranks,
+            nodes, nodes == 1 ? "" : "s", config->batch.shape.leaf, config->batch.shape.lanes,
+            config->batch.shape.rounds);
+    if ((size_t)ranks > config->batch.shape.lanes)
+        fprintf(file, "               only %zu of them compute: batch.lanes is %zu\n",
+                config->batch.shape.lanes, config->batch.shape.lanes);
+    put_memory(plan, config, file);
+    put_compute(plan, source, file);
+    put_exchange(plan, file);
+    put_time(plan, config, file);
+    put_verdict(plan, file);
+    put_advice(plan, advice, advice_count, file);
+}

@@ -1,0 +1,36 @@
+/* What a plan wants to know of this machine and of the data. */
+#include "device.h"
+#include "muster/run.h"
+
+mst_status mst_run_peak(const mst_config *config, double *flops_out) {
+    mst_status status = MST_OK;
+    mst_comm *comm = NULL;
+    run_device device = {0};
+    MST_TRY(mst_comm_create_alone(&comm));
+    MST_TRY(device_open(config, comm, &device));
+    MST_TRY(device_peak(&device, comm, config->train.precision, flops_out));
+done:
+    device_close(&device);
+    mst_comm_destroy(&comm);
+    return status;
+}
+
+mst_status mst_run_vocabulary(mst_config *config) {
+    mst_status status = MST_OK;
+    mst_data *data = NULL;
+    const mst_data_config wanted = {.sources = config->data.sources,
+                                    .source_count = config->data.source_count,
+                                    .seq_len = config->data.seq_len,
+                                    .seed = config->run.seed};
+    if (config->model.vocab_size > 0) goto done;
+    status = mst_data_open(&wanted, &data);
+    if (status != MST_OK)
+        MST_TRY(mst_error(MST_ECONFIG,
+                          "model.vocab_size is not given, so the data would have to say it: %s; give it with "
+                          "--set model.vocab_size=N",
+                          mst_error_message()));
+    config->model.vocab_size = mst_data_vocab(data);
+done:
+    mst_data_close(&data);
+    return status;
+}
