@@ -51,6 +51,7 @@ const config_section config_sections[] = {
     {"train", "how a step is computed"},
     {"checkpoint", "when the state is saved; a checkpoint is also made at the end and on Ctrl-C"},
     {"device", "what computes; may differ from start to start of a run"},
+    {"network", "which of a host's networks the job uses; may differ from start to start"},
     {"watchdog", "ends the job when a rank dies or stalls"},
 };
 const size_t config_section_count = sizeof config_sections / sizeof *config_sections;
@@ -216,7 +217,13 @@ const config_key config_keys[] = {
     {FREE("device.threads"), WHOLE(device.threads, 0, 1024), .fallback = "0", .unit = "threads",
      .meaning = "CPU threads of a rank; 0: the node's cores divided by its ranks. No effect on the result."},
 
-    {FREE("watchdog.seconds"), REAL(watchdog.seconds, 0, 1e6), .fallback = "300", .unit = "seconds",
+    {FREE("network.interfaces"), TEXT(network.interfaces), .fallback = "null",
+     .meaning =
+         "Interfaces of rank 0's host over which the watchdog's heartbeats go: names or subnets, with "
+         "commas between (\"ib0,10.1.0.0/16\"); null: those over which the hosts reach each other. MPI's "
+         "own need a launcher's option (docs/watchdog.md)."},
+
+    {FREE("watchdog.seconds"), REAL(watchdog.seconds, 0, 1e6), .fallback = "60", .unit = "seconds",
      .meaning =
          "How long a rank may be silent or make no progress before the whole job is ended: at least 1, or 0: "
          "for ever."},

@@ -102,6 +102,7 @@ static mst_status watch(taking *t, bool *again_out) {
     while (!*again_out && now() - begin < lease_timing.stale) {
         lease_found seen;
         nap(lease_timing.look);
+        t->say(t->say_context, NULL);
         MST_CHECK(!stop_requested(), MST_ESTOPPED,
                   "stopped while waiting for the run folder; nothing was begun");
         MST_TRY(lease_read(t->mine->folder, t->found.epoch, &seen));

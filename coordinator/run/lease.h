@@ -16,7 +16,7 @@ typedef struct lease_times {
 } lease_times;
 extern lease_times lease_timing;
 
-/** Hears what the user should know: that somebody's lease is looked at, or was taken over. */
+/** Hears what the user should know: that somebody's lease is looked at, or was taken over; NULL: it is still looked at. */
 typedef void lease_say_fn(void *context, const char *text);
 
 /**

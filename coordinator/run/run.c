@@ -101,7 +101,10 @@ static mst_status open_data(training *t) {
                                     .source_count = t->config.data.source_count,
                                     .seq_len = t->config.data.seq_len,
                                     .seed = t->config.run.seed};
-    MST_TRY(mst_comm_agree(t->comm, mst_data_open(&config, &t->data)));
+    mst_watchdog_progress(t->watchdog, "open data", 0);
+    const mst_status opened = mst_data_open(&config, &t->data);
+    mst_watchdog_waiting(t->watchdog, "open data", 0);
+    MST_TRY(mst_comm_agree(t->comm, opened));
     MST_TRY(compare_data(t));
     MST_TRY(mst_comm_agree(t->comm, read_tokenizer(t)));
     MST_TRY(check_heldout(t));
@@ -173,7 +176,9 @@ done:
 }
 
 static void say_of_lease(void *context, const char *text) {
-    training_say(context, "%s", text);
+    const training *t = context;
+    mst_watchdog_progress(t->watchdog, "lease", 0);
+    if (text != NULL) training_say(context, "%s", text);
 }
 
 /* Rank 0 takes the lease before anything is read or written there. */
@@ -195,6 +200,10 @@ static mst_status open_folder(training *t, const mst_train_options *options) {
         snprintf(path, sizeof path, "%s", t->config.run.dir);
     else
         snprintf(path, sizeof path, "runs/%s", t->config.run.name);
+    if (t->first)
+        mst_watchdog_progress(t->watchdog, "lease", 0);
+    else
+        mst_watchdog_waiting(t->watchdog, "lease", 0);
     MST_TRY(mst_comm_agree(t->comm, hold_folder(t, path)));
     MST_TRY(folder_open(t->comm, path, &t->folder));
     MST_TRY(mst_comm_agree(t->comm, compare_configs(t, options->resume)));
@@ -436,19 +445,35 @@ static mst_status record_folder(training *t) {
     return folder_record(t->comm, &t->folder, t->config_yaml, t->device.kernels.class_name);
 }
 
+/* From here on a rank that dies or stalls ends the job. Collective. */
+static mst_status start_watchdog(training *t) {
+    char device[64];
+    const char *class = t->device.kernels.class_name, *end = strchr(class, ' ');
+    if (end != NULL) end = strchr(end + 1, ' '); /* two words say enough: "cpu x86-64-v4" */
+    const size_t length = end != NULL ? (size_t)(end - class) : strlen(class);
+    snprintf(device, sizeof device, "%.*s, %d thread%s", (int)length, class, t->device.threads,
+             t->device.threads == 1 ? "" : "s");
+    const mst_watchdog_options options = {.seconds = t->config.watchdog.seconds,
+                                          .device = device,
+                                          .interfaces = t->config.network.interfaces,
+                                          .queue = t->device.queue};
+    return mst_watchdog_start(t->comm, &options, &t->watchdog);
+}
+
 static mst_status begin(training *t, const mst_train_options *options) {
     mst_status status = MST_OK;
     MST_TRY(share_config(t, options));
+    MST_TRY(device_open(&t->config, t->comm, &t->device));
+    MST_TRY(start_watchdog(t));
     MST_TRY(open_data(t));
     MST_TRY(open_folder(t, options));
-    MST_TRY(device_open(&t->config, t->comm, &t->device));
-    MST_TRY(mst_watchdog_create(t->comm, t->config.watchdog.seconds, &t->watchdog));
+    mst_watchdog_progress(t->watchdog, "allocate", 0);
     const mst_trainer_config config = trainer_config(&t->config);
     MST_TRY(mst_trainer_create(&config, t->comm, t->data, t->device.queue, &t->device.kernels, t->watchdog,
                                &t->trainer));
     mst_watchdog_progress(t->watchdog, "measure", 0);
     MST_TRY(device_peak(&t->device, t->comm, t->config.train.precision, &t->peak));
-    mst_watchdog_progress(t->watchdog, "start", 0);
+    mst_watchdog_waiting(t->watchdog, "start", 0); /* for rank 0's files */
     if (!t->folder.existed) MST_TRY(record_folder(t));
     if (t->first) status = open_metrics(t);
     MST_TRY(mst_comm_agree(t->comm, status));

@@ -51,6 +51,7 @@ struct mst_queue {
     scratch *scratches; /* [threads] owned */
     loop loop;
     _Atomic uint64_t gate;
+    _Atomic uint64_t loops; /* that have begun */
     atomic_bool stop;
     pthread_mutex_t lock; /* for sleeping only: changes that wake others are made or followed by taking it */
     pthread_cond_t opened, emptied;
@@ -176,6 +177,7 @@ mst_status mst_queue_for(mst_queue *queue, size_t count, mst_task_fn *task, void
     l->failed_task = SIZE_MAX;
     l->failure = MST_OK;
     atomic_store_explicit(&l->next, 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&queue->loops, 1, memory_order_relaxed);
     bool alone = queue->threads == 1 || count == 1;
     if (!alone) open_gate(queue, count);
     run_tasks(l, 0);
@@ -248,6 +250,11 @@ void mst_queue_destroy(mst_queue **queue_pointer) {
 
 int mst_queue_threads(const mst_queue *queue) {
     return queue->threads;
+}
+
+uint64_t mst_queue_pulse(const mst_queue *queue) {
+    const uint64_t loops = atomic_load_explicit(&queue->loops, memory_order_relaxed);
+    return (loops << 32) + atomic_load_explicit(&queue->loop.next, memory_order_relaxed);
 }
 
 mst_status mst_queue_sync(mst_queue *queue) {

@@ -28,6 +28,7 @@ static char folder[4096], said[4096];
 
 static void hear(void *context, const char *text) {
     (void)context;
+    if (text == NULL) return;
     const size_t used = strlen(said);
     snprintf(said + used, sizeof said - used, "%s\n", text);
 }

@@ -55,7 +55,7 @@ static void test_defaults(void) {
           "checkpoint");
     CHECK(c.checkpoint.async && c.checkpoint.when_busy == MST_BUSY_WAIT, "checkpoint");
     CHECK(c.device.kernels == MST_DEVICE_CPU && c.device.level == NULL && c.device.threads == 0, "device");
-    CHECK(c.watchdog.seconds == 300 && c.run.minutes == 0, "watchdog, run.minutes");
+    CHECK(c.watchdog.seconds == 60 && c.run.minutes == 0, "watchdog, run.minutes");
     CHECK(c.data.source_count == 1 && c.data.sources[0].weight == 1, "data");
     CHECK(getcwd(folder, sizeof folder) != NULL, "getcwd");
     snprintf(expected, sizeof expected, "%s/a.h5", folder);

@@ -10,10 +10,10 @@
 
 extern char **environ;
 
-void mst_kill_neighbours(const mst_process *processes, int rank, int size) {
+void mst_kill_neighbours(const mst_introduction *known, int rank, int size) {
     for (int other = 0; other < size; other++) {
-        const mst_process *process = &processes[other];
-        if (other == rank || process->host != processes[rank].host) continue;
+        const mst_process *process = &known[other].process;
+        if (other == rank || process->host != known[rank].process.host) continue;
         if (mst_process_runs(process)) kill((pid_t)process->pid, SIGKILL);
     }
 }

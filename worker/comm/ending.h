@@ -2,11 +2,11 @@
 #ifndef MUSTER_ENDING_H
 #define MUSTER_ENDING_H
 
-#include "muster/process.h"
+#include "watch.h"
 
 /** Sends SIGKILL, which ends stopped processes too, to the other ranks on this
  * rank's host. Not collective. */
-void mst_kill_neighbours(const mst_process *processes, int rank, int size);
+void mst_kill_neighbours(const mst_introduction *known, int rank, int size);
 
 /** Asks Slurm, if this is one of its steps, to kill the whole step,
  * and does not wait for it. Not collective. */

@@ -20,7 +20,7 @@ static const uint64_t hidden = UINT64_MAX;
 /* Field 22 of /proc/PID/stat, in clock ticks since the system started; `hidden` when that may not be read; 0 when there
  * is no such process, or when nothing is left of it but the entry that its parent has not read: state (field 3) Z and
  * no thread (field 20) but the dead one. */
-static uint64_t start_of(int64_t pid) {
+static uint64_t start_of(int64_t pid, char *state_out) {
     char path[64], text[1024] = "", state = 0;
     long long threads = 0;
     unsigned long long start = 0;
@@ -38,6 +38,7 @@ static uint64_t start_of(int64_t pid) {
         if (number == 20) threads = strtoll(field, NULL, 10);
         if (number == 22) start = strtoull(field, NULL, 10);
     }
+    *state_out = state;
     return state == 'Z' && threads <= 1 ? 0 : start;
 }
 
@@ -53,11 +54,18 @@ mst_process mst_process_self(void) {
     stat("/proc/self/ns/pid", &space);
     self.host = hash(0xcbf29ce484222325u, boot, strlen(boot));
     self.host = hash(self.host, &space.st_ino, sizeof space.st_ino);
-    self.start = start_of(self.pid);
+    self.start = start_of(self.pid, &(char){0});
     return self;
 }
 
 bool mst_process_runs(const mst_process *process) {
-    const uint64_t start = start_of(process->pid);
+    const uint64_t start = start_of(process->pid, &(char){0});
     return start == hidden || (start != 0 && start == process->start);
+}
+
+char mst_process_state(const mst_process *process) {
+    char state = 0;
+    const uint64_t start = start_of(process->pid, &state);
+    if (start == hidden) return '?';
+    return start != 0 && start == process->start ? state : 0;
 }

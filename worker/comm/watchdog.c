@@ -2,52 +2,20 @@
 #include "muster/watchdog.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "ending.h"
-#include "link.h"
+#include "watch.h"
 
-/* What this rank knows of another, by the clock of this rank. */
-typedef struct peer {
-    mst_beat last;
-    double heard; /* when the last beat came */
-    bool gone;    /* said farewell */
-} peer;
-
-struct mst_watchdog {
-    mst_comm *comm;
-    int rank, size;
-    double seconds, period;
-    mst_process *processes; /* [size] */
-    mst_link *links;        /* [link_count] */
-    struct pollfd *polled;  /* [link_count + 1] */
-    peer *peers;            /* [size]; rank 0 knows all, the others themselves and rank 0 */
-    size_t link_count;
-
-    /* Written by the main thread alone, read by the watchdog's. */
-    _Atomic(const char *) phase;
-    _Atomic uint64_t step, progress;
-    atomic_bool waiting;
-
-    /* The watchdog's thread alone. */
-    pthread_t thread;
-    bool started;
-    double clock, clock_read; /* seconds this process was awake, and the system's clock when that was so */
-    uint64_t progress_seen;
-    double progress_at;
-    atomic_bool stop;
-    int wake; /* eventfd */
-};
+enum { FASTEST_MILLISECONDS = 10 };       /* a turn while a rank is looked for */
+static const double return_seconds = 0.5; /* for a rank whose connection broke, to call again */
 
 /* ---- time ---- */
 
@@ -63,15 +31,28 @@ static void read_clock(mst_watchdog *w) {
     w->clock_read = seconds;
 }
 
+/* CPU seconds that the main thread has used. */
+static double main_cpu(const mst_watchdog *w) {
+    struct timespec used;
+    if (!w->has_main_clock || clock_gettime(w->main_clock, &used) != 0) return -1;
+    return (double)used.tv_sec + 1e-9 * (double)used.tv_nsec;
+}
+
 /* ---- the end ---- */
+
+/* One line for the user, on a line of its own also where the live line stands. */
+static void say_aloud(const char *head, const char *text, const char *tail) {
+    const char *clear = isatty(STDERR_FILENO) ? "\r\033[K" : "";
+    dprintf(STDERR_FILENO, "%smuster: %s%s%s\n", clear, head, text, tail);
+}
 
 /* Ends the job by all means there are, the gentlest first; each may fail. */
 static void end_job(mst_watchdog *w, const char *text) {
     mst_beat end = {.kind = MST_BEAT_END};
-    dprintf(STDERR_FILENO, "muster: %s: ending the job\n", text);
+    say_aloud("", text, ": ending the job");
     mst_cancel_step();
     for (size_t i = 0; i < w->link_count; i++) mst_link_send(&w->links[i], &end);
-    mst_kill_neighbours(w->processes, w->rank, w->size);
+    mst_kill_neighbours(w->known, w->rank, w->size);
     mst_comm_abort(w->comm, 1);
 }
 
@@ -79,41 +60,52 @@ static void end_job(mst_watchdog *w, const char *text) {
 static void follow_end(const mst_watchdog *w) {
     struct timespec grace = {.tv_sec = 1};
     nanosleep(&grace, NULL);
-    mst_kill_neighbours(w->processes, w->rank, w->size);
+    mst_kill_neighbours(w->known, w->rank, w->size);
     _exit(1);
 }
 
 /* When rank 0 is lost all others notice at once; one of each host says so. */
 static bool speaks(const mst_watchdog *w) {
     for (int other = 1; other < w->rank; other++)
-        if (w->processes[other].host == w->processes[w->rank].host) return false;
+        if (w->known[other].process.host == w->known[w->rank].process.host) return false;
     return true;
 }
 
-__attribute__((format(printf, 3, 4))) static void blame(mst_watchdog *w, int rank, const char *format, ...) {
-    char what[160], text[512];
-    const mst_beat *last = &w->peers[rank].last;
-    va_list list;
-    va_start(list, format);
-    vsnprintf(what, sizeof what, format, list);
-    va_end(list);
-    snprintf(text, sizeof text, "rank %d (host %s, process %lld) %s at step %llu in phase %s", rank,
-             mst_comm_host(w->comm, rank), (long long)w->processes[rank].pid, what,
-             (unsigned long long)last->step, last->phase);
-    if (w->rank == 0 || speaks(w)) end_job(w, text);
+static void blame(mst_watchdog *w, const mst_finding *finding) {
+    char text[MST_FINDING_BYTES];
+    mst_finding_describe(w, finding, text);
+    if (speaks(w)) end_job(w, text);
     follow_end(w);
 }
 
 /* ---- what a turn of the thread does ---- */
 
+/* Progress is what the main thread reports, and the tasks of its queue that are taken while it works. */
+static bool has_progressed(mst_watchdog *w) {
+    const uint64_t progress = atomic_load_explicit(&w->progress, memory_order_acquire);
+    const uint64_t pulse = w->queue != NULL ? mst_queue_pulse(w->queue) : 0;
+    const bool works = !atomic_load_explicit(&w->waiting, memory_order_relaxed);
+    const bool progressed = progress != w->progress_seen || (works && pulse != w->pulse_seen);
+    w->progress_seen = progress;
+    w->pulse_seen = pulse;
+    return progressed;
+}
+
+/* Percent of a core since the last progress. */
+static uint8_t cpu_share(const mst_watchdog *w) {
+    const double used = main_cpu(w), idle = w->clock - w->progress_at;
+    if (used < 0 || idle <= 0) return MST_CPU_UNKNOWN;
+    const double share = 100 * (used - w->cpu_at) / idle;
+    return share < 0 ? 0 : share > 100 ? 100 : (uint8_t)(share + 0.5);
+}
+
 static void observe_self(mst_watchdog *w) {
-    uint64_t progress = atomic_load_explicit(&w->progress, memory_order_acquire);
-    if (progress != w->progress_seen) {
-        w->progress_seen = progress;
+    if (has_progressed(w)) {
         w->progress_at = w->clock;
+        w->cpu_at = main_cpu(w);
     }
     mst_beat *self = &w->peers[w->rank].last;
-    *self = (mst_beat){.kind = MST_BEAT_ALIVE, .idle = w->clock - w->progress_at};
+    *self = (mst_beat){.kind = MST_BEAT_ALIVE, .idle = w->clock - w->progress_at, .cpu = cpu_share(w)};
     self->waiting = atomic_load_explicit(&w->waiting, memory_order_relaxed);
     self->step = atomic_load_explicit(&w->step, memory_order_relaxed);
     snprintf(self->phase, sizeof self->phase, "%s", atomic_load_explicit(&w->phase, memory_order_relaxed));
@@ -121,86 +113,83 @@ static void observe_self(mst_watchdog *w) {
 }
 
 static void listen_to(mst_watchdog *w, mst_link *link) {
-    peer *other = &w->peers[link->rank];
+    mst_peer *other = &w->peers[link->rank];
     mst_beat beat;
     mst_link_event event;
     while ((event = mst_link_receive(link, &beat)) == MST_LINK_BEAT) {
         other->heard = w->clock;
-        switch (beat.kind) {
-        case MST_BEAT_ALIVE:
-            other->last = beat;
-            break;
-        case MST_BEAT_FAREWELL:
-            other->gone = true;
-            break;
-        case MST_BEAT_END:
-            follow_end(w);
-            break;
-        default:
-            break;
-        }
+        if (beat.kind == MST_BEAT_ALIVE) other->last = beat;
+        if (beat.kind == MST_BEAT_FAREWELL) other->gone = true;
+        if (beat.kind == MST_BEAT_END) follow_end(w);
     }
     if (event != MST_LINK_CLOSED) return;
     mst_link_close(link);
-    if (!other->gone) blame(w, link->rank, "died");
+    link->lost = w->clock;
 }
 
-static void judge_silence(mst_watchdog *w) {
-    for (size_t i = 0; i < w->link_count; i++) {
-        const peer *other = &w->peers[w->links[i].rank];
-        double silent = w->clock - other->heard;
-        if (!other->gone && silent >= w->seconds)
-            blame(w, w->links[i].rank,
-                  "gave no sign of life for %.1f s (stopped, or its host is lost); it was last seen", silent);
-    }
-}
-
-/* Rank 0 alone: somebody works without progress, or all wait for each other. */
-static void judge_progress(mst_watchdog *w) {
-    char text[1024];
-    int present = 0, blocked = 0, used = 0;
-    for (int rank = 0; rank < w->size; rank++) {
-        const mst_beat *last = &w->peers[rank].last;
-        if (w->peers[rank].gone) continue;
-        present++;
-        if (last->idle < w->seconds) continue;
-        if (!last->waiting) blame(w, rank, "made no progress for %.1f s", last->idle);
-        blocked++;
-    }
-    if (blocked < present || present == 0) return;
-    used = snprintf(text, sizeof text,
-                    "all ranks wait for each other since %.1f s:", w->peers[w->rank].last.idle);
-    for (int rank = 0; rank < w->size && used < (int)sizeof text - 160; rank++) {
-        const mst_beat *last = &w->peers[rank].last;
-        if (w->peers[rank].gone) continue;
-        used += snprintf(text + used, sizeof text - (size_t)used,
-                         "%s rank %d (host %.40s) at step %llu in phase %s", rank > 0 ? "," : "", rank,
-                         mst_comm_host(w->comm, rank), (unsigned long long)last->step, last->phase);
-    }
-    end_job(w, text);
+/*
+ * A connection is closed without a farewell. Mostly its rank has died, which its own host sees at once; but something
+ * between the hosts may have cut it, and then the rank calls again.
+ */
+static void judge_loss(mst_watchdog *w, mst_link *link) {
+    const mst_peer *other = &w->peers[link->rank];
+    const mst_process *process = &w->known[link->rank].process;
+    if (link->fd >= 0 || link->lost < 0 || other->gone || atomic_load(&w->leaving)) return;
+    const bool here = process->host == w->known[w->rank].process.host;
+    bool died = here && !mst_process_runs(process);
+    if (!died && w->rank != 0) died = !mst_meeting_call(w->meeting, return_seconds);
+    if (!died && w->rank == 0) died = w->clock - link->lost >= return_seconds;
+    if (!died) return;
+    blame(w, &(mst_finding){MST_DIED, link->rank, other->last.idle + link->lost - other->heard});
 }
 
 static void say_to_all(mst_watchdog *w, const mst_beat *beat) {
     for (size_t i = 0; i < w->link_count; i++) mst_link_send(&w->links[i], beat);
 }
 
+/* Ends the job where somebody has held it up for too long; says so once, in time, where somebody is about to. */
+static void judge(mst_watchdog *w) {
+    mst_finding finding;
+    char text[MST_FINDING_BYTES];
+    if (mst_judge(w, w->seconds, &finding)) blame(w, &finding);
+    const bool late = mst_judge(w, w->seconds / 2, &finding);
+    if (late && !w->warned && speaks(w)) {
+        mst_finding_warn(w, &finding, text);
+        say_aloud("warning: ", text, "");
+    }
+    w->warned = late;
+}
+
+/* Waits for the next thing to happen, or for the next beat's time. */
+static void wait_and_hear(mst_watchdog *w) {
+    size_t count = 0;
+    int wait = (int)(w->period * 1e3);
+    for (size_t i = 0; i < w->link_count; i++) {
+        w->polled[count++] = (struct pollfd){.fd = w->links[i].fd, .events = POLLIN};
+        const bool sought = w->links[i].fd < 0 && !w->peers[w->links[i].rank].gone;
+        if (sought) wait = FASTEST_MILLISECONDS;
+    }
+    w->polled[count++] = (struct pollfd){.fd = w->wake, .events = POLLIN};
+    struct pollfd *callers = w->polled + count;
+    if (w->meeting != NULL) count += mst_meeting_poll(w->meeting, callers);
+    poll(w->polled, count, wait);
+    read_clock(w);
+    observe_self(w);
+    for (size_t i = 0; i < w->link_count; i++) listen_to(w, &w->links[i]);
+    if (w->meeting != NULL) mst_meeting_serve(w->meeting, callers);
+}
+
 static void *watch(void *context) {
     mst_watchdog *w = context;
     double next_beat = 0;
     while (!atomic_load(&w->stop)) {
-        for (size_t i = 0; i < w->link_count; i++)
-            w->polled[i] = (struct pollfd){.fd = w->links[i].fd, .events = POLLIN};
-        w->polled[w->link_count] = (struct pollfd){.fd = w->wake, .events = POLLIN};
-        poll(w->polled, w->link_count + 1, (int)(w->period * 1e3));
-        read_clock(w);
-        observe_self(w);
-        for (size_t i = 0; i < w->link_count; i++) listen_to(w, &w->links[i]);
+        wait_and_hear(w);
+        for (size_t i = 0; i < w->link_count; i++) judge_loss(w, &w->links[i]);
         if (w->clock >= next_beat) {
             say_to_all(w, &w->peers[w->rank].last);
             next_beat = w->clock + 0.9 * w->period;
         }
-        judge_silence(w);
-        if (w->rank == 0) judge_progress(w);
+        judge(w);
     }
     say_to_all(w, &(mst_beat){.kind = MST_BEAT_FAREWELL});
     return NULL;
@@ -226,38 +215,44 @@ void mst_watchdog_waiting(mst_watchdog *w, const char *phase, uint64_t step) {
 
 /* ---- creating ---- */
 
-static mst_status allocate(mst_watchdog *w) {
+static uint64_t own_network(void) {
+    struct stat space = {0};
+    stat("/proc/self/ns/net", &space);
+    return (uint64_t)space.st_ino;
+}
+
+static mst_status allocate(mst_watchdog *w, const char *device) {
     mst_status status = MST_OK;
     size_t size = (size_t)w->size;
     w->link_count = mst_link_count(w->comm);
-    w->processes = calloc(size, sizeof *w->processes);
+    w->known = calloc(size, sizeof *w->known);
     w->peers = calloc(size, sizeof *w->peers);
     w->links = calloc(w->link_count + 1, sizeof *w->links);
-    w->polled = calloc(w->link_count + 1, sizeof *w->polled);
-    MST_CHECK(w->processes && w->peers && w->links && w->polled, MST_ENOMEM,
-              "watchdog: no memory for %zu ranks", size);
+    w->polled = calloc(w->link_count + 1 + mst_meeting_polled_max(), sizeof *w->polled);
+    MST_CHECK(w->known && w->peers && w->links && w->polled, MST_ENOMEM, "watchdog: no memory for %zu ranks",
+              size);
     for (size_t i = 0; i < w->link_count; i++) w->links[i].fd = -1;
     for (size_t i = 0; i < size; i++)
         snprintf(w->peers[i].last.phase, sizeof w->peers[i].last.phase, "start");
-    w->processes[w->rank] = mst_process_self();
+    w->known[w->rank] = (mst_introduction){.process = mst_process_self(), .network = own_network()};
+    snprintf(w->known[w->rank].device, MST_DEVICE_BYTES, "%s", device != NULL ? device : "");
+    w->has_main_clock = pthread_getcpuclockid(pthread_self(), &w->main_clock) == 0;
     w->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     MST_CHECK(w->wake >= 0, MST_EIO, "watchdog: opening an eventfd: %s", strerror(errno));
 done:
     return status;
 }
 
-static mst_status exchange_processes(mst_watchdog *w, bool *one_host_out) {
+static mst_status introduce(mst_watchdog *w, bool *one_host_out) {
     mst_status status = MST_OK;
-    size_t *bytes = malloc((size_t)w->size * sizeof *bytes);
-    if (!bytes) status = mst_error(MST_ENOMEM, "watchdog: no memory for %d ranks", w->size);
-    MST_TRY(mst_comm_agree(w->comm, status));
-    for (int rank = 0; rank < w->size; rank++) bytes[rank] = sizeof *w->processes;
-    MST_TRY(mst_comm_allgather(w->comm, &w->processes[w->rank], bytes, w->processes));
+    mst_introduction *all = NULL;
+    MST_TRY(mst_comm_allgather_equal(w->comm, &w->known[w->rank], sizeof *all, (void **)&all));
+    free(w->known);
+    w->known = all;
     *one_host_out = true;
     for (int rank = 1; rank < w->size; rank++)
-        *one_host_out &= w->processes[rank].host == w->processes[0].host;
+        *one_host_out &= all[rank].process.host == all[0].process.host && all[rank].network == all[0].network;
 done:
-    free(bytes);
     return status;
 }
 
@@ -268,6 +263,7 @@ static mst_status start_thread(mst_watchdog *w) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     read_clock(w);
     w->clock = 0;
+    w->cpu_at = main_cpu(w);
     int error = pthread_create(&w->thread, NULL, watch, w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error != 0) return mst_error(MST_EIO, "watchdog: starting its thread: %s", strerror(error));
@@ -281,18 +277,21 @@ static void end_thread(mst_watchdog *w) {
     if (write(w->wake, &one, sizeof one) < 0) { /* then the thread wakes after its period */
     }
     if (w->started) pthread_join(w->thread, NULL);
-    for (size_t i = 0; w->links && i < w->link_count; i++) mst_link_close(&w->links[i]);
+    for (size_t i = 0; w->links && i < w->link_count; i++) mst_link_leave(&w->links[i]);
+    mst_meeting_destroy(&w->meeting);
     if (w->wake >= 0) close(w->wake);
-    free(w->processes);
+    free(w->known);
     free(w->peers);
     free(w->links);
     free(w->polled);
     free(w);
 }
 
-mst_status mst_watchdog_create(mst_comm *comm, double seconds, mst_watchdog **watchdog_out) {
+mst_status mst_watchdog_start(mst_comm *comm, const mst_watchdog_options *options,
+                              mst_watchdog **watchdog_out) {
     mst_status status = MST_OK;
-    bool one_host = true;
+    const double seconds = options->seconds;
+    mst_meeting_options meeting = {.one_host = true, .interfaces = options->interfaces};
     *watchdog_out = NULL;
     if (!(seconds > 0)) return MST_OK;
     mst_watchdog *w = calloc(1, sizeof *w);
@@ -302,15 +301,17 @@ mst_status mst_watchdog_create(mst_comm *comm, double seconds, mst_watchdog **wa
         w->size = mst_comm_size(comm);
         w->seconds = seconds;
         w->period = seconds < 2 ? seconds / 4 : 0.5;
+        w->queue = options->queue;
         w->wake = -1;
         atomic_init(&w->phase, "start");
-        status = allocate(w);
+        status = allocate(w, options->device);
     } else {
         status = mst_error(MST_ENOMEM, "watchdog: no memory");
     }
     MST_TRY(mst_comm_agree(comm, status));
-    MST_TRY(exchange_processes(w, &one_host));
-    MST_TRY(mst_links_open(comm, one_host, w->links));
+    MST_TRY(introduce(w, &meeting.one_host));
+    meeting.links = w->links;
+    if (w->size > 1) MST_TRY(mst_meeting_create(comm, &meeting, &w->meeting));
     MST_TRY(mst_comm_agree(comm, start_thread(w)));
     *watchdog_out = w;
 done:
@@ -318,11 +319,16 @@ done:
     return status;
 }
 
+mst_status mst_watchdog_create(mst_comm *comm, double seconds, mst_watchdog **watchdog_out) {
+    return mst_watchdog_start(comm, &(mst_watchdog_options){.seconds = seconds}, watchdog_out);
+}
+
 void mst_watchdog_destroy(mst_watchdog **watchdog) {
     mst_watchdog *w = *watchdog;
     if (!w) return;
     mst_watchdog_waiting(w, "end", atomic_load(&w->step));
     mst_comm_barrier(w->comm); /* guarded to here; whoever says farewell now is missed by nobody */
+    atomic_store(&w->leaving, true);
     end_thread(w);
     *watchdog = NULL;
 }

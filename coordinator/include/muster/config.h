@@ -60,6 +60,9 @@ typedef struct mst_config {
         int threads;        /* 0: cores of the node divided by its ranks */
     } device;
     struct {
+        char *interfaces; /* of rank 0's host, for heartbeats; NULL: where the routes lead */
+    } network;
+    struct {
         double seconds;
     } watchdog;
     char **places; /* [keys of the schema] where each was given; see mst_config_place */

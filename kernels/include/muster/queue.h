@@ -4,6 +4,7 @@
 #define MUSTER_QUEUE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "muster/status.h"
 
@@ -51,6 +52,10 @@ typedef mst_status mst_task_fn(void *context, size_t task, int thread);
  * only: the partition is the caller's and must not depend on the number of threads.
  */
 mst_status mst_queue_for(mst_queue *queue, size_t count, mst_task_fn *task, void *context);
+
+/** A number that changes whenever a loop begins or a task is taken: whoever sees it change knows that work goes on. Not
+ * collective. Threads: any, while the queue exists. */
+uint64_t mst_queue_pulse(const mst_queue *queue);
 
 /** Waits until all work queued so far has ended, and returns its first error.
  * On the CPU there is nothing to wait for. */

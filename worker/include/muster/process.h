@@ -23,6 +23,10 @@ mst_process mst_process_self(void);
  * parent has not asked about yet does not run. Not collective. */
 bool mst_process_runs(const mst_process *process);
 
+/** What the system says a process of this host does: 'R' runs, 'S' sleeps, 'D' waits for a disk or memory, 'T' is stopped
+ * (see proc(5)); 0: it does not run. Not collective. */
+char mst_process_state(const mst_process *process);
+
 #ifdef __cplusplus
 }
 #endif
