@@ -31,6 +31,18 @@ static const term variables[] = {
      "where Open MPI puts memory that ranks of a node share, instead of /dev/shm"},
     {"OMPI_MCA_mpi_yield_when_idle",
      "muster sets it to 1, unless it is set, where a node has more ranks than processors"},
+    {"OMPI_MCA_btl_tcp_if_include", "the interfaces of Open MPI's own messages; heartbeats take "
+                                    "network.interfaces, and these where it is null"},
+    {"OMPI_MCA_orte_default_hostfile, OMPI_MCA_plm_rsh_agent",
+     "the nodes of a 'muster launch' without --hostfile, and the program that reaches them; as mpirun has "
+     "them"},
+    {"OMPI_ALLOW_RUN_AS_ROOT, OMPI_ALLOW_RUN_AS_ROOT_CONFIRM",
+     "muster launch sets both for root, which mpirun refuses without"},
+    {"PMIX_NAMESPACE, PMI_SIZE, PMI_FD, PMI_PORT",
+     "what launchers give their ranks: muster launch refuses to be one"},
+    {"SLURM_JOB_NODELIST, SLURM_JOB_CPUS_PER_NODE",
+     "the nodes and processors that muster launch starts ranks on"},
+    {"SLURM_JOB_END_TIME", "when the job ends, before which training stops with a checkpoint (run.minutes)"},
     {"SLURM_JOB_ID, SLURM_STEP_ID",
      "the step that is cancelled when a rank of it died; the job is named in a run folder's lease"},
     {"SLURM_RESTART_COUNT",
