@@ -240,6 +240,17 @@ mst_status mst_metrics_skip(mst_metrics *metrics, uint64_t step, size_t microbat
     return end_line(metrics);
 }
 
+mst_status mst_metrics_straggler(mst_metrics *metrics, uint64_t step,
+                                 const mst_metrics_straggler_fields *fields) {
+    if (metrics == NULL) return MST_OK;
+    begin_line(metrics, "straggler", step);
+    put_whole(metrics, "rank", (uint64_t)fields->rank);
+    put_text(metrics, "host", fields->host);
+    put_measured(metrics, "microbatch_seconds", fields->pace);
+    put_measured(metrics, "median_seconds", fields->median);
+    return end_line(metrics);
+}
+
 mst_status mst_metrics_stop(mst_metrics *metrics, uint64_t step, const char *reason) {
     if (metrics == NULL) return MST_OK;
     begin_line(metrics, "stop", step);

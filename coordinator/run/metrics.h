@@ -59,6 +59,15 @@ mst_status mst_metrics_rollback(mst_metrics *metrics, uint64_t step, uint64_t sa
 /** The update of a step was left out. @param microbatch the first that is not finite; SIZE_MAX: only the sum
  * is */
 mst_status mst_metrics_skip(mst_metrics *metrics, uint64_t step, size_t microbatch);
+/* A rank that is slower than the others. */
+typedef struct mst_metrics_straggler_fields {
+    int rank;
+    const char *host;
+    double pace, median; /* seconds per microbatch: its own, the others' */
+} mst_metrics_straggler_fields;
+/** A rank was named for its slowness. */
+mst_status mst_metrics_straggler(mst_metrics *metrics, uint64_t step,
+                                 const mst_metrics_straggler_fields *fields);
 /** The process ends here. @param reason "done", "signal", "walltime" or "error" */
 mst_status mst_metrics_stop(mst_metrics *metrics, uint64_t step, const char *reason);
 

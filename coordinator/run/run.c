@@ -271,6 +271,24 @@ done:
     return status;
 }
 
+/* Rank 0 alone: names a rank that is much slower than the others, once. */
+static mst_status look_for_straggler(training *t) {
+    const double *paces = mst_trainer_paces(t->trainer);
+    const size_t microbatches = mst_trainer_samples_per_step(t->trainer) / t->config.batch.micro;
+    double median = 0;
+    const int rank = straggler_look(t->straggler, paces, (double)microbatches, &median);
+    if (rank < 0) return MST_OK;
+    training_say(
+        t,
+        "note: rank %d (host %s) is slow: %.1f ms per microbatch, the others' median is %.1f ms, for %d "
+        "steps now; the others wait for it",
+        rank, mst_comm_host(t->comm, rank), 1e3 * paces[rank], 1e3 * median, STRAGGLER_STEPS);
+    return mst_metrics_straggler(
+        t->metrics, mst_trainer_position(t->trainer)->step,
+        &(mst_metrics_straggler_fields){
+            .rank = rank, .host = mst_comm_host(t->comm, rank), .pace = paces[rank], .median = median});
+}
+
 /* Rank 0 alone; a run that lost its lease ends here, before it records a step. */
 static mst_status record_step(training *t, const mst_step_report *report, double seconds) {
     const mst_position *position = mst_trainer_position(t->trainer);
@@ -284,7 +302,8 @@ static mst_status record_step(training *t, const mst_step_report *report, double
     fields.memory_bytes = memory_bytes(t);
     mst_progress_step(t->progress, &fields);
     mst_status status = lease_held(t->lease);
-    return status == MST_OK ? mst_metrics_step(t->metrics, &fields) : status;
+    if (status == MST_OK) status = mst_metrics_step(t->metrics, &fields);
+    return status == MST_OK ? look_for_straggler(t) : status;
 }
 
 /* ---- the loop ---- */
@@ -476,6 +495,7 @@ static mst_status begin(training *t, const mst_train_options *options) {
     mst_watchdog_waiting(t->watchdog, "start", 0); /* for rank 0's files */
     if (!t->folder.existed) MST_TRY(record_folder(t));
     if (t->first) status = open_metrics(t);
+    if (t->first && status == MST_OK) status = straggler_create(mst_comm_size(t->comm), &t->straggler);
     MST_TRY(mst_comm_agree(t->comm, status));
     MST_TRY(training_open_saver(t));
     announce(t);
@@ -503,6 +523,7 @@ static void end(training *t, mst_status status) {
     mst_data_close(&t->data);
     folder_clear(&t->folder);
     mst_progress_end(&t->progress);
+    straggler_destroy(&t->straggler);
     mst_config_clear(&t->config);
     free(t->tokenizer);
     free(t->config_yaml);

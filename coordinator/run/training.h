@@ -10,6 +10,7 @@
 #include "muster/run.h"
 #include "muster/step.h"
 #include "progress.h"
+#include "straggler.h"
 #include "walltime.h"
 
 /* What the watchdog hears while a checkpoint is saved or loaded. */
@@ -34,6 +35,7 @@ typedef struct training {
     mst_saver *saver;
     training_phase saving;
     mst_metrics *metrics;   /* rank 0 only, else NULL */
+    straggler *straggler;   /* rank 0 only, else NULL */
     mst_progress *progress; /* rank 0 only, else NULL */
     double begun;           /* monotonic clock, seconds */
     double peak;            /* FLOP/s of all ranks together, measured at the start; 0: not known */

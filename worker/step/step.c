@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* What one microbatch gives to the step, gathered on all ranks. */
 typedef struct record {
@@ -14,6 +15,8 @@ typedef struct record {
 typedef struct message {
     uint64_t stop_requested;
     double elapsed;
+    double
+        pace; /* seconds of this rank's forward and backward passes in the step, per microbatch; 0: it had none */
     uint64_t culprit; /* this rank's first microbatch whose gradient is not finite; UINT64_MAX: none */
 } message;
 
@@ -38,8 +41,16 @@ struct mst_trainer {
     record *records;           /* [microbatches] in order */
     double *values;            /* [microbatches] one field of the records */
     message *messages;         /* [ranks] */
+    double *paces;             /* [ranks] of the last step */
+    double computing;          /* seconds of passes in this step so far, without what is handed over */
     size_t *bytes_of, *bytes_of_message; /* [ranks] */
 };
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 static size_t microbatches(const mst_trainer *t) {
     return t->config.shape.leaf * t->config.shape.lanes * t->config.shape.rounds;
@@ -70,7 +81,10 @@ static mst_weight_source weight_source(mst_trainer *t) {
 static mst_status hand_over_unit(void *context, size_t unit) {
     mst_trainer *t = context;
     mst_watchdog_progress(t->watchdog, "send", t->position.step);
-    return mst_exchange_unit_done(t->exchange, unit);
+    t->computing += now(); /* stands still meanwhile */
+    const mst_status status = mst_exchange_unit_done(t->exchange, unit);
+    t->computing -= now();
+    return status;
 }
 
 /* ---- life ---- */
@@ -94,10 +108,11 @@ static mst_status allocate_records(mst_trainer *t) {
     t->records = calloc(all, sizeof *t->records);
     t->values = calloc(all, sizeof *t->values);
     t->messages = calloc(size, sizeof *t->messages);
+    t->paces = calloc(size, sizeof *t->paces);
     t->bytes_of = calloc(size, sizeof *t->bytes_of);
     t->bytes_of_message = calloc(size, sizeof *t->bytes_of_message);
     MST_CHECK(t->tokens && t->targets && t->gradients && t->mine && t->gathered && t->records && t->values &&
-                  t->messages && t->bytes_of && t->bytes_of_message,
+                  t->messages && t->paces && t->bytes_of && t->bytes_of_message,
               MST_ENOMEM, "trainer: out of memory for the records of %zu microbatches", all);
     for (size_t rank = 0; rank < size; rank++) {
         size_t first, lanes;
@@ -168,6 +183,7 @@ void mst_trainer_destroy(mst_trainer **trainer) {
     free(t->records);
     free(t->values);
     free(t->messages);
+    free(t->paces);
     free(t->bytes_of);
     free(t->bytes_of_message);
     free(t);
@@ -224,8 +240,10 @@ static mst_status compute_microbatch(mst_trainer *t, size_t index, const mst_gra
     mst_watchdog_progress(t->watchdog, "data", t->position.step);
     MST_TRY(mst_data_read(t->data, MST_SPLIT_TRAIN, t->position.samples + index * t->config.micro,
                           t->config.micro, t->tokens, t->targets));
+    t->computing -= now();
     MST_TRY(mst_model_train(t->model, &weights, t->tokens, t->targets, t->loss_scale, t->config.z_coefficient,
                             sink, &loss));
+    t->computing += now();
     *record_out = (record){loss.loss, loss.zloss, loss.valid};
 done:
     return status;
@@ -286,11 +304,16 @@ static mst_status gather_messages(mst_trainer *t, const message *mine) {
 
 static mst_status exchange_notices(mst_trainer *t, mst_notice *notice) {
     mst_status status = MST_OK;
-    const message mine = {.stop_requested = notice->stop_requested, .elapsed = notice->elapsed};
+    const size_t here = t->config.shape.rounds * t->lanes * t->config.shape.leaf;
+    const message mine = {.stop_requested = notice->stop_requested,
+                          .elapsed = notice->elapsed,
+                          .pace = here > 0 ? t->computing / (double)here : 0};
     MST_TRY(gather_messages(t, &mine));
     notice->elapsed = t->messages[0].elapsed;
-    for (int rank = 0; rank < mst_comm_size(t->comm); rank++)
+    for (int rank = 0; rank < mst_comm_size(t->comm); rank++) {
         if (t->messages[rank].stop_requested) notice->stop_requested = true;
+        t->paces[rank] = t->messages[rank].pace;
+    }
 done:
     return status;
 }
@@ -373,6 +396,7 @@ mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_r
     mst_status status = MST_OK;
     double norm2 = 0, mean_scale = 1;
     *report_out = (mst_step_report){0};
+    t->computing = 0;
     MST_TRY(compute_rounds(t));
     MST_TRY(gather_records(t));
     MST_TRY(exchange_notices(t, notice));
@@ -483,6 +507,10 @@ mst_shard *mst_trainer_shards(mst_trainer *trainer) {
 }
 const char *mst_trainer_transport(const mst_trainer *trainer) {
     return mst_exchange_transport(trainer->exchange);
+}
+
+const double *mst_trainer_paces(const mst_trainer *trainer) {
+    return trainer->paces;
 }
 
 size_t mst_trainer_bytes(const mst_trainer *trainer) {

@@ -99,6 +99,9 @@ const char *mst_trainer_transport(const mst_trainer *trainer);
 size_t mst_trainer_samples_per_step(const mst_trainer *trainer);
 /** Bytes that this rank allocated for weights, gradients, optimizer state and activations. */
 size_t mst_trainer_bytes(const mst_trainer *trainer);
+/** What each rank's forward and backward passes took in the last step, [ranks] seconds per microbatch; 0 for a rank that had
+ * no microbatch. The same on all ranks. Owned by the trainer. */
+const double *mst_trainer_paces(const mst_trainer *trainer);
 mst_flops mst_trainer_flops(const mst_trainer *trainer);
 
 #ifdef __cplusplus
