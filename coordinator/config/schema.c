@@ -3,14 +3,16 @@
 
 static const char *const family_names[] = {"llama", "gpt2", "olmo2", "qwen2", "qwen3", NULL};
 static const char *const dtype_names[] = {"f32", "bf16", NULL};
-static const char *const transport_names[] = {"auto", "self", "shm", "mpi", NULL};
+static const char *const transport_names[] = {"auto", "self", "shm", "mpi", "node", NULL};
+static const char *const balance_names[] = {"even", "auto", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
 static const char *const nonfinite_names[] = {"stop", "skip", "rollback", NULL};
 static const char *const busy_names[] = {"wait", "skip", NULL};
 static const char *const device_names[] = {"cpu", "ref", NULL};
 _Static_assert(MST_FAMILY_COUNT == 5 && MST_FAMILY_QWEN3 == 4, "family_names follows mst_family_id");
 _Static_assert(MST_F32 == 0 && MST_BF16 == 1, "dtype_names follows mst_dtype");
-_Static_assert(MST_TRANSPORT_MPI == 3, "transport_names follows mst_transport");
+_Static_assert(MST_TRANSPORT_NODE == 4, "transport_names follows mst_transport");
+_Static_assert(MST_BALANCE_AUTO == 1, "balance_names follows mst_balance");
 _Static_assert(MST_SCHEDULE_WSD == 3, "schedule_names follows mst_schedule_kind");
 _Static_assert(MST_NONFINITE_ROLLBACK == 2, "nonfinite_names follows mst_nonfinite");
 _Static_assert(MST_BUSY_SKIP == 1, "busy_names follows mst_when_busy");
@@ -135,7 +137,16 @@ const config_key config_keys[] = {
                 "partial sum."},
     {FREE("batch.transport"), ENUM(batch.transport, transport_names), .fallback = "auto",
      .meaning =
-         "How ranks exchange gradients; no effect on the result. self: one rank; shm: one node; mpi: any."},
+         "How ranks exchange gradients; no effect on the result. self: one rank; shm: one node; node: shared "
+         "memory inside nodes, between which each node's sum travels once; mpi: any."},
+    {FREE("batch.balance"), ENUM(batch.balance, balance_names), .fallback = "even",
+     .meaning =
+         "How lanes are dealt to ranks; no effect on the result. even: alike; auto: by the ranks' measured "
+         "speeds, whenever a step gets more than 5 % shorter by it."},
+    {FREE("batch.allow_mixed"), BOOL(batch.allow_mixed), .fallback = "false",
+     .meaning =
+         "Ranks of different device classes may work together. The result then depends on who computes "
+         "what: it cannot be repeated on other ranks, and the run says so."},
 
     {FREE("optimizer.beta1"), REAL(optimizer.beta1, 0, 1), .high_excluded = true, .fallback = "0.9",
      .meaning = "Decay of the first moment."},

@@ -251,6 +251,19 @@ mst_status mst_metrics_straggler(mst_metrics *metrics, uint64_t step,
     return end_line(metrics);
 }
 
+mst_status mst_metrics_balance(mst_metrics *metrics, uint64_t step, const mst_rebalance *change,
+                               const size_t *lanes, int ranks, const char *transport) {
+    if (metrics == NULL) return MST_OK;
+    begin_line(metrics, "balance", step);
+    put_measured(metrics, "step_seconds", change->before);
+    put_measured(metrics, "expected_seconds", change->after);
+    put_text(metrics, "transport", transport);
+    for (int rank = 0; rank < ranks; rank++)
+        put(metrics, "%s%zu", rank == 0 ? ",\"lanes\":[" : ",", lanes[rank]);
+    put(metrics, "]");
+    return end_line(metrics);
+}
+
 mst_status mst_metrics_stop(mst_metrics *metrics, uint64_t step, const char *reason) {
     if (metrics == NULL) return MST_OK;
     begin_line(metrics, "stop", step);

@@ -59,6 +59,9 @@ mst_status mst_metrics_rollback(mst_metrics *metrics, uint64_t step, uint64_t sa
 /** The update of a step was left out. @param microbatch the first that is not finite; SIZE_MAX: only the sum
  * is */
 mst_status mst_metrics_skip(mst_metrics *metrics, uint64_t step, size_t microbatch);
+/** Lanes were dealt anew after `step`. @param lanes [ranks] of each rank, from then on */
+mst_status mst_metrics_balance(mst_metrics *metrics, uint64_t step, const mst_rebalance *change,
+                               const size_t *lanes, int ranks, const char *transport);
 /* A rank that is slower than the others. */
 typedef struct mst_metrics_straggler_fields {
     int rank;

@@ -340,6 +340,29 @@ done:
     return status;
 }
 
+/* Lanes may be dealt anew, by the ranks' speeds. Whoever looks at the step times must know. */
+static mst_status balance(training *t) {
+    mst_status status = MST_OK;
+    mst_rebalance change;
+    char list[512] = "";
+    const int ranks = mst_comm_size(t->comm);
+    MST_TRY(mst_trainer_balance(t->trainer, &change));
+    if (!change.changed) goto done;
+    const uint64_t step = mst_trainer_position(t->trainer)->step;
+    const size_t *lanes = mst_trainer_lanes(t->trainer);
+    const char *transport = mst_trainer_transport(t->trainer);
+    for (int rank = 0; rank < ranks && strlen(list) < sizeof list - 32; rank++)
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%zu", rank > 0 ? ", " : "", lanes[rank]);
+    training_say(
+        t,
+        "step %llu: the ranks differ in speed: from now on they compute %s of %zu lanes, over %s; a step "
+        "took %.3g s, expected %.3g s",
+        (unsigned long long)step, list, t->config.batch.shape.lanes, transport, change.before, change.after);
+    MST_TRY(mst_comm_agree(t->comm, mst_metrics_balance(t->metrics, step, &change, lanes, ranks, transport)));
+done:
+    return status;
+}
+
 static bool evaluation_is_due(const training *t) {
     const uint64_t step = mst_trainer_position(t->trainer)->step, every = t->config.train.eval_every;
     return every > 0 && (step % every == 0 || step == t->config.run.steps);
@@ -405,6 +428,7 @@ static mst_status advance(training *t, bool *stop_out) {
         if (!training_is_saved(t)) MST_TRY(training_save(t, final));
         t->saved_elapsed = notice.elapsed;
     }
+    if (!final) MST_TRY(balance(t));
 done:
     return status;
 }
@@ -451,6 +475,7 @@ static mst_trainer_config trainer_config(const mst_config *c) {
     return (mst_trainer_config){.model = c->model,
                                 .shape = c->batch.shape,
                                 .transport = c->batch.transport,
+                                .balance = c->batch.balance,
                                 .micro = c->batch.micro,
                                 .seq_len = c->data.seq_len,
                                 .precision = c->train.precision,

@@ -1,15 +1,17 @@
 /*
  * The exchange against the definition: every transport, wire, and shape of the sum gives the bits
- * that one rank gets by adding all microbatches as docs/ordered-sum.md says. Run it on any number
- * of ranks: check_exchange cpu|ref
+ * that one rank gets by adding all microbatches as docs/ordered-sum.md says, however lanes are dealt; and
+ * between nodes travels what that page says. Run it on any number of ranks, as if on one node or on several
+ * (nodes.c): MST_TEST_NODES=0011 check_exchange cpu|ref
  */
 #include "muster/exchange.h"
 #include "muster/random.h"
+#include "nodes.h"
 #include "test.h"
 
 /* Units of odd sizes: with eight ranks some own nothing of some of them. */
 static const size_t unit_blocks[] = {5, 1, 7};
-enum { UNITS = 3, BLOCKS = 13, LEVELS = 9 };
+enum { UNITS = 3, BLOCKS = 13, RANKS_MAX = 64 };
 
 typedef struct job {
     mst_comm *comm;
@@ -84,7 +86,7 @@ static void add_microbatch(const job *j, size_t step, size_t microbatch, void **
 
 static void run_step(const job *j, mst_exchange *x, const mst_sum_shape *shape, size_t step) {
     size_t first, lanes;
-    mst_lanes_of(shape->lanes, j->rank, j->size, &first, &lanes);
+    mst_exchange_lanes(x, j->rank, &first, &lanes);
     for (size_t round = 0; round < shape->rounds; round++) {
         for (size_t lane = first; lane < first + lanes; lane++) {
             void *gradients[UNITS];
@@ -157,21 +159,123 @@ static void check_publish(const job *j, mst_exchange *x, mst_dtype dtype, size_t
     CHECK_OK(mst_comm_barrier(j->comm)); /* a training step has the sum between reading and writing weights */
 }
 
-static void check_case(const job *j, mst_transport transport, const mst_sum_shape *shape, mst_dtype weights) {
+/* ---- what travels between nodes ---- */
+
+/* The maximal subtrees inside lanes [first, end): by recursion over the tree's nodes. */
+static size_t subtrees(size_t root, size_t lanes, size_t first, size_t end) {
+    if (root >= end || root + lanes <= first) return 0;
+    if (root >= first && root + lanes <= end) return 1;
+    return subtrees(root, lanes / 2, first, end) + subtrees(root + lanes / 2, lanes / 2, first, end);
+}
+
+/* Blocks and non-empty shards that ranks of other nodes own. */
+static nodes_traffic owned_elsewhere(const job *j, int node) {
+    nodes_traffic sum = {0};
+    for (size_t u = 0; u < UNITS; u++)
+        for (int rank = 0; rank < j->size; rank++) {
+            size_t first, blocks;
+            mst_shard_range(&j->units[u], rank, j->size, &first, &blocks);
+            if (nodes_of(rank) == node) continue;
+            sum.messages += blocks > 0;
+            sum.bytes += blocks * MST_BLOCK;
+        }
+    return sum;
+}
+
+/* Of a step: each subtree of a node (`by_nodes`), or of a rank, goes to all owners on other nodes. */
+static nodes_traffic gradient_traffic(const job *j, const mst_exchange *x, const mst_sum_shape *shape,
+                                      bool by_nodes) {
+    nodes_traffic sum = {0};
+    for (int rank = 0; rank < j->size; rank++) {
+        size_t first, count, end, other_first, other_count;
+        mst_exchange_lanes(x, rank, &first, &count);
+        end = first + count;
+        bool counted = false; /* with a rank before it */
+        for (int other = 0; by_nodes && other < j->size; other++) {
+            if (nodes_of(other) != nodes_of(rank)) continue;
+            counted |= other < rank;
+            mst_exchange_lanes(x, other, &other_first, &other_count);
+            if (other_count == 0) continue;
+            if (count == 0 || other_first < first) first = other_first;
+            if (count == 0 || other_first + other_count > end) end = other_first + other_count;
+            count += other_count;
+        }
+        if (counted || count == 0) continue;
+        const size_t pieces = subtrees(0, shape->lanes, first, end);
+        const nodes_traffic elsewhere = owned_elsewhere(j, nodes_of(rank));
+        sum.messages += shape->rounds * pieces * elsewhere.messages;
+        sum.bytes += shape->rounds * pieces * elsewhere.bytes * mst_dtype_size(shape->wire);
+    }
+    return sum;
+}
+
+/* Each owner's shard goes to every other node once. */
+static nodes_traffic weight_traffic(const job *j, mst_dtype weights) {
+    nodes_traffic sum = {0};
+    for (int node = 0; node < mst_comm_nodes(j->comm); node++) {
+        const nodes_traffic elsewhere = owned_elsewhere(j, node);
+        sum.messages += elsewhere.messages;
+        sum.bytes += elsewhere.bytes * mst_dtype_size(weights);
+    }
+    return sum;
+}
+
+static void check_traffic(const job *j, const char *what, const nodes_traffic *want, nodes_traffic *sum_out) {
+    const nodes_traffic mine = nodes_take_traffic();
+    nodes_traffic *all = NULL;
+    *sum_out = (nodes_traffic){0};
+    CHECK_OK(mst_comm_allgather_equal(j->comm, &mine, sizeof mine, (void **)&all));
+    for (int rank = 0; all && rank < j->size; rank++) {
+        sum_out->messages += all[rank].messages;
+        sum_out->bytes += all[rank].bytes;
+    }
+    free(all);
+    CHECK(sum_out->messages == want->messages && sum_out->bytes == want->bytes,
+          "%s: %zu messages, %zu bytes between nodes; expected %zu, %zu", what, sum_out->messages,
+          sum_out->bytes, want->messages, want->bytes);
+}
+
+/* ---- one transport, one shape ---- */
+
+static void check_case(const job *j, mst_transport transport, const mst_sum_shape *shape,
+                       const size_t *counts, mst_dtype weights) {
     mst_exchange *x = NULL;
     int failed = test_failures;
-    CHECK_OK(mst_exchange_create(j->comm, transport, shape, weights, &j->layout, j->queue, &j->kernels, &x));
+    CHECK_OK(mst_exchange_create(j->comm, transport, shape, counts, weights, &j->layout, j->queue,
+                                 &j->kernels, &x));
     if (!x) return;
+    const bool by_nodes = strcmp(mst_exchange_transport(x), "node") == 0;
+    const nodes_traffic want = gradient_traffic(j, x, shape, by_nodes);
+    const nodes_traffic want_published = by_nodes ? weight_traffic(j, weights) : (nodes_traffic){0};
+    nodes_traffic sums, published; /* mpi publishes by a collective, which is not counted */
     for (size_t step = 0; step < 2; step++) {
+        nodes_take_traffic();
         run_step(j, x, shape, step);
+        check_traffic(j, "gradients", &want, &sums);
         check_sum(j, x, shape, step);
+        nodes_take_traffic();
         check_publish(j, x, weights, step);
+        check_traffic(j, "weights", &want_published, &published);
     }
     if (j->rank == 0 || test_failures > failed)
-        printf("rank %d of %d: %s, wire %s, leaf %zu, lanes %zu, rounds %zu: %s, %zu bytes\n", j->rank,
-               j->size, mst_exchange_transport(x), mst_dtype_name(shape->wire), shape->leaf, shape->lanes,
-               shape->rounds, test_failures > failed ? "FAILED" : "same bits", mst_exchange_bytes(x));
+        printf(
+            "rank %d of %d: %s, wire %s, leaf %zu, lanes %zu%s, rounds %zu: %s, %zu bytes; between nodes %zu "
+            "messages, %zu KiB, and %zu, %zu KiB of weights\n",
+            j->rank, j->size, mst_exchange_transport(x), mst_dtype_name(shape->wire), shape->leaf,
+            shape->lanes, counts ? " unequal" : "", shape->rounds,
+            test_failures > failed ? "FAILED" : "same bits", mst_exchange_bytes(x), sums.messages,
+            sums.bytes >> 10, published.messages, published.bytes >> 10);
     mst_exchange_destroy(&x);
+}
+
+/* Lanes dealt at random, the same on all ranks; some have none. */
+static void deal_at_random(uint64_t seed, size_t lanes, int size, size_t *counts) {
+    uint32_t random[4];
+    for (int rank = 0; rank < size; rank++) counts[rank] = 0;
+    for (size_t lane = 0; lane < lanes; lane++) {
+        mst_random_bits(seed, MST_RANDOM_TEST, lane, 0, random);
+        counts[random[0] % (uint32_t)(size > 1 && seed % 2 ? size - 1 : size)]++;
+    }
 }
 
 /* ---- failures ---- */
@@ -182,8 +286,9 @@ static void check_failure(const job *j, mst_transport transport) {
     mst_sum_shape shape = {.leaf = 1, .lanes = 8, .rounds = 1, .wire = MST_F32};
     mst_exchange *x = NULL;
     size_t first, lanes;
-    CHECK_OK(mst_exchange_create(j->comm, transport, &shape, MST_F32, &j->layout, j->queue, &j->kernels, &x));
-    mst_lanes_of(shape.lanes, j->rank, j->size, &first, &lanes);
+    CHECK_OK(mst_exchange_create(j->comm, transport, &shape, NULL, MST_F32, &j->layout, j->queue, &j->kernels,
+                                 &x));
+    mst_exchange_lanes(x, j->rank, &first, &lanes);
     for (size_t lane = first; lane < first + lanes; lane++) {
         void *gradients[UNITS];
         CHECK_OK(mst_exchange_begin_lane(x, 0, lane, gradients));
@@ -201,16 +306,21 @@ static void check_failure(const job *j, mst_transport transport) {
 static void check_refusals(const job *j) {
     mst_exchange *x = NULL;
     mst_sum_shape shape = {.leaf = 1, .lanes = 6, .rounds = 1, .wire = MST_F32};
-    CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, MST_F32, &j->layout, j->queue,
+    CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, NULL, MST_F32, &j->layout, j->queue,
                                      &j->kernels, &x),
                  MST_EINVAL);
     CHECK(x == NULL, "an exchange was made");
     shape.lanes = 8;
+    size_t counts[RANKS_MAX] = {7};
+    CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, counts, MST_F32, &j->layout,
+                                     j->queue, &j->kernels, &x),
+                 MST_EINVAL);
+    CHECK(strstr(mst_error_message(), "nobody is to have the last 1"), "message: %s", mst_error_message());
     if (j->size > 1)
-        CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_SELF, &shape, MST_F32, &j->layout, j->queue,
-                                         &j->kernels, &x),
+        CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_SELF, &shape, NULL, MST_F32, &j->layout,
+                                         j->queue, &j->kernels, &x),
                      MST_ECONFIG);
-    CHECK_OK(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, MST_F32, &j->layout, j->queue,
+    CHECK_OK(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, NULL, MST_F32, &j->layout, j->queue,
                                  &j->kernels, &x));
     void *gradients[UNITS];
     CHECK_STATUS(mst_exchange_begin_lane(x, 0, 8, gradients), MST_EINVAL);
@@ -233,13 +343,17 @@ int main(int argc, char **argv) {
     make_layout(&j);
     CHECK_OK(mst_kernels_open(device, NULL, &j.kernels));
     CHECK_OK(mst_queue_create(j.rank % 3 + 1, &j.queue));
-    for (int t = MST_TRANSPORT_SHM; t <= MST_TRANSPORT_MPI && test_failures == 0; t++) {
+    size_t counts[RANKS_MAX];
+    for (int t = MST_TRANSPORT_SHM; t <= MST_TRANSPORT_NODE && test_failures == 0; t++) {
         if (j.size == 1 && t > MST_TRANSPORT_SHM) break; /* alone it is always SELF */
+        if (t == (mst_comm_nodes(j.comm) == 1 ? MST_TRANSPORT_NODE : MST_TRANSPORT_SHM)) continue;
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
             for (int bf16 = 0; bf16 < 2; bf16++) {
                 mst_sum_shape shape = shapes[s];
                 shape.wire = bf16 ? MST_BF16 : MST_F32;
-                check_case(&j, (mst_transport)t, &shape, bf16 ? MST_F32 : MST_BF16);
+                check_case(&j, (mst_transport)t, &shape, NULL, bf16 ? MST_F32 : MST_BF16);
+                deal_at_random(s * 2 + (size_t)bf16, shape.lanes, j.size, counts);
+                check_case(&j, (mst_transport)t, &shape, counts, bf16 ? MST_F32 : MST_BF16);
             }
         check_failure(&j, (mst_transport)t);
     }

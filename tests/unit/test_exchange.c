@@ -1,4 +1,7 @@
-/* The plan of the ordered sum, for all rank counts: which rank adds what, and in which memory. No MPI. */
+/* The plan of the ordered sum, for all rank counts and many ways to deal lanes: which rank, and which node, adds
+ * what, and in which memory. No MPI. */
+#include "muster/random.h"
+#include "node_plan.h"
 #include "plan.h"
 #include "test.h"
 
@@ -64,14 +67,12 @@ static size_t log2_of(size_t count) {
     return log;
 }
 
-static void check_plan(size_t lanes, int size) {
-    size_t lane_after = 0, slots_max = 0;
+static void check_plan(size_t lanes, const mst_lane_run *runs, int size) {
+    size_t dealt = 0, slots_max = 0;
     for (int rank = 0; rank < size; rank++) {
         mst_sum_plan plan;
-        CHECK_OK(mst_sum_plan_init(lanes, rank, size, &plan));
-        CHECK(plan.first_lane == lane_after || plan.lane_count == 0, "rank %d begins at lane %zu", rank,
-              plan.first_lane);
-        lane_after += plan.lane_count;
+        CHECK_OK(mst_sum_plan_init(lanes, runs, rank, size, &plan));
+        dealt += plan.lane_count;
         follow(&plan, rank);
         size_t next = 0;
         for (size_t i = 0; i < plan.piece_count; i++) {
@@ -92,7 +93,98 @@ static void check_plan(size_t lanes, int size) {
             CHECK(slots_max == plan.slots_max, "slots_max %zu, saw %zu", plan.slots_max, slots_max);
         mst_sum_plan_clear(&plan);
     }
-    CHECK(lane_after == lanes, "ranks have %zu of %zu lanes", lane_after, lanes);
+    CHECK(dealt == lanes, "ranks have %zu of %zu lanes", dealt, lanes);
+}
+
+/* ---- nodes ---- */
+
+/* No two of a node's pieces could be one: that is what makes them maximal. */
+static void check_node_piece(const mst_sum_plan *sum, const mst_node_plan *plan, const int *node_of,
+                             size_t i) {
+    const mst_node_piece *piece = &plan->pieces[i];
+    const size_t first = sum->pieces[piece->first_part].first_lane, lanes = (size_t)1 << piece->level;
+    size_t covered = 0;
+    for (size_t p = piece->first_part; p < piece->first_part + piece->parts; p++) {
+        CHECK(node_of[sum->pieces[p].rank] == piece->node, "a part of another node");
+        covered += (size_t)1 << sum->pieces[p].level;
+    }
+    CHECK(covered == lanes && first % lanes == 0, "level %d from lane %zu covers %zu lanes", piece->level,
+          first, covered);
+    if (i + 1 == plan->piece_count || plan->pieces[i + 1].node != piece->node) return;
+    CHECK(piece[1].number == piece->number + 1, "piece %zu after %zu", piece[1].number, piece->number);
+    CHECK(piece[1].level != piece->level || first % (2 * lanes) != 0, "two siblings stay apart at lane %zu",
+          first);
+}
+
+static void check_nodes(size_t lanes, const mst_lane_run *runs, const int *node_of, int size) {
+    mst_sum_plan sum;
+    mst_node_plan plan;
+    size_t parts = 0;
+    CHECK_OK(mst_sum_plan_init(lanes, runs, 0, size, &sum));
+    CHECK_OK(mst_node_plan_init(&sum, node_of, &plan));
+    for (size_t i = 0; i < plan.piece_count; i++) {
+        CHECK(plan.pieces[i].first_part == parts, "node piece %zu begins at part %zu", i,
+              plan.pieces[i].first_part);
+        parts += plan.pieces[i].parts;
+        check_node_piece(&sum, &plan, node_of, i);
+    }
+    CHECK(parts == sum.piece_count, "%zu of %zu pieces are parts", parts, sum.piece_count);
+    mst_node_plan_clear(&plan);
+    mst_sum_plan_clear(&sum);
+}
+
+/* Whoever sends finds who receives: the same rank on both sides, and each of a node's ranks has a share. */
+static void check_agents(const int *node_of, int size) {
+    for (int other = 0; other < size; other++)
+        for (int node = 0; node < 3; node++) {
+            bool there = false, met[64] = {false};
+            for (int rank = 0; rank < size; rank++) there |= node_of[rank] == node;
+            for (size_t turn = 0; there && turn < (size_t)size; turn++) {
+                const int agent = mst_node_agent(node_of, size, node, other, turn);
+                CHECK(agent >= 0 && agent < size && node_of[agent] == node, "rank %d for node %d", agent,
+                      node);
+                if (agent >= 0) met[agent] = true;
+            }
+            for (int rank = 0; rank < size; rank++)
+                CHECK(!there || met[rank] == (node_of[rank] == node), "rank %d has no share", rank);
+        }
+}
+
+static uint32_t random_below(uint32_t bound) {
+    static uint64_t number;
+    uint32_t bits[4];
+    mst_random_bits(5, MST_RANDOM_TEST, number++, 0, bits);
+    return bits[0] % bound;
+}
+
+/* Ranks on nodes in any order, with runs of any length. */
+static void check_random_deal(size_t lanes, int size) {
+    mst_lane_run runs[64];
+    int node_of[64];
+    size_t counts[64] = {0};
+    for (int rank = 0; rank < size; rank++) node_of[rank] = rank == 0 ? 0 : (int)random_below(3);
+    for (size_t lane = 0; lane < lanes; lane++) counts[random_below((uint32_t)size)]++;
+    for (int unequal = 0; unequal < 2; unequal++) {
+        CHECK_OK(mst_lanes_deal(lanes, unequal ? counts : NULL, node_of, size, runs));
+        check_plan(lanes, runs, size);
+        check_nodes(lanes, runs, node_of, size);
+    }
+    check_agents(node_of, size);
+    counts[random_below((uint32_t)size)]++;
+    CHECK_STATUS(mst_lanes_deal(lanes, counts, node_of, size, runs), MST_EINVAL);
+}
+
+static void check_even_deal(size_t lanes, int size) {
+    mst_lane_run runs[64];
+    const int one_node[64] = {0};
+    CHECK_OK(mst_lanes_deal(lanes, NULL, one_node, size, runs));
+    for (int rank = 0; rank < size; rank++) {
+        size_t first, count;
+        mst_lanes_of(lanes, rank, size, &first, &count);
+        CHECK(runs[rank].first == first && runs[rank].count == count, "rank %d of %d begins at lane %zu",
+              rank, size, runs[rank].first);
+    }
+    check_plan(lanes, runs, size);
 }
 
 static void check_lanes_of(void) {
@@ -134,6 +226,9 @@ int main(void) {
     check_lanes_of();
     check_values();
     for (size_t lanes = 1; lanes <= MST_LANES_MAX; lanes *= 2)
-        for (int size = 1; size <= 64; size++) check_plan(lanes, size);
+        for (int size = 1; size <= 64; size++) {
+            check_even_deal(lanes, size);
+            check_random_deal(lanes, size);
+        }
     return test_finish("test_exchange");
 }

@@ -26,6 +26,7 @@ struct mst_comm {
     MPI_Comm all, node;
     int rank, size, node_rank, node_size;
     char (*host)[HOST_MAX]; /* [size] */
+    int nodes, *node_of;    /* [size] */
 };
 
 mst_status mst_comm_mpi_status(int mpi_code, const char *call) {
@@ -86,6 +87,23 @@ done:
     return status;
 }
 
+/* Numbers the nodes. Each rank says who is the lowest of its node: a node's ranks need not follow each other. */
+static mst_status find_nodes(mst_comm *comm) {
+    mst_status status = MST_OK;
+    comm->nodes = 1;
+    if (comm->size == 1) goto done;
+    int lowest = comm->rank;
+    MST_MPI(MPI_Allreduce(MPI_IN_PLACE, &lowest, 1, MPI_INT, MPI_MIN, comm->node));
+    MST_MPI(MPI_Allgather(&lowest, 1, MPI_INT, comm->node_of, 1, MPI_INT, comm->all));
+    comm->nodes = 0;
+    for (int rank = 0; rank < comm->size; rank++) {
+        lowest = comm->node_of[rank];
+        comm->node_of[rank] = lowest == rank ? comm->nodes++ : comm->node_of[lowest];
+    }
+done:
+    return status;
+}
+
 static mst_status create(bool join, mst_comm **comm_out) {
     mst_status status = MST_OK;
     *comm_out = NULL;
@@ -100,6 +118,9 @@ static mst_status create(bool join, mst_comm **comm_out) {
     if (join) MST_TRY(mst_launch_check(comm->size));
     comm->host = calloc((size_t)comm->size, sizeof *comm->host);
     MST_CHECK(comm->host, MST_ENOMEM, "joining the job: no memory for the names of %d hosts", comm->size);
+    comm->node_of = calloc((size_t)comm->size, sizeof *comm->node_of);
+    MST_CHECK(comm->node_of, MST_ENOMEM, "joining the job: no memory for the nodes of %d ranks", comm->size);
+    MST_TRY(find_nodes(comm));
     own_host_name(comm->host[comm->rank]);
     if (comm->size > 1)
         MST_MPI(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, comm->host, HOST_MAX, MPI_BYTE, comm->all));
@@ -125,6 +146,7 @@ void mst_comm_destroy(mst_comm **comm_pointer) {
         if (comm->finalizes) MPI_Finalize();
     }
     free(comm->host);
+    free(comm->node_of);
     free(comm);
     *comm_pointer = NULL;
 }
@@ -142,6 +164,12 @@ int mst_comm_node_size(const mst_comm *comm) {
 }
 int mst_comm_node_rank(const mst_comm *comm) {
     return comm->node_rank;
+}
+int mst_comm_nodes(const mst_comm *comm) {
+    return comm->nodes;
+}
+int mst_comm_node_of(const mst_comm *comm, int rank) {
+    return comm->node_of[rank];
 }
 const char *mst_comm_host(const mst_comm *comm, int rank) {
     return comm->host[rank];

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "transport.h"
+#include "window.h"
 
 /* ---- memory ---- */
 
@@ -58,24 +59,38 @@ done:
     return status;
 }
 
+/* What suits best where the user leaves it to us: shared memory within nodes, where there is room for it
+ * (containers often have 64 MiB of /dev/shm). */
+static mst_status choose_best(mst_exchange *x, bool one_node) {
+    mst_status status = MST_OK;
+    size_t needed, room;
+    bool all;
+    x->transport = &mst_transport_mpi;
+    if (!one_node && mst_comm_nodes(x->comm) == x->size) goto done;
+    MST_TRY(mst_window_room(x, &needed, &room));
+    MST_TRY(mst_comm_all(x->comm, needed <= room, &all));
+    if (all) x->transport = one_node ? &mst_transport_shm : &mst_transport_node;
+done:
+    return status;
+}
+
 /* One rank alone needs no transport, whichever the config names:
  * the same config runs on any number of ranks. */
 static mst_status choose_transport(mst_exchange *x, mst_transport wanted) {
     mst_status status = MST_OK;
-    bool one_node = mst_comm_node_size(x->comm) == x->size;
+    bool one_node = mst_comm_nodes(x->comm) == 1;
     x->transport = &mst_transport_self;
     if (x->size == 1) goto done;
     MST_CHECK(wanted != MST_TRANSPORT_SELF, MST_ECONFIG,
-              "exchange: transport self is for one rank, the job has %d; use auto, shm or mpi", x->size);
+              "exchange: transport self is for one rank, the job has %d; use auto, shm, node or mpi",
+              x->size);
     MST_CHECK(wanted != MST_TRANSPORT_SHM || one_node, MST_ECONFIG,
-              "exchange: transport shm is for ranks of one node, here are %d of %d; use auto or mpi",
-              mst_comm_node_size(x->comm), x->size);
-    x->transport = wanted == MST_TRANSPORT_SHM ? &mst_transport_shm : &mst_transport_mpi;
-    if (wanted == MST_TRANSPORT_AUTO && one_node) {
-        size_t needed, room; /* containers often have 64 MiB of /dev/shm */
-        MST_TRY(mst_exchange_shm_room(x, &needed, &room));
-        if (needed <= room) x->transport = &mst_transport_shm;
-    }
+              "exchange: transport shm is for ranks of one node, the job has %d nodes; use auto, node or mpi",
+              mst_comm_nodes(x->comm));
+    x->transport = wanted == MST_TRANSPORT_MPI ? &mst_transport_mpi
+                   : one_node                  ? &mst_transport_shm
+                                               : &mst_transport_node;
+    if (wanted == MST_TRANSPORT_AUTO) MST_TRY(choose_best(x, one_node));
 done:
     return status;
 }
@@ -102,7 +117,8 @@ static mst_status plan_shards(mst_exchange *x) {
             x->norm2_bytes[rank] += blocks * sizeof(double);
         }
     }
-    for (size_t i = 0; i < x->plan.piece_count; i++) x->level[i] = x->plan.pieces[i].level;
+    x->sources = x->plan.piece_count;
+    for (size_t i = 0; i < x->sources; i++) x->level[i] = x->plan.pieces[i].level;
 done:
     return status;
 }
@@ -131,9 +147,22 @@ done:
     return status;
 }
 
-static mst_status prepare(mst_exchange *x) {
+static mst_status plan_lanes(mst_exchange *x, const size_t *counts) {
     mst_status status = MST_OK;
-    MST_TRY(mst_sum_plan_init(x->shape.lanes, x->rank, x->size, &x->plan));
+    int *node_of = calloc((size_t)x->size, sizeof *node_of);
+    x->runs = calloc((size_t)x->size, sizeof *x->runs);
+    MST_CHECK(node_of && x->runs, MST_ENOMEM, "creating the exchange: no memory for %d ranks", x->size);
+    for (int rank = 0; rank < x->size; rank++) node_of[rank] = mst_comm_node_of(x->comm, rank);
+    MST_TRY(mst_lanes_deal(x->shape.lanes, counts, node_of, x->size, x->runs));
+    MST_TRY(mst_sum_plan_init(x->shape.lanes, x->runs, x->rank, x->size, &x->plan));
+done:
+    free(node_of);
+    return status;
+}
+
+static mst_status prepare(mst_exchange *x, const size_t *lane_counts) {
+    mst_status status = MST_OK;
+    MST_TRY(plan_lanes(x, lane_counts));
     x->lane = x->plan.first_lane;
     MST_TRY(plan_shards(x));
     MST_TRY(allocate(x));
@@ -142,8 +171,8 @@ done:
 }
 
 mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const mst_sum_shape *shape,
-                               mst_dtype weight_dtype, const mst_layout *layout, mst_queue *queue,
-                               const mst_kernels *kernels, mst_exchange **exchange_out) {
+                               const size_t *lane_counts, mst_dtype weight_dtype, const mst_layout *layout,
+                               mst_queue *queue, const mst_kernels *kernels, mst_exchange **exchange_out) {
     mst_status status = MST_OK;
     *exchange_out = NULL;
     mst_exchange *x = calloc(1, sizeof *x);
@@ -158,7 +187,7 @@ mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const ms
                             .weight_dtype = weight_dtype,
                             .rank = mst_comm_rank(comm),
                             .size = mst_comm_size(comm)};
-        status = prepare(x);
+        status = prepare(x, lane_counts);
     }
     MST_TRY(mst_comm_agree(comm, status));
     MST_TRY(choose_transport(x, transport));
@@ -182,6 +211,7 @@ void mst_exchange_destroy(mst_exchange **exchange) {
     mst_memory_free(MST_SPACE_DEVICE, &x->block_norm2);
     mst_memory_free(MST_SPACE_DEVICE, &x->all_norm2);
     mst_sum_plan_clear(&x->plan);
+    free(x->runs);
     free(x->owned);
     free(x->unit_done);
     free(x->norm2_bytes);
@@ -190,6 +220,11 @@ void mst_exchange_destroy(mst_exchange **exchange) {
     free(x->level);
     free(x);
     *exchange = NULL;
+}
+
+void mst_exchange_lanes(const mst_exchange *x, int rank, size_t *first_out, size_t *count_out) {
+    *first_out = x->runs[rank].first;
+    *count_out = x->runs[rank].count;
 }
 
 const char *mst_exchange_transport(const mst_exchange *x) {
@@ -329,10 +364,10 @@ done:
 static mst_status finish_unit(mst_exchange *x, size_t unit) {
     const mst_owned *owned = &x->owned[unit];
     if (owned->blocks == 0) return MST_OK;
-    for (size_t i = 0; i < x->plan.piece_count; i++) x->source[i] = x->transport->shard(x, unit, i);
+    for (size_t i = 0; i < x->sources; i++) x->source[i] = x->transport->shard(x, unit, i);
     mst_ordered_sum_args args = {
         .count = owned->blocks * MST_BLOCK,
-        .sources = x->plan.piece_count,
+        .sources = x->sources,
         .source = x->source,
         .level = x->level,
         .source_dtype = x->shape.wire,

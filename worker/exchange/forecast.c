@@ -1,11 +1,10 @@
 /* What an exchange would take: the same plans as in exchange.c and the transports, without memory or messages. */
 #include "muster/forecast.h"
 
-#include <mpi.h>
 #include <stdlib.h>
 
 #include "plan.h"
-#include "transport.h"
+#include "window.h"
 
 static size_t owned_blocks_of(const mst_layout *layout, int rank, int size) {
     size_t first, blocks, sum = 0;
@@ -37,7 +36,7 @@ mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *
     const size_t weights = layout->blocks * MST_BLOCK * mst_dtype_size(weight_dtype);
     mst_exchange_memory m = {0};
     MST_CHECK(transport != MST_TRANSPORT_AUTO || alone, MST_EINVAL, "forecast: transport auto is none yet");
-    MST_TRY(mst_sum_plan_init(shape->lanes, rank, size, &plan));
+    MST_TRY(mst_sum_plan_init_even(shape->lanes, rank, size, &plan));
     m.slots = plan.slots;
     m.partial = plan.slots * layout->blocks * MST_BLOCK * wire;
     m.other = owned * sizeof(double) + (rank == 0 ? layout->blocks * sizeof(double) : 0);
@@ -46,7 +45,7 @@ mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *
     if (!alone && transport == MST_TRANSPORT_SHM) {
         const size_t kept = rank == 0 ? weights : 0;
         m.weights = kept;
-        m.other += mst_exchange_shm_bytes(kept, m.partial) - kept - m.partial;
+        m.other += mst_window_bytes(layout, kept, m.partial) - kept - m.partial;
     } else {
         m.weights = weights;
         if (!alone) add_messages(&plan, layout, MST_BLOCK * wire, owned, size, &m);
@@ -113,7 +112,7 @@ static mst_status add_rounds(counter *c) {
     mst_status status = MST_OK;
     mst_sum_plan plan = {0};
     for (int rank = 0; rank < c->ranks; rank++) {
-        MST_TRY(mst_sum_plan_init(c->shape->lanes, rank, c->ranks, &plan));
+        MST_TRY(mst_sum_plan_init_even(c->shape->lanes, rank, c->ranks, &plan));
         for (size_t lane = 0; lane < plan.lane_count; lane++)
             if (plan.lanes[lane].piece != MST_NO_PIECE) add_piece(c, node_of(rank, c->ranks, c->nodes), lane);
         mst_sum_plan_clear(&plan);

@@ -2,20 +2,17 @@
  * Ranks anywhere: every shard of every piece is one message to its owner, by persistent requests that are
  * made once. Counts are in blocks, so that they fit an int whatever the size.
  */
-#include <mpi.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "requests.h"
 #include "transport.h"
 
 typedef struct mpi_state {
     MPI_Comm all;
     MPI_Datatype wire_block, weight_block;
-    MPI_Request *sends;    /* [unit][own piece][rank]; null where nothing goes */
-    MPI_Request *receives; /* [receive_count] */
-    size_t send_count, receive_count;
+    mst_requests sends; /* [unit][own piece][rank]; null where nothing goes */
+    mst_requests receives;
     char *received;      /* wire type, [foreign pieces][owned_blocks * MST_BLOCK] */
-    bool posted;         /* the receives of this round */
     int *blocks, *place; /* [size] of one unit's shards, for publishing */
 } mpi_state;
 
@@ -25,9 +22,7 @@ static size_t wire_block_bytes(const mst_exchange *x) {
 
 /* The same number on both sides: pieces count within the rank that sends them. */
 static int tag_of(const mst_exchange *x, size_t unit, size_t piece) {
-    size_t within = piece;
-    while (within > 0 && x->plan.pieces[within - 1].rank == x->plan.pieces[piece].rank) within--;
-    return (int)(unit * 2 * MST_LEVELS_MAX + (piece - within));
+    return (int)(unit * 2 * MST_LEVELS_MAX + x->plan.pieces[piece].number);
 }
 
 static bool is_own(const mst_exchange *x, size_t piece) {
@@ -67,10 +62,10 @@ static mst_status make_requests(mst_exchange *x, mpi_state *s) {
         for (size_t piece = 0; piece < x->plan.piece_count; piece++) {
             if (is_own(x, piece)) {
                 for (int to = 0; to < x->size; to++)
-                    MST_TRY(make_send(x, s, unit, piece, to, &s->sends[s->send_count++]));
+                    MST_TRY(make_send(x, s, unit, piece, to, &s->sends.request[s->sends.count++]));
             } else if (x->owned[unit].blocks > 0) {
                 char *place = s->received + ((const char *)shard_of(x, unit, piece) - s->received);
-                MPI_Request *request = &s->receives[s->receive_count++];
+                MPI_Request *request = &s->receives.request[s->receives.count++];
                 MST_MPI(MPI_Recv_init(place, (int)x->owned[unit].blocks, s->wire_block,
                                       x->plan.pieces[piece].rank, tag_of(x, unit, piece), s->all, request));
             }
@@ -92,10 +87,8 @@ static mst_status allocate(mst_exchange *x, mpi_state *s) {
     MST_TRY(mst_exchange_alloc(x, foreign * x->owned_blocks * wire_block_bytes(x), "received gradients",
                                &received));
     s->received = received;
-    MST_TRY(mst_exchange_alloc(x, sends * sizeof *s->sends, "requests", &memory));
-    s->sends = memory;
-    MST_TRY(mst_exchange_alloc(x, receives * sizeof *s->receives, "requests", &memory));
-    s->receives = memory;
+    MST_TRY(mst_requests_init(x, &s->sends, sends));
+    MST_TRY(mst_requests_init(x, &s->receives, receives));
     MST_TRY(mst_exchange_alloc(x, 2 * ranks * sizeof *s->blocks, "counts", &memory));
     s->blocks = memory;
     s->place = s->blocks + ranks;
@@ -132,32 +125,16 @@ static mst_status open_mpi(mst_exchange *x) {
 
 /* ---- closing ---- */
 
-/* Receives that no message will come for: only after a failure. */
-static void cancel_receives(mpi_state *s) {
-    for (size_t i = 0; s->posted && i < s->receive_count; i++) {
-        MPI_Cancel(&s->receives[i]);
-        MPI_Wait(&s->receives[i], MPI_STATUS_IGNORE);
-    }
-    s->posted = false;
-}
-
-static void free_requests(MPI_Request *request, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (request[i] != MPI_REQUEST_NULL) MPI_Request_free(&request[i]);
-}
-
 static void close_mpi(mst_exchange *x) {
     mpi_state *s = x->state;
-    if (s) cancel_receives(s);
+    if (s) mst_requests_cancel(&s->receives);
     mst_comm_barrier(x->comm); /* from here on nobody reads this rank's slots */
     if (s) {
-        free_requests(s->sends, s->send_count);
-        free_requests(s->receives, s->receive_count);
+        mst_requests_clear(&s->sends);
+        mst_requests_clear(&s->receives);
         if (s->wire_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->wire_block);
         if (s->weight_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->weight_block);
         mst_memory_free(MST_SPACE_DEVICE, &s->received);
-        mst_memory_free(MST_SPACE_DEVICE, &s->sends);
-        mst_memory_free(MST_SPACE_DEVICE, &s->receives);
         mst_memory_free(MST_SPACE_DEVICE, &s->blocks);
         free(s);
         x->state = NULL;
@@ -171,9 +148,7 @@ static void close_mpi(mst_exchange *x) {
 static mst_status begin_round(mst_exchange *x) {
     mst_status status = MST_OK;
     mpi_state *s = x->state;
-    if (s->posted) goto done;
-    if (s->receive_count > 0) MST_MPI(MPI_Startall((int)s->receive_count, s->receives));
-    s->posted = true;
+    if (!s->receives.started) MST_TRY(mst_requests_start(&s->receives));
 done:
     return status;
 }
@@ -183,11 +158,9 @@ static mst_status send_piece(mst_exchange *x, size_t unit, size_t piece) {
     mpi_state *s = x->state;
     size_t first = (unit * x->plan.own_pieces + piece - x->plan.first_piece) * (size_t)x->size;
     for (int to = 0; to < x->size; to++)
-        if (s->sends[first + (size_t)to] != MPI_REQUEST_NULL)
-            MST_MPI(MPI_Start(&s->sends[first + (size_t)to]));
-    /* MPI moves earlier messages only inside its own calls. */
-    int ended;
-    MST_MPI(MPI_Testall((int)s->send_count, s->sends, &ended, MPI_STATUSES_IGNORE));
+        if (s->sends.request[first + (size_t)to] != MPI_REQUEST_NULL)
+            MST_MPI(MPI_Start(&s->sends.request[first + (size_t)to]));
+    MST_TRY(mst_requests_test(&s->sends));
 done:
     return status;
 }
@@ -195,9 +168,8 @@ done:
 static mst_status receive(mst_exchange *x) {
     mst_status status = MST_OK;
     mpi_state *s = x->state;
-    MST_MPI(MPI_Waitall((int)s->receive_count, s->receives, MPI_STATUSES_IGNORE));
-    MST_MPI(MPI_Waitall((int)s->send_count, s->sends, MPI_STATUSES_IGNORE));
-    s->posted = false;
+    MST_TRY(mst_requests_wait(&s->receives));
+    MST_TRY(mst_requests_wait(&s->sends));
 done:
     return status;
 }

@@ -13,6 +13,34 @@ void mst_lanes_of(size_t lanes, int rank, int size, size_t *first_out, size_t *c
     *count_out = lanes * (r + 1) / ranks - *first_out;
 }
 
+mst_status mst_lanes_deal(size_t lanes, const size_t *counts, const int *node_of, int size,
+                          mst_lane_run *runs) {
+    mst_status status = MST_OK;
+    size_t next = 0;
+    int dealt = 0; /* ranks */
+    for (int node = 0; dealt < size; node++)
+        for (int rank = 0; rank < size; rank++) {
+            if (node_of[rank] != node) continue;
+            size_t first, even;
+            mst_lanes_of(lanes, dealt++, size, &first, &even);
+            runs[rank] = (mst_lane_run){.first = next, .count = counts ? counts[rank] : even};
+            MST_CHECK(runs[rank].count <= lanes - next, MST_EINVAL,
+                      "dealing %zu lanes to %d ranks: rank %d is to have %zu, %zu are left", lanes, size,
+                      rank, runs[rank].count, lanes - next);
+            next += runs[rank].count;
+        }
+    MST_CHECK(next == lanes, MST_EINVAL, "dealing %zu lanes to %d ranks: nobody is to have the last %zu",
+              lanes, size, lanes - next);
+done:
+    return status;
+}
+
+uint8_t mst_subtree_level(size_t first, size_t end) {
+    uint8_t level = 0;
+    while ((first >> level & 1) == 0 && first + ((size_t)2 << level) <= end) level++;
+    return level;
+}
+
 size_t mst_microbatch_index(const mst_sum_shape *shape, size_t round, size_t lane, size_t leaf_index) {
     return (round * shape->lanes + lane) * shape->leaf + leaf_index;
 }
@@ -89,23 +117,24 @@ static void plan_lane(planner *p, size_t lane, mst_lane_plan *plan, held *node) 
 
 /* Plans a rank's lanes. lanes_out [lane_count] and pieces_out [2 * log2(lanes) at most]
  * may be NULL. Returns the slots. */
-static size_t plan_rank(size_t lanes, int rank, int size, mst_lane_plan *lanes_out, mst_piece *pieces_out,
-                        size_t *piece_count_out) {
-    size_t first, count;
-    mst_lanes_of(lanes, rank, size, &first, &count);
-    planner p = {.first = first, .end = first + count, .lanes = lanes};
+static size_t plan_rank(size_t lanes, const mst_lane_run *run, int rank, mst_lane_plan *lanes_out,
+                        mst_piece *pieces_out, size_t *piece_count_out) {
+    planner p = {.first = run->first, .end = run->first + run->count, .lanes = lanes};
     *piece_count_out = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < run->count; i++) {
         mst_lane_plan plan;
         held node;
-        plan_lane(&p, first + i, &plan, &node);
+        plan_lane(&p, run->first + i, &plan, &node);
         if (parent_is_ours(&p, &node)) {
             p.waiting[p.waiting_count++] = node;
         } else { /* the slot stays taken until the round ends */
             plan.piece = (int)*piece_count_out;
             if (pieces_out)
-                pieces_out[*piece_count_out] = (mst_piece){
-                    .rank = rank, .first_lane = node.first_lane, .level = node.level, .slot = node.slot};
+                pieces_out[*piece_count_out] = (mst_piece){.rank = rank,
+                                                           .first_lane = node.first_lane,
+                                                           .level = node.level,
+                                                           .slot = node.slot,
+                                                           .number = *piece_count_out};
             ++*piece_count_out;
         }
         if (lanes_out) lanes_out[i] = plan;
@@ -113,17 +142,25 @@ static size_t plan_rank(size_t lanes, int rank, int size, mst_lane_plan *lanes_o
     return p.slots;
 }
 
-mst_status mst_sum_plan_init(size_t lanes, int rank, int size, mst_sum_plan *plan) {
+/* The rank whose run begins at a lane. */
+static int rank_at(const mst_lane_run *runs, int size, size_t lane) {
+    int rank = 0;
+    while (rank < size && (runs[rank].count == 0 || runs[rank].first != lane)) rank++;
+    return rank;
+}
+
+mst_status mst_sum_plan_init(size_t lanes, const mst_lane_run *runs, int rank, int size, mst_sum_plan *plan) {
     mst_status status = MST_OK;
-    *plan = (mst_sum_plan){0};
-    mst_lanes_of(lanes, rank, size, &plan->first_lane, &plan->lane_count);
+    *plan = (mst_sum_plan){.first_lane = runs[rank].first, .lane_count = runs[rank].count};
     plan->lanes = calloc(plan->lane_count + 1, sizeof *plan->lanes);
     plan->pieces = calloc(lanes, sizeof *plan->pieces); /* a piece has at least one lane */
     MST_CHECK(plan->lanes && plan->pieces, MST_ENOMEM, "planning the sum over %zu lanes: no memory", lanes);
-    for (int other = 0; other < size; other++) {
-        mst_piece *pieces = plan->pieces + plan->piece_count;
+    for (size_t lane = 0; lane < lanes;) {
+        const int other = rank_at(runs, size, lane);
+        MST_CHECK(other < size, MST_EINTERNAL, "planning the sum: no rank has lane %zu", lane);
         size_t count;
-        size_t slots = plan_rank(lanes, other, size, other == rank ? plan->lanes : NULL, pieces, &count);
+        size_t slots = plan_rank(lanes, &runs[other], other, other == rank ? plan->lanes : NULL,
+                                 plan->pieces + plan->piece_count, &count);
         if (other == rank) {
             plan->slots = slots;
             plan->first_piece = plan->piece_count;
@@ -131,9 +168,23 @@ mst_status mst_sum_plan_init(size_t lanes, int rank, int size, mst_sum_plan *pla
         }
         if (slots > plan->slots_max) plan->slots_max = slots;
         plan->piece_count += count;
+        lane += runs[other].count;
     }
 done:
     if (status != MST_OK) mst_sum_plan_clear(plan);
+    return status;
+}
+
+mst_status mst_sum_plan_init_even(size_t lanes, int rank, int size, mst_sum_plan *plan) {
+    mst_status status = MST_OK;
+    mst_lane_run *runs = calloc((size_t)size, sizeof *runs);
+    *plan = (mst_sum_plan){0};
+    MST_CHECK(runs, MST_ENOMEM, "planning the sum over %zu lanes: no memory", lanes);
+    for (int other = 0; other < size; other++)
+        mst_lanes_of(lanes, other, size, &runs[other].first, &runs[other].count);
+    MST_TRY(mst_sum_plan_init(lanes, runs, rank, size, plan));
+done:
+    free(runs);
     return status;
 }
 

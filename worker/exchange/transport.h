@@ -18,8 +18,8 @@ typedef struct mst_transport_ops {
     mst_status (*send)(mst_exchange *x, size_t unit, size_t piece);
     /* All ranks have sent: makes every piece readable. Not collective. */
     mst_status (*receive)(mst_exchange *x);
-    /* This rank's shard of a piece of a unit, in the wire type; after receive, until end_round ends. */
-    const void *(*shard)(const mst_exchange *x, size_t unit, size_t piece);
+    /* This rank's shard of a source of a unit, in the wire type; after receive, until end_round ends. */
+    const void *(*shard)(const mst_exchange *x, size_t unit, size_t source);
     /* Orders this rank's writes before, and its reads after, the agreement that
      * separates them. Not collective. */
     mst_status (*fence)(mst_exchange *x);
@@ -27,7 +27,7 @@ typedef struct mst_transport_ops {
     mst_status (*publish)(mst_exchange *x);
 } mst_transport_ops;
 
-extern const mst_transport_ops mst_transport_self, mst_transport_shm, mst_transport_mpi;
+extern const mst_transport_ops mst_transport_self, mst_transport_shm, mst_transport_mpi, mst_transport_node;
 
 /* This rank's shard of one unit. */
 typedef struct mst_owned {
@@ -45,6 +45,7 @@ struct mst_exchange {
     mst_sum_shape shape;
     mst_dtype weight_dtype;
     int rank, size;
+    mst_lane_run *runs; /* [size] */
     mst_sum_plan plan;
 
     void *slots; /* wire type, [plan.slots][layout->blocks * MST_BLOCK]: a unit stands at its first_block */
@@ -59,9 +60,11 @@ struct mst_exchange {
     double *all_norm2;     /* rank 0: of all ranks, in rank order */
     size_t *norm2_bytes;   /* [size] of each rank's */
     size_t *norm2_next;    /* [size] the block of each rank that comes next, while rank 0 adds */
-    const void **source;   /* [piece_count] for the ordered sum */
-    uint8_t *level;        /* [piece_count] */
-    size_t bytes;          /* allocated by this rank */
+    /* What an owner adds, in lane order: the pieces, or fewer where a transport adds some on the way. */
+    size_t sources;
+    const void **source; /* [sources] for the ordered sum */
+    uint8_t *level;      /* [sources] */
+    size_t bytes;        /* allocated by this rank */
 
     size_t round, lane; /* that come next */
     bool lane_begun;
@@ -78,12 +81,5 @@ mst_status mst_exchange_alloc(mst_exchange *x, size_t bytes, const char *what, v
 
 /** Fills memory with zeros on the queue's threads, in fixed pieces: each thread touches what it will use. */
 mst_status mst_exchange_zero(mst_queue *queue, void *memory, size_t bytes);
-
-/** Bytes of a rank's part of SHM's window, with the weights and slots that stand in it. */
-size_t mst_exchange_shm_bytes(size_t weights, size_t slots);
-
-/** How much shared memory SHM would need on this node, and whether /dev/shm has it.
- * Collective; the same on all ranks. */
-mst_status mst_exchange_shm_room(mst_exchange *x, size_t *needed_out, size_t *free_out);
 
 #endif

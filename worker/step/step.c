@@ -1,52 +1,14 @@
-#include "muster/step.h"
+#include "trainer.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-/* What one microbatch gives to the step, gathered on all ranks. */
-typedef struct record {
-    double loss, zloss;
-    uint64_t valid;
-} record;
+typedef mst_record record;
+typedef mst_step_message message;
 
-/* What one rank says at a step's end. */
-typedef struct message {
-    uint64_t stop_requested;
-    double elapsed;
-    double
-        pace; /* seconds of this rank's forward and backward passes in the step, per microbatch; 0: it had none */
-    uint64_t culprit; /* this rank's first microbatch whose gradient is not finite; UINT64_MAX: none */
-} message;
-
-struct mst_trainer {
-    mst_trainer_config config;
-    mst_comm *comm; /* not owned, like the next four */
-    mst_data *data;
-    mst_queue *queue;
-    mst_kernels kernels;
-    mst_watchdog *watchdog;
-    mst_layout layout;
-    mst_exchange *exchange;
-    mst_optimizer *optimizer;
-    mst_model *model;
-    mst_position position;
-    size_t first_lane, lanes;  /* this rank's, in every round */
-    double loss_scale;         /* constant of the config: keeps summed gradients near the size of mean ones */
-    int32_t *tokens, *targets; /* [micro * seq_len] */
-    void **gradients;          /* [units] accumulators of the current lane */
-    record *mine;              /* [rounds * lanes here * leaf] this rank's records, in order */
-    record *gathered;          /* [microbatches] in rank order */
-    record *records;           /* [microbatches] in order */
-    double *values;            /* [microbatches] one field of the records */
-    message *messages;         /* [ranks] */
-    double *paces;             /* [ranks] of the last step */
-    double computing;          /* seconds of passes in this step so far, without what is handed over */
-    size_t *bytes_of, *bytes_of_message; /* [ranks] */
-};
-
-static double now(void) {
+double mst_trainer_now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
@@ -81,9 +43,9 @@ static mst_weight_source weight_source(mst_trainer *t) {
 static mst_status hand_over_unit(void *context, size_t unit) {
     mst_trainer *t = context;
     mst_watchdog_progress(t->watchdog, "send", t->position.step);
-    t->computing += now(); /* stands still meanwhile */
+    t->computing += mst_trainer_now(); /* stands still meanwhile */
     const mst_status status = mst_exchange_unit_done(t->exchange, unit);
-    t->computing -= now();
+    t->computing -= mst_trainer_now();
     return status;
 }
 
@@ -99,11 +61,10 @@ static mst_status allocate_records(mst_trainer *t) {
     mst_status status = MST_OK;
     size_t size = (size_t)mst_comm_size(t->comm), tokens = t->config.micro * t->config.seq_len,
            all = microbatches(t);
-    size_t here = t->config.shape.rounds * t->lanes * t->config.shape.leaf;
     t->tokens = calloc(tokens, sizeof *t->tokens);
     t->targets = calloc(tokens, sizeof *t->targets);
     t->gradients = calloc(t->layout.unit_count, sizeof *t->gradients);
-    t->mine = calloc(here + 1, sizeof *t->mine);
+    t->mine = calloc(all, sizeof *t->mine);
     t->gathered = calloc(all, sizeof *t->gathered);
     t->records = calloc(all, sizeof *t->records);
     t->values = calloc(all, sizeof *t->values);
@@ -111,17 +72,24 @@ static mst_status allocate_records(mst_trainer *t) {
     t->paces = calloc(size, sizeof *t->paces);
     t->bytes_of = calloc(size, sizeof *t->bytes_of);
     t->bytes_of_message = calloc(size, sizeof *t->bytes_of_message);
+    t->lane_counts = calloc(size, sizeof *t->lane_counts);
     MST_CHECK(t->tokens && t->targets && t->gradients && t->mine && t->gathered && t->records && t->values &&
-                  t->messages && t->paces && t->bytes_of && t->bytes_of_message,
+                  t->messages && t->paces && t->bytes_of && t->bytes_of_message && t->lane_counts,
               MST_ENOMEM, "trainer: out of memory for the records of %zu microbatches", all);
-    for (size_t rank = 0; rank < size; rank++) {
-        size_t first, lanes;
-        mst_lanes_of(t->config.shape.lanes, (int)rank, (int)size, &first, &lanes);
-        t->bytes_of[rank] = t->config.shape.rounds * lanes * t->config.shape.leaf * sizeof(record);
-        t->bytes_of_message[rank] = sizeof(message);
-    }
+    for (size_t rank = 0; rank < size; rank++) t->bytes_of_message[rank] = sizeof(message);
+    MST_TRY(mst_speeds_init(&t->speeds, size));
 done:
     return status;
+}
+
+void mst_trainer_take_lanes(mst_trainer *t) {
+    const mst_sum_shape *shape = &t->config.shape;
+    for (int rank = 0; rank < mst_comm_size(t->comm); rank++) {
+        size_t first;
+        mst_exchange_lanes(t->exchange, rank, &first, &t->lane_counts[rank]);
+        t->bytes_of[rank] = shape->rounds * t->lane_counts[rank] * shape->leaf * sizeof(record);
+    }
+    mst_exchange_lanes(t->exchange, mst_comm_rank(t->comm), &t->first_lane, &t->lanes);
 }
 
 /* What can fail on one rank alone; the caller agrees on the result. */
@@ -130,7 +98,6 @@ static mst_status create_local(mst_trainer *t) {
     int rank = mst_comm_rank(t->comm), size = mst_comm_size(t->comm);
     const mst_model_options options = {
         .dtype = t->config.precision, .micro = t->config.micro, .seq_len = t->config.seq_len};
-    mst_lanes_of(t->config.shape.lanes, rank, size, &t->first_lane, &t->lanes);
     t->loss_scale = choose_loss_scale(t->config.micro * t->config.seq_len);
     MST_TRY(mst_model_layout(&t->config.model, &t->layout));
     MST_TRY(mst_model_create(&t->config.model, &t->layout, &options, t->queue, &t->kernels, &t->model));
@@ -159,8 +126,9 @@ mst_status mst_trainer_create(const mst_trainer_config *config, mst_comm *comm, 
         status = create_local(t);
     }
     MST_TRY(mst_comm_agree(comm, status));
-    MST_TRY(mst_exchange_create(comm, config->transport, &config->shape, config->precision, &t->layout, queue,
-                                &t->kernels, &t->exchange));
+    MST_TRY(mst_exchange_create(comm, config->transport, &config->shape, NULL, config->precision, &t->layout,
+                                queue, &t->kernels, &t->exchange));
+    mst_trainer_take_lanes(t);
     *trainer_out = t;
     t = NULL;
 done:
@@ -186,12 +154,13 @@ void mst_trainer_destroy(mst_trainer **trainer) {
     free(t->paces);
     free(t->bytes_of);
     free(t->bytes_of_message);
+    free(t->lane_counts);
+    mst_speeds_clear(&t->speeds);
     free(t);
     *trainer = NULL;
 }
 
-/* Owners write their blocks of the weights from the masters; then all see them. */
-static mst_status publish_masters(mst_trainer *t) {
+mst_status mst_trainer_publish(mst_trainer *t) {
     mst_status status = MST_OK;
     for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++) {
         mst_watchdog_progress(t->watchdog, "publish", t->position.step);
@@ -220,14 +189,14 @@ mst_status mst_trainer_init(mst_trainer *trainer) {
     mst_watchdog_waiting(t->watchdog, "initialise", 0);
     MST_TRY(mst_comm_agree(t->comm, status));
     t->position = (mst_position){0};
-    MST_TRY(publish_masters(t));
+    MST_TRY(mst_trainer_publish(t));
 done:
     return status;
 }
 
 mst_status mst_trainer_restore(mst_trainer *trainer, const mst_position *position) {
     trainer->position = *position;
-    return publish_masters(trainer);
+    return mst_trainer_publish(trainer);
 }
 
 /* ---- a step ---- */
@@ -240,10 +209,10 @@ static mst_status compute_microbatch(mst_trainer *t, size_t index, const mst_gra
     mst_watchdog_progress(t->watchdog, "data", t->position.step);
     MST_TRY(mst_data_read(t->data, MST_SPLIT_TRAIN, t->position.samples + index * t->config.micro,
                           t->config.micro, t->tokens, t->targets));
-    t->computing -= now();
+    t->computing -= mst_trainer_now();
     MST_TRY(mst_model_train(t->model, &weights, t->tokens, t->targets, t->loss_scale, t->config.z_coefficient,
                             sink, &loss));
-    t->computing += now();
+    t->computing += mst_trainer_now();
     *record_out = (record){loss.loss, loss.zloss, loss.valid};
 done:
     return status;
@@ -288,7 +257,7 @@ static mst_status gather_records(mst_trainer *t) {
     MST_TRY(mst_comm_allgather(t->comm, t->mine, t->bytes_of, t->gathered));
     for (int rank = 0; rank < size; rank++) {
         size_t first, lanes;
-        mst_lanes_of(shape->lanes, rank, size, &first, &lanes);
+        mst_exchange_lanes(t->exchange, rank, &first, &lanes);
         for (size_t round = 0; round < shape->rounds; round++)
             for (size_t lane = first; lane < first + lanes; lane++)
                 for (size_t j = 0; j < shape->leaf; j++)
@@ -307,9 +276,11 @@ static mst_status exchange_notices(mst_trainer *t, mst_notice *notice) {
     const size_t here = t->config.shape.rounds * t->lanes * t->config.shape.leaf;
     const message mine = {.stop_requested = notice->stop_requested,
                           .elapsed = notice->elapsed,
-                          .pace = here > 0 ? t->computing / (double)here : 0};
+                          .pace = here > 0 ? t->computing / (double)here : 0,
+                          .deal = t->speeds.deal};
     MST_TRY(gather_messages(t, &mine));
     notice->elapsed = t->messages[0].elapsed;
+    t->deal_announced = t->messages[0].deal != 0;
     for (int rank = 0; rank < mst_comm_size(t->comm); rank++) {
         if (t->messages[rank].stop_requested) notice->stop_requested = true;
         t->paces[rank] = t->messages[rank].pace;
@@ -395,6 +366,7 @@ mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_r
     mst_trainer *t = trainer;
     mst_status status = MST_OK;
     double norm2 = 0, mean_scale = 1;
+    const double begin = mst_trainer_now();
     *report_out = (mst_step_report){0};
     t->computing = 0;
     MST_TRY(compute_rounds(t));
@@ -416,6 +388,7 @@ mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_r
     t->position.step++;
     t->position.samples += mst_trainer_samples_per_step(t);
     t->position.tokens += report_out->valid;
+    if (report_out->finite) mst_trainer_watch_speeds(t, mst_trainer_now() - begin);
 done:
     return status;
 }

@@ -9,6 +9,7 @@
 #include "muster/exchange.h"
 #include "muster/model.h"
 #include "muster/optimizer.h"
+#include "muster/step.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -35,6 +36,8 @@ typedef struct mst_config {
         size_t micro;        /* sequences per microbatch */
         mst_sum_shape shape; /* leaf, lanes, rounds, wire */
         mst_transport transport;
+        mst_balance balance;
+        bool allow_mixed; /* ranks of different device classes */
     } batch;
     mst_optimizer_config optimizer;
     mst_schedule schedule; /* steps is run.steps */

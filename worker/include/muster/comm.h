@@ -33,6 +33,9 @@ int mst_comm_size(const mst_comm *comm);
 /** Ranks that share memory with this one, this one included, and this rank's place among them. */
 int mst_comm_node_size(const mst_comm *comm);
 int mst_comm_node_rank(const mst_comm *comm);
+/** Nodes of the job, and the node of a rank: they are numbered in the order of their lowest ranks. */
+int mst_comm_nodes(const mst_comm *comm);
+int mst_comm_node_of(const mst_comm *comm, int rank);
 /** Host name of a rank. Static for the life of comm. */
 const char *mst_comm_host(const mst_comm *comm, int rank);
 

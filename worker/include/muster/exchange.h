@@ -18,7 +18,8 @@ typedef enum mst_transport {
     MST_TRANSPORT_AUTO,
     MST_TRANSPORT_SELF,
     MST_TRANSPORT_SHM,
-    MST_TRANSPORT_MPI
+    MST_TRANSPORT_MPI,
+    MST_TRANSPORT_NODE
 } mst_transport;
 
 /* The shape of a step's sum, from the config, never from the rank count.
@@ -30,9 +31,9 @@ typedef struct mst_sum_shape {
     mst_dtype wire;
 } mst_sum_shape;
 
-/** The first lane and the number of lanes that a rank computes: contiguous,
+/** The even dealing of lanes: of `size` ranks the one in place `rank` has the contiguous lanes
  * [lanes * rank / size, lanes * (rank + 1) / size) for size <= lanes;
- * with more ranks than lanes, ranks from `lanes` on have none. Not collective. */
+ * with more ranks than lanes, those from `lanes` on have none. Not collective. */
 void mst_lanes_of(size_t lanes, int rank, int size, size_t *first_out, size_t *count_out);
 
 /** Number of microbatch `leaf_index` of a lane of a round within its step:
@@ -50,20 +51,25 @@ typedef struct mst_exchange mst_exchange;
  * Allocates gradient accumulators, partial sums and the published weights.
  *
  * Collective.
- * @param transport one rank alone always uses SELF, so that a config runs on any number of ranks. AUTO: SHM
- * when all ranks share one node and /dev/shm has room, else MPI
+ * @param transport one rank alone always uses SELF, so that a config runs on any number of ranks, and NODE is
+ * SHM where all ranks share one node. AUTO: where /dev/shm has room, SHM for one node and NODE for several
+ * with more than one rank on some; else MPI
+ * @param lane_counts [ranks] lanes of each rank, the same on all ranks; NULL: as even as can be
  * @param weight_dtype of the published weights: F32 or BF16
  * @param layout, comm, queue, kernels kept by reference
  * @retval MST_ENOMEM with bytes and, for shared memory, what /dev/shm has free; MST_ECONFIG SELF with
- * several ranks, SHM across nodes; MST_EMPI
+ * several ranks, SHM across nodes; MST_EINVAL lane_counts that are not all lanes; MST_EMPI
  */
 mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const mst_sum_shape *shape,
-                               mst_dtype weight_dtype, const mst_layout *layout, mst_queue *queue,
-                               const mst_kernels *kernels, mst_exchange **exchange_out);
+                               const size_t *lane_counts, mst_dtype weight_dtype, const mst_layout *layout,
+                               mst_queue *queue, const mst_kernels *kernels, mst_exchange **exchange_out);
 /** Collective. */
 void mst_exchange_destroy(mst_exchange **exchange);
 
-/** "self", "shm" or "mpi". */
+/** The lanes that a rank computes, in every round. Not collective. */
+void mst_exchange_lanes(const mst_exchange *exchange, int rank, size_t *first_out, size_t *count_out);
+
+/** "self", "shm", "mpi" or "node". */
 const char *mst_exchange_transport(const mst_exchange *exchange);
 /** Bytes that this rank allocated. */
 size_t mst_exchange_bytes(const mst_exchange *exchange);

@@ -12,10 +12,14 @@
 extern "C" {
 #endif
 
+/* Who computes which lanes: EVEN as even as can be; AUTO by what each rank's lanes take. */
+typedef enum mst_balance { MST_BALANCE_EVEN, MST_BALANCE_AUTO } mst_balance;
+
 typedef struct mst_trainer_config {
     mst_model_config model;
     mst_sum_shape shape;
     mst_transport transport;
+    mst_balance balance;
     size_t micro, seq_len; /* sequences of a microbatch, tokens of a sequence */
     mst_dtype precision;   /* of weights and activations: F32 or BF16 */
     double z_coefficient;
@@ -83,6 +87,34 @@ mst_status mst_trainer_restore(mst_trainer *trainer, const mst_position *positio
  * @retval MST_OK also for a step that is not finite; otherwise the same failure on every rank
  */
 mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_report *report_out);
+
+/* What mst_trainer_balance did. Seconds of a step, before as it was measured and after as it is expected. */
+typedef struct mst_rebalance {
+    bool changed;
+    double before, after;
+} mst_rebalance;
+
+/**
+ * Between two steps, after mst_trainer_step: where the ranks' speeds differ so that a step would take at least
+ * 5 % less with lanes dealt otherwise, and rank 0 has said so in the step's messages, all ranks change to that
+ * dealing, which allocates gradients anew. No result changes by it. Does nothing with MST_BALANCE_EVEN.
+ *
+ * Collective. @retval as mst_trainer_deal
+ */
+mst_status mst_trainer_balance(mst_trainer *trainer, mst_rebalance *change_out);
+
+/**
+ * Deals the lanes anew between two steps: memory of the exchange is allocated anew, weights are published again.
+ * Where there is no memory for it, the dealing before is kept.
+ *
+ * Collective. @param lane_counts [ranks] lanes of each rank, the same on all ranks
+ * @retval MST_EINVAL they are not all lanes; the dealing before is kept @retval MST_ENOMEM, MST_EMPI not
+ * even the dealing before could be made again: the trainer can only be destroyed
+ */
+mst_status mst_trainer_deal(mst_trainer *trainer, const size_t *lane_counts);
+
+/** The lanes of each rank as they are dealt. [ranks], the trainer's. */
+const size_t *mst_trainer_lanes(const mst_trainer *trainer);
 
 /**
  * Loss over `batches` microbatches of the held-out split, evenly spread (all when it has fewer), dealt to the

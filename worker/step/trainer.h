@@ -1,0 +1,66 @@
+/* A trainer at work: what the files of this room share. */
+#ifndef STEP_TRAINER_H
+#define STEP_TRAINER_H
+
+#include "muster/step.h"
+#include "speeds.h"
+
+/* What one microbatch gives to the step, gathered on all ranks. */
+typedef struct mst_record {
+    double loss, zloss;
+    uint64_t valid;
+} mst_record;
+
+/* What one rank says at a step's end. */
+typedef struct mst_step_message {
+    uint64_t stop_requested;
+    double elapsed;
+    double pace;      /* seconds of this rank's passes in this step, per microbatch; 0: it had none */
+    uint64_t deal;    /* rank 0: the lanes are to be dealt anew before the next step */
+    uint64_t culprit; /* this rank's first microbatch whose gradient is not finite; UINT64_MAX: none */
+} mst_step_message;
+
+struct mst_trainer {
+    mst_trainer_config config;
+    mst_comm *comm; /* not owned, like the next four */
+    mst_data *data;
+    mst_queue *queue;
+    mst_kernels kernels;
+    mst_watchdog *watchdog;
+    mst_layout layout;
+    mst_exchange *exchange;
+    mst_optimizer *optimizer;
+    mst_model *model;
+    mst_position position;
+    size_t first_lane, lanes;  /* this rank's, in every round */
+    double loss_scale;         /* constant of the config: keeps summed gradients near the size of mean ones */
+    int32_t *tokens, *targets; /* [micro * seq_len] */
+    void **gradients;          /* [units] accumulators of the current lane */
+    mst_record *mine;          /* [microbatches] this rank's records, in order: as many as it has */
+    mst_record *gathered;      /* [microbatches] in rank order */
+    mst_record *records;       /* [microbatches] in order */
+    double *values;            /* [microbatches] one field of the records */
+    mst_step_message *messages;          /* [ranks] */
+    size_t *bytes_of, *bytes_of_message; /* [ranks] */
+    double computing;    /* seconds of passes in this step so far, without what is handed over */
+    double *paces;       /* [ranks] of the last step */
+    mst_speeds speeds;   /* rank 0: what the ranks took lately */
+    bool deal_announced; /* rank 0 has said that the lanes are to be dealt anew */
+    size_t *lane_counts; /* [ranks] as they are dealt */
+};
+
+/** Owners write their blocks of the weights from the masters; then all see them. Collective. */
+mst_status mst_trainer_publish(mst_trainer *trainer);
+
+/** Takes the dealing of the exchange: which lanes this rank computes, what each rank's records take. Not
+ * collective. */
+void mst_trainer_take_lanes(mst_trainer *trainer);
+
+/** Rank 0, once a step: notes what the ranks took, and whether lanes had better be dealt anew. Not
+ * collective; allocates nothing. @param step_seconds the whole step on this rank */
+void mst_trainer_watch_speeds(mst_trainer *trainer, double step_seconds);
+
+/** Seconds on this rank's monotonic clock. */
+double mst_trainer_now(void);
+
+#endif
