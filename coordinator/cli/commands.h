@@ -9,6 +9,7 @@
     X(cli_data_show)                                                                                         \
     X(cli_tokenizer_train)                                                                                   \
     X(cli_plan)     /* cmd_plan.c */                                                                         \
+    X(cli_doctor)   /* cmd_doctor.c */                                                                       \
     X(cli_train)    /* cmd_train.c */                                                                        \
     X(cli_launch)   /* cmd_launch.c */                                                                       \
     X(cli_eval)     /* cmd_eval.c */                                                                         \
