@@ -177,7 +177,9 @@ static mst_status examine(examination *e, const mst_doctor_options *options) {
     mst_digest config;
     MST_TRY(mst_comm_agree(e->comm, read_config(e, options, &config)));
     choose_folder(e, options);
-    MST_TRY(mst_watchdog_create(e->comm, e->has_config ? e->config.watchdog.seconds : 60, &e->watchdog));
+    const mst_watchdog_options watch = {.seconds = e->has_config ? e->config.watchdog.seconds : 60,
+                                        .interfaces = e->config.network.interfaces};
+    MST_TRY(mst_watchdog_start(e->comm, &watch, &e->watchdog));
     MST_TRY(doctor_gather(e));
     MST_TRY(find_nodes(e));
     MST_TRY(compare_configs(e, &config));
