@@ -12,6 +12,7 @@
     X(cli_doctor)   /* cmd_doctor.c */                                                                       \
     X(cli_train)    /* cmd_train.c */                                                                        \
     X(cli_launch)   /* cmd_launch.c */                                                                       \
+    X(cli_submit)   /* cmd_submit.c */                                                                       \
     X(cli_eval)     /* cmd_eval.c */                                                                         \
     X(cli_generate) /* cmd_generate.c */                                                                     \
     X(cli_inspect)  /* cmd_inspect.c */                                                                      \

@@ -55,21 +55,26 @@ PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMo
 CONF
 
 slurmctld
-# A node has what a machine of its own has: a name, an address, process numbers, /tmp and /dev/shm.
-for i in $nodes; do
-    unshare -m -p -f -u -n --mount-proc bash -euc '
-        until ip link set eth0 up; do sleep 0.05; done
-        ip link set lo up
-        ip addr add "10.77.0.$1/24" dev eth0
-        hostname "n$1"
-        mount -t tmpfs tmpfs /tmp
-        mount -t tmpfs tmpfs /dev/shm
-        exec slurmd -D -N "n$1"' node "$i" >"/var/log/slurm/node.$i.log" 2>&1 &
-    unshare_pid=$!
-    until [ -n "$(pgrep -P $unshare_pid)" ]; do sleep 0.02; done
-    ip link add "n$i" master switch type veth peer name eth0 netns "$(pgrep -P $unshare_pid | head -1)"
-    ip link set "n$i" up
-done
+# A node has what a machine of its own has: a name, an address, process numbers, /tmp and /dev/shm. node.sh N starts one; it dies
+# when the process in /run/node.N.pid is killed, and can then be started again.
+cat >/run/node.sh <<'NODE'
+i=$1
+unshare -m -p -f -u -n --mount-proc bash -euc '
+    until ip link set eth0 up; do sleep 0.05; done
+    ip link set lo up
+    ip addr add "10.77.0.$1/24" dev eth0
+    hostname "n$1"
+    mount -t tmpfs tmpfs /tmp
+    mount -t tmpfs tmpfs /dev/shm
+    exec slurmd -D -N "n$1"' node "$i" >>"/var/log/slurm/node.$i.log" 2>&1 &
+unshare_pid=$!
+until first=$(pgrep -P $unshare_pid); do sleep 0.02; done
+echo "$first" >"/run/node.$i.pid"
+ip link del "n$i" 2>/dev/null || true # of a former node with this name
+ip link add "n$i" master switch type veth peer name eth0 netns "$first"
+ip link set "n$i" up
+NODE
+for i in $nodes; do bash -eu /run/node.sh "$i"; done
 for _ in $(seq 60); do
     [ "$(sinfo -h -t idle -o %D 2>/dev/null)" = 4 ] && break
     sleep 0.5

@@ -1,0 +1,247 @@
+#!/usr/bin/env bash
+# shellcheck disable=SC2031
+# Inside the lab: each case is one run of the same config under something that happens on a cluster. It ends with the digest
+# of a run that nothing disturbed, and says how many steps were computed twice.
+#   cases.sh [CASE...]
+set -uo pipefail
+export PATH=$PWD:/usr/sbin:$PATH MUSTER=$PWD/muster
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_mpi_yield_when_idle=1 # four nodes share this machine's cores
+id='' long_steps='' # set by submit and main
+# shellcheck source-path=SCRIPTDIR
+. ./helpers.sh
+
+# ---- started as the files in configs/slurm start it ----
+
+plain() { # plain SCRIPT NODES
+    submit "$1" --nodes="$2"
+    finished
+}
+case_srun_1_node() { plain srun-1node 1; }
+case_srun_2_nodes() { plain srun-nodes 2; }
+case_srun_4_nodes() { plain srun-nodes 4; }
+case_mpirun_1_node() { plain mpirun-1node 1; }
+case_mpirun_2_nodes() { plain mpirun-nodes 2; }
+case_mpirun_4_nodes() { plain mpirun-nodes 4; }
+
+# ---- what somebody asks for ----
+
+# USR1 to the batch shell alone, five times; Slurm queues the job again each time, and it goes on where it was.
+case_requeued_five_times() {
+    local i
+    submit srun-nodes --nodes=2
+    for i in 1 2 3 4 5; do
+        reaches $((i * 25))
+        scancel --batch --signal=USR1 "$id"
+        starts_again "$i"
+    done
+    finished
+    at_most 0
+}
+
+# As early as can be: the job has just begun, training has not.
+case_usr1_at_once() {
+    submit srun-1node
+    within 60 is_running
+    scancel --batch --signal=USR1 "$id"
+    starts_again 1
+    finished
+    at_most 0
+}
+case_usr1_at_once_mpirun() {
+    submit mpirun-1node
+    within 60 is_running
+    scancel --batch --signal=USR1 "$id"
+    starts_again 1
+    finished
+    at_most 0
+}
+
+# Slurm's own word to all ranks.
+case_usr2_to_ranks() {
+    submit srun-nodes --nodes=2
+    reaches 50
+    scancel --signal=USR2 "$id.0"
+    starts_again 1
+    finished
+    at_most 0
+}
+
+# The user does not want the job any more: it ends, with a checkpoint, and stays away. Submitted again it goes on.
+case_scancel() {
+    submit srun-nodes --nodes=2
+    reaches 50
+    scancel "$id"
+    within 60 is_gone
+    steady_gone
+    says 'stopped by SIGTERM'
+    submit srun-nodes --nodes=2
+    finished
+    at_most 0
+}
+case_scancel_mpirun() {
+    submit mpirun-nodes --nodes=2
+    reaches 50
+    scancel "$id"
+    within 60 is_gone
+    steady_gone
+    submit mpirun-nodes --nodes=2
+    finished
+    at_most 20
+}
+
+# By 'muster submit', in folders whose names a shell could misread.
+case_submitted() {
+    mkdir -p "sub mit/a'b%j"
+    (cd "sub mit" && muster submit ../tiny.yaml --time 10 --nodes 2-4 --run "a'b%j/run" --name "$name" --set train.z_loss=0 \
+        -- --comment="a 'b' \"c\"") >submitted || fail 'muster submit failed'
+    cat submitted
+    id=$(sed -n 's/^submitted job \([0-9]*\):.*/\1/p' submitted)
+    ln -s "../sub mit/a'b%j/run" "runs/$name"
+    out="runs/$name/job-$id.out"
+    grep -qF "output   $PWD/sub mit/a'b%j/run/job-$id.out" submitted || fail 'where the output goes'
+    reaches 50
+    scontrol show job "$id" | grep -qF "Comment=a 'b' \"c\"" || fail 'an option behind -- did not reach sbatch'
+    scancel --batch --signal=USR1 "$id"
+    starts_again 1
+    finished
+    at_most 0
+}
+# What sbatch refuses.
+case_submit_refused() {
+    local code=0
+    muster submit tiny.yaml --time 10 --partition nowhere --run "runs/$name" >refused 2>&1 || code=$?
+    cat refused
+    [ $code = 2 ] || fail "exit code $code, not 2"
+    grep -q 'sbatch refused the job, for the reason above' refused || fail 'no reason'
+    submit srun-1node
+    finished
+}
+
+# ---- the end of the job's time ----
+
+# The limit is a minute, the least that Slurm knows; training takes longer. Without any signal muster knows it from Slurm.
+case_time_is_up() {
+    submit srun-1node-nosignal --time=1 -- --set "run.steps=$long_steps"
+    starts_again 1 120
+    says "stopped before the job's end at"
+    finished long
+    at_most 0
+}
+# A signal that comes a minute before the end, which is at once.
+case_time_signal_early() {
+    submit srun-1node --time=1 --signal=B:USR1@60 -- --set "run.steps=$long_steps"
+    starts_again 1 120
+    says 'stopped by SIGUSR1'
+    scontrol update JobId="$id" TimeLimit=10
+    finished long
+    at_most 0
+}
+# A second before the end: too late, but muster has stopped by itself.
+case_time_signal_late() {
+    submit srun-1node --time=1 --signal=B:USR1@1 -- --set "run.steps=$long_steps"
+    starts_again 1 120
+    says "stopped before the job's end at"
+    finished long
+    at_most 0
+}
+
+# ---- preemption ----
+
+preempt() { # takes all nodes for a moment by the partition with the higher priority
+    sbatch --parsable -p high -N4 --exclusive -t 1 -o /dev/null --wrap true >/dev/null
+}
+# With GraceTime the ranks get TERM at once, the batch shell nothing.
+case_preempted_srun() {
+    submit srun-nodes-nosignal --nodes=4
+    reaches 50
+    preempt
+    starts_again 1
+    says 'stopped by SIGTERM'
+    finished
+    at_most 0
+}
+# PreemptParameters of the lab: the user signal, to the batch shell, comes in place of TERM.
+case_preempted_user_signal() {
+    submit srun-nodes --nodes=4
+    reaches 50
+    preempt
+    starts_again 1
+    says 'stopped by SIGUSR1'
+    finished
+    at_most 0
+}
+case_preempted_mpirun() {
+    submit mpirun-nodes --nodes=4
+    reaches 50
+    preempt
+    starts_again 1
+    says 'stopped by SIGUSR1'
+    finished
+    at_most 0
+}
+# TERM ends mpirun's own helpers on the nodes; what the ranks save before is not sure.
+case_preempted_mpirun_term() {
+    submit mpirun-nodes-nosignal --nodes=4
+    reaches 50
+    preempt
+    starts_again 1
+    finished
+    at_most 20
+}
+
+# ---- what breaks ----
+
+# A rank is killed. The batch script queues the job again, since there is a newer checkpoint than when it began.
+rank_killed() { # rank_killed SCRIPT
+    submit "$1" --nodes=4
+    reaches 55
+    kill -KILL "$(rank_process 2)" || fail 'no rank 2 to kill'
+    starts_again 1
+    finished
+    at_most 20
+}
+case_rank_killed_srun() { rank_killed srun-nodes; }
+case_rank_killed_mpirun() { rank_killed mpirun-nodes; }
+
+case_slurmctld_restarted() {
+    submit srun-nodes --nodes=4
+    reaches 40
+    kill "$(cat /run/slurmctld.pid)"
+    within 30 no_slurmctld
+    reaches 80
+    slurmctld
+    within 30 scontrol ping >/dev/null
+    finished
+    at_most 0
+}
+
+# A node dies with all that is on it: Slurm queues the job again, and it goes on with three. The node comes back: with four.
+case_node_dies() {
+    submit srun-nodes --nodes=3-4
+    reaches 50
+    node_dies 4
+    starts_again 1 180
+    within 60 runs_on 3
+    reaches 90
+    node_starts 4
+    within 60 four_nodes
+    scancel --batch --signal=USR1 "$id"
+    starts_again 2
+    within 60 runs_on 4
+    finished
+    at_most 20
+}
+
+# ---- several kinds of nodes in one job ----
+
+case_heterogeneous() {
+    het=yes submit het
+    finished
+}
+case_heterogeneous_colon() {
+    het=yes submit het-colon
+    finished
+}
+
+main "$@"

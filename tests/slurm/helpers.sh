@@ -1,0 +1,140 @@
+# shellcheck shell=bash
+# For cases.sh: a case runs in a subshell with a run folder and a log of its own.
+
+# A case that is alone on all nodes, or stops something that others need, is not run beside others.
+beside='srun_1_node srun_2_nodes srun_4_nodes mpirun_1_node mpirun_2_nodes mpirun_4_nodes requeued_five_times usr1_at_once
+usr1_at_once_mpirun usr2_to_ranks scancel scancel_mpirun submitted submit_refused time_is_up time_signal_early time_signal_late heterogeneous
+heterogeneous_colon'
+alone='preempted_srun preempted_user_signal preempted_mpirun preempted_mpirun_term rank_killed_srun rank_killed_mpirun
+slurmctld_restarted node_dies'
+
+fail() {
+    echo "failed: $*"
+    exit 1
+}
+
+within() { # within SECONDS COMMAND...: waits until the command succeeds
+    local until=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $until ] || fail "not in time: $*"
+        sleep 0.1
+    done
+}
+
+# submit SCRIPT [SBATCH OPTION...] [-- MUSTER OPTION...]: sets id
+submit() {
+    local script=$1 options=()
+    shift
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        options+=("$1")
+        shift
+    done
+    [ $# -eq 0 ] || shift
+    id=$(sbatch --parsable --job-name="$name" --time=10 "${options[@]}" "$script.sbatch" tiny.yaml "runs/$name" "$@") ||
+        fail 'sbatch refused the job'
+    out=$name-$id.out
+}
+
+steps_of() { grep -c '"loss_bits"' "runs/$name/metrics.jsonl" 2>/dev/null || true; }
+newest_step() { tail -n 1 "runs/$name/metrics.jsonl" 2>/dev/null | sed -n 's/.*"step":\([0-9]*\).*/\1/p'; }
+has_reached() { [ "$(newest_step)" -ge "$1" ] 2>/dev/null; }
+reaches() { within 120 has_reached "$1"; }
+state() { squeue -h -j "$id" -o %T 2>/dev/null | head -n 1; }
+is_running() { [ "$(state)" = RUNNING ]; }
+is_gone() { [ -z "$(state)" ] || [ "$(state)" = CANCELLED ] || [ "$(state)" = COMPLETED ]; }
+runs_on() { [ "$(squeue -h -j "$id" -t R -o %D)" = "$1" ]; }
+restarts() { scontrol show job -o "$id" | sed -n 's/.* Restarts=\([0-9]*\).*/\1/p'; }
+has_restarted() { [ "$(restarts)" -ge "$1" ] 2>/dev/null && is_running; }
+starts_again() { within "${2:-90}" has_restarted "$1"; } # starts_again NUMBER [SECONDS]: Slurm has started the job again
+four_nodes() { [ "$(sinfo -h -t idle,alloc,mix,comp -o %D | paste -sd+ | bc)" = 4 ]; }
+no_slurmctld() { ! pgrep -x slurmctld >/dev/null; }
+says() { grep -qF -- "$1" "$out" || fail "the output does not say '$1'"; }
+
+# A job that somebody cancelled stays away: its batch script may ask for it again, Slurm says no.
+steady_gone() {
+    local until=$((SECONDS + 3))
+    while [ $SECONDS -lt $until ]; do
+        sleep 0.2
+        [ "$(squeue -h -j "$id" -t R,PD -o %T 2>/dev/null)" = '' ] || fail "the cancelled job is back: $(state)"
+    done
+}
+
+digest_printed() { grep -q '^weights' "$out" 2>/dev/null; }
+
+# The run ends with the digest of one that nothing disturbed.
+finished() { # finished [long]; out is the job's output
+    local want=${1:-short}
+    within 400 digest_printed
+    within 60 is_gone
+    [ "$(grep '^weights' "$out")" = "$(cat "digest.$want")" ] || fail "another digest: $(grep '^weights' "$out")"
+}
+
+# Steps that a resume went back over.
+lost() {
+    jq -Rn '[inputs | fromjson?] | reduce .[] as $e ({at: 0, lost: 0};
+        if $e.event == "resume" then .lost += ([.at - $e.step, 0] | max) | .at = $e.step
+        elif $e.event == "step" then .at = $e.step else . end) | .lost' "runs/$name/metrics.jsonl"
+}
+at_most() { [ "$(lost)" -le "$1" ] || fail "$(lost) steps lost, not at most $1"; }
+
+rank_process() { # rank_process RANK: its number here
+    local pid
+    for pid in $(pgrep -f "muster train .*runs/$name( |$)"); do
+        tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep -qxE "(PMIX_RANK|OMPI_COMM_WORLD_RANK)=$1" &&
+            [ "$(basename "$(readlink "/proc/$pid/exe")")" = muster ] && echo "$pid" && return
+    done
+}
+
+node_dies() { kill -KILL "$(cat "/run/node.$1.pid")"; } # number 1 of the node's processes: all of them end with it
+node_starts() { bash -eu /run/node.sh "$1"; }
+
+# ---- the whole ----
+
+run_case() { # run_case NAME: in a subshell; its last line is the result
+    (
+        name=$1
+        begin=$SECONDS
+        exec >"log/$name" 2>&1
+        "case_$name"
+        echo "ok   $name: same digest, $(lost) steps lost, $((SECONDS - begin)) s"
+    )
+    local status=$?
+    tail -n 1 "log/$1" | grep '^ok ' || {
+        echo "FAILED $1 (status $status):"
+        sed 's/^/    | /' "log/$1"
+        tail -n 25 "$1"-*.out 2>/dev/null | sed 's/^/    | /'
+        squeue | sed 's/^/    | /'
+        scancel --name="$1" 2>/dev/null
+        return 1
+    }
+}
+
+reference() { # reference KIND STEPS: what a run that nothing disturbs gives
+    "$MUSTER" train tiny.yaml --run "runs/reference-$1" --set "run.steps=$2" --set checkpoint.every=0 2>/dev/null | grep ^weights >"digest.$1"
+}
+
+among() { grep -qwF -- "$2" <<<"$1"; }
+
+main() {
+    local wanted=${*:-$beside $alone} failed=0 cases=0 pids=() pid case
+    mkdir -p log runs
+    reference short 200
+    # some 75 s at the speed of now, so that a minute is not enough
+    long_steps=$(jq -s '[.[].step_seconds | numbers] | 75 * length / add | floor' runs/reference-short/metrics.jsonl)
+    reference long "$long_steps" &
+    local long=$!
+    for case in $wanted; do
+        cases=$((cases + 1))
+        among "$beside" "$case" || continue
+        run_case "$case" &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}" $long; do wait "$pid" || failed=$((failed + 1)); done
+    for case in $wanted; do
+        among "$alone" "$case" || continue
+        run_case "$case" || failed=$((failed + 1))
+    done
+    echo "slurm: $cases cases, $failed failed, $SECONDS s"
+    [ "$failed" = 0 ]
+}
