@@ -63,7 +63,7 @@ static void put_options(FILE *file, const mst_submit_job *job) {
     if (job->nodes_most > job->nodes_least)
         fprintf(file, "-%" PRIu64 " # begins with what is free; the result has the same bits on any number",
                 job->nodes_most);
-    fprintf(file, "\n#SBATCH --ntasks-per-node=%" PRIu64 "\n", job->ranks_per_node);
+    fputc('\n', file);
     if (!chooses_cores(job)) fputs("#SBATCH --exclusive # all cores of the nodes\n", file);
     fprintf(file, "#SBATCH --time=%s # muster stops in time before it, with a checkpoint\n", job->time);
     put_option(file, "partition", job->partition);
@@ -76,6 +76,8 @@ static void put_options(FILE *file, const mst_submit_job *job) {
           "#SBATCH --requeue # a preempted job, or one whose node died, is queued again\n"
           "#SBATCH --signal=B:USR1@120 # to this shell, before a preemption or the end of the time\n",
           file);
+    if (job->launches && job->nodes_most > 1)
+        fputs("#SBATCH --no-kill # when a node dies, 'muster launch' goes on with the others\n", file);
     for (size_t i = 0; i < job->option_count; i++) {
         fputs("#SBATCH ", file);
         put_value(file, job->options[i], false);
@@ -95,8 +97,11 @@ static void put_start(FILE *file, const mst_submit_job *job) {
               "when one "
               "dies.\n",
               file);
-        fprintf(file, "srun --mpi=pmix --kill-on-bad-exit=0 --ntasks-per-node=%" PRIu64 " ",
-                job->ranks_per_node);
+        fprintf(
+            file,
+            "srun --mpi=pmix --kill-on-bad-exit=0 --nodes=\"$SLURM_JOB_NUM_NODES\" --ntasks-per-node=%" PRIu64
+            " ",
+            job->ranks_per_node);
         put_word(file, job->program);
         fputs(" train ", file);
     }
@@ -116,13 +121,13 @@ static const char pass_on[] = "\n# What Slurm tells this shell goes on to all ra
                               "save a checkpoint and end with exit code "
                               "75.\n"
                               "job='' asked=''\n"
-    "pass_on() {\n"
-    "    if [ -z \"$job\" ] || [ -z \"$asked\" ]; then return; fi\n"
-    "    # again and again: while mpirun or srun are starting they do not hear it\n"
-    "    while kill -s USR1 \"$job\" 2>/dev/null; do sleep 5; done &\n"
-    "}\n"
-    "trap 'asked=yes; pass_on' USR1 TERM\n"
-    "\n";
+                              "pass_on() {\n"
+                              "    if [ -z \"$job\" ] || [ -z \"$asked\" ]; then return; fi\n"
+                              "    # again and again: while mpirun or srun are starting they do not hear it\n"
+                              "    while kill -s USR1 \"$job\" 2>/dev/null; do sleep 5; done &\n"
+                              "}\n"
+                              "trap 'asked=yes; pass_on' USR1 TERM\n"
+                              "\n";
 
 static const char ending[] =
     "pass_on # if the signal came before there was anybody to tell\n"

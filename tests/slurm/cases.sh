@@ -28,14 +28,15 @@ case_mpirun_4_nodes() { plain mpirun-nodes 4; }
 
 # USR1 to the batch shell alone, five times; Slurm queues the job again each time, and it goes on where it was.
 case_requeued_five_times() {
-    local i
-    submit srun-nodes --nodes=2
+    local i before=0
+    submit srun-nodes --nodes=2 -- --set run.steps=500
     for i in 1 2 3 4 5; do
-        reaches $((i * 25))
+        reaches $((before + 3))
         scancel --batch --signal=USR1 "$id"
         starts_again "$i"
+        before=$(newest_step)
     done
-    finished
+    finished middle
     at_most 0
 }
 
@@ -218,18 +219,54 @@ case_slurmctld_restarted() {
 
 # A node dies with all that is on it: Slurm queues the job again, and it goes on with three. The node comes back: with four.
 case_node_dies() {
+    local last
     submit srun-nodes --nodes=3-4
     reaches 50
-    node_dies 4
+    within 1 runs_on 4
+    last=$(scontrol show hostnames "$(squeue -h -j "$id" -o %N)" | tail -n 1)
+    node_dies "${last#n}"
     starts_again 1 180
     within 60 runs_on 3
     reaches 90
-    node_starts 4
-    within 60 four_nodes
+    node_starts "${last#n}"
+    within 60 all_nodes idle,alloc
     scancel --batch --signal=USR1 "$id"
     starts_again 2
     within 60 runs_on 4
     finished
+    at_most 20
+}
+
+# The same by 'muster launch', which 'muster submit' uses: it starts the ranks again itself, Slurm's queue is not asked.
+by_launch() { # by_launch NODES
+    (muster submit tiny.yaml --time 10 --nodes "$1" --run "runs/$name" --name "$name") >submitted || fail 'muster submit failed'
+    id=$(sed -n 's/^submitted job \([0-9]*\):.*/\1/p' submitted)
+    out="runs/$name/job-$id.out"
+    grep -q ' launch ' "runs/$name/job.sbatch" || fail "the script does not use 'muster launch'"
+}
+case_launch_rank_killed() {
+    by_launch 4
+    reaches 55
+    kill -KILL "$(rank_process 2)" || fail 'no rank 2 to kill'
+    finished
+    [ "$(restarts)" = 0 ] || fail 'Slurm was asked'
+    at_most 20
+}
+case_launch_node_dies() {
+    local last
+    by_launch 2-4
+    reaches 50
+    within 1 runs_on 4
+    last=$(scontrol show hostnames "$(squeue -h -j "$id" -o %N)" | tail -n 1)
+    node_dies "${last#n}"
+    within 150 goes_on_with 3
+    [ "$(restarts)" = 0 ] || fail 'Slurm was asked'
+    node_starts "${last#n}"
+    within 60 all_nodes idle,alloc
+    scancel --batch --signal=USR1 "$id"
+    starts_again 1
+    finished
+    says '4 ranks'
     at_most 20
 }
 

@@ -2,7 +2,7 @@
 # Batch scripts without a Slurm: those of configs/slurm, and what 'muster submit' writes and refuses.
 #   files.sh MUSTER SOURCE_FOLDER
 set -euo pipefail
-muster=$1 source=$2
+muster=$(readlink -f "$1") source=$(readlink -f "$2")
 . "$source/tests/shell.sh"
 printf 'The quick brown fox %d. ' $(seq 400) >"$work/text.txt"
 "$muster" data build "$work/text.txt" -o "$work/tokens.h5" >/dev/null
@@ -32,10 +32,11 @@ expect 0 "$muster" submit tiny.yaml --nodes 2-4 --time 4:00:00 --partition p --a
 cp out dry
 check 'a dry run writes nothing' [ ! -e "r u'n" ]
 check 'syntax' bash -n dry
-for line in '--nodes=2-4' '--ntasks-per-node=2' '--time=4:00:00' '--partition=p' '--account=a' '--qos=long' '--requeue' \
+for line in '--nodes=2-4' '--time=4:00:00' '--partition=p' '--account=a' '--qos=long' '--requeue' \
   '--open-mode=append' '--signal=B:USR1@120' '--job-name=tiny'; do
   check "the script has $line" grep -qE "^#SBATCH $line( |\$)" dry
 done
+check 'ranks on each node' grep -qE -- '--ntasks-per-node=2 |--ranks .*2 ' dry
 check 'the program by its path' grep -qF "$(readlink -f "$muster") " dry
 check 'the run folder as one word' grep -qF -- "--run '$work/r u'\\''n'" dry
 expect 0 env PATH="$work/bin:$PATH" "$muster" submit tiny.yaml --nodes 2-4 --time 4:00:00 --partition p --account a \

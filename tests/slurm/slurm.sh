@@ -2,7 +2,7 @@
 # muster in a real Slurm of four nodes: see cases.sh.
 #   slurm.sh MUSTER SOURCE_FOLDER [CASE...]     without a case: all of them
 set -euo pipefail
-muster=$1 source=$2
+muster=$(readlink -f "$1") source=$(readlink -f "$2")
 shift 2
 . "$source/tests/shell.sh"
 
