@@ -21,7 +21,8 @@ static char shared_memory[] = "/dev/shm/muster-XXXXXX";
 
 bool job_setup(const char *name, char *folder_out) {
     const char *temporary = getenv("TMPDIR");
-    if (system("command -v mpirun >/dev/null") != 0) return false;
+    setenv("MUSTER_MPIRUN", MST_LAUNCHER, 0); /* for a test that is not started by ctest */
+    if (system("command -v \"$MUSTER_MPIRUN\" >/dev/null") != 0) return false;
     snprintf(folder_out, JOB_PATH_MAX, "%s/muster-%s-XXXXXX", temporary == NULL ? "/tmp" : temporary, name);
     if (mkdtemp(folder_out) == NULL) return perror(folder_out), false;
     setenv("TMPDIR", folder_out, 1);
@@ -159,7 +160,7 @@ uint32_t job_ranks(const char *word, pid_t *found_out) {
         if (file >= 0) close(file);
         if (length <= 0 || memmem(line, (size_t)length, word, strlen(word)) == NULL) continue;
         line[length] = '\0'; /* the first word ends before */
-        if (strstr(line, "mpirun") == NULL) found_out[count++] = pid;
+        if (strstr(line, "mpirun") == NULL && strstr(line, "mpiexec") == NULL) found_out[count++] = pid;
     }
     if (proc != NULL) closedir(proc);
     return count;

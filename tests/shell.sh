@@ -2,6 +2,7 @@
 # Usage: . "$(dirname "$0")/../shell.sh"; ...; finish
 
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+tests=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 checks=0 failures=0
@@ -51,6 +52,9 @@ says() {
   sed 's/^/    | /' "$work/err" >&2
 }
 
+# The launcher of the MPI that the program was built with is there.
+has_mpirun() { command -v "${MUSTER_MPIRUN:-mpirun}" >/dev/null; }
+
 # ranks N COMMAND...: N ranks on this machine; without mpirun for one
 ranks() {
   local n=$1
@@ -58,7 +62,7 @@ ranks() {
   if [ "$n" = 1 ]; then
     timeout 120 "$@"
   else
-    timeout 120 mpirun --oversubscribe --bind-to none --mca btl self,vader -n "$n" "$@"
+    timeout 120 "$tests/mpi/mpirun.sh" "$n" "$@"
   fi
 }
 

@@ -3,7 +3,7 @@
 program=$1
 mpirun=$2
 shift 2
-command -v mpirun >/dev/null || exec "$mpirun" 1 true # which says why and ends with 77
+command -v "${MUSTER_MPIRUN:-mpirun}" >/dev/null || exec "$mpirun" 1 true # which says why and ends with 77
 [ -w /dev/shm ] && : "${TMPDIR:=/dev/shm}" # many small files, a disk is not what is tested
 base=$(mktemp -d "${TMPDIR:-/tmp}/muster-damage-XXXXXX") || exit 1
 trap 'rm -rf "$base"' EXIT

@@ -19,7 +19,7 @@ expect 0 "$muster" verify one.h5
 check 'the same digests' [ "$(cat out)" = "$line" ]
 expect 0 "$muster" pack one.h5 -o again.h5
 check 'packed again it is the same' cmp -s one.h5 again.h5
-if command -v mpirun >/dev/null; then
+if has_mpirun; then
   ranks 3 "$writer" save . >/dev/null 2>&1
   expect 0 "$muster" pack w3/step-00001000 -o three.h5 --threads 1
   check 'the same bytes from three ranks' cmp -s one.h5 three.h5
@@ -119,7 +119,7 @@ expect 0 "$muster" train tiny.yaml --run half --set run.steps=4
 expect 0 "$muster" pack half -o half.h5
 expect 0 "$muster" train tiny.yaml --run on --resume half.h5
 check 'the digests of a run that was never packed' [ "$(cat out)" = "$digests" ]
-if command -v mpirun >/dev/null; then
+if has_mpirun; then
   expect 0 ranks 3 "$muster" train tiny.yaml --run three --resume half.h5
   check 'on three ranks, too' [ "$(cat out)" = "$digests" ]
 fi

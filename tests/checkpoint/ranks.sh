@@ -2,7 +2,7 @@
 # ranks.sh PROGRAM MPIRUN.SH: every writer count to every reader count, then full disks on four ranks and one.
 program=$1
 mpirun=$2
-command -v mpirun >/dev/null || exec "$mpirun" 1 true # which says why and ends with 77
+command -v "${MUSTER_MPIRUN:-mpirun}" >/dev/null || exec "$mpirun" 1 true # which says why and ends with 77
 base=$(mktemp -d) || exit 1
 trap 'rm -rf "$base"' EXIT
 for ranks in 1 2 3 4 5 8 5 4 3 2 1; do

@@ -39,8 +39,8 @@ expect 2 "$muster" train config.yaml --set batch.lanes=6
 says "--set batch.lanes=6: error: batch.lanes: 6 is not a power of two"
 
 # Under a launcher the same, once.
-if command -v mpirun >/dev/null; then
-  expect 2 mpirun --oversubscribe -n 4 "$muster" train wrong.yaml
+if has_mpirun; then
+  expect 2 ranks 4 "$muster" train wrong.yaml
   errors_are
   check "each error is said once" [ "$(grep -c 'unknown key' err) $(grep -c '^muster: ' err)" = "1 1" ]
   check "nothing is left" [ ! -e runs ]

@@ -45,7 +45,7 @@ for run in llama gpt2; do
   expect 0 "$muster" generate "$run" --prompt 'The quick ' --tokens 150 --ignore-eos --temperature 1 --seed 8
   check "$run: another seed gives another text" [ "$(cmp -s out "$run.text" || echo differs)" = differs ]
 done
-if command -v mpirun >/dev/null; then
+if has_mpirun; then
   for n in 1 3; do
     expect 0 ranks $n "$muster" generate llama --prompt 'The quick ' --tokens 150 --ignore-eos --temperature 0
     cp out "ranks-$n"

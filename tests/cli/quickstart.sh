@@ -6,7 +6,7 @@ set -u
 . "$(dirname "$0")/../shell.sh"
 muster=$(realpath "$1")
 configs=$(realpath "$(dirname "$0")/../../configs")
-command -v mpirun >/dev/null || skip "mpirun is not installed"
+has_mpirun || skip "mpirun is not installed"
 cd "$work"
 
 prints() { check "stdout says '$1'" grep -qF -- "$1" "$work/out"; }

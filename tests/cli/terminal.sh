@@ -83,11 +83,11 @@ has 33 'note:'
 rm -r runs/tiny/checkpoints
 
 # ---- under mpirun, whose ranks see a terminal even when what they print goes into a file ----
-if command -v mpirun >/dev/null; then
+if has_mpirun; then
   ranks 2 "$muster" --help >screen
   plain "mpirun muster --help"
   check "once" [ "$(grep -c '^usage:' screen)" = 1 ]
-  terminal "mpirun --oversubscribe -n 2 '$muster' train config.yaml"
+  terminal "'$tests/mpi/mpirun.sh' 2 '$muster' train config.yaml"
   plain "mpirun muster train on a terminal"
 fi
 finish

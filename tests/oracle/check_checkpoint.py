@@ -264,7 +264,7 @@ def main(program, mpirun, muster):
     base = tempfile.mkdtemp()
     states, packed, weights = set(), set(), set()
     try:
-        for ranks in [1, 3, 8] if shutil.which("mpirun") else [1]:
+        for ranks in [1, 3, 8] if shutil.which(os.environ.get("MUSTER_MPIRUN", "mpirun")) else [1]:
             command = [program, "save", base] if ranks == 1 else [mpirun, str(ranks), program, "save", base]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             moved = f"{base}/moved{ranks}"  # source names are relative, so a checkpoint may be moved

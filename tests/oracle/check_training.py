@@ -3,6 +3,7 @@ torch.optim.AdamW, the same batches read from the token files, steps 2 to 21 don
 weights and moments compared, and `muster eval`. Usage: check_training.py MUSTER MPIRUN_SH"""
 import json
 import math
+import os
 import random
 import re
 import shutil
@@ -334,7 +335,7 @@ def check_model(title, muster, mpirun, folder, sources):
 
 def main(muster, mpirun):
     torch.set_num_threads(1)  # tensors are small, and threads that wait for each other are slow on a busy machine
-    if not shutil.which("mpirun"):
+    if not shutil.which(os.environ.get("MUSTER_MPIRUN", "mpirun")):
         print("no mpirun: on one rank instead of three")
         mpirun = None
     print(f"torch {torch.__version__}, seed {SEED}")

@@ -75,7 +75,7 @@ if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=1500k tmp
   "$muster" data build "$work/other.txt" -o "$work/other.h5" >/dev/null
   cat >"$work/stale.sh" <<EOF
 #!/bin/sh
-[ "\$OMPI_COMM_WORLD_RANK" = 1 ] && mount --bind "$work/other.h5" "$work/tokens.h5"
+[ "\${OMPI_COMM_WORLD_RANK:-\$PMI_RANK}" = 1 ] && mount --bind "$work/other.h5" "$work/tokens.h5"
 exec "$muster" "\$@"
 EOF
   chmod +x "$work/stale.sh"

@@ -11,10 +11,11 @@
 bool mst_launch_has_mpi(void);
 
 /**
- * Refuses a task of `srun` that would take itself for a job of one: the others would do
+ * Refuses a rank that would take itself for a job of one: the others would do
  * the same work at the same time.
  *
  * @param mpi_size ranks that MPI found; 1 without MPI
+ * @retval MST_ECONFIG this is one of several ranks of another MPI's launcher
  * @retval MST_EMPI this is one of several tasks of a Slurm step, but MPI sees it alone
  */
 mst_status mst_launch_check(int mpi_size);
