@@ -27,6 +27,8 @@ static const term variables[] = {
      "the rank of this process, set by mpirun and srun; only rank 0 prints"},
     {"OMPI_COMM_WORLD_SIZE, OMPI_COMM_WORLD_LOCAL_SIZE",
      "how many ranks there are, and on this node; set by mpirun, whose ranks print without colours"},
+    {"MPI_LOCALNRANKS", "the same of this node, set by the mpirun of MPICH"},
+    {"PATH", "where mpirun, srun and sbatch are looked for"},
     {"OMPI_MCA_osc_sm_backing_directory",
      "where Open MPI puts memory that ranks of a node share, instead of /dev/shm"},
     {"OMPI_MCA_mpi_yield_when_idle",

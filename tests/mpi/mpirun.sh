@@ -9,10 +9,10 @@ if ! command -v "$launcher" >/dev/null; then
     echo "skipped: no $launcher (Debian: apt-get install openmpi-bin or mpich)"
     exit 77
 fi
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # Open MPI says not even its version without
 case $("$launcher" --version 2>&1) in
-*"Open MPI) 4"*) set -- --oversubscribe --bind-to none --mca btl self,vader -n "$ranks" "$@" ;; # few parts: starts sooner
-*"Open MPI"*) set -- --oversubscribe --bind-to none -n "$ranks" "$@" ;;
+*"(Open MPI) 4"* | *"(OpenRTE) 4"*) set -- --oversubscribe --bind-to none --mca btl self,vader -n "$ranks" "$@" ;; # few parts: starts sooner
+*"Open MPI"* | *OpenRTE* | *PRRTE*) set -- --oversubscribe --bind-to none -n "$ranks" "$@" ;;
 *) set -- -n "$ranks" "$@" ;; # MPICH
 esac
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 exec "$launcher" "$@"
