@@ -57,7 +57,7 @@ start() { # MODE
 }
 
 # Waits for the end of the whole job, and checks time, status and message.
-finish() { # FROM PATTERN [PROCESS]
+finish() { # FROM PATTERN [MPICH]
     local from=$1 pattern=$2 status
     while kill -0 $job 2>/dev/null && [ "$(since "$from" | cut -d. -f1)" -lt $((limit + 5)) ]; do sleep 0.1; done
     local launcher_time rank_time
@@ -73,8 +73,8 @@ finish() { # FROM PATTERN [PROCESS]
     [ -z "$(processes)" ] || { fail "still alive: $(processes | xargs)"; processes | xargs -r kill -9; }
     [ "${rank_time%.*}" -lt $limit ] || fail "the job ended after $rank_time s, the limit is $limit s"
     [ $status -ne 0 ] || fail "exit status 0"
-    # MPICH's mpirun kills all when one dies, often before the watchdog has said so, and names it itself: on stdout.
-    grep -Eq "^[^ ]*muster: $pattern" "$case_name.err" || grep -q "PID ${3:-none} RUNNING AT" "$case_name.out" ||
+    # MPICH's mpirun kills all when one dies, sometimes before the watchdog has said so, and has its own words: on stdout.
+    grep -Eq "^[^ ]*muster: $pattern" "$case_name.err" || grep -q "${3:-^none$}" "$case_name.out" ||
         fail "no message like 'muster: $pattern'" "$case_name.err"
     sed -i '/^[= ]*BAD TERMINATION/,/^=\{70,\}$/d; /^=/d; /^YOUR APPLICATION TERM/,/^Please see the FAQ/d; /^$/d' "$case_name.out"
     [ -s "$case_name.out" ] && fail "something on stdout" "$case_name.out"
@@ -90,9 +90,9 @@ hurt() { # CASE SIGNAL RANK PATTERN
     victim=$(processes "$3")
     from=$(now)
     kill "-$2" $victim || fail "rank $3 is process '$victim'"
-    local named=$victim
-    [ "$2" = KILL ] || named=
-    finish "$from" "rank $3 $who $4" "$named"
+    local mpich=
+    [ "$2" != KILL ] || mpich='BAD TERMINATION OF ONE OF YOUR APPLICATION PROCESSES'
+    finish "$from" "rank $3 $who $4" "$mpich"
 }
 
 run_peace() { # MODE
