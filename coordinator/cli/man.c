@@ -47,6 +47,7 @@ static const term variables[] = {
     {"SLURM_JOB_END_TIME", "when the job ends, before which training stops with a checkpoint (run.minutes)"},
     {"SLURM_JOB_ID, SLURM_STEP_ID",
      "the step that is cancelled when a rank of it died; the job is named in a run folder's lease"},
+    {"SLURM_JOB_END_TIME", "when the job ends; training stops in time before it. Not set: scontrol is asked"},
     {"SLURM_RESTART_COUNT",
      "tells a job that comes out of the queue again from the one that held its run folder before"},
     {"SLURM_STEP_NUM_TASKS, SLURM_STEP_TASKS_PER_NODE", "as set by srun: how many ranks there should be"},

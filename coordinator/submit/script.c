@@ -124,9 +124,10 @@ static const char pass_on[] = "\n# What Slurm tells this shell goes on to all ra
                               "pass_on() {\n"
                               "    if [ -z \"$job\" ] || [ -z \"$asked\" ]; then return; fi\n"
                               "    # again and again: while mpirun or srun are starting they do not hear it\n"
-                              "    while kill -s USR1 \"$job\" 2>/dev/null; do sleep 5; done &\n"
+                              "    while kill -s USR1 \"$job\" 2>/dev/null; do sleep 2; done &\n"
                               "}\n"
                               "trap 'asked=yes; pass_on' USR1 TERM\n"
+    "echo \"job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, start $((${SLURM_RESTART_COUNT:-0} + 1))\"\n"
                               "\n";
 
 static const char ending[] =

@@ -12,21 +12,6 @@
 
 extern char **environ;
 
-mst_status mst_submit_find(void) {
-    const char *path = getenv("PATH");
-    for (const char *p = path != NULL ? path : ""; *p != '\0'; p += *p == ':') {
-        char name[4096];
-        const int length = (int)strcspn(p, ":");
-        if ((size_t)snprintf(name, sizeof name, "%.*s/sbatch", length, p) < sizeof name && length > 0 &&
-            access(name, X_OK) == 0)
-            return MST_OK;
-        p += length;
-    }
-    return mst_error(MST_ECONFIG,
-                     "submit: there is no sbatch here; run it on a login node of a Slurm cluster, print the "
-                     "script with --dry-run, or train here with 'muster train'");
-}
-
 /* Reads the first line of an answer. */
 static void read_line(int from, char *line_out, size_t room) {
     size_t used = 0;
@@ -61,17 +46,39 @@ done:
     return status;
 }
 
+static bool ended_well(pid_t pid) {
+    int end = 0;
+    while (waitpid(pid, &end, 0) < 0 && errno == EINTR) continue;
+    return WIFEXITED(end) && WEXITSTATUS(end) == 0;
+}
+
+mst_status mst_submit_find(void) {
+    char program[] = "sbatch", option[] = "--version", version[64];
+    char *const words[] = {program, option, NULL};
+    pid_t pid;
+    int from;
+    if (start(words, &pid, &from) != MST_OK)
+        return mst_error(
+            MST_ECONFIG,
+            "submit: there is no sbatch here; run it on a login node of a Slurm cluster, print the "
+            "script with --dry-run, or train here with 'muster train'");
+    read_line(from, version, sizeof version);
+    close(from);
+    return ended_well(pid)
+               ? MST_OK
+               : mst_error(MST_ECONFIG, "submit: 'sbatch --version' fails; is Slurm set up here?");
+}
+
 mst_status mst_submit_send(const char *script, char number_out[64]) {
     mst_status status = MST_OK;
-    int from = -1, end = 0;
+    int from = -1;
     pid_t pid = 0;
     char program[] = "sbatch", option[] = "--parsable", *path = strdup(script);
     char *words[] = {program, option, path, NULL};
     MST_CHECK(path != NULL, MST_ENOMEM, "submit: out of memory");
     MST_TRY(start(words, &pid, &from));
     read_line(from, number_out, 64);
-    while (waitpid(pid, &end, 0) < 0 && errno == EINTR) continue;
-    MST_CHECK(WIFEXITED(end) && WEXITSTATUS(end) == 0, MST_ECONFIG,
+    MST_CHECK(ended_well(pid), MST_ECONFIG,
               "submit: sbatch refused the job, for the reason above; the script is %s", script);
     number_out[strcspn(number_out, ";")] = '\0'; /* behind it: the cluster */
     MST_CHECK(number_out[0] != '\0' && number_out[strspn(number_out, "0123456789")] == '\0', MST_EIO,

@@ -42,19 +42,19 @@ case_requeued_five_times() {
 
 # As early as can be: the job has just begun, training has not.
 case_usr1_at_once() {
-    submit srun-1node
-    within 60 is_running
+    submit srun-1node -- --set run.steps=500
+    within 500 has_begun
     scancel --batch --signal=USR1 "$id"
     starts_again 1
-    finished
+    finished middle
     at_most 0
 }
 case_usr1_at_once_mpirun() {
-    submit mpirun-1node
-    within 60 is_running
+    submit mpirun-1node -- --set run.steps=500
+    within 500 has_begun
     scancel --batch --signal=USR1 "$id"
     starts_again 1
-    finished
+    finished middle
     at_most 0
 }
 
@@ -123,26 +123,27 @@ case_submit_refused() {
 
 # The limit is a minute, the least that Slurm knows; training takes longer. Without any signal muster knows it from Slurm.
 case_time_is_up() {
-    submit srun-1node-nosignal --time=1 -- --set "run.steps=$long_steps"
-    starts_again 1 120
+    submit srun-1node-nosignal --time=1 -- --set "run.steps=$long_steps" --set checkpoint.every=1000
+    starts_again 1
     says "stopped before the job's end at"
     finished long
     at_most 0
 }
 # A signal that comes a minute before the end, which is at once.
 case_time_signal_early() {
-    submit srun-1node --time=1 --signal=B:USR1@60 -- --set "run.steps=$long_steps"
-    starts_again 1 120
+    submit srun-1node --time=1 --signal=B:USR1@60 -- --set "run.steps=$long_steps" --set checkpoint.every=1000
+    starts_again 1
     says 'stopped by SIGUSR1'
     scontrol update JobId="$id" TimeLimit=10
     finished long
     at_most 0
 }
-# A second before the end: too late, but muster has stopped by itself.
+# When muster has already stopped by itself.
 case_time_signal_late() {
-    submit srun-1node --time=1 --signal=B:USR1@1 -- --set "run.steps=$long_steps"
-    starts_again 1 120
-    says "stopped before the job's end at"
+    submit srun-1node-nosignal --time=1 -- --set "run.steps=$long_steps" --set checkpoint.every=1000
+    within 500 grep -qF "stopped before the job's end at" "$out"
+    scancel --batch --signal=USR1 "$id" || echo 'the job is back in the queue already'
+    starts_again 1
     finished long
     at_most 0
 }
@@ -225,15 +226,17 @@ case_node_dies() {
     within 1 runs_on 4
     last=$(scontrol show hostnames "$(squeue -h -j "$id" -o %N)" | tail -n 1)
     node_dies "${last#n}"
-    starts_again 1 180
-    within 60 runs_on 3
+    starts_again 1
+    within 300 goes_on_with 3
     reaches 90
     node_starts "${last#n}"
     within 60 all_nodes idle,alloc
+    local before
+    before=$(restarts)
     scancel --batch --signal=USR1 "$id"
-    starts_again 2
-    within 60 runs_on 4
+    starts_again $((before + 1))
     finished
+    [ "$(grep -o '; [0-9]* ranks' "$out" | tail -n 1)" = '; 4 ranks' ] || fail 'the last start was not on four nodes'
     at_most 20
 }
 
@@ -259,14 +262,14 @@ case_launch_node_dies() {
     within 1 runs_on 4
     last=$(scontrol show hostnames "$(squeue -h -j "$id" -o %N)" | tail -n 1)
     node_dies "${last#n}"
-    within 150 goes_on_with 3
+    within 200 goes_on_with 3
     [ "$(restarts)" = 0 ] || fail 'Slurm was asked'
     node_starts "${last#n}"
     within 60 all_nodes idle,alloc
     scancel --batch --signal=USR1 "$id"
     starts_again 1
     finished
-    says '4 ranks'
+    [ "$(grep -o '; [0-9]* ranks' "$out" | tail -n 1)" = '; 4 ranks' ] || fail 'the last start was not on four nodes'
     at_most 20
 }
 

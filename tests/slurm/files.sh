@@ -22,6 +22,7 @@ done
 mkdir bin
 cat >bin/sbatch <<'EOF'
 #!/bin/sh
+[ "$1" != --version ] || exit 0
 cp "$2" submitted.sbatch
 echo "$*" >arguments
 echo '4711;cluster'
@@ -69,11 +70,13 @@ for time in 5 5:30 1:00:00 2-3 2-3:30 2-03:30:59; do
 done
 expect 2 env PATH=/nowhere "$(readlink -f "$muster")" submit tiny.yaml --time 5 --run refused
 says 'there is no sbatch here'
-printf '#!/bin/sh\necho "no such partition" >&2\nexit 1\n' >bin/sbatch
+# shellcheck disable=SC2016
+printf '#!/bin/sh\n[ "$1" != --version ] || exit 0\necho "no such partition" >&2\nexit 1\n' >bin/sbatch
 expect 2 env PATH="$work/bin:$PATH" "$muster" submit tiny.yaml --time 5 --run told
 says 'no such partition'
 says 'sbatch refused the job, for the reason above'
-printf '#!/bin/sh\necho "hello"\n' >bin/sbatch
+# shellcheck disable=SC2016
+printf '#!/bin/sh\n[ "$1" != --version ] || exit 0\necho "hello"\n' >bin/sbatch
 expect 1 env PATH="$work/bin:$PATH" "$muster" submit tiny.yaml --time 5 --run told
 says "said 'hello' in place of a job number"
 finish

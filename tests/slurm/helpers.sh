@@ -13,6 +13,7 @@ fail() {
     exit 1
 }
 
+# The seconds are for a job that waits in the queue behind others, on a machine that is busy with something else.
 within() { # within SECONDS COMMAND...: waits until the command succeeds
     local until=$((SECONDS + $1))
     shift
@@ -39,15 +40,16 @@ submit() {
 steps_of() { grep -c '"loss_bits"' "runs/$name/metrics.jsonl" 2>/dev/null || true; }
 newest_step() { tail -n 1 "runs/$name/metrics.jsonl" 2>/dev/null | sed -n 's/.*"step":\([0-9]*\).*/\1/p'; }
 has_reached() { [ "$(newest_step)" -ge "$1" ] 2>/dev/null; }
-reaches() { within 120 has_reached "$1"; }
+reaches() { within 500 has_reached "$1"; }
 state() { squeue -h -j "$id" -o %T 2>/dev/null | head -n 1; }
 is_running() { [ "$(state)" = RUNNING ]; }
+has_begun() { grep -q ', start 1$' "$out" 2>/dev/null; } # the batch shell listens
 is_gone() { [ -z "$(state)" ] || [ "$(state)" = CANCELLED ] || [ "$(state)" = COMPLETED ]; }
 runs_on() { [ "$(squeue -h -j "$id" -t R -o %D)" = "$1" ]; }
 restarts() { scontrol show job -o "$id" | sed -n 's/.* Restarts=\([0-9]*\).*/\1/p'; }
 has_restarted() { [ "$(restarts)" -ge "$1" ] 2>/dev/null && is_running; }
 goes_on_with() { grep -q "; $1 ranks" "$out"; } # goes_on_with RANKS: a start of the program had so many
-starts_again() { within "${2:-90}" has_restarted "$1"; } # starts_again NUMBER [SECONDS]: Slurm has started the job again
+starts_again() { within 500 has_restarted "$1"; } # starts_again NUMBER: Slurm has started the job again
 all_nodes() { [ "$(sinfo -h -p low -t "$1" -N -o %N | wc -l)" = 4 ]; } # all_nodes STATES: all four are in one of them
 no_slurmctld() { ! pgrep -x slurmctld >/dev/null; }
 says() { grep -qF -- "$1" "$out" || fail "the output does not say '$1'"; }
@@ -66,7 +68,7 @@ digest_printed() { grep -q '^weights' "$out" 2>/dev/null; }
 # The run ends with the digest of one that nothing disturbed.
 finished() { # finished [long]; out is the job's output
     local want=${1:-short}
-    within 400 digest_printed
+    within 500 digest_printed
     within 60 is_gone
     [ "$(grep '^weights' "$out")" = "$(cat "digest.$want")" ] || fail "another digest: $(grep '^weights' "$out")"
 }
