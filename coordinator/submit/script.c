@@ -117,18 +117,19 @@ static void put_start(FILE *file, const mst_submit_job *job) {
     fputs(" &\njob=$!\n", file);
 }
 
-static const char pass_on[] = "\n# What Slurm tells this shell goes on to all ranks: they finish the step, "
-                              "save a checkpoint and end with exit code "
-                              "75.\n"
-                              "job='' asked=''\n"
-                              "pass_on() {\n"
-                              "    if [ -z \"$job\" ] || [ -z \"$asked\" ]; then return; fi\n"
-                              "    # again and again: while mpirun or srun are starting they do not hear it\n"
-                              "    while kill -s USR1 \"$job\" 2>/dev/null; do sleep 2; done &\n"
-                              "}\n"
-                              "trap 'asked=yes; pass_on' USR1 TERM\n"
+static const char pass_on[] =
+    "\n# What Slurm tells this shell goes on to all ranks: they finish the step, "
+    "save a checkpoint and end with exit code "
+    "75.\n"
+    "job='' asked=''\n"
+    "pass_on() {\n"
+    "    if [ -z \"$job\" ] || [ -z \"$asked\" ]; then return; fi\n"
+    "    # again and again: while mpirun or srun are starting they do not hear it\n"
+    "    while kill -s USR1 \"$job\" 2>/dev/null; do sleep 2; done &\n"
+    "}\n"
+    "trap 'asked=yes; pass_on' USR1 TERM\n"
     "echo \"job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, start $((${SLURM_RESTART_COUNT:-0} + 1))\"\n"
-                              "\n";
+    "\n";
 
 static const char ending[] =
     "pass_on # if the signal came before there was anybody to tell\n"
@@ -139,9 +140,12 @@ static const char ending[] =
     "    code=$?\n"
     "done\n"
     "\n"
-    "# 75: stopped with a checkpoint; 138: the signal came before training began. Both go on later.\n"
+    "# 75: stopped with a checkpoint; 138: the signal came before training began. Both go on later, unless "
+    "somebody has cancelled\n# the job.\n"
     "if [ \"$code\" = 75 ] || { [ \"$code\" = 138 ] && [ -n \"$asked\" ]; }; then\n"
-    "    scontrol requeue \"$SLURM_JOB_ID\"\n"
+    "    if scontrol show job -o \"$SLURM_JOB_ID\" | grep -q ' JobState=RUNNING '; then\n"
+    "        scontrol requeue \"$SLURM_JOB_ID\"\n"
+    "    fi\n"
     "fi\n"
     "exit \"$code\"\n";
 
