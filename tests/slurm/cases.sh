@@ -141,7 +141,7 @@ case_time_signal_early() {
 # When muster has already stopped by itself.
 case_time_signal_late() {
     submit srun-1node-nosignal --time=1 -- --set "run.steps=$long_steps" --set checkpoint.every=1000
-    within 500 grep -qF "stopped before the job's end at" "$out"
+    within 500 grep -qsF "stopped before the job's end at" "$out"
     scancel --batch --signal=USR1 "$id" || echo 'the job is back in the queue already'
     starts_again 1
     finished long

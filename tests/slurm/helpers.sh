@@ -70,6 +70,7 @@ finished() { # finished [long]; out is the job's output
     local want=${1:-short}
     within 500 digest_printed
     within 60 is_gone
+    within 500 test -s "digest.$want" # that run goes on beside the cases
     [ "$(grep '^weights' "$out")" = "$(cat "digest.$want")" ] || fail "another digest: $(grep '^weights' "$out")"
 }
 
