@@ -7,7 +7,7 @@ set -uo pipefail
 export PATH=$PWD:/usr/sbin:$PATH MUSTER=$PWD/muster
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_mpi_yield_when_idle=1 # four nodes share this machine's cores
-id='' long_steps='' # set by submit and main
+id='' # set by submit
 # shellcheck source-path=SCRIPTDIR
 . ./helpers.sh
 
@@ -121,30 +121,30 @@ case_submit_refused() {
 
 # ---- the end of the job's time ----
 
-# The limit is a minute, the least that Slurm knows; training takes longer. Without any signal muster knows it from Slurm.
+# The limit is a minute, the least that Slurm knows; training takes longer. Without any signal muster knows it from Slurm. Once
+# it goes on it is ended, and compared with a run of as many steps.
 case_time_is_up() {
-    submit srun-1node-nosignal --time=1 -- --set "run.steps=$long_steps" --set checkpoint.every=1000
+    submit srun-1node-nosignal --time=1 -- --set run.steps=1000000 --set checkpoint.every=1000
     starts_again 1
     says "stopped before the job's end at"
-    finished long
+    cut_here
     at_most 0
 }
 # A signal that comes a minute before the end, which is at once.
 case_time_signal_early() {
-    submit srun-1node --time=1 --signal=B:USR1@60 -- --set "run.steps=$long_steps" --set checkpoint.every=1000
+    submit srun-1node --time=1 --signal=B:USR1@60 -- --set run.steps=1000000 --set checkpoint.every=1000
     starts_again 1
     says 'stopped by SIGUSR1'
-    scontrol update JobId="$id" TimeLimit=10
-    finished long
+    cut_here
     at_most 0
 }
 # When muster has already stopped by itself.
 case_time_signal_late() {
-    submit srun-1node-nosignal --time=1 -- --set "run.steps=$long_steps" --set checkpoint.every=1000
+    submit srun-1node-nosignal --time=1 -- --set run.steps=1000000 --set checkpoint.every=1000
     within 500 grep -qsF "stopped before the job's end at" "$out"
     scancel --batch --signal=USR1 "$id" || echo 'the job is back in the queue already'
     starts_again 1
-    finished long
+    cut_here
     at_most 0
 }
 
