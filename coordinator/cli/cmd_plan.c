@@ -17,7 +17,7 @@ static const cli_option options[] = {
              "cores of this machine divided by the ranks of a node"},
     {.name = "utilisation",
      .argument = "SHARE",
-     .help = "of that, what a whole step reaches: metrics.jsonl of a run has it as peak_share; default 60%"},
+     .help = "of that, what a whole step reaches: metrics.jsonl of a run has it as peak_share; default 80%"},
     {.name = "bandwidth",
      .argument = "RATE",
      .help = "of a node's link, each way, such as 25Gb/s; default 10Gb/s"},
@@ -39,7 +39,8 @@ static mst_status quantity(const cli_args *args, const char *name, mst_quantity 
 static mst_status read_machine(const cli_args *args, mst_machine *machine_out) {
     mst_status status = MST_OK;
     uint64_t nodes = 1, ranks = 0;
-    mst_machine m = {.utilisation = 0.6, .bandwidth = 10e9 / 8, .latency = 20e-6, .disk = 500e6};
+    mst_machine m = {
+        .utilisation = MST_PLAN_UTILISATION, .bandwidth = 10e9 / 8, .latency = 20e-6, .disk = 500e6};
     MST_TRY(cli_whole(args, "nodes", 1, 4096, &nodes));
     ranks = nodes;
     MST_TRY(cli_whole(args, "ranks", 1, 4096, &ranks));

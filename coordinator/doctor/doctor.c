@@ -128,7 +128,7 @@ static mst_status plan_here(examination *e) {
     const mst_machine machine = {.ranks = size,
                                  .nodes = e->nodes,
                                  .flops = slowest,
-                                 .utilisation = 0.6,
+                                 .utilisation = MST_PLAN_UTILISATION,
                                  .bandwidth = e->bandwidth > 0 ? e->bandwidth : 10e9 / 8,
                                  .latency = e->latency,
                                  .disk = 500e6};

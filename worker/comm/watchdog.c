@@ -14,7 +14,9 @@
 #include "ending.h"
 #include "watch.h"
 
-enum { FASTEST_MILLISECONDS = 10 };       /* a turn while a rank is looked for */
+enum { FASTEST_MILLISECONDS = 10 }; /* a turn while a rank is looked for */
+/* A turn looks at all links: where there are many, what comes within so much time is heard in one. */
+enum { LINKS_TO_GATHER = 16, GATHER_MILLISECONDS = 20 };
 static const double return_seconds = 0.5; /* for a rank whose connection broke, to call again */
 
 /* ---- time ---- */
@@ -169,13 +171,16 @@ static void wait_and_hear(mst_watchdog *w) {
         const bool sought = w->links[i].fd < 0 && !w->peers[w->links[i].rank].gone;
         if (sought) wait = FASTEST_MILLISECONDS;
     }
-    w->polled[count++] = (struct pollfd){.fd = w->wake, .events = POLLIN};
+    struct pollfd *wake = &w->polled[count++];
+    *wake = (struct pollfd){.fd = w->wake, .events = POLLIN};
+    if (w->link_count >= LINKS_TO_GATHER && wait > FASTEST_MILLISECONDS) poll(wake, 1, GATHER_MILLISECONDS);
     struct pollfd *callers = w->polled + count;
     if (w->meeting != NULL) count += mst_meeting_poll(w->meeting, callers);
     poll(w->polled, count, wait);
     read_clock(w);
     observe_self(w);
-    for (size_t i = 0; i < w->link_count; i++) listen_to(w, &w->links[i]);
+    for (size_t i = 0; i < w->link_count; i++)
+        if (w->polled[i].revents != 0) listen_to(w, &w->links[i]);
     if (w->meeting != NULL) mst_meeting_serve(w->meeting, callers);
 }
 
@@ -214,6 +219,13 @@ void mst_watchdog_waiting(mst_watchdog *w, const char *phase, uint64_t step) {
 }
 
 /* ---- creating ---- */
+
+/* Twice a second; less often where rank 0 has many to hear, so that its work does not grow with them (docs/scaling.md). */
+static double beat_period(double seconds, int size) {
+    enum { RANKS_WITH_EASE = 256 };
+    const double period = size > RANKS_WITH_EASE ? 0.5 * size / RANKS_WITH_EASE : 0.5;
+    return period < seconds / 4 ? period : seconds / 4;
+}
 
 static uint64_t own_network(void) {
     struct stat space = {0};
@@ -300,7 +312,7 @@ mst_status mst_watchdog_start(mst_comm *comm, const mst_watchdog_options *option
         w->rank = mst_comm_rank(comm);
         w->size = mst_comm_size(comm);
         w->seconds = seconds;
-        w->period = seconds < 2 ? seconds / 4 : 0.5;
+        w->period = beat_period(seconds, w->size);
         w->queue = options->queue;
         w->wake = -1;
         atomic_init(&w->phase, "start");

@@ -10,6 +10,9 @@
 extern "C" {
 #endif
 
+/* Where nobody says what share of its matrix products' speed a step reaches; docs/plan.md has what was measured. */
+#define MST_PLAN_UTILISATION 0.8
+
 /* The machines, as declared. */
 typedef struct mst_machine {
     int ranks, nodes;   /* ranks stand on nodes in order, as even as may be */
