@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "examination.h"
-#include "muster/forecast.h"
 #include "muster/run.h"
 
 /* The first line of a small file; "" where there is none. */
@@ -131,13 +130,13 @@ static double spin_seconds(void) {
 static mst_status needs(const examination *e, facts *f) {
     mst_status status = MST_OK;
     mst_plan_memory memory;
-    const int size = mst_comm_size(e->comm), rank = mst_comm_rank(e->comm);
-    const bool one_node = mst_comm_node_size(e->comm) == size;
+    const int size = mst_comm_size(e->comm), nodes = mst_comm_nodes(e->comm);
+    const mst_transport wanted = e->config.batch.transport;
     if (!e->has_config) goto done;
-    MST_TRY(mst_plan_memory_of(&e->config, size, one_node ? 1 : 2, rank, &memory));
+    MST_TRY(mst_plan_memory_of(&e->config, size, nodes, mst_comm_rank(e->comm), &memory));
     f->need = mst_plan_reported(&memory) + memory.program;
-    if (one_node && size > 1 && e->config.batch.transport != MST_TRANSPORT_MPI)
-        f->shared_need = memory.weights + memory.gradients;
+    const bool apart = nodes == size && (wanted == MST_TRANSPORT_AUTO || nodes == 1);
+    if (!apart && wanted != MST_TRANSPORT_MPI) f->shared_need = memory.weights + memory.gradients;
 done:
     return status;
 }

@@ -60,15 +60,14 @@ static void follow_link(const mst_traffic *traffic, size_t node, const double *d
     plan->exposed_seconds = fmax(plan->exposed_seconds, exposed);
 }
 
-/* Weights pass a ring of ranks unit by unit, in as many hops as there are other ranks. */
+/* Weights, which nothing hides. */
 static void follow_publish(const mst_traffic *traffic, size_t node, mst_plan *plan) {
     const mst_link_load *load = &traffic->publish[node];
-    const double bytes = fmax(load->out, load->in), hops = (double)(plan->machine.ranks - 1);
+    const double bytes = fmax(load->out, load->in);
     if (bytes == 0) return;
     plan->publish_bytes = fmax(plan->publish_bytes, bytes);
-    plan->publish_seconds =
-        fmax(plan->publish_seconds,
-             bytes / plan->machine.bandwidth + hops * (double)traffic->units * plan->machine.latency);
+    plan->publish_seconds = fmax(plan->publish_seconds, bytes / plan->machine.bandwidth +
+                                                            traffic->publish_hops * plan->machine.latency);
 }
 
 /* Small collectives of a step (worker/step/step.c): three agreements a round, then gathered losses, notices, norm, and the
@@ -86,7 +85,8 @@ mst_status plan_exchange(const mst_config *config, const mst_layout *layout, mst
     const int ranks = plan->machine.ranks;
     MST_CHECK(done != NULL, MST_ENOMEM, "plan: no memory for %zu units", layout->unit_count);
     backward_progress(config, layout, done);
-    MST_TRY(mst_traffic_of(shape, config->train.precision, layout, ranks, plan->machine.nodes, &traffic));
+    MST_TRY(mst_traffic_of(plan->transport, shape, config->train.precision, layout,
+                           (mst_placement){ranks, plan->machine.nodes}, &traffic));
     for (size_t node = 0; node < traffic.nodes; node++) {
         follow_link(&traffic, node, done, config, plan);
         follow_publish(&traffic, node, plan);
@@ -94,7 +94,8 @@ mst_status plan_exchange(const mst_config *config, const mst_layout *layout, mst
     plan->hidden_seconds = plan->sum_seconds - plan->exposed_seconds;
     plan->agreement_seconds = agreement(config, plan);
     /* A rank alone on its node sends what a rank sends wherever the others are. */
-    MST_TRY(mst_traffic_of(shape, config->train.precision, layout, ranks, ranks, &apart));
+    MST_TRY(mst_traffic_of(MST_TRANSPORT_MPI, shape, config->train.precision, layout,
+                           (mst_placement){ranks, ranks}, &apart));
     for (size_t rank = 0; rank < apart.nodes; rank++) {
         double sent = 0;
         for (size_t i = 0; i < apart.lanes * apart.units; i++)

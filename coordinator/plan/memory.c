@@ -1,7 +1,6 @@
 /* Memory of a rank by purpose, asked of the rooms that will allocate it. */
 #include "memory.h"
 
-#include "muster/forecast.h"
 #include "muster/saver.h"
 
 /* The process with its libraries, stacks and oneDNN's buffers: 23 to 30 MiB were measured (docs/plan.md), and the
@@ -19,9 +18,13 @@ mst_status plan_transport(const mst_config *config, int ranks, int nodes, mst_tr
               "batch.transport is self, which is for one rank, not %d; use auto", ranks);
     MST_CHECK(wanted != MST_TRANSPORT_SHM || nodes == 1, MST_ECONFIG,
               "batch.transport is shm, which is for ranks of one node, not of %d; use auto", nodes);
-    *transport_out = wanted != MST_TRANSPORT_AUTO ? wanted
-                     : nodes == 1                 ? MST_TRANSPORT_SHM
-                                                  : MST_TRANSPORT_MPI;
+    if (wanted != MST_TRANSPORT_AUTO && wanted != MST_TRANSPORT_NODE)
+        *transport_out = wanted;
+    else if (nodes == 1)
+        *transport_out = MST_TRANSPORT_SHM;
+    else
+        *transport_out =
+            wanted == MST_TRANSPORT_AUTO && ranks == nodes ? MST_TRANSPORT_MPI : MST_TRANSPORT_NODE;
 done:
     return status;
 }
@@ -48,13 +51,13 @@ static size_t owned_blocks(const mst_layout *layout, int rank, int size) {
 }
 
 mst_status plan_rank_memory(const mst_config *config, const mst_layout *layout, mst_transport transport,
-                            double activations, int rank, int size, mst_plan_memory *memory_out,
+                            double activations, mst_placement place, int rank, mst_plan_memory *memory_out,
                             size_t *slots_out) {
     mst_status status = MST_OK;
     mst_exchange_memory x;
-    const double masters = (double)(owned_blocks(layout, rank, size) * MST_BLOCK * sizeof(float));
-    MST_TRY(mst_exchange_memory_of(transport, &config->batch.shape, config->train.precision, layout, rank,
-                                   size, &x));
+    const double masters = (double)(owned_blocks(layout, rank, place.ranks) * MST_BLOCK * sizeof(float));
+    MST_TRY(mst_exchange_memory_of(transport, &config->batch.shape, config->train.precision, layout, place,
+                                   rank, &x));
     *memory_out = (mst_plan_memory){
         .weights = (double)x.weights,
         .gradients = (double)x.partial + (double)x.summed,
@@ -62,7 +65,7 @@ mst_status plan_rank_memory(const mst_config *config, const mst_layout *layout, 
         .masters = masters,
         .moments = 2 * masters,
         .activations = activations,
-        .snapshot = (double)mst_saver_bytes_of(layout, config->checkpoint.async, rank, size),
+        .snapshot = (double)mst_saver_bytes_of(layout, config->checkpoint.async, rank, place.ranks),
         .other = (double)x.other,
         .program = program_bytes,
     };
@@ -80,13 +83,14 @@ mst_status mst_plan_memory_of(const mst_config *config, int ranks, int nodes, in
                               mst_plan_memory *memory_out) {
     mst_status status = MST_OK;
     mst_layout layout = {0};
+    const mst_placement place = {ranks, nodes};
     mst_transport transport;
     double activations;
     size_t slots;
     MST_TRY(plan_transport(config, ranks, nodes, &transport));
     MST_TRY(mst_model_layout(&config->model, &layout));
     MST_TRY(plan_activations(config, &layout, &activations));
-    MST_TRY(plan_rank_memory(config, &layout, transport, activations, rank, ranks, memory_out, &slots));
+    MST_TRY(plan_rank_memory(config, &layout, transport, activations, place, rank, memory_out, &slots));
 done:
     mst_layout_clear(&layout);
     return status;

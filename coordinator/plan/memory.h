@@ -2,6 +2,7 @@
 #ifndef PLAN_MEMORY_H
 #define PLAN_MEMORY_H
 
+#include "muster/forecast.h"
 #include "muster/plan.h"
 
 /** The transport that a run would choose, if /dev/shm is large enough. @retval MST_ECONFIG the config's does
@@ -12,7 +13,7 @@ mst_status plan_transport(const mst_config *config, int ranks, int nodes, mst_tr
 mst_status plan_activations(const mst_config *config, const mst_layout *layout, double *bytes_out);
 
 mst_status plan_rank_memory(const mst_config *config, const mst_layout *layout, mst_transport transport,
-                            double activations, int rank, int size, mst_plan_memory *memory_out,
+                            double activations, mst_placement place, int rank, mst_plan_memory *memory_out,
                             size_t *slots_out);
 
 #endif

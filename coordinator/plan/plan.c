@@ -25,8 +25,8 @@ static mst_status plan_memory(const mst_config *config, const mst_layout *layout
         for (; rank < end; rank++) {
             mst_plan_memory memory;
             size_t slots;
-            MST_TRY(
-                plan_rank_memory(config, layout, plan->transport, activations, rank, ranks, &memory, &slots));
+            MST_TRY(plan_rank_memory(config, layout, plan->transport, activations,
+                                     (mst_placement){ranks, nodes}, rank, &memory, &slots));
             sum += mst_plan_reported(&memory) + memory.program;
             if (rank == 0) plan->first_bytes = mst_plan_reported(&memory);
             if (plan->largest >= 0 && mst_plan_reported(&memory) <= mst_plan_reported(&plan->memory))

@@ -17,7 +17,7 @@ static const char *seconds(double value, char *out) {
 static void put_memory(const mst_plan *plan, const mst_config *config, FILE *file) {
     const mst_plan_memory *m = &plan->memory;
     text a, b;
-    const bool shared = plan->transport == MST_TRANSPORT_SHM;
+    const bool shared = plan->transport == MST_TRANSPORT_SHM || plan->transport == MST_TRANSPORT_NODE;
     fprintf(file, "memory         of rank %d%s\n", plan->largest,
             plan->machine.ranks > 1 ? ", which needs most" : "");
     fprintf(file, "  weights      %-10s published, %s%s\n", bytes(m->weights, a),
@@ -68,13 +68,13 @@ static void put_hidden(const mst_plan *plan, FILE *file) {
 
 static void put_exchange(const mst_plan *plan, FILE *file) {
     text a, b;
-    static const char *const names[] = {"auto", "self", "shm", "mpi"};
+    static const char *const names[] = {"auto", "self", "shm", "mpi", "node"};
     fprintf(file, "exchange       transport %s", names[plan->transport]);
     if (plan->machine.ranks == 1) {
         fputs(": one rank, nothing travels\n", file);
         return;
     }
-    fprintf(file, "; a rank %s %s a step\n", plan->transport == MST_TRANSPORT_SHM ? "shares" : "sends",
+    fprintf(file, "; a rank %s %s a step\n", plan->transport == MST_TRANSPORT_MPI ? "sends" : "shares",
             bytes(plan->rank_bytes, a));
     if (plan->machine.nodes == 1) {
         fputs("               all within one node: no network; its time is not counted\n", file);
@@ -132,8 +132,6 @@ static void put_verdict(const mst_plan *plan, FILE *file) {
         fputs("whether it fits is not known without --memory; ", file);
     if (!plan->fits) return;
     fprintf(file, "%.0f %% of the time is computing\n", busy);
-    if ((size_t)plan->machine.ranks > plan->microbatches)
-        fputs("               more ranks than microbatches: some never compute\n", file);
 }
 
 void mst_plan_print(const mst_plan *plan, const mst_config *config, const char *source,

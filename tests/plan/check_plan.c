@@ -1,6 +1,9 @@
 /*
  * On every rank of a job: the plan's memory is what the trainer and the saver report, and its traffic is what MPI is given
- * to send. Ranks stand on one node here; the traffic is counted as if they stood on 1, 2 ... nodes.
+ * to send.
+ *   check_plan [NODES]
+ * One machine stands for NODES: ranks share memory only within them. What the mpi transport sends is counted as if its ranks
+ * stood on 1, 2 ... nodes.
  */
 #include <mpi.h>
 #include <unistd.h>
@@ -24,6 +27,23 @@ int MPI_Send_init(const void *buffer, int count, MPI_Datatype type, int to, int 
     sent[to] += (double)count * bytes;
     messages[to] += 1;
     return PMPI_Send_init(buffer, count, type, to, tag, comm, request);
+}
+
+static int emulated_nodes = 1;
+
+static int node_of(int rank, int ranks, int nodes) {
+    int node = 0;
+    while (node + 1 < nodes && ranks * (node + 1) / nodes <= rank) node++;
+    return node;
+}
+
+/* muster asks once, with all ranks. */
+int MPI_Comm_split_type(MPI_Comm comm, int type, int key, MPI_Info info, MPI_Comm *part) {
+    int rank = 0, size = 0;
+    PMPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    PMPI_Comm_size(MPI_COMM_WORLD, &size);
+    if (type != MPI_COMM_TYPE_SHARED) return PMPI_Comm_split_type(comm, type, key, info, part);
+    return PMPI_Comm_split(comm, node_of(rank, size, emulated_nodes), key, part);
 }
 
 /* ---- a config and what runs it ---- */
@@ -77,14 +97,8 @@ static double reported(job *j, const mst_config *c) {
     return bytes;
 }
 
-static int node_of(int rank, int ranks, int nodes) {
-    int node = 0;
-    while (node + 1 < nodes && ranks * (node + 1) / nodes <= rank) node++;
-    return node;
-}
-
 /* What this rank gives MPI for ranks of other nodes, summed over the ranks of each node, is the forecast's. */
-static void check_traffic(job *j, const mst_config *c, int nodes) {
+static void check_traffic(job *j, const mst_config *c, mst_transport transport, int nodes) {
     mst_layout layout = {0};
     mst_traffic traffic = {0};
     double mine[2 * RANKS_MAX] = {0}, all[2 * RANKS_MAX] = {0};
@@ -96,10 +110,15 @@ static void check_traffic(job *j, const mst_config *c, int nodes) {
         }
     MPI_Allreduce(mine, all, 2 * RANKS_MAX, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
     CHECK_OK(mst_model_layout(&c->model, &layout));
-    CHECK_OK(mst_traffic_of(&c->batch.shape, c->train.precision, &layout, j->size, nodes, &traffic));
+    CHECK_OK(mst_traffic_of(transport, &c->batch.shape, c->train.precision, &layout,
+                            (mst_placement){j->size, nodes}, &traffic));
     double out = 0, in = 0;
     for (int node = 0; node < nodes; node++) {
-        double node_out = 0, node_messages = 0;
+        /* the node transport's weights are persistent sends, too; mpi's are a collective */
+        const bool counted = transport == MST_TRANSPORT_NODE;
+        double node_out = counted ? traffic.publish[node].out : 0;
+        double node_messages = counted ? traffic.publish[node].messages : 0;
+        in += counted ? traffic.publish[node].in : 0;
         for (size_t i = 0; i < traffic.lanes * traffic.units; i++) {
             const mst_link_load *load = &traffic.round[(size_t)node * traffic.lanes * traffic.units + i];
             node_out += load->out;
@@ -131,17 +150,20 @@ static void check_variant(job *j, const variant *v) {
     CHECK_OK(mst_config_parse(text, "plan.yaml", NULL, 0, stderr, &c));
     memset(sent, 0, sizeof sent);
     memset(messages, 0, sizeof messages);
+    if (emulated_nodes > 1 && c.batch.transport == MST_TRANSPORT_SHM) c.batch.transport = MST_TRANSPORT_NODE;
     const double real = reported(j, &c);
-    CHECK_OK(mst_plan_memory_of(&c, j->size, 1, j->rank, &memory));
+    CHECK_OK(mst_plan_memory_of(&c, j->size, emulated_nodes, j->rank, &memory));
     CHECK(mst_plan_reported(&memory) == real, "rank %d of %d, %s %d x %d %s %s %s: plan %.0f, run %.0f bytes",
           j->rank, j->size, v->family, v->lanes, v->rounds, v->wire, v->transport, v->precision,
           mst_plan_reported(&memory), real);
-    for (int nodes = 1; j->size > 1 && strcmp(v->transport, "mpi") == 0 && nodes <= j->size; nodes++)
-        check_traffic(j, &c, nodes);
+    for (int nodes = 1; j->size > 1 && c.batch.transport == MST_TRANSPORT_MPI && nodes <= j->size; nodes++)
+        check_traffic(j, &c, MST_TRANSPORT_MPI, nodes);
+    if (emulated_nodes > 1 && c.batch.transport == MST_TRANSPORT_NODE)
+        check_traffic(j, &c, MST_TRANSPORT_NODE, emulated_nodes);
     mst_config_clear(&c);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
     job j = {0};
     static const variant variants[] = {
         {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true"},
@@ -150,8 +172,11 @@ int main(void) {
         {"gpt2", ", max_seq_len: 64", 8, 1, "f32", "shm", "f32", "true"},
         {"gpt2", ", max_seq_len: 64", 16, 3, "bf16", "shm", "bf16", "true"},
         {"olmo2", "", 2, 2, "f32", "mpi", "f32", "true"},
+        {"olmo2", "", 16, 1, "f32", "auto", "bf16", "true"},
+        {"qwen2", ", n_kv_heads: 2", 2, 2, "bf16", "shm", "f32", "true"},
         {"qwen3", ", head_dim: 32", 32, 1, "f32", "mpi", "bf16", "false"},
     };
+    if (argc > 1) emulated_nodes = atoi(argv[1]);
     if (mst_comm_create(&j.comm) != MST_OK) {
         fprintf(stderr, "%s\n", mst_error_message());
         return 1;

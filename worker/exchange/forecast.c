@@ -3,8 +3,17 @@
 
 #include <stdlib.h>
 
-#include "plan.h"
+#include "node_plan.h"
 #include "window.h"
+
+static int first_of(mst_placement p, int node) {
+    return (int)((int64_t)p.ranks * node / p.nodes);
+}
+
+/* The largest n with ranks * n / nodes <= rank. */
+static int node_of(mst_placement p, int rank) {
+    return (int)((((int64_t)rank + 1) * p.nodes - 1) / p.ranks);
+}
 
 static size_t owned_blocks_of(const mst_layout *layout, int rank, int size) {
     size_t first, blocks, sum = 0;
@@ -15,9 +24,21 @@ static size_t owned_blocks_of(const mst_layout *layout, int rank, int size) {
     return sum;
 }
 
+/* What nodes sum inside and send each other. */
+static mst_status plan_nodes(const mst_sum_plan *sum, mst_placement p, mst_node_plan *plan_out) {
+    mst_status status = MST_OK;
+    int *nodes = calloc((size_t)p.ranks, sizeof *nodes);
+    MST_CHECK(nodes, MST_ENOMEM, "forecast: no memory for %d ranks", p.ranks);
+    for (int rank = 0; rank < p.ranks; rank++) nodes[rank] = node_of(p, rank);
+    MST_TRY(mst_node_plan_init(sum, nodes, plan_out));
+done:
+    free(nodes);
+    return status;
+}
+
 /* ---- memory ---- */
 
-/* What the transports of ranks that share no memory allocate beside slots and weights. */
+/* What the mpi transport allocates beside slots and weights. */
 static void add_messages(const mst_sum_plan *plan, const mst_layout *layout, size_t block_bytes, size_t owned,
                          int size, mst_exchange_memory *m) {
     const size_t foreign = plan->piece_count - plan->own_pieces, ranks = (size_t)size;
@@ -26,12 +47,56 @@ static void add_messages(const mst_sum_plan *plan, const mst_layout *layout, siz
     m->other += layout->unit_count * foreign * sizeof(MPI_Request) + 2 * ranks * sizeof(int);
 }
 
+/* As mst_node_agent, for nodes whose ranks follow each other. */
+static int agent(mst_placement p, int node, int other, size_t turn) {
+    const int first = first_of(p, node), ranks = first_of(p, node + 1) - first;
+    const size_t before = (size_t)(other < first ? other : other - ranks);
+    return first + (int)((before + turn) % (size_t)ranks);
+}
+
+/* Blocks of its node's sums that a rank adds for owners elsewhere, and the messages that it sends for it. */
+static void count_partials(const mst_node_plan *plan, const mst_layout *layout, mst_placement p, int rank,
+                           size_t *blocks_out, size_t *messages_out) {
+    const int node = node_of(p, rank);
+    for (size_t unit = 0; unit < layout->unit_count; unit++)
+        for (size_t i = 0; i < plan->piece_count; i++) {
+            const mst_node_piece *piece = &plan->pieces[i];
+            for (int to = 0; piece->node == node && to < p.ranks; to++) {
+                size_t first, blocks;
+                mst_shard_range(&layout->units[unit], to, p.ranks, &first, &blocks);
+                if (node_of(p, to) == node || blocks == 0 || agent(p, node, to, unit + piece->number) != rank)
+                    continue;
+                ++*messages_out;
+                if (piece->parts > 1) *blocks_out += blocks;
+            }
+        }
+}
+
+/* What the node transport allocates beside slots and weights. */
+static mst_status add_node(const mst_sum_plan *sum, const mst_layout *layout, size_t block_bytes,
+                           size_t owned, mst_placement p, int rank, mst_exchange_memory *m) {
+    mst_status status = MST_OK;
+    mst_node_plan plan = {0};
+    size_t foreign = 0, blocks = 0, messages = 0;
+    MST_TRY(plan_nodes(sum, p, &plan));
+    for (size_t i = 0; i < plan.piece_count; i++) foreign += plan.pieces[i].node != node_of(p, rank);
+    count_partials(&plan, layout, p, rank, &blocks, &messages);
+    m->partial += blocks * block_bytes;
+    m->received = foreign * owned * block_bytes;
+    m->other +=
+        (messages + layout->unit_count * (foreign + (size_t)p.nodes + (size_t)p.ranks)) * sizeof(MPI_Request);
+done:
+    mst_node_plan_clear(&plan);
+    return status;
+}
+
 mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *shape, mst_dtype weight_dtype,
-                                  const mst_layout *layout, int rank, int size,
+                                  const mst_layout *layout, mst_placement place, int rank,
                                   mst_exchange_memory *memory_out) {
     mst_status status = MST_OK;
     mst_sum_plan plan = {0};
-    const bool alone = size == 1;
+    const int size = place.ranks;
+    const bool alone = size == 1, shares = transport == MST_TRANSPORT_SHM || transport == MST_TRANSPORT_NODE;
     const size_t owned = owned_blocks_of(layout, rank, size), wire = mst_dtype_size(shape->wire);
     const size_t weights = layout->blocks * MST_BLOCK * mst_dtype_size(weight_dtype);
     mst_exchange_memory m = {0};
@@ -39,17 +104,18 @@ mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *
     MST_TRY(mst_sum_plan_init_even(shape->lanes, rank, size, &plan));
     m.slots = plan.slots;
     m.partial = plan.slots * layout->blocks * MST_BLOCK * wire;
+    m.weights = weights;
     m.other = owned * sizeof(double) + (rank == 0 ? layout->blocks * sizeof(double) : 0);
     if (!(alone && shape->wire == MST_F32 && shape->rounds == 1))
         m.summed = owned * MST_BLOCK * sizeof(float);
-    if (!alone && transport == MST_TRANSPORT_SHM) {
-        const size_t kept = rank == 0 ? weights : 0;
-        m.weights = kept;
-        m.other += mst_window_bytes(layout, kept, m.partial) - kept - m.partial;
-    } else {
-        m.weights = weights;
-        if (!alone) add_messages(&plan, layout, MST_BLOCK * wire, owned, size, &m);
+    if (!alone && shares) {
+        m.weights = rank == first_of(place, node_of(place, rank)) ? weights : 0;
+        m.other += mst_window_bytes(layout, m.weights, m.partial) - m.weights - m.partial;
     }
+    if (!alone && transport == MST_TRANSPORT_MPI)
+        add_messages(&plan, layout, MST_BLOCK * wire, owned, size, &m);
+    if (!alone && transport == MST_TRANSPORT_NODE && place.nodes > 1)
+        MST_TRY(add_node(&plan, layout, MST_BLOCK * wire, owned, place, rank, &m));
     if (shape->wire != MST_F32 && plan.lane_count > 0)
         m.partial += layout->blocks * MST_BLOCK * sizeof(float);
     *memory_out = m;
@@ -60,31 +126,26 @@ done:
 
 /* ---- traffic ---- */
 
-static int node_of(int rank, int ranks, int nodes) {
-    /* the largest n with ranks * n / nodes <= rank */
-    return (int)((((int64_t)rank + 1) * nodes - 1) / ranks);
-}
-
 typedef struct counter {
     const mst_sum_shape *shape;
     const mst_layout *layout;
     mst_traffic *traffic;
-    int ranks, nodes;
+    mst_placement place;
     size_t *owned;  /* [units][nodes] blocks */
     size_t *owners; /* [units][nodes] ranks that have some */
 } counter;
 
 static mst_status count_owners(counter *c) {
     mst_status status = MST_OK;
-    const size_t cells = c->layout->unit_count * (size_t)c->nodes;
+    const size_t nodes = c->traffic->nodes, cells = c->layout->unit_count * nodes;
     c->owned = calloc(cells, sizeof *c->owned);
     c->owners = calloc(cells, sizeof *c->owners);
-    MST_CHECK(c->owned && c->owners, MST_ENOMEM, "forecast: no memory for %d nodes", c->nodes);
+    MST_CHECK(c->owned && c->owners, MST_ENOMEM, "forecast: no memory for %zu nodes", nodes);
     for (size_t unit = 0; unit < c->layout->unit_count; unit++)
-        for (int rank = 0; rank < c->ranks; rank++) {
+        for (int rank = 0; rank < c->place.ranks; rank++) {
             size_t first, blocks;
-            const size_t cell = unit * (size_t)c->nodes + (size_t)node_of(rank, c->ranks, c->nodes);
-            mst_shard_range(&c->layout->units[unit], rank, c->ranks, &first, &blocks);
+            const size_t cell = unit * nodes + (size_t)node_of(c->place, rank);
+            mst_shard_range(&c->layout->units[unit], rank, c->place.ranks, &first, &blocks);
             c->owned[cell] += blocks;
             c->owners[cell] += blocks > 0;
         }
@@ -92,8 +153,8 @@ done:
     return status;
 }
 
-/* One piece of a rank on node `from`, complete with the rank's lane number `lane`, goes to all owners elsewhere. */
-static void add_piece(counter *c, int from, size_t lane) {
+/* A sum of node `from`, complete when its ranks are with lane number `lane` of theirs, goes to all owners elsewhere. */
+static void add_sum(counter *c, int from, size_t lane) {
     const double block = (double)(MST_BLOCK * mst_dtype_size(c->shape->wire));
     const mst_traffic *t = c->traffic;
     for (size_t unit = 0; unit < t->units; unit++)
@@ -108,33 +169,66 @@ static void add_piece(counter *c, int from, size_t lane) {
         }
 }
 
-static mst_status add_rounds(counter *c) {
+/* The lane of its rank, counted from 0, that completes a piece. */
+static size_t completed_by(const counter *c, const mst_piece *piece) {
+    size_t first, count;
+    mst_lanes_of(c->shape->lanes, piece->rank, c->place.ranks, &first, &count);
+    return piece->first_lane + ((size_t)1 << piece->level) - 1 - first;
+}
+
+static mst_status add_rounds(counter *c, mst_transport transport) {
     mst_status status = MST_OK;
     mst_sum_plan plan = {0};
-    for (int rank = 0; rank < c->ranks; rank++) {
-        MST_TRY(mst_sum_plan_init_even(c->shape->lanes, rank, c->ranks, &plan));
-        for (size_t lane = 0; lane < plan.lane_count; lane++)
-            if (plan.lanes[lane].piece != MST_NO_PIECE) add_piece(c, node_of(rank, c->ranks, c->nodes), lane);
-        mst_sum_plan_clear(&plan);
+    mst_node_plan nodes = {0};
+    MST_TRY(mst_sum_plan_init_even(c->shape->lanes, 0, c->place.ranks, &plan));
+    if (transport == MST_TRANSPORT_MPI)
+        for (size_t i = 0; i < plan.piece_count; i++)
+            add_sum(c, node_of(c->place, plan.pieces[i].rank), completed_by(c, &plan.pieces[i]));
+    else
+        MST_TRY(plan_nodes(&plan, c->place, &nodes));
+    for (size_t i = 0; i < nodes.piece_count; i++) {
+        size_t last = 0;
+        for (size_t p = 0; p < nodes.pieces[i].parts; p++) {
+            const size_t lane = completed_by(c, &plan.pieces[nodes.pieces[i].first_part + p]);
+            if (lane > last) last = lane;
+        }
+        add_sum(c, nodes.pieces[i].node, last);
     }
 done:
     mst_sum_plan_clear(&plan);
+    mst_node_plan_clear(&nodes);
     return status;
 }
 
-/* Weights go round in a ring of ranks: each rank passes on every shard but that of the rank that follows it. */
-static void add_publish(counter *c, mst_dtype weight_dtype) {
-    const double block = (double)(MST_BLOCK * mst_dtype_size(weight_dtype));
-    const int ranks = c->ranks;
-    for (int rank = 0; rank < ranks && c->nodes > 1; rank++) {
-        const int next = (rank + 1) % ranks;
-        const int from = node_of(rank, ranks, c->nodes), to = node_of(next, ranks, c->nodes);
+/* mpi: weights go round in a ring of ranks: each passes on every shard but that of the rank that follows it. */
+static void add_ring(counter *c, double block) {
+    const int ranks = c->place.ranks;
+    for (int rank = 0; rank < ranks; rank++) {
+        const int next = (rank + 1) % ranks, from = node_of(c->place, rank), to = node_of(c->place, next);
         if (from == to) continue;
         const double bytes = (double)(c->layout->blocks - owned_blocks_of(c->layout, next, ranks)) * block;
         c->traffic->publish[from].out += bytes;
         c->traffic->publish[from].messages += (double)(ranks - 1) * (double)c->layout->unit_count;
         c->traffic->publish[to].in += bytes;
     }
+    c->traffic->publish_hops = (double)(ranks - 1) * (double)c->layout->unit_count;
+}
+
+/* node: each owner's weights go once to every other node, all at the same time. */
+static void add_copies(counter *c, double block) {
+    const mst_traffic *t = c->traffic;
+    for (size_t node = 0; node < t->nodes; node++) {
+        mst_link_load *load = &t->publish[node];
+        for (size_t unit = 0; unit < t->units; unit++)
+            for (size_t other = 0; other < t->nodes; other++) {
+                const size_t cell = unit * t->nodes;
+                if (other == node) continue;
+                load->out += (double)c->owned[cell + node] * block;
+                load->in += (double)c->owned[cell + other] * block;
+                load->messages += (double)c->owners[cell + node];
+            }
+    }
+    c->traffic->publish_hops = 1;
 }
 
 static size_t most_lanes(size_t lanes, int ranks) {
@@ -146,18 +240,25 @@ static size_t most_lanes(size_t lanes, int ranks) {
     return most;
 }
 
-mst_status mst_traffic_of(const mst_sum_shape *shape, mst_dtype weight_dtype, const mst_layout *layout,
-                          int ranks, int nodes, mst_traffic *traffic_out) {
+mst_status mst_traffic_of(mst_transport transport, const mst_sum_shape *shape, mst_dtype weight_dtype,
+                          const mst_layout *layout, mst_placement place, mst_traffic *traffic_out) {
     mst_status status = MST_OK;
-    mst_traffic t = {
-        .nodes = (size_t)nodes, .units = layout->unit_count, .lanes = most_lanes(shape->lanes, ranks)};
-    counter c = {.shape = shape, .layout = layout, .traffic = &t, .ranks = ranks, .nodes = nodes};
+    const double block = (double)(MST_BLOCK * mst_dtype_size(weight_dtype));
+    mst_traffic t = {.nodes = (size_t)place.nodes,
+                     .units = layout->unit_count,
+                     .lanes = most_lanes(shape->lanes, place.ranks)};
+    counter c = {.shape = shape, .layout = layout, .traffic = &t, .place = place};
     t.round = calloc(t.nodes * t.lanes * t.units, sizeof *t.round);
     t.publish = calloc(t.nodes, sizeof *t.publish);
-    MST_CHECK(t.round && t.publish, MST_ENOMEM, "forecast: no memory for %d nodes", nodes);
+    MST_CHECK(t.round && t.publish, MST_ENOMEM, "forecast: no memory for %zu nodes", t.nodes);
     MST_TRY(count_owners(&c));
-    if (nodes > 1) MST_TRY(add_rounds(&c));
-    add_publish(&c, weight_dtype);
+    if (place.nodes > 1) {
+        MST_TRY(add_rounds(&c, transport));
+        if (transport == MST_TRANSPORT_MPI)
+            add_ring(&c, block);
+        else
+            add_copies(&c, block);
+    }
     *traffic_out = t;
     t = (mst_traffic){0};
 done:

@@ -18,11 +18,16 @@ typedef struct mst_exchange_memory {
     size_t slots;    /* number of whole gradients in `partial` that wait or leave */
 } mst_exchange_memory;
 
+/* Ranks stand on nodes in order: node n has the ranks [ranks * n / nodes, ranks * (n + 1) / nodes). */
+typedef struct mst_placement {
+    int ranks, nodes;
+} mst_placement;
+
 /** The memory of a rank's exchange. Not collective.
- * @param transport SELF, SHM or MPI; one rank alone is SELF whatever is given
+ * @param transport none is AUTO; one rank alone is SELF, and NODE on one node SHM, whatever is given
  * @retval MST_ENOMEM, MST_EINVAL AUTO, which only running ranks can resolve */
 mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *shape, mst_dtype weight_dtype,
-                                  const mst_layout *layout, int rank, int size,
+                                  const mst_layout *layout, mst_placement place, int rank,
                                   mst_exchange_memory *memory_out);
 
 /* What passes one node's link for one unit after one lane. */
@@ -31,19 +36,20 @@ typedef struct mst_link_load {
     double messages;
 } mst_link_load;
 
-/* The traffic between nodes of a step, for MPI. Ranks stand on nodes in order: node n has the ranks
- * [ranks * n / nodes, ranks * (n + 1) / nodes). */
+/* The traffic between nodes of a step. */
 typedef struct mst_traffic {
     size_t nodes, units, lanes; /* lanes: the most that a rank has in a round */
     mst_link_load
         *round; /* [nodes][lanes][units]: gradients of one round that can leave, or come in, once this
                              many lanes less one are done on the ranks that send, and the unit in the next */
-    mst_link_load *publish; /* [nodes]: weights of a step, passed on from rank to rank */
+    mst_link_load *publish; /* [nodes]: weights of a step */
+    double publish_hops;    /* messages that wait for one another */
 } mst_traffic;
 
-/** Counts it. Not collective. traffic_out is cleared by mst_traffic_clear. @retval MST_ENOMEM */
-mst_status mst_traffic_of(const mst_sum_shape *shape, mst_dtype weight_dtype, const mst_layout *layout,
-                          int ranks, int nodes, mst_traffic *traffic_out);
+/** Counts it. Not collective. traffic_out is cleared by mst_traffic_clear. @param transport MPI or NODE; with others nothing
+ * leaves a node @retval MST_ENOMEM */
+mst_status mst_traffic_of(mst_transport transport, const mst_sum_shape *shape, mst_dtype weight_dtype,
+                          const mst_layout *layout, mst_placement place, mst_traffic *traffic_out);
 void mst_traffic_clear(mst_traffic *traffic);
 
 #ifdef __cplusplus
