@@ -47,12 +47,7 @@ expect 2 "$muster" doctor --set run.steps=3
 says "--set changes a config: name one, too"
 
 # ---- several ranks ----
-command -v mpirun >/dev/null || { echo "mpirun is not here: one rank only"; finish; exit; }
-cat >job <<'JOB'
-#!/bin/sh
-exec mpirun --oversubscribe --bind-to none --mca btl self,vader "$@"
-JOB
-chmod +x job
+has_mpirun || { echo "mpirun is not here: one rank only"; finish; exit; }
 for n in 2 4; do
   expect 0 ranks $n "$muster" doctor tiny.yaml
   line ok ranks "$n on 1 node"
@@ -66,20 +61,20 @@ done
 
 # A lower instruction-set level on one rank: another device class, named.
 if [ "$("$muster" doctor tiny.yaml --set device.level=x86-64-v2 2>/dev/null | grep -c 'ok *device class  cpu x86-64-v2')" = 1 ]; then
-  expect 1 ./job -n 2 "$muster" doctor tiny.yaml : -n 1 "$muster" doctor tiny.yaml --set device.level=x86-64-v2
+  expect 1 "$tests/mpi/mpirun.sh" 2 "$muster" doctor tiny.yaml : -n 1 "$muster" doctor tiny.yaml --set device.level=x86-64-v2
   if [ "$("$muster" doctor | grep -c 'x86-64-v2')" = 0 ]; then
     line FAIL "device class" "rank 2 \(.*\) has 'cpu x86-64-v2 .*set device.level to the highest that all have"
     line warn config "rank 2 .* reads another config"
   fi
 fi
-expect 1 ./job -n 2 "$muster" doctor : -n 1 env LD_PRELOAD="$shim" "$muster" doctor
+expect 1 "$tests/mpi/mpirun.sh" 2 "$muster" doctor : -n 1 env LD_PRELOAD="$shim" "$muster" doctor
 line FAIL HDF5 "rank 2 \(.*\) has '9.8.7'; most ranks have '[0-9.]+'; install the same HDF5"
-expect 2 ./job -n 1 "$muster" doctor tiny.yaml : -n 1 "$muster" doctor gone.yaml
+expect 2 "$tests/mpi/mpirun.sh" 1 "$muster" doctor tiny.yaml : -n 1 "$muster" doctor gone.yaml
 says "gone.yaml"
 
 # A rank that hangs is named, and the job ends.
 begin=$SECONDS hung=0
-timeout 120 ./job -n 2 "$muster" doctor tiny.yaml --set watchdog.seconds=3 : \
+timeout 120 "$tests/mpi/mpirun.sh" 2 "$muster" doctor tiny.yaml --set watchdog.seconds=3 : \
   -n 1 env DOCTOR_SHIM=hang LD_PRELOAD="$shim" "$muster" doctor tiny.yaml --set watchdog.seconds=3 >out 2>err || hung=$?
 check "it fails: $hung" [ "$hung" != 0 ] && check "and by itself: $hung" [ "$hung" != 124 ]
 says "rank 2 "
@@ -92,7 +87,7 @@ if [ "$(id -u)" = 0 ] && unshare -m mount -t tmpfs tmpfs /mnt 2>/dev/null; then
   cat >apart.sh <<'APART'
 mount -t tmpfs -o size=64k tmpfs "$1/shared" && shift && exec "$@"
 APART
-  expect 1 ./job -n 1 "$muster" doctor --run "$work/shared" : -n 1 unshare -m bash apart.sh "$work" "$muster" doctor --run "$work/shared"
+  expect 1 "$tests/mpi/mpirun.sh" 1 "$muster" doctor --run "$work/shared" : -n 1 unshare -m bash apart.sh "$work" "$muster" doctor --run "$work/shared"
   line FAIL "same folder" "rank 1 \(.*\) does not see what rank 0 wrote there"
   expect 1 unshare -m bash apart.sh "$work" "$muster" doctor tiny.yaml --run "$work/shared/run"
   line FAIL disk "a checkpoint takes .*, and two have to fit"

@@ -20,7 +20,7 @@ trained() { # trained RANKS [OPTION...]: memory_bytes of rank 0
 }
 
 # ---- a run reports what the plan said, to the byte ----
-command -v mpirun >/dev/null && counts="1 2 3" || counts=1
+has_mpirun && counts="1 2 3" || counts=1
 for n in $counts; do
   for options in "" "--set batch.wire=bf16 --set batch.rounds=2" "--set checkpoint.async=false --set train.precision=bf16"; do
     read -ra options <<<"$options"
