@@ -41,6 +41,7 @@ static void versions(facts *f) {
     text[strcspn(text, "\n")] = '\0';
     snprintf(f->mpi, sizeof f->mpi, "%.*s", FACT_TEXT - 1, text);
     f->mpi[strcspn(f->mpi, ",")] = '\0';
+    for (char *tab = f->mpi; (tab = strchr(tab, '\t')) != NULL;) *tab = ' ';
     H5get_libversion(&major, &minor, &release);
     snprintf(f->hdf5, sizeof f->hdf5, "%u.%u.%u", major, minor, release);
     snprintf(f->muster, sizeof f->muster, "%s, compiler %s", MST_VERSION, __VERSION__);

@@ -43,7 +43,8 @@ static void dissenters(const examination *e, size_t offset, int *usual_out, char
 }
 
 /* @param advice what to do where they differ */
-static void judge_same(examination *e, const char *subject, size_t offset, const char *advice) {
+static void judge_same(examination *e, const char *subject, size_t offset, verdict differing,
+                       const char *advice) {
     char names[1200];
     int usual;
     dissenters(e, offset, &usual, names, sizeof names);
@@ -51,7 +52,7 @@ static void judge_same(examination *e, const char *subject, size_t offset, const
     if (names[0] == '\0')
         doctor_say(e, VERDICT_OK, subject, "%s%s", own, mst_comm_size(e->comm) > 1 ? ", on all ranks" : "");
     else
-        doctor_say(e, VERDICT_FAIL, subject, "%s; most ranks have '%s'; %s", names, own, advice);
+        doctor_say(e, differing, subject, "%s; most ranks have '%s'; %s", names, own, advice);
 }
 
 static void judge_class(examination *e) {
@@ -63,11 +64,15 @@ static void judge_class(examination *e) {
                    e->all[r].class_name + 6);
         all = false;
     }
-    if (all)
-        judge_same(e, "device class", offsetof(facts, class_name),
+    if (!all) return;
+    if (e->has_config && e->config.batch.allow_mixed)
+        judge_same(e, "device class", offsetof(facts, class_name), VERDICT_WARN,
+                   "batch.allow_mixed lets them train together, and the bits depend on who computes what");
+    else
+        judge_same(e, "device class", offsetof(facts, class_name), VERDICT_FAIL,
                    "the bits would depend on who computes what: set device.level to the highest that all "
-                   "have, and use one "
-                   "version of oneDNN");
+                   "have, and use "
+                   "one version of oneDNN");
 }
 
 /* ---- cores ---- */
@@ -231,9 +236,9 @@ static void judge_files(examination *e) {
         }
     if (least < needed)
         doctor_say(e, VERDICT_FAIL, "open files",
-                   "%s may have %.0f files open, and %d ranks may need %.0f; 'ulimit -n 65536' "
+                   "%s may have %.0f files open, and a job of this size may need %.0f; 'ulimit -n 65536' "
                    "before the launcher",
-                   doctor_rank(e, which, name), least, mst_comm_size(e->comm), needed);
+                   doctor_rank(e, which, name), least, needed);
     else if (least > 1e12)
         doctor_say(e, VERDICT_OK, "open files", "no limit");
     else
@@ -257,9 +262,9 @@ static void judge_cores_dumped(examination *e) {
 
 void doctor_judge_machines(examination *e) {
     if (e->file == NULL) return;
-    judge_same(e, "muster", offsetof(facts, muster), "install one build on all nodes");
-    judge_same(e, "MPI", offsetof(facts, mpi), "load the same MPI on all nodes");
-    judge_same(e, "HDF5", offsetof(facts, hdf5), "install the same HDF5 on all nodes");
+    judge_same(e, "muster", offsetof(facts, muster), VERDICT_FAIL, "install one build on all nodes");
+    judge_same(e, "MPI", offsetof(facts, mpi), VERDICT_FAIL, "load the same MPI on all nodes");
+    judge_same(e, "HDF5", offsetof(facts, hdf5), VERDICT_FAIL, "install the same HDF5 on all nodes");
     judge_class(e);
     judge_nodes(e, "cores", judge_cores);
     judge_clocks(e);

@@ -37,7 +37,7 @@ says "muster: doctor: not fit to train: 1 check FAILed"
 expect 1 "$muster" doctor --run /proc/none
 line FAIL "run folder" "nothing can be written in /proc"
 expect 1 bash -c 'ulimit -n 40; exec "$0" doctor' "$muster"
-line FAIL "open files" "rank 0 .* may have 40 files open, and 1 ranks may need 131"
+line FAIL "open files" "rank 0 .* may have 40 files open, and a job of this size may need 131"
 expect 0 bash -c 'ulimit -c unlimited && exec "$0" doctor' "$muster"
 line '(warn|ok)' "core dumps" '(ulimit -c 0|collector)'
 expect 2 "$muster" doctor missing.yaml
@@ -65,6 +65,9 @@ if [ "$("$muster" doctor tiny.yaml --set device.level=x86-64-v2 2>/dev/null | gr
   if [ "$("$muster" doctor | grep -c 'x86-64-v2')" = 0 ]; then
     line FAIL "device class" "rank 2 \(.*\) has 'cpu x86-64-v2 .*set device.level to the highest that all have"
     line warn config "rank 2 .* reads another config"
+    expect 0 "$tests/mpi/mpirun.sh" 2 "$muster" doctor tiny.yaml --set batch.allow_mixed=true : \
+      -n 1 "$muster" doctor tiny.yaml --set device.level=x86-64-v2 --set batch.allow_mixed=true
+    line warn "device class" "rank 2 .* batch.allow_mixed lets them train together"
   fi
 fi
 expect 1 "$tests/mpi/mpirun.sh" 2 "$muster" doctor : -n 1 env LD_PRELOAD="$shim" "$muster" doctor
