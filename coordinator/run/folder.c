@@ -21,10 +21,14 @@ static mst_status read_text(const char *path, char **text_out) {
     mst_status status = MST_OK;
     char *text = NULL;
     size_t length = 0;
-    FILE *file = fopen(path, "rbe");
+    struct stat facts;
+    /* Not waiting: a pipe in its place would keep the run for ever. */
+    const int number = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    FILE *file = number < 0 ? NULL : fdopen(number, "rb");
     *text_out = NULL;
-    if (file == NULL && errno == ENOENT) return MST_OK;
+    if (number < 0 && errno == ENOENT) return MST_OK;
     MST_CHECK(file != NULL, MST_EIO, "cannot read %s: %s", path, strerror(errno));
+    MST_CHECK(fstat(number, &facts) == 0 && S_ISREG(facts.st_mode), MST_EFORMAT, "%s is not a file", path);
     text = malloc(CONFIG_BYTES_MAX);
     MST_CHECK(text != NULL, MST_ENOMEM, "cannot read %s: out of memory", path);
     length = fread(text, 1, CONFIG_BYTES_MAX, file);
@@ -36,7 +40,10 @@ static mst_status read_text(const char *path, char **text_out) {
     text = NULL;
 done:
     free(text);
-    if (file != NULL) fclose(file);
+    if (file != NULL)
+        fclose(file);
+    else if (number >= 0)
+        close(number);
     return status;
 }
 
@@ -75,6 +82,31 @@ static mst_status make_identity(run_folder *f) {
     return MST_OK;
 }
 
+/* What run.json and config.yaml would say, where one is missing beside checkpoints (only these were copied, perhaps): each
+ * of them says it, too. The newest that can be read counts; without one nothing is known. */
+static mst_status ask_checkpoints(run_folder *f) {
+    mst_status status = MST_OK;
+    char path[FOLDER_PATH_MAX];
+    for (size_t skip = 0; f->config == NULL; skip++) {
+        mst_checkpoint_meta meta = {0};
+        mst_checkpoint_digests digests;
+        MST_TRY(mst_checkpoint_newest(f->checkpoints, skip, path));
+        if (path[0] == '\0') break;
+        if (mst_checkpoint_open(path, &meta, &digests) != MST_OK) continue; /* resuming says why */
+        if (!f->existed && strlen(meta.device_class) < sizeof f->device_class)
+            snprintf(f->device_class, sizeof f->device_class, "%s", meta.device_class);
+        if (!f->existed && strlen(meta.run_id) == FOLDER_ID_MAX - 1)
+            snprintf(f->run_id, sizeof f->run_id, "%s", meta.run_id);
+        snprintf(f->config_path, sizeof f->config_path, "%s", path);
+        f->config = meta.config;
+        meta.config = NULL;
+        mst_checkpoint_meta_clear(&meta);
+    }
+    f->existed |= f->config != NULL;
+done:
+    return status;
+}
+
 static mst_status look(run_folder *f) {
     mst_status status = MST_OK;
     char path[FOLDER_PATH_MAX + 32], *identity = NULL;
@@ -83,15 +115,14 @@ static mst_status look(run_folder *f) {
     MST_TRY(read_text(path, &identity));
     if (identity == NULL) {
         MST_TRY(make_identity(f));
-        goto done;
+    } else {
+        MST_TRY(parse_identity(f, identity));
+        snprintf(f->config_path, sizeof f->config_path, "%s/config.yaml", f->path);
+        MST_TRY(read_text(f->config_path, &f->config));
     }
-    MST_TRY(parse_identity(f, identity));
-    snprintf(path, sizeof path, "%s/config.yaml", f->path);
-    MST_TRY(read_text(path, &f->config));
-    MST_CHECK(f->config != NULL, MST_EFORMAT, "%s is missing, though run.json is there", path);
-    char newest[4096];
-    MST_TRY(mst_checkpoint_newest(f->checkpoints, 0, newest));
-    f->has_checkpoint = newest[0] != '\0';
+    MST_TRY(ask_checkpoints(f));
+    MST_TRY(mst_checkpoint_newest(f->checkpoints, 0, path));
+    f->has_checkpoint = path[0] != '\0';
 done:
     free(identity);
     return status;

@@ -18,6 +18,8 @@ typedef struct run_folder {
     bool has_checkpoint;
     char device_class[256]; /* of the run, as recorded when it was created; "" when new */
     char *config;           /* YAML of the run so far; NULL when new. Owned */
+    char config_path[FOLDER_PATH_MAX +
+                     16]; /* where that stands: config.yaml, or a checkpoint where it is missing */
 } run_folder;
 
 /**

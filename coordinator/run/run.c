@@ -1,10 +1,12 @@
 #include "muster/run.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "muster/files.h"
 #include "stop.h"
@@ -165,8 +167,11 @@ static mst_status compare_configs(training *t, const char *resume) {
     mst_checkpoint_digests digests;
     const bool own =
         t->folder.config != NULL && t->folder.has_checkpoint; /* else nothing depends on it yet */
-    if (own) MST_TRY(compare_config(t, t->folder.config, t->folder.path, false));
+    if (own) MST_TRY(compare_config(t, t->folder.config, t->folder.config_path, false));
     if (strcmp(resume, "auto") == 0 || strcmp(resume, "never") == 0) goto done;
+    MST_CHECK(access(resume, F_OK) == 0 || errno != ENOENT, MST_ECONFIG,
+              "--resume '%s': there is no such file or folder; say auto, never or the path of a checkpoint",
+              resume);
     MST_TRY(mst_checkpoint_resolve(resume, t->given));
     MST_TRY(mst_checkpoint_open(t->given, &meta, &digests));
     MST_TRY(compare_config(t, meta.config, t->given, own));

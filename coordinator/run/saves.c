@@ -193,8 +193,9 @@ static void look_at_rest(training *t, const mst_checkpoint_context *context, con
             mst_error_message(), path);
 }
 
-/* Takes masters, moments and position from a checkpoint whose manifest can be read. */
-static mst_status load(training *t, const char *path) {
+/* Takes masters, moments and position from a checkpoint whose manifest can be read.
+ * @param step that its name says, since that made it the newest; NULL: whatever it is of */
+static mst_status load(training *t, const char *path, const uint64_t *step) {
     mst_status status = MST_OK;
     mst_checkpoint_meta meta = {0};
     mst_checkpoint_digests digests;
@@ -202,6 +203,9 @@ static mst_status load(training *t, const char *path) {
     training_phase p = {t->watchdog, "resume", mst_trainer_position(t->trainer)->step};
     const mst_checkpoint_context context = checkpoint_context(t, &p);
     MST_TRY(mst_comm_agree(t->comm, mst_checkpoint_open(path, &meta, &digests)));
+    MST_CHECK(step == NULL || meta.step == *step, MST_EFORMAT,
+              "its manifest says step %llu: it was renamed, or copied to this name",
+              (unsigned long long)meta.step);
     mst_data_digest(t->data, &data);
     MST_CHECK(memcmp(&data, &meta.data, sizeof data) == 0, MST_ECONFIG,
               "%s was trained on other data, or in another order (sources, weights, seq_len or seed differ); "
@@ -247,8 +251,9 @@ static mst_status load_newest(training *t, uint64_t every, bool *found_out, char
         MST_TRY(mst_comm_agree(t->comm, status));
         MST_TRY(mst_comm_broadcast(t->comm, 0, path_out, FOLDER_PATH_MAX));
         if (path_out[0] == '\0') break;
-        if (step_of(path_out) % every != 0) continue;
-        status = load(t, path_out);
+        const uint64_t step = step_of(path_out);
+        if (step % every != 0) continue;
+        status = load(t, path_out, &step);
         *found_out = status == MST_OK;
         if (status != MST_EFORMAT && status != MST_EIO) goto done;
         training_say(t, "passed over %s: %s; it stays, for you to look at", path_out, mst_error_message());
@@ -277,7 +282,7 @@ mst_status training_resume(training *t, const char *resume) {
         }
     } else if (!never) {
         memcpy(path, t->given, sizeof path);
-        MST_TRY(load(t, path));
+        MST_TRY(load(t, path, NULL));
         found = true;
     } else {
         status = t->first ? mst_checkpoint_newest(t->folder.checkpoints, 0, path) : MST_OK;

@@ -32,7 +32,7 @@ for n in 1 4; do
   says 'muster: --set model.vocab_size=100: model.vocab_size: 100 is less than the 258 tokens'
   expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run /proc/nowhere/run
   says '/proc/nowhere'
-  expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --resume "$work/no-checkpoint"
+  expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --resume "$work/no-checkpoint"
   says 'no-checkpoint'
 done
 for command in 'verify' 'inspect' 'eval' 'generate --prompt x'; do

@@ -138,4 +138,43 @@ for way in '33' '25 33' '31 33' '32 33'; do
   states+=("$(grep -ho '^weights.*' "$work/out" || tail -n 1 "$work/err")")
 done
 for i in 1 2 3; do check "rollback after stops: ${states[$i]}" [ "${states[$i]}" = "${states[0]}" ]; done
+# A checkpoint under another step's name does not pass for the newest.
+rm -rf "$work/run"
+expect 0 bash -c 'train --set run.steps=20 --set checkpoint.every=10'
+cp -r "$ckpt/step-00000010" "$ckpt/step-00000030"
+expect 0 bash -c 'train --set run.steps=24'
+says 'step-00000030: its manifest says step 10'
+says 'step-00000020 at step 20'
+expect 2 bash -c 'train --set run.steps=24 --resume nowhere'
+says "--resume 'nowhere': there is no such file or folder"
+
+# Without run.json and config.yaml (only the checkpoints were copied, perhaps) the config is compared all the same.
+rm -rf "$work/run"
+expect 0 bash -c 'train --set run.steps=20 --set checkpoint.every=10'
+id=$(jq -r .run_id "$work/run/run.json")
+cp -r "$work/run" "$work/all"
+rm "$work/run/run.json" "$work/run/config.yaml"
+expect 2 bash -c 'train --set run.steps=24 --set batch.wire=bf16 --set train.precision=bf16'
+says 'differs from'
+says 'step-00000020: batch.wire (f32, now bf16), train.precision (f32, now bf16)'
+sed -i 's/"updates": 20/"updates": 21/' "$work/run/checkpoints/step-00000020/manifest.json" # the one before it is asked
+expect 2 bash -c 'train --set run.steps=24 --set run.seed=9'
+says "step-00000010: run.seed (3, now 9)"
+expect 0 bash -c 'train --set run.steps=24 --set schedule.peak=0.002'
+says 'note: schedule.peak changes from 0.003 to 0.002'
+check "the same run: $id" [ "$(jq -r .run_id "$work/run/run.json")" = "$id" ]
+rm -rf "$work/run"
+cp -r "$work/all" "$work/run"
+rm "$work/run/config.yaml"
+expect 2 bash -c 'train --set run.steps=24 --set batch.lanes=8'
+says 'batch.lanes (4, now 8)'
+# What is no file is not waited for, and a damaged config is named by its own name.
+mkfifo "$work/run/config.yaml"
+expect 1 bash -c 'train --set run.steps=24'
+says 'config.yaml is not a file'
+rm "$work/run/config.yaml"
+echo 'run: [' >"$work/run/config.yaml"
+expect 2 bash -c 'train --set run.steps=24'
+says 'config.yaml:2:1: error: YAML syntax'
+
 finish
