@@ -45,9 +45,21 @@ static bool owns(const char *pid, unsigned long inode) {
     return found;
 }
 
+/* The process that started it: the launcher, whose own sockets a rank of MPICH inherits. They are not ours to harm. */
+static void parent_of(const char *pid, char parent_out[32]) {
+    char path[64], line[512] = "";
+    snprintf(path, sizeof path, "/proc/%.20s/stat", pid);
+    FILE *file = fopen(path, "re");
+    if (file != NULL && fgets(line, sizeof line, file) == NULL) line[0] = '\0';
+    if (file != NULL) fclose(file);
+    const char *behind_name = strrchr(line, ')');
+    CHECK(behind_name != NULL && sscanf(behind_name, ") %*c %31s", parent_out) == 1, "%s: no parent", path);
+}
+
 static int find_ports(const char *pid, in_port_t ports[PORTS_MAX]) {
-    char line[512];
+    char line[512], parent[32] = "";
     int count = 0;
+    parent_of(pid, parent);
     FILE *file = fopen("/proc/net/tcp", "re");
     while (file != NULL && count < PORTS_MAX && fgets(line, sizeof line, file) != NULL) {
         unsigned port, state;
@@ -55,7 +67,8 @@ static int find_ports(const char *pid, in_port_t ports[PORTS_MAX]) {
         // NOLINTNEXTLINE(cert-err34-c): the system's own text
         const int fields =
             sscanf(line, " %*d: %*8x:%x %*8x:%*x %x %*s %*s %*s %*s %*s %lu", &port, &state, &inode);
-        if (fields == 3 && state == 0x0a && owns(pid, inode)) ports[count++] = htons((in_port_t)port);
+        if (fields == 3 && state == 0x0a && owns(pid, inode) && !owns(parent, inode))
+            ports[count++] = htons((in_port_t)port);
     }
     if (file != NULL) fclose(file);
     return count;
