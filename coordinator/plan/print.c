@@ -38,7 +38,7 @@ static void put_memory(const mst_plan *plan, const mst_config *config, FILE *fil
     fprintf(file, "  program      %-10s about: the process and its libraries\n", bytes(m->program, a));
     fprintf(file, "  node         %-10s all ranks of the node that needs most", bytes(plan->node_bytes, a));
     if (plan->machine.memory > 0)
-        fprintf(file, "; %s of %s", plan->fits ? "fits" : "does NOT fit", bytes(plan->machine.memory, b));
+        fprintf(file, ", of %s: %s", bytes(plan->machine.memory, b), plan->fits ? "fits" : "does NOT fit");
     fputc('\n', file);
 }
 
