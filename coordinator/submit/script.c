@@ -76,8 +76,6 @@ static void put_options(FILE *file, const mst_submit_job *job) {
           "#SBATCH --requeue # a preempted job, or one whose node died, is queued again\n"
           "#SBATCH --signal=B:USR1@120 # to this shell, before a preemption or the end of the time\n",
           file);
-    if (job->launches && job->nodes_most > 1)
-        fputs("#SBATCH --no-kill # when a node dies, 'muster launch' goes on with the others\n", file);
     for (size_t i = 0; i < job->option_count; i++) {
         fputs("#SBATCH ", file);
         put_value(file, job->options[i], false);

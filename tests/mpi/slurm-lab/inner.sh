@@ -59,6 +59,7 @@ slurmctld
 # when the process in /run/node.N.pid is killed, and can then be started again.
 cat >/run/node.sh <<'NODE'
 i=$1
+rm -rf "/var/spool/slurm/d.n$i" # killed steps leave a pmix.JOB.STEP there, in the way of the next of that number
 unshare -m -p -f -u -n --mount-proc bash -euc '
     until ip link set eth0 up; do sleep 0.05; done
     ip link set lo up
