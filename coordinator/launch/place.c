@@ -113,7 +113,6 @@ static mst_status find_slurm(place *p) {
     for (const char *name = strtok_r(text, "\n", &rest); name != NULL; name = strtok_r(NULL, "\n", &rest))
         MST_TRY(place_add(p, name, next_cpus(&counts, &cpus, &left)));
     p->kind = PLACE_SLURM;
-    p->within_step = *value_of("SLURM_STEP_ID") != '\0';
 done:
     free(text);
     return status;

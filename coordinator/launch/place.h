@@ -25,7 +25,6 @@ typedef struct place {
     size_t count;
     char job[64];            /* of Slurm */
     char hostfile[4096];     /* as given */
-    bool within_step;        /* of Slurm: in an interactive step, whose CPUs have to be shared */
     size_t threads_per_core; /* of this machine */
 } place;
 

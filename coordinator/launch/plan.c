@@ -221,16 +221,17 @@ done:
 
 /*
  * -K0 --wait: a rank that ends leaves the others 5 s, and then the step ends. With -K1 the first rank that exits with 75
- * after a planned stop has the others killed on their way out, and srun ends with 143.
+ * after a planned stop has the others killed on their way out, and srun ends with 143. --overlap: the step of an attempt
+ * whose node died keeps its cores for minutes, until Slurm gives that node up.
  */
-static mst_status add_srun(const place *p, job_plan *plan) {
+static mst_status add_srun(job_plan *plan) {
     mst_status status = MST_OK;
     words *c = &plan->command;
     MST_TRY(words_add(c, "srun"));
     MST_TRY(words_add(c, "--mpi=pmix"));
     MST_TRY(words_add(c, "-K0"));
     MST_TRY(words_add(c, "--wait=5"));
-    if (p->within_step) MST_TRY(words_add(c, "--overlap"));
+    MST_TRY(words_add(c, "--overlap"));
     MST_TRY(words_add(c, "-N%zu", plan->node_count));
     MST_TRY(words_add(c, "-n%zu", plan->ranks));
     MST_TRY(words_add(c, "--nodelist"));
@@ -281,7 +282,7 @@ mst_status job_plan_make(const place *p, const mst_launch_options *options, laun
     if (made.node_count > 0) {
         choose_ranks(p, options, lanes, &made);
         if (launcher == LAUNCHER_MPIRUN) MST_TRY(add_mpirun(p, &made));
-        if (launcher == LAUNCHER_SRUN) MST_TRY(add_srun(p, &made));
+        if (launcher == LAUNCHER_SRUN) MST_TRY(add_srun(&made));
         for (size_t i = 0; i < options->extra_count && launcher != LAUNCHER_NONE; i++)
             MST_TRY(words_add(&made.command, "%s", options->extra[i]));
         MST_TRY(add_program(options, resume, &made.command));

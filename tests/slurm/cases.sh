@@ -275,6 +275,21 @@ case_launch_node_dies() {
     at_most 20
 }
 
+# A job that Slurm leaves alone when a node dies: launch goes on with the other nodes.
+case_launch_keeps_the_job() {
+    id=$(sbatch --parsable --job-name="$name" --time=10 --nodes=4 --exclusive --no-kill -o "$name.out" --wrap "./muster launch tiny.yaml --run runs/$name") ||
+        fail 'sbatch refused the job'
+    out=$name.out
+    reaches 50
+    node_dies 4
+    within 200 goes_on_with 3
+    finished
+    [ "$(restarts)" = 0 ] || fail 'Slurm was asked'
+    node_starts 4
+    within 60 all_nodes idle
+    at_most 20
+}
+
 # ---- several kinds of nodes in one job ----
 
 case_heterogeneous() {

@@ -5,7 +5,7 @@
 beside='srun_1_node srun_2_nodes srun_4_nodes mpirun_1_node mpirun_2_nodes mpirun_4_nodes requeued_five_times usr1_at_once
 usr1_at_once_mpirun usr2_to_ranks scancel scancel_mpirun submitted submit_refused time_is_up time_signal_early time_signal_late'
 alone='heterogeneous heterogeneous_colon preempted_srun preempted_user_signal preempted_mpirun preempted_mpirun_term rank_killed_srun rank_killed_mpirun
-slurmctld_restarted node_dies launch_rank_killed launch_node_dies'
+slurmctld_restarted node_dies launch_rank_killed launch_node_dies launch_keeps_the_job'
 
 fail() {
     echo "failed: $*"
