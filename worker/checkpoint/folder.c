@@ -90,7 +90,7 @@ mst_status ckpt_publish(const ckpt_paths *paths) {
         MST_TRY(status);
         replaced = paths->old;
     }
-    MST_TRY(ckpt_folder_sync(paths->folder)); /* else ckpt_folder_recover removes it, once that succeeds */
+    status = ckpt_folder_sync(paths->folder);
     if (replaced != NULL) ckpt_folder_discard(replaced);
 done:
     return status;
