@@ -74,11 +74,14 @@ starts() { grep -cs '"event":"start"' "$run/metrics.jsonl" || true; }
 
 stop_training() {
   interrupted=1
+  [ -n "$job" ] || return 0 # it comes as soon as there is one
   until [ "$(starts)" != "$starts_before" ] || ! kill -0 "$job" 2>/dev/null; do sleep 0.1; done
   kill -USR1 "$job" 2>/dev/null || true
 }
 
 if ! summary "$gzip" "$bytes" >/dev/null; then
+  interrupted='' job=''
+  trap stop_training INT TERM HUP
   say "training on $ranks ranks until the held-out files cost less than $gzip bits per byte"
   train=("$muster" train configs/quickstart.yaml --run "$run" --set "train.target_bits_per_byte=$gzip")
   [ "$ranks" = 1 ] || train=(mpirun -n "$ranks" --bind-to none "${train[@]}")
@@ -88,11 +91,11 @@ if ! summary "$gzip" "$bytes" >/dev/null; then
   "${train[@]}" </dev/null &
   job=$!
   set +m
-  trap stop_training INT TERM HUP
-  interrupted=1
-  while [ -n "$interrupted" ]; do
-    interrupted= code=0
+  [ -z "$interrupted" ] || stop_training
+  while :; do
+    interrupted='' code=0
     wait "$job" || code=$?
+    [ -n "$interrupted" ] || break
   done
   trap - INT TERM HUP
   if [ "$code" != 0 ]; then
