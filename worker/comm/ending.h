@@ -12,4 +12,11 @@ void mst_kill_neighbours(const mst_introduction *known, int rank, int size);
  * and does not wait for it. Not collective. */
 void mst_cancel_step(void);
 
+/**
+ * Sees to it that the launcher that started this rank (mpirun, or its daemon on this host) ends, too: Open MPI's waits for
+ * ever for a host that does not answer any more. A process of its own gives it some seconds, and then ends it.
+ * Returns at once. Not collective.
+ */
+void mst_end_launcher(void);
+
 #endif

@@ -58,6 +58,13 @@ mst_process mst_process_self(void) {
     return self;
 }
 
+mst_process mst_process_of(int64_t pid) {
+    mst_process process = mst_process_self();
+    process.pid = pid;
+    process.start = start_of(pid, &(char){0});
+    return process;
+}
+
 bool mst_process_runs(const mst_process *process) {
     const uint64_t start = start_of(process->pid, &(char){0});
     return start == hidden || (start != 0 && start == process->start);

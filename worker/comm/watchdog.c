@@ -55,6 +55,7 @@ static void end_job(mst_watchdog *w, const char *text) {
     mst_cancel_step();
     for (size_t i = 0; i < w->link_count; i++) mst_link_send(&w->links[i], &end);
     mst_kill_neighbours(w->known, w->rank, w->size);
+    mst_end_launcher();
     mst_comm_abort(w->comm, 1);
 }
 

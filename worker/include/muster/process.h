@@ -19,6 +19,9 @@ typedef struct mst_process {
 /** This process. Not collective. */
 mst_process mst_process_self(void);
 
+/** Another process of this host. Not collective. */
+mst_process mst_process_of(int64_t pid);
+
 /** Whether a process of this host (its `host` is that of mst_process_self) still runs. One that has ended but that its
  * parent has not asked about yet does not run. Not collective. */
 bool mst_process_runs(const mst_process *process);
