@@ -1,6 +1,7 @@
 #include "device.h"
 
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -41,6 +42,29 @@ static int cores_kept_by_mpirun(const mst_comm *comm, const place *places) {
     return kept > 0 ? kept : 0;
 }
 
+/* The class of all ranks: theirs, or where they may differ "mixed: " and each one, in the order of ranks. */
+static mst_status name_class(const mst_config *config, const mst_comm *comm, const place *places,
+                             run_device *d) {
+    mst_status status = MST_OK;
+    snprintf(d->class_name, sizeof d->class_name, "%s", places[0].class_name);
+    for (int r = 1; r < mst_comm_size(comm); r++) {
+        if (strcmp(places[r].class_name, places[0].class_name) == 0) continue;
+        MST_CHECK(config->batch.allow_mixed, MST_ECONFIG,
+                  "the ranks' device classes differ: rank 0 on %s is '%s', rank %d on %s is '%s'; set "
+                  "device.level to the highest that all have, or, if the result need not be repeatable, "
+                  "batch.allow_mixed to true",
+                  mst_comm_host(comm, 0), places[0].class_name, r, mst_comm_host(comm, r),
+                  places[r].class_name);
+        if (!d->mixed) snprintf(d->class_name, sizeof d->class_name, "mixed: %s", places[0].class_name);
+        d->mixed = true;
+        const size_t used = strlen(d->class_name);
+        if (strstr(d->class_name, places[r].class_name) == NULL)
+            snprintf(d->class_name + used, sizeof d->class_name - used, ", %s", places[r].class_name);
+    }
+done:
+    return status;
+}
+
 mst_status device_open(const mst_config *config, mst_comm *comm, run_device *device_out) {
     mst_status status = MST_OK;
     place mine = {{{0}}, ""}, *places = NULL;
@@ -52,13 +76,7 @@ mst_status device_open(const mst_config *config, mst_comm *comm, run_device *dev
     memcpy(mine.class_name, d.kernels.class_name, sizeof mine.class_name);
     if (sched_getaffinity(0, sizeof mine.cores, &mine.cores) != 0) CPU_SET(0, &mine.cores);
     MST_TRY(mst_comm_allgather_equal(comm, &mine, sizeof mine, (void **)&places));
-    for (int r = 1; r < mst_comm_size(comm); r++)
-        MST_CHECK(strcmp(places[r].class_name, places[0].class_name) == 0, MST_ECONFIG,
-                  "the ranks' device classes differ: rank 0 on %s is '%s', rank %d on %s is '%s'; set "
-                  "device.level to the "
-                  "highest that all have",
-                  mst_comm_host(comm, 0), places[0].class_name, r, mst_comm_host(comm, r),
-                  places[r].class_name);
+    MST_TRY(name_class(config, comm, places, &d));
     if (d.threads == 0) {
         d.threads = fair_threads(comm, places);
         d.idle_cores = cores_kept_by_mpirun(comm, places);

@@ -7,7 +7,9 @@
 
 typedef struct run_device {
     mst_kernels kernels;
-    mst_queue *queue; /* owned */
+    char class_name[512]; /* of all ranks together: kernels.class_name, or each one of a mixed run */
+    bool mixed;           /* the ranks' classes differ: the bits depend on who computes what */
+    mst_queue *queue;     /* owned */
     int threads;
     int idle_cores; /* of this node that mpirun's binding keeps from all of its ranks; 0 when the threads were
                        chosen */
@@ -18,7 +20,7 @@ typedef struct run_device {
  * divided by the ranks of its node that may use the same ones.
  *
  * Collective: all ranks agree on the status. @retval MST_ECONFIG the ranks' device classes differ, so bits
- * would depend on who computes what
+ * would depend on who computes what, and batch.allow_mixed is not set
  */
 mst_status device_open(const mst_config *config, mst_comm *comm, run_device *device_out);
 void device_close(run_device *device);

@@ -247,8 +247,10 @@ static void announce(training *t) {
                  mst_trainer_samples_per_step(t->trainer), c->data.seq_len,
                  (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_TRAIN),
                  (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_HELDOUT));
-    training_say(t, "device class %s; measured peak %.0f GFLOP/s", t->device.kernels.class_name,
-                 t->peak * 1e-9);
+    training_say(t, "device class %s; measured peak %.0f GFLOP/s", t->device.class_name, t->peak * 1e-9);
+    if (t->device.mixed)
+        training_say(t, "warning: ranks of different device classes train together (batch.allow_mixed): the "
+                        "result depends on which rank computes what, and cannot be repeated on others");
     if (t->device.idle_cores > 0)
         training_say(t,
                      "note: mpirun's binding leaves %d cores of this node idle; 'mpirun --bind-to none' lets "
@@ -264,7 +266,7 @@ static void announce(training *t) {
 static mst_status open_metrics(training *t) {
     mst_status status = MST_OK;
     const mst_metrics_start_fields fields = {.run_id = t->folder.run_id,
-                                             .device_class = t->device.kernels.class_name,
+                                             .device_class = t->device.class_name,
                                              .transport = mst_trainer_transport(t->trainer),
                                              .ranks = mst_comm_size(t->comm),
                                              .threads = t->device.threads,
@@ -491,7 +493,7 @@ static mst_trainer_config trainer_config(const mst_config *c) {
 }
 
 static mst_status record_folder(training *t) {
-    return folder_record(t->comm, &t->folder, t->config_yaml, t->device.kernels.class_name);
+    return folder_record(t->comm, &t->folder, t->config_yaml, t->device.class_name);
 }
 
 /* From here on a rank that dies or stalls ends the job. Collective. */

@@ -14,7 +14,7 @@ static void fill_meta(training *t, mst_checkpoint_meta *meta) {
                                   .samples = position->samples,
                                   .tokens = position->tokens,
                                   .run_id = t->folder.run_id,
-                                  .device_class = t->device.kernels.class_name,
+                                  .device_class = t->device.class_name,
                                   .config = t->config_yaml,
                                   .versions = versions,
                                   .model = t->config.model,
@@ -215,12 +215,12 @@ static mst_status load(training *t, const char *path, const uint64_t *step) {
     MST_TRY(
         mst_checkpoint_load(&context, path, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer)));
     look_at_rest(t, &context, path);
-    if (strcmp(meta.device_class, t->device.kernels.class_name) != 0)
+    if (strcmp(meta.device_class, t->device.class_name) != 0)
         training_say(t,
                      "note: the device class changes from '%s' to '%s': from here on the bits differ from "
                      "those that the old "
                      "one would have given",
-                     meta.device_class, t->device.kernels.class_name);
+                     meta.device_class, t->device.class_name);
     if (meta.ranks > 0 && meta.ranks != mst_comm_size(t->comm))
         training_say(t, "note: the number of ranks changes from %d to %d: the bits stay the same", meta.ranks,
                      mst_comm_size(t->comm));
