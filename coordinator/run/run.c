@@ -459,6 +459,10 @@ static mst_status loop(training *t) {
         MST_TRY(evaluate_target(t));
         stop = t->reached;
     }
+    if (mst_trainer_position(t->trainer)->step >= t->config.run.steps)
+        training_say(t, "note: nothing is left to train: the run is at step %llu, run.steps is %llu",
+                     (unsigned long long)mst_trainer_position(t->trainer)->step,
+                     (unsigned long long)t->config.run.steps);
     while (!stop && mst_trainer_position(t->trainer)->step < t->config.run.steps) {
         status = advance(t, &stop);
         mst_watchdog_waiting(t->watchdog, "step end", mst_trainer_position(t->trainer)->step);

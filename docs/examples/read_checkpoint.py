@@ -1,5 +1,5 @@
 """Reads the weights of a muster checkpoint with h5py alone and checks their digest, as docs/checkpoint-format.md defines it.
-Usage: read_checkpoint.py step-00001000/model.h5, or a file of 'muster pack'"""
+Usage: read_checkpoint.py step-00001000, its model.h5, or a file of 'muster pack'"""
 
 import hashlib
 import os
@@ -18,8 +18,8 @@ def check_sources(sources, folder):
 
 def read_weights(path):
     """All weights by name: NumPy arrays, fp32, whole."""
-    digest = hashlib.sha256(b"muster tensors 1\n")
-    weights = {}
+    path = os.path.join(path, "model.h5") if os.path.isdir(path) else path
+    digest, weights = hashlib.sha256(b"muster tensors 1\n"), {}
     with h5py.File(path, "r") as model:
         if "sources" in model:  # else it is packed, and needs no other file
             check_sources(model["sources"], os.path.dirname(path))

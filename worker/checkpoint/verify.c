@@ -158,8 +158,11 @@ mst_status mst_checkpoint_verify_rest(const mst_checkpoint_context *context, con
     verify v = {.context = context, .path = path, .manifest = &manifest};
     MST_TRY(mst_manifest_read(path, &manifest));
     MST_TRY(ckpt_manifest_name(path, v.name));
-    if (manifest.checksums.name[0] != '\0')
-        MST_TRY(check_whole(&v, &manifest.digests)); /* loading took these */
+    if (manifest.checksums.name[0] !=
+        '\0') { /* loading took them, but did not look what stands behind them */
+        MST_TRY(check_whole(&v, &manifest.checksums));
+        MST_TRY(check_whole(&v, &manifest.digests));
+    }
     MST_TRY(check_rest(&v));
 done:
     mst_manifest_clear(&manifest);
