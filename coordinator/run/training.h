@@ -65,6 +65,27 @@ __attribute__((format(printf, 2, 3)))
 #endif
 void training_say(training *t, const char *format, ...);
 
+/** Rank 0 reads the config and says what is wrong with it; all ranks get it. Collective. @retval MST_ECONFIG, MST_ENOMEM */
+mst_status training_share_config(training *t, const mst_train_options *options);
+
+/** Opens the data, which has to be the same on all ranks, and takes its vocabulary where the config names none. Collective.
+ * @retval MST_ECONFIG it does not fit the config; MST_EIO, MST_EFORMAT */
+mst_status training_open_data(training *t);
+
+/** Takes the run folder's lease and compares the config with the run's. Collective.
+ * @retval MST_ECONFIG somebody else has the lease, or what may not change differs; MST_EIO */
+mst_status training_open_folder(training *t, const mst_train_options *options);
+
+/** Tells the user what is about to be trained, where and with what. Rank 0; others say nothing. */
+void training_announce(training *t);
+
+/** Opens metrics.jsonl and records this start. Rank 0. @retval MST_EIO, MST_ENOMEM */
+mst_status training_open_metrics(training *t);
+
+/** Records a step, shows it, and names a rank that is slow. Rank 0. @param seconds it took
+ * @retval MST_ELOST the lease is somebody else's: nothing is recorded; MST_EIO */
+mst_status training_record_step(training *t, const mst_step_report *report, double seconds);
+
 /** Finds out when this start has to stop, and says so. Rank 0 alone; asks Slurm, which takes 10 s at most. */
 void training_know_end(training *t);
 

@@ -1,0 +1,191 @@
+/* What a run stands on, before a device is opened: its config, its data, its folder. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "muster/files.h"
+#include "training.h"
+
+/* Rank 0 reads the config and says what is wrong with it; the others get what it read. */
+mst_status training_share_config(training *t, const mst_train_options *options) {
+    mst_status status = MST_OK;
+    uint64_t bytes = 0;
+    if (t->first) {
+        status = mst_config_load(options->config_path, options->overrides, options->override_count, stderr,
+                                 &t->config);
+        if (status == MST_OK) status = mst_config_to_yaml(&t->config, &t->config_yaml);
+        if (status == MST_OK) bytes = strlen(t->config_yaml) + 1;
+    }
+    MST_TRY(mst_comm_agree(t->comm, status));
+    MST_TRY(mst_comm_broadcast(t->comm, 0, &bytes, sizeof bytes));
+    if (!t->first) t->config_yaml = malloc(bytes);
+    MST_TRY(mst_comm_agree(t->comm,
+                           t->config_yaml != NULL ? MST_OK : mst_error(MST_ENOMEM, "config: out of memory")));
+    MST_TRY(mst_comm_broadcast(t->comm, 0, t->config_yaml, bytes));
+    if (!t->first)
+        status = mst_config_parse(t->config_yaml, options->config_path, NULL, 0, stderr, &t->config);
+    MST_TRY(mst_comm_agree(t->comm, status));
+done:
+    return status;
+}
+
+/* All ranks read the same tokens: a stale copy on one node would give a result that nobody could repeat. Collective. */
+static mst_status compare_data(training *t) {
+    mst_status status = MST_OK;
+    mst_digest mine, *all = NULL;
+    mst_data_digest(t->data, &mine);
+    MST_TRY(mst_comm_allgather_equal(t->comm, &mine, sizeof mine, (void **)&all));
+    for (int r = 1; r < mst_comm_size(t->comm); r++)
+        MST_CHECK(
+            memcmp(&all[r], &all[0], sizeof mine) == 0, MST_ECONFIG,
+            "the token files of rank %d on %s are not those of rank 0 on %s; give all nodes the same files",
+            r, mst_comm_host(t->comm, r), mst_comm_host(t->comm, 0));
+done:
+    free(all);
+    return status;
+}
+
+/* Rank 0, which writes checkpoints' small files, keeps the tokenizer for them. */
+static mst_status read_tokenizer(training *t) {
+    mst_data_tokenizer tokenizer;
+    size_t bytes = 0;
+    mst_data_tokenizer_of(t->data, &tokenizer);
+    return t->first && tokenizer.has_json ? mst_data_tokenizer_json(t->data, &t->tokenizer, &bytes) : MST_OK;
+}
+
+/* Evaluations need something to evaluate. */
+static mst_status check_heldout(training *t) {
+    mst_status status = MST_OK;
+    if (mst_data_samples(t->data, MST_SPLIT_HELDOUT) >= t->config.batch.micro) return MST_OK;
+    MST_CHECK(
+        t->config.train.target_bits_per_byte == 0, MST_ECONFIG,
+        "%s: train.target_bits_per_byte: the data has less than a microbatch of held-out text, so that no "
+        "target can be reached; build it with more --heldout",
+        mst_config_place(&t->config, "train.target_bits_per_byte"));
+    if (t->config.train.eval_every > 0)
+        training_say(t, "note: nothing is evaluated: the data has less than a microbatch of held-out text");
+done:
+    return status;
+}
+
+/* Opens the data, and takes its vocabulary where the config names none. Collective. */
+mst_status training_open_data(training *t) {
+    mst_status status = MST_OK;
+    const mst_data_config config = {.sources = t->config.data.sources,
+                                    .source_count = t->config.data.source_count,
+                                    .seq_len = t->config.data.seq_len,
+                                    .seed = t->config.run.seed};
+    mst_watchdog_progress(t->watchdog, "open data", 0);
+    const mst_status opened = mst_data_open(&config, &t->data);
+    mst_watchdog_waiting(t->watchdog, "open data", 0);
+    MST_TRY(mst_comm_agree(t->comm, opened));
+    MST_TRY(compare_data(t));
+    MST_TRY(mst_comm_agree(t->comm, read_tokenizer(t)));
+    MST_TRY(check_heldout(t));
+    const size_t vocab = mst_data_vocab(t->data);
+    if (t->config.model.vocab_size == 0) {
+        t->config.model.vocab_size = vocab;
+        free(t->config_yaml);
+        t->config_yaml = NULL;
+        MST_TRY(mst_comm_agree(t->comm, mst_config_to_yaml(&t->config, &t->config_yaml)));
+    }
+    MST_CHECK(
+        t->config.model.vocab_size >= vocab, MST_ECONFIG,
+        "%s: model.vocab_size: %zu is less than the %zu tokens of the data's vocabulary; leave it out to "
+        "take the data's",
+        mst_config_place(&t->config, "model.vocab_size"), t->config.model.vocab_size, vocab);
+done:
+    return status;
+}
+
+/* ---- the run folder ---- */
+
+typedef struct changes {
+    training *training;
+    bool quiet;           /* what may change is not said */
+    char forbidden[1536]; /* every key that may not change, with both values */
+} changes;
+
+static void note_change(void *context, const char *key, const char *before, const char *after, bool fixed) {
+    changes *c = context;
+    const size_t used = strlen(c->forbidden);
+    if (fixed)
+        snprintf(c->forbidden + used, sizeof c->forbidden - used, "%s%s (%s, now %s)", used > 0 ? ", " : "",
+                 key, before, after);
+    else if (!c->quiet)
+        training_say(c->training, "note: %s changes from %s to %s", key, before, after);
+}
+
+/* A run's config may change where its bits are not defined by it; what changes is said, what may not change
+ * refuses. @param yaml the config so far, of `path` */
+static mst_status compare_config(training *t, const char *yaml, const char *path, bool quiet) {
+    mst_status status = MST_OK;
+    mst_config before = {0};
+    changes c = {.training = t, .quiet = quiet};
+    MST_TRY(mst_config_parse(yaml, path, NULL, 0, t->first ? stderr : NULL, &before));
+    MST_TRY(mst_config_compare(&before, &t->config, note_change, &c));
+    MST_CHECK(c.forbidden[0] == '\0', MST_ECONFIG,
+              "what may not change in a run differs from %s: %s; use the old values, or begin another run",
+              path, c.forbidden);
+done:
+    mst_config_clear(&before);
+    return status;
+}
+
+/* The run's own config, and that of a checkpoint that --resume names, which may be another run's. */
+static mst_status compare_configs(training *t, const char *resume) {
+    mst_status status = MST_OK;
+    mst_checkpoint_meta meta = {0};
+    mst_checkpoint_digests digests;
+    const bool own =
+        t->folder.config != NULL && t->folder.has_checkpoint; /* else nothing depends on it yet */
+    if (own) MST_TRY(compare_config(t, t->folder.config, t->folder.config_path, false));
+    if (strcmp(resume, "auto") == 0 || strcmp(resume, "never") == 0) goto done;
+    MST_CHECK(access(resume, F_OK) == 0 || errno != ENOENT, MST_ECONFIG,
+              "--resume '%s': there is no such file or folder; say auto, never or the path of a checkpoint",
+              resume);
+    MST_TRY(mst_checkpoint_resolve(resume, t->given));
+    MST_TRY(mst_checkpoint_open(t->given, &meta, &digests));
+    MST_TRY(compare_config(t, meta.config, t->given, own));
+done:
+    mst_checkpoint_meta_clear(&meta);
+    return status;
+}
+
+static void say_of_lease(void *context, const char *text) {
+    const training *t = context;
+    mst_watchdog_progress(t->watchdog, "lease", 0);
+    if (text != NULL) training_say(context, "%s", text);
+}
+
+/* Rank 0 takes the lease before anything is read or written there. */
+static mst_status hold_folder(training *t, const char *path) {
+    mst_status status = MST_OK;
+    if (!t->first) goto done;
+    MST_TRY(mst_folder_make(path));
+    MST_TRY(lease_take(path, mst_comm_host(t->comm, 0), say_of_lease, t, &t->lease));
+done:
+    return status;
+}
+
+mst_status training_open_folder(training *t, const mst_train_options *options) {
+    mst_status status = MST_OK;
+    char path[FOLDER_PATH_MAX];
+    if (options->run_dir != NULL)
+        snprintf(path, sizeof path, "%s", options->run_dir);
+    else if (t->config.run.dir != NULL)
+        snprintf(path, sizeof path, "%s", t->config.run.dir);
+    else
+        snprintf(path, sizeof path, "runs/%s", t->config.run.name);
+    if (t->first)
+        mst_watchdog_progress(t->watchdog, "lease", 0);
+    else
+        mst_watchdog_waiting(t->watchdog, "lease", 0);
+    MST_TRY(mst_comm_agree(t->comm, hold_folder(t, path)));
+    MST_TRY(folder_open(t->comm, path, &t->folder));
+    MST_TRY(mst_comm_agree(t->comm, compare_configs(t, options->resume)));
+done:
+    return status;
+}

@@ -1,0 +1,111 @@
+/* What a run says of itself, to the user and to metrics.jsonl. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "training.h"
+
+void training_say(training *t, const char *format, ...) {
+    if (!t->first) return;
+    char text[2048];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    mst_progress_message(t->progress, "%s", text);
+}
+
+/* Three digits and a unit: 26.8 K, 124 M. */
+static const char *in_words(double value, double step, const char *const units[4], char text[32]) {
+    size_t unit = 0;
+    for (; value >= step && unit < 3; unit++) value /= step;
+    snprintf(text, 32, "%.*f%s", unit == 0 || value >= 100 ? 0 : 1, value, units[unit]);
+    return text;
+}
+
+/* That this rank allocated. */
+static size_t memory_bytes(const training *t) {
+    return mst_trainer_bytes(t->trainer) + mst_saver_bytes(t->saver);
+}
+
+void training_announce(training *t) {
+    const mst_layout *layout = mst_trainer_layout(t->trainer);
+    const mst_config *c = &t->config;
+    training_say(t, "run %s in %s", c->run.name, t->folder.path);
+    char parameters[32], memory[32];
+    training_say(
+        t, "model %s, %s parameters, %s; %d rank%s x %d thread%s, %s; %s per rank",
+        mst_family_name(c->model.family),
+        in_words((double)layout->parameters, 1000, (const char *const[]){"", " K", " M", " G"}, parameters),
+        mst_dtype_name(c->train.precision), mst_comm_size(t->comm), mst_comm_size(t->comm) == 1 ? "" : "s",
+        t->device.threads, t->device.threads == 1 ? "" : "s", mst_trainer_transport(t->trainer),
+        in_words((double)memory_bytes(t), 1024, (const char *const[]){" B", " KiB", " MiB", " GiB"}, memory));
+    training_say(t, "batch of %zu sequences x %zu tokens; %llu training tokens, %llu held out",
+                 mst_trainer_samples_per_step(t->trainer), c->data.seq_len,
+                 (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_TRAIN),
+                 (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_HELDOUT));
+    training_say(t, "device class %s; measured peak %.0f GFLOP/s", t->device.class_name, t->peak * 1e-9);
+    if (t->device.mixed)
+        training_say(t, "warning: ranks of different device classes train together (batch.allow_mixed): the "
+                        "result depends on which rank computes what, and cannot be repeated on others");
+    if (t->device.idle_cores > 0)
+        training_say(t,
+                     "note: mpirun's binding leaves %d cores of this node idle; 'mpirun --bind-to none' lets "
+                     "the ranks use all",
+                     t->device.idle_cores);
+    if ((size_t)mst_comm_size(t->comm) > c->batch.shape.lanes)
+        training_say(t,
+                     "warning: %d ranks are more than the %zu lanes of a round: the others only hold "
+                     "optimizer state (batch.lanes)",
+                     mst_comm_size(t->comm), c->batch.shape.lanes);
+}
+
+mst_status training_open_metrics(training *t) {
+    mst_status status = MST_OK;
+    const mst_metrics_start_fields fields = {.run_id = t->folder.run_id,
+                                             .device_class = t->device.class_name,
+                                             .transport = mst_trainer_transport(t->trainer),
+                                             .ranks = mst_comm_size(t->comm),
+                                             .threads = t->device.threads,
+                                             .parameters = mst_trainer_layout(t->trainer)->parameters,
+                                             .peak_flops = t->peak};
+    MST_TRY(mst_metrics_open(t->folder.metrics, &t->metrics));
+    MST_TRY(mst_metrics_start(t->metrics, &fields));
+done:
+    return status;
+}
+
+/* Rank 0 alone: names a rank that is much slower than the others, once. */
+static mst_status look_for_straggler(training *t) {
+    const double *paces = mst_trainer_paces(t->trainer);
+    const size_t microbatches = mst_trainer_samples_per_step(t->trainer) / t->config.batch.micro;
+    double median = 0;
+    const int rank = straggler_look(t->straggler, paces, (double)microbatches, &median);
+    if (rank < 0) return MST_OK;
+    training_say(
+        t,
+        "note: rank %d (host %s) is slow: %.1f ms per microbatch, the others' median is %.1f ms, for %d "
+        "steps now; the others wait for it",
+        rank, mst_comm_host(t->comm, rank), 1e3 * paces[rank], 1e3 * median, STRAGGLER_STEPS);
+    return mst_metrics_straggler(
+        t->metrics, mst_trainer_position(t->trainer)->step,
+        &(mst_metrics_straggler_fields){
+            .rank = rank, .host = mst_comm_host(t->comm, rank), .pace = paces[rank], .median = median});
+}
+
+/* Rank 0 alone; a run that lost its lease ends here, before it records a step. */
+mst_status training_record_step(training *t, const mst_step_report *report, double seconds) {
+    const mst_position *position = mst_trainer_position(t->trainer);
+    const mst_flops flops = mst_trainer_flops(t->trainer);
+    const double tokens = (double)(mst_trainer_samples_per_step(t->trainer) * t->config.data.seq_len);
+    mst_metrics_step_fields fields = {
+        .report = report, .position = position, .steps = t->config.run.steps, .seconds = seconds};
+    fields.tokens_per_second = tokens / seconds;
+    fields.flops = fields.tokens_per_second * (flops.dense + flops.attention);
+    fields.peak_share = t->peak > 0 ? fields.flops / t->peak : 0;
+    fields.memory_bytes = memory_bytes(t);
+    mst_progress_step(t->progress, &fields);
+    mst_status status = lease_held(t->lease);
+    if (status == MST_OK) status = mst_metrics_step(t->metrics, &fields);
+    return status == MST_OK ? look_for_straggler(t) : status;
+}
