@@ -77,13 +77,15 @@ static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP};
 enum { ENDING_SIGNALS = sizeof ending_signals / sizeof *ending_signals };
 static const char *volatile unfinished; /* to be removed when such a signal comes */
 
-static void remove_unfinished(int signal) {
+/* The default action comes back only now: with SA_RESETHAND a second signal could end the process before this begins. */
+static void remove_unfinished(int number) {
     unlink(unfinished);
-    raise(signal); /* now with its default action */
+    signal(number, SIG_DFL);
+    raise(number);
 }
 
 static void catch_signals(struct sigaction former_out[ENDING_SIGNALS]) {
-    const struct sigaction catch = {.sa_handler = remove_unfinished, .sa_flags = (int)SA_RESETHAND};
+    const struct sigaction catch = {.sa_handler = remove_unfinished};
     for (int i = 0; i < ENDING_SIGNALS; i++) {
         sigaction(ending_signals[i], NULL, &former_out[i]);
         if (former_out[i].sa_handler != SIG_IGN) sigaction(ending_signals[i], &catch, NULL);
