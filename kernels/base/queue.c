@@ -1,5 +1,6 @@
 #include "muster/queue.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -8,21 +9,29 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { THREADS_MAX = 1024, SPINS = 4000 };
 
-/* One parallel loop. Tasks are taken from `next`, so fast threads do more;
- * what a task computes depends on its number only. */
+/*
+ * One parallel loop. Each thread begins with an equal run of tasks: neighbouring tasks work on neighbouring memory, and
+ * when a thread gets the same rows in loop after loop they are still in its cache. Who has done its own takes from the
+ * ends of others' runs, so fast threads do more. What a task computes depends on its number only.
+ */
 typedef struct loop {
     mst_task_fn *task;
     void *context;
     size_t count;
-    atomic_size_t next;
     pthread_mutex_t failure_lock;
-    size_t failed_task; /* lowest so far; SIZE_MAX: none */
+    atomic_size_t failed_task; /* lowest so far; SIZE_MAX: none */
     mst_status failure;
     char failure_message[2048];
 } loop;
+
+/* A thread's tasks that nobody has taken yet, `first` to `end` - 1, as first << 32 | end; on a cache line of its own. */
+typedef struct run {
+    _Alignas(64) _Atomic uint64_t tasks;
+} run;
 
 typedef struct scratch {
     void *memory;
@@ -49,6 +58,7 @@ struct mst_queue {
     int spins; /* before a waiting thread sleeps; 0 when there are more threads than cores */
     member *members;
     scratch *scratches; /* [threads] owned */
+    run *runs;          /* [threads] owned */
     loop loop;
     _Atomic uint64_t gate;
     _Atomic uint64_t loops; /* that have begun */
@@ -59,26 +69,52 @@ struct mst_queue {
 
 static void record_failure(loop *l, size_t task, mst_status failure) {
     pthread_mutex_lock(&l->failure_lock);
-    if (task < l->failed_task) {
-        l->failed_task = task;
+    if (task < atomic_load_explicit(&l->failed_task, memory_order_relaxed)) {
+        atomic_store_explicit(&l->failed_task, task, memory_order_relaxed);
         l->failure = failure;
         snprintf(l->failure_message, sizeof l->failure_message, "%s", mst_error_message());
     }
     pthread_mutex_unlock(&l->failure_lock);
 }
 
-/* Tasks are taken in ascending order, so every task below a failed one has been taken too:
- * the lowest failure is found. */
-static void run_tasks(loop *l, int thread) {
-    for (;;) {
-        size_t task = atomic_fetch_add_explicit(&l->next, 1, memory_order_relaxed);
-        if (task >= l->count) return;
+/* Takes the first task of a run, or the last. */
+static bool take(run *r, bool last, size_t *task_out) {
+    uint64_t tasks = atomic_load_explicit(&r->tasks, memory_order_relaxed);
+    uint32_t first, end;
+    do {
+        first = (uint32_t)(tasks >> 32);
+        end = (uint32_t)tasks;
+        if (first >= end) return false;
+    } while (!atomic_compare_exchange_weak_explicit(&r->tasks, &tasks,
+                                                    last ? tasks - 1 : tasks + ((uint64_t)1 << 32),
+                                                    memory_order_relaxed, memory_order_relaxed));
+    *task_out = last ? end - 1 : first;
+    return true;
+}
+
+/* A task of the thread's own run, else one of the next thread's that has any left. */
+static bool take_any(mst_queue *queue, int thread, size_t *task_out) {
+    for (int i = 0; i < queue->threads; i++)
+        if (take(&queue->runs[(thread + i) % queue->threads], i > 0, task_out)) return true;
+    return false;
+}
+
+static void deal(mst_queue *queue, size_t count) {
+    const size_t threads = (size_t)queue->threads;
+    for (size_t i = 0; i < threads; i++) {
+        const uint64_t first = count * i / threads, end = count * (i + 1) / threads;
+        atomic_store_explicit(&queue->runs[i].tasks, first << 32 | end, memory_order_relaxed);
+    }
+}
+
+/* After a failure only tasks below it still run, so that the lowest failure is found. */
+static void run_tasks(mst_queue *queue, int thread) {
+    loop *l = &queue->loop;
+    size_t task;
+    while (take_any(queue, thread, &task)) {
+        if (task > atomic_load_explicit(&l->failed_task, memory_order_relaxed)) continue;
         mst_status status = l->task(l->context, task, thread);
-        if (status != MST_OK) {
-            record_failure(l, task, status);
-            atomic_store_explicit(&l->next, l->count, memory_order_relaxed);
-            return;
-        }
+        if (status != MST_OK) record_failure(l, task, status);
     }
 }
 
@@ -138,7 +174,7 @@ static void *member_main(void *argument) {
         wait_for_loop(queue, last);
         if (atomic_load(&queue->stop)) return NULL;
         if (!enter(queue, &last)) continue;
-        run_tasks(&queue->loop, self->index);
+        run_tasks(queue, self->index);
         leave(queue);
     }
 }
@@ -170,17 +206,19 @@ static void close_gate(mst_queue *queue) {
 
 mst_status mst_queue_for(mst_queue *queue, size_t count, mst_task_fn *task, void *context) {
     if (count == 0) return MST_OK;
+    if (count > UINT32_MAX)
+        return mst_error(MST_EINVAL, "queue: a loop of %zu tasks; it may have %" PRIu32, count, UINT32_MAX);
     loop *l = &queue->loop;
     l->task = task;
     l->context = context;
     l->count = count;
-    l->failed_task = SIZE_MAX;
+    atomic_store_explicit(&l->failed_task, SIZE_MAX, memory_order_relaxed);
     l->failure = MST_OK;
-    atomic_store_explicit(&l->next, 0, memory_order_relaxed);
+    deal(queue, count);
     atomic_fetch_add_explicit(&queue->loops, 1, memory_order_relaxed);
     bool alone = queue->threads == 1 || count == 1;
     if (!alone) open_gate(queue, count);
-    run_tasks(l, 0);
+    run_tasks(queue, 0);
     if (!alone) close_gate(queue);
     if (l->failure == MST_OK) return MST_OK;
     return mst_error(l->failure, "%s", l->failure_message);
@@ -208,8 +246,10 @@ mst_status mst_queue_create(int threads, mst_queue **queue_out) {
     queue->threads = 1; /* grows with every thread that runs, so that destroy joins those and no others */
     queue->scratches = calloc((size_t)threads, sizeof *queue->scratches);
     queue->members = calloc((size_t)threads, sizeof *queue->members);
-    MST_CHECK(queue->scratches != NULL && queue->members != NULL, MST_ENOMEM,
+    queue->runs = aligned_alloc(_Alignof(run), (size_t)threads * sizeof *queue->runs);
+    MST_CHECK(queue->scratches != NULL && queue->members != NULL && queue->runs != NULL, MST_ENOMEM,
               "queue: out of memory for %d threads", threads);
+    memset(queue->runs, 0, (size_t)threads * sizeof *queue->runs); /* no tasks */
     for (int i = 1; i < threads; i++) {
         queue->members[i] = (member){.queue = queue, .index = i};
         sigset_t all, before; /* signals are for the main thread, whose handlers have a stack of their own */
@@ -240,6 +280,7 @@ void mst_queue_destroy(mst_queue **queue_pointer) {
         mst_memory_free(MST_SPACE_HOST, &queue->scratches[i].memory);
     free(queue->scratches);
     free(queue->members);
+    free(queue->runs);
     pthread_cond_destroy(&queue->opened);
     pthread_cond_destroy(&queue->emptied);
     pthread_mutex_destroy(&queue->lock);
@@ -253,8 +294,12 @@ int mst_queue_threads(const mst_queue *queue) {
 }
 
 uint64_t mst_queue_pulse(const mst_queue *queue) {
-    const uint64_t loops = atomic_load_explicit(&queue->loops, memory_order_relaxed);
-    return (loops << 32) + atomic_load_explicit(&queue->loop.next, memory_order_relaxed);
+    uint64_t pulse = atomic_load_explicit(&queue->loops, memory_order_relaxed) << 32;
+    for (int i = 0; i < queue->threads; i++) {
+        const uint64_t tasks = atomic_load_explicit(&queue->runs[i].tasks, memory_order_relaxed);
+        pulse += (tasks >> 32) - (uint32_t)tasks;
+    }
+    return pulse;
 }
 
 mst_status mst_queue_sync(mst_queue *queue) {

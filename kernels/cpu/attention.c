@@ -140,13 +140,14 @@ static void end_strip(const forward_job *job, size_t sequence, size_t head, size
     }
 }
 
-/* Task: one head's tile of queries. The last tiles see most keys and go first. */
+/* Task: one head's tile of queries, sequence by sequence. The last tiles see most keys and go first. */
 static mst_status forward_task(void *context, size_t task, int thread) {
     mst_status status = MST_OK;
     const forward_job *job = context;
     const mst_attention_args *a = job->args;
-    size_t tile = job->first_tile + job->tiles - 1 - task / (a->sequences * a->heads), head = task % a->heads;
-    size_t sequence = task / a->heads % a->sequences, kv_head = head / (a->heads / a->kv_heads);
+    size_t tile = job->first_tile + job->tiles - 1 - task % job->tiles, head = task / job->tiles % a->heads,
+           sequence = task / job->tiles / a->heads;
+    size_t kv_head = head / (a->heads / a->kv_heads);
     size_t first = tile * QUERIES, end = smaller(a->past + a->seq_len, first + QUERIES);
     if (first < a->past) first = a->past / STRIP * STRIP;
     size_t strips = tiles_of(end - first, STRIP);
