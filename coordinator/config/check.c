@@ -149,16 +149,15 @@ static void check_name(config_reader *reader) {
 
 /* Only whether the name is one: whether the machine has the level is known when the job runs. */
 static void check_level(config_reader *reader) {
-    static const char *const levels[] = {"x86-64-v2", "x86-64-v3", "x86-64-v4", "generic"};
+    static const char *const levels[] = {"x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-bf16", "generic"};
     const char *level = reader->config->device.level;
     char quoted[CONFIG_QUOTE_MAX];
     for (size_t i = 0; level != NULL && i < sizeof levels / sizeof *levels; i++)
         if (strcmp(level, levels[i]) == 0) return;
     if (level != NULL)
         REPORT(reader, device.level,
-               "%s is no instruction-set level; expected x86-64-v2, x86-64-v3 or x86-64-v4 (on other "
-               "processors: generic), or "
-               "null for the best one",
+               "%s is no instruction-set level; expected x86-64-v2, x86-64-v3, x86-64-v4 or "
+               "x86-64-v4-bf16 (on other processors: generic), or null for the best one",
                config_quote(level, quoted));
 }
 

@@ -1,8 +1,6 @@
 /* Causal attention, forward: a tile of queries visits the tiles of keys that it sees, with a running maximum
  * and sum per query. Dao et al. 2022. */
-#include "attention.h"
-
-#include "cpu_math.h"
+#include "attention_pack.h"
 
 static mst_attention_forward_fn mst_attention_forward_cpu;
 
@@ -16,7 +14,7 @@ typedef struct forward_job {
 
 /* A strip of queries on its way. */
 typedef struct strip {
-    float *panel;   /* [width, STRIP] scaled queries */
+    float *panel;   /* [depth, STRIP] queries, scaled unless they are pairs */
     float *out;     /* [STRIP, width] sum of exp(score - maximum) v */
     float *maximum; /* [STRIP] */
     float *sum;     /* [STRIP] of exp(score - maximum) */
@@ -24,13 +22,15 @@ typedef struct strip {
 
 typedef struct forward_memory {
     strip strips[STRIPS];
-    float *keys, *values; /* [KEYS, width] */
-    float *scores;        /* [KEYS, STRIP] */
-    float *rows;          /* [STRIP, width] */
+    float *keys;      /* [KEYS, depth] */
+    float *values;    /* [KEYS, width], or [KEYS / 2, width] pairs */
+    float *scores;    /* [KEYS, STRIP] */
+    float *key_pairs; /* [KEYS / 2, STRIP] of the weights that scores become */
+    float *rows;      /* [KEYS, width] */
 } forward_memory;
 
 static size_t forward_floats(size_t width) {
-    return STRIPS * STRIP * (2 * width + 2) + KEYS * (2 * width + STRIP) + STRIP * width;
+    return STRIPS * STRIP * (2 * width + 2) + KEYS * (3 * width + STRIP) + KEYS / 2 * STRIP;
 }
 
 static forward_memory lay_out(float *memory, size_t width) {
@@ -44,7 +44,8 @@ static forward_memory lay_out(float *memory, size_t width) {
     m.keys = take(&memory, KEYS * width);
     m.values = take(&memory, KEYS * width);
     m.scores = take(&memory, KEYS * STRIP);
-    m.rows = take(&memory, STRIP * width);
+    m.key_pairs = take(&memory, KEYS / 2 * STRIP);
+    m.rows = take(&memory, KEYS * width);
     return m;
 }
 
@@ -59,16 +60,16 @@ static lane_range lanes_of(const mst_attention_args *a, size_t query) {
                         .until = smaller(STRIP, a->past + a->seq_len - query)};
 }
 
-static void begin_strip(const forward_job *job, size_t sequence, size_t head, size_t query, float *rows,
-                        strip *s) {
+MST_INLINE void begin_strip(bool pairs, const forward_job *job, size_t sequence, size_t head, size_t query,
+                            float *rows, strip *s) {
     const mst_attention_args *a = job->args;
     const lane_range there = lanes_of(a, query);
-    size_t width = job->width, token = query + there.from - a->past;
+    size_t depth = depth_of(pairs, job->width), token = query + there.from - a->past;
     const void *q = element(a->q, token_offset(a, sequence, token, a->ldq, head), a->dtype);
-    for (size_t i = 0; i < there.from * width; i++) rows[i] = 0.0f;
-    pack_rows(q, a->dtype, a->ldq, there.until - there.from, STRIP - there.from, a->head_dim, (float)a->scale,
-              rows + there.from * width, width);
-    transpose_strip(rows, job->width, s->panel);
+    for (size_t i = 0; i < there.from * depth; i++) rows[i] = 0.0f;
+    pack_operand(pairs, q, a->dtype, a->ldq, there.until - there.from, STRIP - there.from, a->head_dim,
+                 (float)a->scale, rows + there.from * depth, job->width);
+    transpose_strip(rows, depth, s->panel);
     for (size_t i = 0; i < STRIP * job->width; i++) s->out[i] = 0.0f;
     for (size_t i = 0; i < STRIP; i++) {
         s->maximum[i] = -__builtin_inff();
@@ -77,18 +78,19 @@ static void begin_strip(const forward_job *job, size_t sequence, size_t head, si
 }
 
 /*
- * Turns scores into weights exp(score - maximum), and gives the factor for what was summed under the former
+ * Turns scores into weights exp(scale score - maximum), and gives the factor for what was summed under the former
  * maximum. A maximum of -inf (all scores so far are -inf) is taken as 0, so that the weights are 0 and not
  * NaN. `masked`: some keys come after some queries; query - key is `distance`.
  */
-MST_INLINE void weigh(float *scores, size_t keys, ptrdiff_t distance, bool masked, strip *s, float *factor) {
+MST_INLINE void weigh(float *scores, size_t keys, float scale, ptrdiff_t distance, bool masked, strip *s,
+                      float *factor) {
     float base[STRIP], sum[STRIP] = {0};
     float *maximum = s->maximum;
     for (size_t i = 0; i < STRIP; i++) base[i] = maximum[i];
     for (size_t k = 0; k < keys; k++)
 #pragma omp simd
         for (size_t i = 0; i < STRIP; i++) {
-            float score = scores[k * STRIP + i];
+            float score = scale * scores[k * STRIP + i];
             bool seen = !masked || (int)k <= (int)distance + (int)i;
             score = seen ? score : -__builtin_inff();
             scores[k * STRIP + i] = score;
@@ -113,19 +115,22 @@ MST_INLINE void weigh(float *scores, size_t keys, ptrdiff_t distance, bool maske
 }
 
 /* One strip of queries meets one tile of keys. */
-static void visit(const forward_job *job, const forward_memory *m, strip *s, size_t query, size_t key,
-                  size_t keys) {
-    size_t width = job->width, seen = smaller(keys, query + STRIP - key);
-    float factor[STRIP];
-    multiply_scores(round_up(seen, MR), job->args->head_dim, m->keys, width, s->panel, m->scores);
+MST_INLINE void visit(bool pairs, const forward_job *job, const forward_memory *m, strip *s, size_t query,
+                      size_t key, size_t keys) {
+    size_t width = job->width, seen = smaller(keys, query + STRIP - key), rows = round_up(seen, MR);
+    float factor[STRIP], scale = pairs ? (float)job->args->scale : 1.0f; /* else the queries are scaled */
+    multiply_scores(pairs, rows, depth_of(pairs, round_up(job->args->head_dim, 2)), m->keys,
+                    depth_of(pairs, width), s->panel, m->scores);
     if (key + seen - 1 > query)
-        weigh(m->scores, seen, (ptrdiff_t)query - (ptrdiff_t)key, true, s, factor);
+        weigh(m->scores, seen, scale, (ptrdiff_t)query - (ptrdiff_t)key, true, s, factor);
     else
-        weigh(m->scores, seen, 0, false, s, factor);
+        weigh(m->scores, seen, scale, 0, false, s, factor);
+    if (pairs) pair_columns(m->scores, rows, m->key_pairs);
     for (size_t i = 0; i < STRIP; i++)
 #pragma omp simd
         for (size_t d = 0; d < width; d++) s->out[i * width + d] *= factor[i];
-    add_over_keys(query, key, seen, m->scores, m->values, width, s->out);
+    const weight_operands weights = {.weights = m->scores, .key_pairs = m->key_pairs};
+    add_over_keys(pairs, query, key, seen, &weights, m->values, width, s->out);
 }
 
 static void end_strip(const forward_job *job, size_t sequence, size_t head, size_t query, const strip *s) {
@@ -140,6 +145,37 @@ static void end_strip(const forward_job *job, size_t sequence, size_t head, size
     }
 }
 
+/* A tile of keys and values, as the products read them. */
+MST_INLINE void load_tile(bool pairs, const forward_job *job, const forward_memory *m, size_t sequence,
+                          size_t kv_head, size_t key, size_t keys) {
+    const mst_attention_args *a = job->args;
+    const void *k = element(a->k, key_offset(a, sequence, key, a->ldk, kv_head), a->dtype);
+    const void *v = element(a->v, key_offset(a, sequence, key, a->ldv, kv_head), a->dtype);
+    pack_operand(pairs, k, a->dtype, a->ldk, keys, round_up(keys, MR), a->head_dim, 1.0f, m->keys,
+                 job->width);
+    pack_operand(pairs, v, a->dtype, a->ldv, keys, keys, a->head_dim, 1.0f, pairs ? m->rows : m->values,
+                 job->width);
+    if (pairs) pair_rows(m->rows, keys, job->width, m->values);
+}
+
+/* One head's queries `first` to `end` - 1. */
+MST_INLINE void run_tile(bool pairs, const forward_job *job, forward_memory *m, size_t sequence, size_t head,
+                         size_t first, size_t end) {
+    const mst_attention_args *a = job->args;
+    size_t strips = tiles_of(end - first, STRIP);
+    for (size_t i = 0; i < strips; i++)
+        begin_strip(pairs, job, sequence, head, first + i * STRIP, m->rows, &m->strips[i]);
+    for (size_t key = 0; key < end; key += KEYS) {
+        size_t keys = smaller(KEYS, end - key);
+        load_tile(pairs, job, m, sequence, head / (a->heads / a->kv_heads), key, keys);
+        for (size_t i = 0; i < strips; i++) {
+            size_t query = first + i * STRIP;
+            if (query + STRIP > key) visit(pairs, job, m, &m->strips[i], query, key, keys);
+        }
+    }
+    for (size_t i = 0; i < strips; i++) end_strip(job, sequence, head, first + i * STRIP, &m->strips[i]);
+}
+
 /* Task: one head's tile of queries, sequence by sequence. The last tiles see most keys and go first. */
 static mst_status forward_task(void *context, size_t task, int thread) {
     mst_status status = MST_OK;
@@ -147,28 +183,16 @@ static mst_status forward_task(void *context, size_t task, int thread) {
     const mst_attention_args *a = job->args;
     size_t tile = job->first_tile + job->tiles - 1 - task % job->tiles, head = task / job->tiles % a->heads,
            sequence = task / job->tiles / a->heads;
-    size_t kv_head = head / (a->heads / a->kv_heads);
     size_t first = tile * QUERIES, end = smaller(a->past + a->seq_len, first + QUERIES);
     if (first < a->past) first = a->past / STRIP * STRIP;
-    size_t strips = tiles_of(end - first, STRIP);
     float *memory = mst_queue_scratch(job->queue, thread, job->scratch_bytes);
     MST_CHECK(memory != NULL, MST_ENOMEM, "attention_forward: no memory for %zu bytes of scratch",
               job->scratch_bytes);
     forward_memory m = lay_out(memory, job->width);
-    for (size_t i = 0; i < strips; i++)
-        begin_strip(job, sequence, head, first + i * STRIP, m.rows, &m.strips[i]);
-    for (size_t key = 0; key < end; key += KEYS) {
-        size_t keys = smaller(KEYS, end - key);
-        const void *k = element(a->k, key_offset(a, sequence, key, a->ldk, kv_head), a->dtype);
-        const void *v = element(a->v, key_offset(a, sequence, key, a->ldv, kv_head), a->dtype);
-        pack_rows(k, a->dtype, a->ldk, keys, round_up(keys, MR), a->head_dim, 1.0f, m.keys, job->width);
-        pack_rows(v, a->dtype, a->ldv, keys, keys, a->head_dim, 1.0f, m.values, job->width);
-        for (size_t i = 0; i < strips; i++) {
-            size_t query = first + i * STRIP;
-            if (query + STRIP > key) visit(job, &m, &m.strips[i], query, key, keys);
-        }
-    }
-    for (size_t i = 0; i < strips; i++) end_strip(job, sequence, head, first + i * STRIP, &m.strips[i]);
+    if (takes_pairs(a))
+        run_tile(true, job, &m, sequence, head, first, end);
+    else
+        run_tile(false, job, &m, sequence, head, first, end);
 done:
     return status;
 }

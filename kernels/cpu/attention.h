@@ -4,6 +4,11 @@
  * block of MR rows by NR columns whose elements are each summed in order of depth by fma_f32, so MR, NR and
  * the vector length change no bit.
  *
+ * Where the processor multiplies pairs of bf16 (AVX512_BF16), bf16 tensors are left as they are: a product's operands are
+ * then pairs of neighbours along its depth, in the place of a float each, and weights are rounded to bf16 before they are
+ * multiplied. Functions that serve both take `pairs`, a constant; depth, row lengths and leading dimensions are in floats
+ * or in pairs.
+ *
  * Token t sees tokens 0 to t, and exactly these: a key after the query takes part in no product with it, not
  * even times zero, because its elements may be infinite or NaN.
  *
@@ -12,7 +17,12 @@
 #ifndef MST_CPU_ATTENTION_H
 #define MST_CPU_ATTENTION_H
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
 #include "cpu.h"
+#include "cpu_math.h"
 #include "muster/elementary.h"
 
 /** Sets the slot of the backward pass. */
@@ -49,10 +59,14 @@ static inline size_t round_up(size_t count, size_t multiple) {
 }
 
 MST_INLINE vector vector_of(float x) {
+#ifdef __AVX512BF16__
+    return (vector)_mm512_set1_ps(x); /* gcc takes the loop apart where a product of pairs follows */
+#else
     vector r;
 #pragma GCC unroll 16
     for (int i = 0; i < VECTOR; i++) r[i] = x;
     return r;
+#endif
 }
 
 MST_INLINE vector vector_fma(vector a, vector b, vector c) {
@@ -62,12 +76,32 @@ MST_INLINE vector vector_fma(vector a, vector b, vector c) {
     return r;
 }
 
+/** c + the products of pairs of bf16, by the processor's own rule; denormals count as zero. */
+MST_INLINE vector vector_dot(vector a, vector b, vector c) {
+#ifdef __AVX512BF16__
+    return (vector)_mm512_dpbf16_ps((__m512)c, (__m512bh)(__m512i)a, (__m512bh)(__m512i)b);
+#else
+    (void)a, (void)b; /* takes_pairs says no */
+    return c;
+#endif
+}
+
+/** Whether a pass over these tensors multiplies pairs. */
+static inline bool takes_pairs(const mst_attention_args *a) {
+#ifdef __AVX512BF16__
+    return a->dtype == MST_BF16;
+#else
+    (void)a;
+    return false;
+#endif
+}
+
 /*
  * c[i][l] (+)= sum over k of a(i, k) b[k][l], k ascending, for MR rows and `vectors` vectors of columns.
- * a(i, k) = a[i * a_row + k * a_depth]. `vectors` (1 or 2) and `add` are constants.
+ * a(i, k) = a[i * a_row + k * a_depth]. `pairs`, `vectors` (1 or 2) and `add` are constants.
  */
-MST_INLINE void block(size_t vectors, const float *a, size_t a_row, size_t a_depth, const float *b,
-                      size_t ldb, size_t depth, float *c, size_t ldc, bool add) {
+MST_INLINE void block(bool pairs, size_t vectors, const float *a, size_t a_row, size_t a_depth,
+                      const float *b, size_t ldb, size_t depth, float *c, size_t ldc, bool add) {
     vector sum[MR][2];
 #pragma GCC unroll 8
     for (size_t i = 0; i < MR; i++)
@@ -82,7 +116,9 @@ MST_INLINE void block(size_t vectors, const float *a, size_t a_row, size_t a_dep
         for (size_t i = 0; i < MR; i++) {
             vector factor = vector_of(a[i * a_row + k * a_depth]);
 #pragma GCC unroll 2
-            for (size_t l = 0; l < vectors; l++) sum[i][l] = vector_fma(factor, row[l], sum[i][l]);
+            for (size_t l = 0; l < vectors; l++)
+                sum[i][l] =
+                    pairs ? vector_dot(factor, row[l], sum[i][l]) : vector_fma(factor, row[l], sum[i][l]);
         }
     }
 #pragma GCC unroll 8
@@ -92,124 +128,99 @@ MST_INLINE void block(size_t vectors, const float *a, size_t a_row, size_t a_dep
 }
 
 /** block for any number of columns that is a multiple of PAD; ldb and ldc are `width`. Adds to c. */
-MST_INLINE void block_row(size_t width, const float *a, size_t a_row, size_t a_depth, const float *b,
-                          size_t depth, float *c) {
+MST_INLINE void block_row(bool pairs, size_t width, const float *a, size_t a_row, size_t a_depth,
+                          const float *b, size_t depth, float *c) {
     size_t l = 0;
     for (; l + 2 * VECTOR <= width; l += 2 * VECTOR)
-        block(2, a, a_row, a_depth, b + l, width, depth, c + l, width, true);
-    for (; l < width; l += VECTOR) block(1, a, a_row, a_depth, b + l, width, depth, c + l, width, true);
+        block(pairs, 2, a, a_row, a_depth, b + l, width, depth, c + l, width, true);
+    for (; l < width; l += VECTOR)
+        block(pairs, 1, a, a_row, a_depth, b + l, width, depth, c + l, width, true);
 }
 
-/** c += factor b, one row. */
-MST_INLINE void add_row(size_t width, float factor, const float *b, float *c) {
+/** c += weight times row `at` of `rows`, where rows stand one by one or in pairs: then the weight is rounded, too. */
+MST_INLINE void add_row(bool pairs, size_t width, float weight, const float *rows, size_t at, float *c) {
+    if (!pairs) {
+        const float *b = rows + at * width;
 #pragma omp simd
-    for (size_t l = 0; l < width; l++) c[l] = fma_f32(factor, b[l], c[l]);
+        for (size_t l = 0; l < width; l++) c[l] = fma_f32(weight, b[l], c[l]);
+        return;
+    }
+    const float *b = rows + at / 2 * width;
+    const float rounded = rounded_to(MST_BF16, weight);
+    const uint32_t shift = at % 2 == 0 ? 16 : 0;
+#pragma omp simd
+    for (size_t l = 0; l < width; l++)
+        c[l] = fma_f32(rounded, float_of_bits((bits_of_float(b[l]) << shift) & 0xffff0000u), c[l]);
 }
 
 /**
  * scores[key][query] = rows[key] . column[query].
  * @param keys a multiple of MR
- * @param rows [keys, width], of which head_dim columns count
- * @param panel [width, STRIP]
+ * @param depth of head_dim: elements, or pairs
+ * @param rows [keys, ld], of which `depth` columns count
+ * @param panel [depth, STRIP]
  * @param scores [keys, STRIP]
  */
-static inline void multiply_scores(size_t keys, size_t head_dim, const float *rows, size_t width,
-                                   const float *panel, float *scores) {
+MST_INLINE void multiply_scores(bool pairs, size_t keys, size_t depth, const float *rows, size_t ld,
+                                const float *panel, float *scores) {
     for (size_t l = 0; l < STRIP; l += 2 * VECTOR)
         for (size_t i = 0; i < keys; i += MR)
-            block(2, rows + i * width, width, 1, panel + l, STRIP, head_dim, scores + i * STRIP + l, STRIP,
+            block(pairs, 2, rows + i * ld, ld, 1, panel + l, STRIP, depth, scores + i * STRIP + l, STRIP,
                   false);
 }
+
+/* Weights as the two products over tokens read them: in place where they are floats. */
+typedef struct weight_operands {
+    const float *weights;     /* [keys, STRIP] */
+    const float *key_pairs;   /* [keys / 2, STRIP] pairs of keys */
+    const float *query_pairs; /* [keys, STRIP / 2] pairs of queries */
+} weight_operands;
 
 /**
  * result[query] += sum over the keys that it sees of weights[key][query] rows[key].
  * @param query, key first ones of the strip and of the tile, multiples of MR
- * @param keys of the tile; weights is [keys, STRIP], rows [keys, width], result [STRIP, width]
+ * @param keys of the tile; rows is [keys, width], one by one or in pairs; result [STRIP, width]
  */
-static inline void add_over_keys(size_t query, size_t key, size_t keys, const float *weights,
-                                 const float *rows, size_t width, float *result) {
+MST_INLINE void add_over_keys(bool pairs, size_t query, size_t key, size_t keys, const weight_operands *w,
+                              const float *rows, size_t width, float *result) {
     for (size_t i = 0; i < STRIP; i += MR) {
         if (query + i < key) continue; /* then the last of these MR stands before key, too */
         size_t all = smaller(keys, query + i + 1 - key), some = smaller(keys, all + MR - 1);
-        block_row(width, weights + i, 1, STRIP, rows, all, result + i * width);
-        for (size_t k = all; k < some; k++)
-            for (size_t r = k - all + 1; r < MR; r++)
-                add_row(width, weights[k * STRIP + i + r], rows + k * width, result + (i + r) * width);
+        size_t whole = pairs ? all / 2 * 2 : all;
+        block_row(pairs, width, (pairs ? w->key_pairs : w->weights) + i, 1, STRIP, rows,
+                  pairs ? whole / 2 : whole, result + i * width);
+        for (size_t k = whole; k < some; k++)
+            for (size_t r = k < all ? 0 : k - all + 1; r < MR; r++)
+                add_row(pairs, width, w->weights[k * STRIP + i + r], rows, k, result + (i + r) * width);
     }
 }
 
 /**
  * result[key] += sum over the queries that see it of weights[key][query] rows[query].
- * @param query, key, keys, weights as above
+ * @param query, key, keys, rows as above
  * @param queries of the strip: rows is [queries, width], result [keys rounded up to MR, width]
  */
-static inline void add_over_queries(size_t query, size_t queries, size_t key, size_t keys,
-                                    const float *weights, const float *rows, size_t width, float *result) {
+MST_INLINE void add_over_queries(bool pairs, size_t query, size_t queries, size_t key, size_t keys,
+                                 const weight_operands *w, const float *rows, size_t width, float *result) {
     for (size_t i = 0; i < keys; i += MR) {
-        /* Query number `some` sees the first of these MR keys, query number `all` and
-         * those after it see all. */
-        size_t some = key + i > query ? key + i - query : 0, all = some;
-        if (key + i + MR - 1 > query + some) all = some + MR - 1;
+        /* Query number `some` sees the first of these MR keys; query number `all` and those after it see all. */
+        size_t some = key + i > query ? key + i - query : 0, all = some,
+               end = pairs ? queries / 2 * 2 : queries;
+        if (key + i + MR - 1 > query + some) all = some + MR - !pairs; /* where a pair begins */
+        const float *weights = w->weights + i * STRIP;
         for (size_t k = some; k < smaller(all, queries); k++)
-            for (size_t r = 0; r <= k - some; r++)
-                add_row(width, weights[(i + r) * STRIP + k], rows + k * width, result + (i + r) * width);
-        if (all < queries)
-            block_row(width, weights + i * STRIP + all, STRIP, 1, rows + all * width, queries - all,
+            for (size_t r = 0; r < smaller(k - some + 1, MR); r++)
+                add_row(pairs, width, weights[r * STRIP + k], rows, k, result + (i + r) * width);
+        if (all < end && pairs)
+            block_row(true, width, w->query_pairs + i * (STRIP / 2) + all / 2, STRIP / 2, 1,
+                      rows + all / 2 * width, (end - all) / 2, result + i * width);
+        if (all < end && !pairs)
+            block_row(false, width, weights + all, STRIP, 1, rows + all * width, end - all,
                       result + i * width);
+        for (size_t k = all > end ? all : end; k < queries; k++)
+            for (size_t r = 0; r < MR; r++)
+                add_row(pairs, width, weights[r * STRIP + k], rows, k, result + (i + r) * width);
     }
-}
-
-MST_INLINE void pack_rows_of(const void *source, mst_dtype dtype, size_t ld, size_t rows, size_t head_dim,
-                             float scale, float *result, size_t width) {
-    for (size_t r = 0; r < rows; r++) {
-#pragma omp simd
-        for (size_t d = 0; d < head_dim; d++) result[r * width + d] = load(source, r * ld + d, dtype) * scale;
-        for (size_t d = head_dim; d < width; d++) result[r * width + d] = 0.0f;
-    }
-}
-
-/** result [padded, width] = scale source [rows, head_dim] as fp32, zeros around it. */
-static inline void pack_rows(const void *source, mst_dtype dtype, size_t ld, size_t rows, size_t padded,
-                             size_t head_dim, float scale, float *result, size_t width) {
-    if (dtype == MST_BF16)
-        pack_rows_of(source, MST_BF16, ld, rows, head_dim, scale, result, width);
-    else
-        pack_rows_of(source, MST_F32, ld, rows, head_dim, scale, result, width);
-    for (size_t i = rows * width; i < padded * width; i++) result[i] = 0.0f;
-}
-
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_shufflevector)
-#define MST_HAS_SHUFFLE 1
-#endif
-#endif
-
-/* result[j][i] = source[i][j] for i, j < 4. Compilers make one load and one store
- * per element of the plain loop. */
-MST_INLINE void transpose_4x4(const float *source, size_t ld, float *result, size_t ld_result) {
-#ifdef MST_HAS_SHUFFLE
-    typedef float quad __attribute__((vector_size(16), aligned(4), may_alias));
-    quad a = *(const quad *)source, b = *(const quad *)(source + ld);
-    quad c = *(const quad *)(source + 2 * ld), d = *(const quad *)(source + 3 * ld);
-    quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5),
-         ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5),
-         cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    *(quad *)result = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
-    *(quad *)(result + ld_result) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
-    *(quad *)(result + 2 * ld_result) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
-    *(quad *)(result + 3 * ld_result) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
-#else
-    for (size_t i = 0; i < 4; i++)
-        for (size_t j = 0; j < 4; j++) result[j * ld_result + i] = source[i * ld + j];
-#endif
-}
-
-/** panel [width, STRIP] = rows [STRIP, width] transposed. */
-static inline void transpose_strip(const float *rows, size_t width, float *panel) {
-    for (size_t d = 0; d < width; d += 4)
-        for (size_t q = 0; q < STRIP; q += 4)
-            transpose_4x4(rows + q * width + d, width, panel + d * STRIP + q, STRIP);
 }
 
 /** Takes `count` floats, a multiple of 16, from the front of scratch memory. */

@@ -6,9 +6,7 @@
  * sums of its own for all keys; where several tasks share a head, a second loop adds their sums in order. How
  * many do is a function of the shapes.
  */
-#include "attention.h"
-
-#include "cpu_math.h"
+#include "attention_pack.h"
 
 static mst_attention_backward_fn mst_attention_backward_cpu;
 
@@ -31,17 +29,20 @@ typedef struct backward_job {
 } backward_job;
 
 typedef struct strip {
-    float *q, *dout;             /* [STRIP, width]; q is scaled */
-    float *q_panel, *dout_panel; /* [width, STRIP] */
+    float *q, *dout;             /* [STRIP, width], or pairs of queries; floats of q are scaled */
+    float *q_panel, *dout_panel; /* [depth, STRIP] */
     float *dq;                   /* [STRIP, width] */
     float *lse, *delta;          /* [STRIP]; delta is dout . out */
 } strip;
 
 typedef struct backward_memory {
     strip strips[STRIPS];
-    float *weights, *dscores; /* [KEYS, STRIP] */
-    float *out;               /* [STRIP, width] */
-    float *k, *v, *dk, *dv;   /* [tokens, width] */
+    float *weights, *dscores;       /* [KEYS, STRIP] */
+    float *key_pairs, *query_pairs; /* [KEYS, STRIP / 2] of one of them */
+    float *out, *packed;            /* [STRIP, width] */
+    float *k, *v;                   /* [tokens, depth] */
+    float *k_pairs;                 /* [tokens / 2, width] pairs of keys */
+    float *dk, *dv;                 /* [tokens, width] */
 } backward_memory;
 
 static size_t sum_floats(const backward_job *job) {
@@ -50,8 +51,9 @@ static size_t sum_floats(const backward_job *job) {
 
 static size_t backward_floats(const backward_job *job) {
     size_t width = job->width;
-    size_t floats = STRIPS * STRIP * (5 * width + 2) + 2 * KEYS * STRIP + STRIP * width;
-    return floats + 2 * job->tokens * width + (job->parts == 1 ? sum_floats(job) : 0);
+    size_t floats = STRIPS * STRIP * (5 * width + 2) + 3 * KEYS * STRIP + 2 * STRIP * width;
+    return floats + (2 * job->tokens + round_up(job->tokens, 2) / 2) * width +
+           (job->parts == 1 ? sum_floats(job) : 0);
 }
 
 /* @param part number of the task */
@@ -70,9 +72,13 @@ static backward_memory lay_out(const backward_job *job, float *memory, size_t pa
     }
     m.weights = take(&memory, KEYS * STRIP);
     m.dscores = take(&memory, KEYS * STRIP);
+    m.key_pairs = take(&memory, KEYS * STRIP / 2);
+    m.query_pairs = take(&memory, KEYS * STRIP / 2);
     m.out = take(&memory, STRIP * width);
+    m.packed = take(&memory, STRIP * width);
     m.k = take(&memory, rows);
     m.v = take(&memory, rows);
+    m.k_pairs = take(&memory, round_up(job->tokens, 2) / 2 * width);
     m.dk = job->parts == 1 ? take(&memory, 2 * rows) : job->sums + part * sum_floats(job);
     m.dv = m.dk + rows;
     return m;
@@ -88,35 +94,45 @@ static float dot(const float *a, const float *b, size_t width) {
     return lanes_sum(lane);
 }
 
-static void begin_strip(const backward_job *job, size_t sequence, size_t head, size_t query, float *out,
-                        strip *s) {
-    const mst_attention_args *a = job->args;
-    size_t width = job->width, count = smaller(STRIP, a->seq_len - query), row = a->heads * a->head_dim;
-    size_t at_q = token_offset(a, sequence, query, a->ldq, head),
-           at_out = token_offset(a, sequence, query, row, head);
-    const float *lse = (const float *)a->lse + (sequence * a->heads + head) * a->seq_len + query;
-    pack_rows(element(a->q, at_q, a->dtype), a->dtype, a->ldq, count, STRIP, a->head_dim, (float)a->scale,
-              s->q, width);
-    pack_rows(element(a->dout, at_out, a->dtype), a->dtype, row, count, STRIP, a->head_dim, 1.0f, s->dout,
-              width);
-    pack_rows(element(a->out, at_out, a->dtype), a->dtype, row, count, STRIP, a->head_dim, 1.0f, out, width);
-    transpose_strip(s->q, width, s->q_panel);
-    transpose_strip(s->dout, width, s->dout_panel);
-    for (size_t i = 0; i < STRIP; i++) {
-        s->lse[i] = i < count ? lse[i] : 0.0f;
-        s->delta[i] = dot(s->dout + i * width, out + i * width, width);
-    }
-    for (size_t i = 0; i < STRIP * width; i++) s->dq[i] = 0.0f;
+/* One of a strip's tensors as both of its products read it. */
+MST_INLINE void pack_strip(bool pairs, const void *source, mst_dtype dtype, size_t ld, size_t count,
+                           size_t head_dim, float scale, float *packed, float *rows, float *panel,
+                           size_t width) {
+    pack_operand(pairs, source, dtype, ld, count, STRIP, head_dim, scale, pairs ? packed : rows, width);
+    transpose_strip(pairs ? packed : rows, depth_of(pairs, width), panel);
+    if (pairs) pair_rows(packed, STRIP, width, rows);
 }
 
-/* From scores and dout . v: weights = exp(score - lse), and ds in place of dout . v.
+MST_INLINE void begin_strip(bool pairs, const backward_job *job, size_t sequence, size_t head, size_t query,
+                            const backward_memory *m, strip *s) {
+    const mst_attention_args *a = job->args;
+    size_t width = job->width, count = smaller(STRIP, a->seq_len - query), row = a->heads * a->head_dim;
+    const void *q = element(a->q, token_offset(a, sequence, query, a->ldq, head), a->dtype);
+    const void *dout = element(a->dout, token_offset(a, sequence, query, row, head), a->dtype);
+    const void *out = element(a->out, token_offset(a, sequence, query, row, head), a->dtype);
+    const float *lse = (const float *)a->lse + (sequence * a->heads + head) * a->seq_len + query;
+    /* dq is not in use yet: dout as floats, for delta */
+    pack_rows(dout, a->dtype, row, count, STRIP, a->head_dim, 1.0f, s->dq, width);
+    pack_rows(out, a->dtype, row, count, STRIP, a->head_dim, 1.0f, m->out, width);
+    for (size_t i = 0; i < STRIP; i++) {
+        s->lse[i] = i < count ? lse[i] : 0.0f;
+        s->delta[i] = dot(s->dq + i * width, m->out + i * width, width);
+    }
+    for (size_t i = 0; i < STRIP * width; i++) s->dq[i] = 0.0f;
+    pack_strip(pairs, q, a->dtype, a->ldq, count, a->head_dim, (float)a->scale, m->packed, s->q, s->q_panel,
+               width);
+    pack_strip(pairs, dout, a->dtype, row, count, a->head_dim, 1.0f, m->packed, s->dout, s->dout_panel,
+               width);
+}
+
+/* From scores and dout . v: weights = exp(scale score - lse), and ds in place of dout . v.
  * Both 0 where a key is not seen. */
-MST_INLINE void weigh(float *weights, float *dscores, size_t keys, ptrdiff_t distance, bool masked,
-                      const strip *s) {
+MST_INLINE void weigh(float *weights, float *dscores, size_t keys, float scale, ptrdiff_t distance,
+                      bool masked, const strip *s) {
     for (size_t k = 0; k < keys; k++)
 #pragma omp simd
         for (size_t i = 0; i < STRIP; i++) {
-            float weight = exp_flushed(weights[k * STRIP + i] - s->lse[i]);
+            float weight = exp_flushed(scale * weights[k * STRIP + i] - s->lse[i]);
             float dscore = weight * (dscores[k * STRIP + i] - s->delta[i]);
             bool seen = !masked || (int)k <= (int)distance + (int)i;
             weights[k * STRIP + i] = seen ? weight : 0.0f;
@@ -125,20 +141,28 @@ MST_INLINE void weigh(float *weights, float *dscores, size_t keys, ptrdiff_t dis
 }
 
 /* One strip of queries meets one tile of keys. */
-static void visit(const backward_job *job, const backward_memory *m, const strip *s, size_t query, size_t key,
-                  size_t keys) {
-    size_t width = job->width, head_dim = job->args->head_dim, at = key * width;
+MST_INLINE void visit(bool pairs, const backward_job *job, const backward_memory *m, const strip *s,
+                      size_t query, size_t key, size_t keys) {
+    const mst_attention_args *a = job->args;
+    size_t width = job->width, ld = depth_of(pairs, width), at = key * width;
+    size_t depth = depth_of(pairs, round_up(a->head_dim, 2));
     size_t seen = smaller(keys, query + STRIP - key), rows = round_up(seen, MR);
-    size_t queries = smaller(STRIP, job->args->seq_len - query);
-    multiply_scores(rows, head_dim, m->k + at, width, s->q_panel, m->weights);
-    multiply_scores(rows, head_dim, m->v + at, width, s->dout_panel, m->dscores);
+    size_t queries = smaller(STRIP, a->seq_len - query);
+    float scale = pairs ? (float)a->scale : 1.0f; /* else the queries are scaled */
+    multiply_scores(pairs, rows, depth, m->k + key * ld, ld, s->q_panel, m->weights);
+    multiply_scores(pairs, rows, depth, m->v + key * ld, ld, s->dout_panel, m->dscores);
     if (key + rows - 1 > query)
-        weigh(m->weights, m->dscores, rows, (ptrdiff_t)query - (ptrdiff_t)key, true, s);
+        weigh(m->weights, m->dscores, rows, scale, (ptrdiff_t)query - (ptrdiff_t)key, true, s);
     else
-        weigh(m->weights, m->dscores, rows, 0, false, s);
-    add_over_keys(query, key, seen, m->dscores, m->k + at, width, s->dq);
-    add_over_queries(query, queries, key, seen, m->weights, s->dout, width, m->dv + at);
-    add_over_queries(query, queries, key, seen, m->dscores, s->q, width, m->dk + at);
+        weigh(m->weights, m->dscores, rows, scale, 0, false, s);
+    weight_operands w = {m->weights, m->key_pairs, m->query_pairs};
+    if (pairs) pair_neighbours(m->weights, rows * STRIP, m->query_pairs);
+    add_over_queries(pairs, query, queries, key, seen, &w, s->dout, width, m->dv + at);
+    w.weights = m->dscores;
+    if (pairs) pair_neighbours(m->dscores, rows * STRIP, m->query_pairs);
+    add_over_queries(pairs, query, queries, key, seen, &w, s->q, width, m->dk + at);
+    if (pairs) pair_columns(m->dscores, rows, m->key_pairs);
+    add_over_keys(pairs, query, key, seen, &w, pairs ? m->k_pairs + at / 2 : m->k + at, width, s->dq);
 }
 
 MST_INLINE void store_rows_of(void *result, mst_dtype dtype, size_t ld, size_t rows, size_t head_dim,
@@ -158,16 +182,18 @@ static void store_rows(void *result, size_t at, mst_dtype dtype, size_t ld, size
 }
 
 /* All that one tile of queries of one head contributes. */
-static void run_tile(const backward_job *job, backward_memory *m, size_t sequence, size_t head, size_t tile) {
+MST_INLINE void run_tile(bool pairs, const backward_job *job, backward_memory *m, size_t sequence,
+                         size_t head, size_t tile) {
     const mst_attention_args *a = job->args;
     size_t first = tile * QUERIES, end = smaller(a->seq_len, first + QUERIES),
            strips = tiles_of(end - first, STRIP);
     for (size_t i = 0; i < strips; i++)
-        begin_strip(job, sequence, head, first + i * STRIP, m->out, &m->strips[i]);
+        begin_strip(pairs, job, sequence, head, first + i * STRIP, m, &m->strips[i]);
     for (size_t key = 0; key < end; key += KEYS)
         for (size_t i = 0; i < strips; i++) {
             size_t query = first + i * STRIP;
-            if (query + STRIP > key) visit(job, m, &m->strips[i], query, key, smaller(KEYS, end - key));
+            if (query + STRIP > key)
+                visit(pairs, job, m, &m->strips[i], query, key, smaller(KEYS, end - key));
         }
     for (size_t i = 0; i < strips; i++) {
         size_t query = first + i * STRIP, count = smaller(STRIP, end - query);
@@ -180,31 +206,41 @@ static void store_sums(const backward_job *job, size_t sequence, size_t kv_head,
                        const float *dk, const float *dv) {
     const mst_attention_args *a = job->args;
     store_rows(a->dk, token_offset(a, sequence, first, a->ldk, kv_head), a->dtype, a->ldk, rows, a->head_dim,
-               1.0f, dk, job->width);
+               takes_pairs(a) ? (float)a->scale : 1.0f, dk, job->width);
     store_rows(a->dv, token_offset(a, sequence, first, a->ldv, kv_head), a->dtype, a->ldv, rows, a->head_dim,
                1.0f, dv, job->width);
 }
 
-/* Task: part `task % parts` of the query tiles of all heads that read one key/value head. */
+/* Part `part` of the query tiles of all heads that read one key/value head. */
+MST_INLINE void run_part(bool pairs, const backward_job *job, backward_memory *m, size_t sequence,
+                         size_t kv_head, size_t part) {
+    const mst_attention_args *a = job->args;
+    size_t group = a->heads / a->kv_heads, tokens = a->seq_len;
+    const void *k = element(a->k, token_offset(a, sequence, 0, a->ldk, kv_head), a->dtype);
+    const void *v = element(a->v, token_offset(a, sequence, 0, a->ldv, kv_head), a->dtype);
+    pack_operand(pairs, k, a->dtype, a->ldk, tokens, job->tokens, a->head_dim, 1.0f, m->k, job->width);
+    pack_operand(pairs, v, a->dtype, a->ldv, tokens, job->tokens, a->head_dim, 1.0f, m->v, job->width);
+    if (pairs) pair_rows(m->k, job->tokens, job->width, m->k_pairs);
+    for (size_t i = 0; i < sum_floats(job); i++) m->dk[i] = 0.0f;
+    for (size_t item = part; item < group * job->tiles; item += job->parts)
+        run_tile(pairs, job, m, sequence, kv_head * group + item / job->tiles, item % job->tiles);
+    if (job->parts == 1) store_sums(job, sequence, kv_head, 0, tokens, m->dk, m->dv);
+}
+
 static mst_status backward_task(void *context, size_t task, int thread) {
     mst_status status = MST_OK;
     const backward_job *job = context;
     const mst_attention_args *a = job->args;
     size_t kv_head = task / job->parts % a->kv_heads, sequence = task / job->parts / a->kv_heads;
-    size_t group = a->heads / a->kv_heads, tokens = a->seq_len;
     size_t shared = thread == 0 ? job->shared_bytes : 0;
     char *memory = mst_queue_scratch(job->queue, thread, shared + job->scratch_bytes);
     MST_CHECK(memory != NULL, MST_ENOMEM, "attention_backward: no memory for %zu bytes of scratch",
               shared + job->scratch_bytes);
     backward_memory m = lay_out(job, (float *)(memory + shared), task);
-    const void *k = element(a->k, token_offset(a, sequence, 0, a->ldk, kv_head), a->dtype);
-    const void *v = element(a->v, token_offset(a, sequence, 0, a->ldv, kv_head), a->dtype);
-    pack_rows(k, a->dtype, a->ldk, tokens, job->tokens, a->head_dim, 1.0f, m.k, job->width);
-    pack_rows(v, a->dtype, a->ldv, tokens, job->tokens, a->head_dim, 1.0f, m.v, job->width);
-    for (size_t i = 0; i < sum_floats(job); i++) m.dk[i] = 0.0f;
-    for (size_t item = task % job->parts; item < group * job->tiles; item += job->parts)
-        run_tile(job, &m, sequence, kv_head * group + item / job->tiles, item % job->tiles);
-    if (job->parts == 1) store_sums(job, sequence, kv_head, 0, tokens, m.dk, m.dv);
+    if (takes_pairs(a))
+        run_part(true, job, &m, sequence, kv_head, task % job->parts);
+    else
+        run_part(false, job, &m, sequence, kv_head, task % job->parts);
 done:
     return status;
 }

@@ -1,6 +1,6 @@
 /*
  * What every fast CPU body shares. Each C file of this folder is compiled once for every instruction-set
- * level, with MST_LEVEL as its name (x86_64_v2, x86_64_v3, x86_64_v4, or generic). Bodies are static, with
+ * level, with MST_LEVEL as its name (x86_64_v2, x86_64_v3, x86_64_v4, x86_64_v4_bf16, or generic). Bodies are static, with
  * names to search for; a file exports one function per level, which fills its slots of the table.
  *
  * Rules, so that every compiler and every number of threads gives the same bits:

@@ -8,7 +8,7 @@
 
 /* What a level needs, as bits of CPUID leaves and of XCR0 (the registers that the operating system saves). */
 typedef struct cpu_features {
-    unsigned leaf1_ecx, leaf7_ebx, extended1_ecx;
+    unsigned leaf1_ecx, leaf7_ebx, leaf7_1_eax, extended1_ecx;
     unsigned xcr0;
 } cpu_features;
 
@@ -21,11 +21,12 @@ typedef struct cpu_level {
 #ifdef MST_X86
 #include <cpuid.h>
 
-mst_cpu_fill_fn mst_cpu_fill_x86_64_v2, mst_cpu_fill_x86_64_v3, mst_cpu_fill_x86_64_v4;
+mst_cpu_fill_fn mst_cpu_fill_x86_64_v2, mst_cpu_fill_x86_64_v3, mst_cpu_fill_x86_64_v4,
+    mst_cpu_fill_x86_64_v4_bf16;
 
 enum { XCR0_AVX = 0x06, XCR0_AVX512 = 0xe6 }; /* xmm and ymm; opmask and zmm too */
 
-/* The levels of the x86-64 psABI, from low to high. */
+/* The levels of the x86-64 psABI, from low to high, and the last one with products of bf16. */
 static const cpu_level levels[] = {
     {"x86-64-v2",
      mst_cpu_fill_x86_64_v2,
@@ -41,13 +42,17 @@ static const cpu_level levels[] = {
      mst_cpu_fill_x86_64_v4,
      {.leaf7_ebx = (unsigned)bit_AVX512F | bit_AVX512DQ | bit_AVX512CD | bit_AVX512BW | bit_AVX512VL,
       .xcr0 = XCR0_AVX512}},
+    {"x86-64-v4-bf16", mst_cpu_fill_x86_64_v4_bf16, {.leaf7_1_eax = bit_AVX512BF16}},
 };
 
 static cpu_features features_here(void) {
     cpu_features here = {0};
     unsigned eax, ebx, ecx, edx;
     if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) here.leaf1_ecx = ecx;
-    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) here.leaf7_ebx = ebx;
+    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
+        here.leaf7_ebx = ebx;
+        if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) here.leaf7_1_eax = eax;
+    }
     if (__get_cpuid(0x80000001u, &eax, &ebx, &ecx, &edx)) here.extended1_ecx = ecx;
     if (here.leaf1_ecx & bit_OSXSAVE) __asm__("xgetbv" : "=a"(here.xcr0) : "c"(0) : "edx");
     return here;
@@ -66,7 +71,8 @@ enum { LEVELS = sizeof levels / sizeof levels[0] };
 
 static bool has(cpu_features here, cpu_features needs) {
     return (needs.leaf1_ecx & ~here.leaf1_ecx) == 0 && (needs.leaf7_ebx & ~here.leaf7_ebx) == 0 &&
-           (needs.extended1_ecx & ~here.extended1_ecx) == 0 && (needs.xcr0 & ~here.xcr0) == 0;
+           (needs.leaf7_1_eax & ~here.leaf7_1_eax) == 0 && (needs.extended1_ecx & ~here.extended1_ecx) == 0 &&
+           (needs.xcr0 & ~here.xcr0) == 0;
 }
 
 /** How many levels, from the lowest on, work here. */

@@ -312,7 +312,7 @@ typedef mst_status mst_block_digest_fn(mst_queue *queue, const mst_block_digest_
 typedef struct mst_kernels {
     const char *name;     /* "ref", "cpu" */
     char class_name[160]; /* device class: what the bits depend on,
-                             e.g. "cpu x86-64-v4 onednn-2.6.3-avx512_core_bf16" */
+                             e.g. "cpu x86-64-v4-bf16 onednn-2.6.3-avx512_core_bf16" */
 #define MST_KERNEL_MEMBER(slot) mst_##slot##_fn *slot;
     MST_KERNEL_SLOTS(MST_KERNEL_MEMBER)
 #undef MST_KERNEL_MEMBER
@@ -326,7 +326,7 @@ typedef enum mst_device { MST_DEVICE_CPU, MST_DEVICE_REF } mst_device;
  *
  * Not collective.
  * @param level NULL for the best instruction-set level that the processor and the operating system enable, or
- * one of "x86-64-v2", "x86-64-v3", "x86-64-v4" ("generic" on other machines) to choose a lower one
+ * one of "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-bf16" ("generic" on other machines) to choose a lower one
  * @retval MST_EUNSUPPORTED the level is not known or not available here; the message names those that are
  */
 mst_status mst_kernels_open(mst_device device, const char *level, mst_kernels *kernels_out);
