@@ -123,9 +123,9 @@ static void expect(check_state *checker, const char *what, mst_matmul_args chang
 }
 
 void check_matmul(check_state *checker) {
-    static const size_t sizes[][3] = {{0, 3, 4},     {3, 0, 4},     {1, 1, 1},     {1, 7, 5},
-                                      {5, 1, 9},     {16, 16, 16},  {17, 33, 65},  {2, 3, 1},
-                                      {31, 64, 257}, {130, 70, 96}, {1, 300, 200}, {1, 129, 640}};
+    static const size_t sizes[][3] = {
+        {0, 3, 4}, {3, 0, 4},     {1, 1, 1},     {1, 7, 5},     {5, 1, 9},     {16, 16, 16},  {17, 33, 65},
+        {2, 3, 1}, {31, 64, 257}, {130, 70, 96}, {1, 300, 200}, {1, 129, 640}, {9, 50, 16500}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         for (int kind = 0; kind < 4; kind++) {
             for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {

@@ -301,9 +301,10 @@ int main(int argc, char **argv) {
     check_rivals();
     /* One tile, many, edges on both sides, thin ones, and a k that is cut into slabs
      * where panels are copied. */
-    static const size_t shapes[][4] = {
-        {1, 1, 1, 0},      {7, 5, 3, 2},     {64, 64, 64, 0},  {130, 195, 66, 0}, {257, 770, 65, 3},
-        {600, 800, 96, 0}, {5, 1600, 80, 0}, {1500, 9, 80, 1}, {40, 50, 4500, 0}, {384, 256, 512, 0}};
+    static const size_t shapes[][4] = {{1, 1, 1, 0},       {7, 5, 3, 2},       {64, 64, 64, 0},
+                                       {130, 195, 66, 0},  {257, 770, 65, 3},  {600, 800, 96, 0},
+                                       {5, 1600, 80, 0},   {1500, 9, 80, 1},   {40, 50, 4500, 0},
+                                       {384, 256, 512, 0}, {40, 400, 16500, 5}};
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         check_shape(shapes[s][0], shapes[s][1], shapes[s][2], shapes[s][3]);
     if (strcmp(level, "x86-64-v2") != 0) check_refusals();

@@ -14,8 +14,10 @@ enum {
     COLS = 768,        /* multiples of 48, the width of oneDNN's inner kernel */
     COLS_WHOLE = 1024, /* up to these a dense product is not cut into columns where oneDNN is fastest so */
     DEPTH_WHOLE = 8192,
-    ENOUGH = 16, /* tiles: for 16 threads one each, for 2 an even share; fewer make smaller tiles */
-    SLAB = 2048, /* of k, where panels are copied: bounds the copies to a few MiB */
+    ENOUGH = 16,      /* tiles: for 16 threads one each, for 2 an even share; fewer make smaller tiles */
+    SLAB = 2048,      /* of k, where panels are copied: bounds the copies to a few MiB */
+    DEEP_SLAB = 8192, /* of k, where slabs are tasks of their own */
+    DEEP_RESULT = 256 * 4096, /* elements: to a larger result there are tiles enough */
 };
 
 /* One dimension cut into `count` pieces of `piece`; the last may be shorter. */
@@ -44,10 +46,6 @@ static size_t piece_kind(const cut *c, size_t i) {
  * add, the last may be shorter. */
 enum { SLAB_FIRST, SLAB_NEXT, SLAB_SHORT, SLAB_KINDS };
 
-static size_t slab_kind(const cut *c, size_t i) {
-    return i == 0 ? SLAB_FIRST : piece_size(c, i) == c->piece ? SLAB_NEXT : SLAB_SHORT;
-}
-
 /* One of the at most 12 different oneDNN products of a job. */
 typedef struct part {
     onednn_product *product;
@@ -61,6 +59,8 @@ typedef struct job {
     bool widen;          /* bf16 inputs are computed in fp32 */
     bool copy_a, copy_b; /* into dense fp32 scratch */
     bool c_in_scratch;   /* fp32 tile, rounded to bf16 at the end */
+    bool deep;           /* each slab of k gives a result of its own, added up in order at the end */
+    float *results;      /* [slabs, m, n], in scratch of thread 0; NULL unless deep */
     cut rows, cols, depth;
     part parts[2][2][SLAB_KINDS]; /* by kind of row piece, column piece and slab */
     size_t product_at, bias_at, a_at, b_at, c_at, scratch_bytes; /* offsets into a thread's scratch */
@@ -75,6 +75,27 @@ static bool is_dense(const mst_matmul_args *x) {
 
 static size_t tiles(const job *j) {
     return j->rows.count * j->cols.count;
+}
+
+static size_t slab_kind(const job *j, size_t i) {
+    if (piece_kind(&j->depth, i) != 0 && i > 0) return SLAB_SHORT;
+    return i == 0 || j->deep ? SLAB_FIRST : SLAB_NEXT;
+}
+
+/*
+ * Few tiles of great depth, as of the gradient that comes from logits: smaller tiles would give the threads work, but
+ * oneDNN copies a panel of b for each, which few rows do not repay. So the tiles stay large, and slabs of k are tasks.
+ */
+static bool is_deep(const job *j, onednn_traits traits) {
+    const mst_matmul_args *x = j->args;
+    return traits.wide && !j->widen && x->bias == NULL && x->k >= 2 * DEEP_SLAB && x->m * x->n <= DEEP_RESULT;
+}
+
+static void choose_deep_tiles(job *j) {
+    const mst_matmul_args *x = j->args;
+    j->rows = cut_evenly(x->m, ROWS, 8);
+    j->cols = cut_evenly(x->n, COLS / 2, 48);
+    j->depth = cut_evenly(x->k, DEEP_SLAB, 64);
 }
 
 /* docs/determinism-cpu.md has the measurements behind these numbers. */
@@ -119,18 +140,25 @@ static onednn_key key_of(const job *j, size_t row_kind, size_t col_kind, size_t 
     key.k = (int64_t)k;
     key.lda = (int64_t)(!j->copy_a ? x->lda : x->a_transposed ? m : k);
     key.ldb = (int64_t)(!j->copy_b ? x->ldb : x->b_transposed ? k : n);
-    key.ldc = (int64_t)(!j->c_in_scratch ? x->ldc : n);
+    key.ldc = (int64_t)(j->deep ? x->n : j->c_in_scratch ? n : x->ldc);
     key.dtype = (int32_t)(j->widen ? MST_F32 : x->dtype);
-    key.c_dtype = (int32_t)(j->c_in_scratch ? MST_F32 : x->c_dtype);
+    key.c_dtype = (int32_t)(j->c_in_scratch || j->deep ? MST_F32 : x->c_dtype);
     key.a_transposed = x->a_transposed;
     key.b_transposed = x->b_transposed;
     key.bias = x->bias != NULL && slab == SLAB_FIRST;
-    key.accumulate = x->accumulate || slab != SLAB_FIRST;
+    key.accumulate = !j->deep && (x->accumulate || slab != SLAB_FIRST);
     return key;
 }
 
 static size_t after(size_t at, size_t bytes) {
     return (at + bytes + 63) / 64 * 64;
+}
+
+/* A thread's scratch; behind that of thread 0 are the results of slabs. */
+static char *scratch_of(const job *j, int thread) {
+    const mst_matmul_args *x = j->args;
+    size_t results = j->deep && thread == 0 ? j->depth.count * x->m * x->n * sizeof(float) : 0;
+    return mst_queue_scratch(j->queue, thread, j->scratch_bytes + results);
 }
 
 /* Lays out a thread's scratch and makes sure that every thread has it. */
@@ -145,8 +173,9 @@ static mst_status reserve_scratch(job *j, size_t product_bytes) {
     j->c_at = after(j->b_at, j->copy_b ? k * n * size : 0);
     j->scratch_bytes = after(j->c_at, j->c_in_scratch ? m * n * size : 0);
     for (int thread = 0; thread < mst_queue_threads(j->queue); thread++)
-        MST_CHECK(mst_queue_scratch(j->queue, thread, j->scratch_bytes) != NULL, MST_ENOMEM,
+        MST_CHECK(scratch_of(j, thread) != NULL, MST_ENOMEM,
                   "matmul: no memory for %zu bytes of scratch per thread", j->scratch_bytes);
+    if (j->deep) j->results = (float *)(void *)(scratch_of(j, 0) + j->scratch_bytes);
 done:
     return status;
 }
@@ -161,12 +190,12 @@ static mst_status take_teams(job *j) {
     mst_status status = MST_OK;
     size_t last_row = piece_kind(&j->rows, j->rows.count - 1),
            last_col = piece_kind(&j->cols, j->cols.count - 1);
-    size_t last_slab = slab_kind(&j->depth, j->depth.count - 1), most = 0;
+    size_t last_slab = slab_kind(j, j->depth.count - 1), most = 0;
     for (size_t r = 0; r <= last_row; r++)
         for (size_t c = 0; c <= last_col; c++)
             for (size_t slab = 0; slab < SLAB_KINDS; slab++) {
-                bool occurs =
-                    slab == SLAB_FIRST || slab == last_slab || (slab == SLAB_NEXT && j->depth.count > 2);
+                bool occurs = slab == SLAB_FIRST || slab == last_slab ||
+                              (slab == SLAB_NEXT && !j->deep && j->depth.count > 2);
                 if (!occurs) continue;
                 part *p = &j->parts[r][c][slab];
                 onednn_key key = key_of(j, r, c, slab);
@@ -185,7 +214,11 @@ static mst_status plan(job *j, bool widen) {
     onednn_traits traits = onednn_traits_get();
     j->widen = widen;
     choose_copies(j, traits);
-    choose_tiles(j, traits);
+    j->deep = is_deep(j, traits);
+    if (j->deep)
+        choose_deep_tiles(j);
+    else
+        choose_tiles(j, traits);
     return take_teams(j);
 }
 
@@ -226,33 +259,69 @@ static const float *tile_bias(const job *j, size_t col, size_t cols, char *scrat
     return panel(x->bias, x->dtype, x->n, 0, 1, col, cols, copy);
 }
 
-/* Task number = row of tiles + column of tiles * rows: neighbours share a panel of b. */
+/* Where a tile and the slabs that a task computes stand. */
+typedef struct tile {
+    size_t row, rows, row_kind;
+    size_t col, cols, col_kind;
+    size_t slab, slabs_end;
+} tile;
+
+/* Task number = row of tiles + column of tiles * rows (+ slab * tiles): neighbours share a panel of b. */
+static tile tile_of(const job *j, size_t task) {
+    size_t i = task % j->rows.count, l = task / j->rows.count % j->cols.count, slab = task / tiles(j);
+    return (tile){.row = i * j->rows.piece,
+                  .rows = piece_size(&j->rows, i),
+                  .row_kind = piece_kind(&j->rows, i),
+                  .col = l * j->cols.piece,
+                  .cols = piece_size(&j->cols, l),
+                  .col_kind = piece_kind(&j->cols, l),
+                  .slab = slab,
+                  .slabs_end = j->deep ? slab + 1 : j->depth.count};
+}
+
 static mst_status compute_tile(void *context, size_t task, int thread) {
     mst_status status = MST_OK;
     const job *j = context;
     const mst_matmul_args *x = j->args;
-    size_t i = task % j->rows.count, l = task / j->rows.count;
-    size_t row = i * j->rows.piece, rows = piece_size(&j->rows, i);
-    size_t col = l * j->cols.piece, cols = piece_size(&j->cols, l);
-    char *scratch = mst_queue_scratch(j->queue, thread, j->scratch_bytes);
+    const tile t = tile_of(j, task);
+    char *scratch = scratch_of(j, thread);
     MST_CHECK(scratch != NULL, MST_ENOMEM, "matmul: no memory for %zu bytes of scratch", j->scratch_bytes);
     float *copy_a = j->copy_a ? (float *)(scratch + j->a_at) : NULL;
     float *copy_b = j->copy_b ? (float *)(scratch + j->b_at) : NULL;
-    const float *bias = tile_bias(j, col, cols, scratch);
-    void *c_tile = (char *)x->c + (row * x->ldc + col) * mst_dtype_size(x->c_dtype);
-    void *c = j->c_in_scratch ? scratch + j->c_at : c_tile;
-    for (size_t s = 0; s < j->depth.count; s++) {
+    const float *bias = tile_bias(j, t.col, t.cols, scratch);
+    void *c_tile = (char *)x->c + (t.row * x->ldc + t.col) * mst_dtype_size(x->c_dtype);
+    void *c = j->deep           ? (void *)(j->results + (t.slab * x->m + t.row) * x->n + t.col)
+              : j->c_in_scratch ? scratch + j->c_at
+                                : c_tile;
+    for (size_t s = t.slab; s < t.slabs_end; s++) {
         size_t k = s * j->depth.piece, ks = piece_size(&j->depth, s);
-        const void *a = x->a_transposed ? panel(x->a, x->dtype, x->lda, k, ks, row, rows, copy_a)
-                                        : panel(x->a, x->dtype, x->lda, row, rows, k, ks, copy_a);
-        const void *b = x->b_transposed ? panel(x->b, x->dtype, x->ldb, col, cols, k, ks, copy_b)
-                                        : panel(x->b, x->dtype, x->ldb, k, ks, col, cols, copy_b);
-        const part *p = &j->parts[piece_kind(&j->rows, i)][piece_kind(&j->cols, l)][slab_kind(&j->depth, s)];
+        const void *a = x->a_transposed ? panel(x->a, x->dtype, x->lda, k, ks, t.row, t.rows, copy_a)
+                                        : panel(x->a, x->dtype, x->lda, t.row, t.rows, k, ks, copy_a);
+        const void *b = x->b_transposed ? panel(x->b, x->dtype, x->ldb, t.col, t.cols, k, ks, copy_b)
+                                        : panel(x->b, x->dtype, x->ldb, k, ks, t.col, t.cols, copy_b);
+        const part *p = &j->parts[t.row_kind][t.col_kind][slab_kind(j, s)];
         MST_TRY(onednn_run(p->product, p->team, thread, a, b, bias, c, scratch + j->product_at));
     }
-    if (j->c_in_scratch) round_tile(c, rows, cols, c_tile, x->ldc);
+    if (j->c_in_scratch) round_tile(c, t.rows, t.cols, c_tile, x->ldc);
 done:
     return status;
+}
+
+/* Task: a row of the result, as the sum of the slabs' results in their order. */
+static mst_status add_slabs(void *context, size_t row, int thread) {
+    const job *j = context;
+    const mst_matmul_args *x = j->args;
+    float *sum = j->results + row * x->n;
+    (void)thread;
+    for (size_t s = 1; s < j->depth.count; s++)
+        for (size_t l = 0; l < x->n; l++) sum[l] += j->results[(s * x->m + row) * x->n + l];
+    if (x->c_dtype == MST_BF16) {
+        round_tile(sum, 1, x->n, (mst_bf16 *)x->c + row * x->ldc, x->ldc);
+        return MST_OK;
+    }
+    float *c = (float *)x->c + row * x->ldc;
+    for (size_t l = 0; l < x->n; l++) c[l] = x->accumulate ? c[l] + sum[l] : sum[l];
+    return MST_OK;
 }
 
 /* A product over nothing: zero, or the bias. */
@@ -299,7 +368,8 @@ mst_status mst_matmul_cpu(mst_queue *queue, const mst_matmul_args *args) {
     status = plan(&j, widen);
     if (status == MST_EUNSUPPORTED && args->dtype == MST_BF16 && !widen) status = plan(&j, true);
     if (status != MST_OK) goto done;
-    status = mst_queue_for(queue, tiles(&j), compute_tile, &j);
+    status = mst_queue_for(queue, tiles(&j) * (j.deep ? j.depth.count : 1), compute_tile, &j);
+    if (status == MST_OK && j.deep) status = mst_queue_for(queue, args->m, add_slabs, &j);
     give_teams(&j);
 done:
     return status;
