@@ -36,6 +36,9 @@ summary() { # summary GZIP HELDOUT_BYTES
     }' "$run/metrics.jsonl"
 }
 
+# Of the checkpoint with the lowest held-out loss, as in its name.
+best_step() { "$muster" inspect "$run" | awk '/ best$/ { printf "%08d", $1 == "checkpoints" ? $2 : $1 }'; }
+
 mkdir -p "$data"
 # A copy, so that an upgrade of the system in the middle changes nothing. C++ headers are left out, and what cannot be read.
 if [ ! -e "$corpus" ]; then
@@ -105,11 +108,13 @@ if ! summary "$gzip" "$bytes" >/dev/null; then
 fi
 
 say "what it learned"
-crossed=1
-summary "$gzip" "$bytes" || crossed=
+crossed=1 model=$run
+if ! summary "$gzip" "$bytes"; then
+  crossed='' model=$run/checkpoints/step-$(best_step)
+fi
 echo
 mkdir -p "$run/samples"
-"$muster" generate "$run" --prompt '#ifndef ' --tokens 120 --temperature 0.7 --seed 1 | tee "$run/samples/headers.txt"
+"$muster" generate "$model" --prompt '#ifndef ' --tokens 120 --temperature 0.7 --seed 1 | tee "$run/samples/headers.txt"
 
 "$muster" report "$run" -o "$run/report.html" >/dev/null
 
@@ -127,8 +132,8 @@ say "what to try next, after: export PATH=$(realpath "$(dirname "$muster")"):\$P
 if [ -n "$crossed" ]; then
   row "muster train configs/quickstart.yaml --run $run" "without a target: on to step 1500, for better text"
 fi
-row "muster generate $run --prompt 'static inline int '" "more text; --help lists the options"
-row "muster eval $run" "loss, perplexity, bits per byte on the held-out files"
+row "muster generate $model --prompt 'static inline int '" "more text; --help lists the options"
+row "muster eval $model" "loss, perplexity, bits per byte on the held-out files"
 row "muster verify $run" "every byte of the newest checkpoint"
 row "muster train --help-config" "every key of a config, to make your own"
 row "./run test" "builds and runs all tests"

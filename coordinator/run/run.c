@@ -47,6 +47,7 @@ static mst_status evaluate_target(training *t) {
     MST_TRY(evaluate(t, t->config.train.eval_batches, &heldout));
     t->heldout = heldout;
     t->heldout_step = mst_trainer_position(t->trainer)->step;
+    if (trend_add(&t->trend, t->heldout_step, &heldout)) training_say_worse(t);
     if (heldout.bits_per_byte < target) MST_TRY(evaluate(t, UINT64_MAX, &heldout));
     t->reached = heldout.bits_per_byte < target;
 done:
@@ -182,6 +183,8 @@ static mst_status loop(training *t) {
                      t->config.train.target_bits_per_byte);
     else if (step < t->config.run.steps)
         status = training_stopped(t);
+    else if (t->config.train.target_bits_per_byte > 0)
+        training_say_missed(t);
 done:
     return status;
 }
@@ -295,6 +298,7 @@ mst_status mst_run_train(mst_comm *comm, const mst_train_options *options) {
                   .begun = now(),
                   .saved_step = UINT64_MAX,
                   .heldout_step = UINT64_MAX};
+    trend_begin(&t.trend);
     stop_watch(t.first);
     if (t.first) status = mst_progress_begin(stderr, &t.progress);
     MST_TRY(mst_comm_agree(comm, status));

@@ -1,6 +1,8 @@
 /* What a run says of itself, to the user and to metrics.jsonl. */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "training.h"
@@ -108,4 +110,51 @@ mst_status training_record_step(training *t, const mst_step_report *report, doub
     mst_status status = lease_held(t->lease);
     if (status == MST_OK) status = mst_metrics_step(t->metrics, &fields);
     return status == MST_OK ? look_for_straggler(t) : status;
+}
+
+/* ---- held-out loss ---- */
+
+/* The lowest held-out loss of a checkpoint that is whole; its step is UINT64_MAX when there is none. */
+static mst_checkpoint_entry best_checkpoint(const training *t) {
+    mst_checkpoint_entry best = {.step = UINT64_MAX, .loss = INFINITY}, *entries = NULL;
+    size_t count = 0;
+    if (mst_checkpoint_list(t->folder.checkpoints, &entries, &count) != MST_OK) return best;
+    for (size_t i = 0; i < count; i++)
+        if (entries[i].readable && entries[i].loss <= best.loss) best = entries[i];
+    free(entries);
+    return best;
+}
+
+/* "lowest at step 70: 3.3012, 4.8305 bits per byte (its checkpoint is there)", of this start and of what the disk has. */
+static const char *put_lowest(const training *t, char text[256]) {
+    const mst_checkpoint_entry kept = best_checkpoint(t);
+    const bool there = kept.loss <= t->trend.best.loss;
+    const double loss = there ? kept.loss : t->trend.best.loss;
+    const double bits = there ? kept.bits_per_byte : t->trend.best.bits_per_byte;
+    const uint64_t step = there ? kept.step : t->trend.best_step;
+    char per_byte[48] = "";
+    if (!isfinite(loss)) return "not found";
+    if (isfinite(bits)) snprintf(per_byte, sizeof per_byte, ", %.4f bits per byte", bits);
+    snprintf(text, 256, "lowest at step %llu: %.4f%s%s", (unsigned long long)step, loss, per_byte,
+             there ? " (its checkpoint is there)" : "");
+    return text;
+}
+
+void training_say_worse(training *t) {
+    char lowest[256];
+    if (!t->first) return;
+    training_say(
+        t,
+        "warning: held-out loss was %s; %d evaluations running are more than %d%% above. The model "
+        "learns its training text by heart: more steps hardly help, more text or a smaller model may",
+        put_lowest(t, lowest), TREND_EVALUATIONS, TREND_PERCENT);
+}
+
+void training_say_missed(training *t) {
+    char lowest[256];
+    if (!t->first) return;
+    training_say(t,
+                 "warning: the last step is done, and the target of %g bits per byte not reached; held-out "
+                 "loss was %s",
+                 t->config.train.target_bits_per_byte, put_lowest(t, lowest));
 }

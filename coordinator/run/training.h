@@ -11,6 +11,7 @@
 #include "muster/step.h"
 #include "progress.h"
 #include "straggler.h"
+#include "trend.h"
 #include "walltime.h"
 
 /* What the watchdog hears while a checkpoint is saved or loaded. */
@@ -42,6 +43,7 @@ typedef struct training {
 
     mst_heldout heldout;   /* of the last evaluation, over train.eval_batches */
     uint64_t heldout_step; /* where that was; UINT64_MAX: none yet */
+    trend trend;           /* of the evaluations of this start */
 
     bool reached;                         /* an evaluation was below train.target_bits_per_byte */
     char given[FOLDER_PATH_MAX];          /* the checkpoint that --resume names; "": it names none */
@@ -116,6 +118,12 @@ mst_status training_poll(training *t);
 
 /** Waits for the save in flight, if there is one; says and records what came of it. Collective. */
 mst_status training_settle(training *t);
+
+/** Tells the user that held-out loss has left its best behind. Rank 0; others say nothing. */
+void training_say_worse(training *t);
+
+/** Tells the user that the last step did not reach the target, and where the run was nearest. Rank 0; others say nothing. */
+void training_say_missed(training *t);
 
 /** Whether the evaluation that was just made is among the best, so that the state is to be saved. Collective. */
 mst_status training_is_best(training *t, bool *best_out);

@@ -52,6 +52,16 @@ expect 0 "$muster" train configs/quickstart.yaml --run runs/quickstart --set run
 expect 0 "${quickstart[@]}"
 check "the crossing stays: $crossed" [ "$(grep '^crossed' out)" = "$crossed" ]
 
+# Never below what gzip needs: the best checkpoint is what speaks.
+rm -rf runs/quickstart
+printf '1000 100 0.8000\n' >runs/quickstart-data/gzip.txt
+sed -i 's/steps: 1500/steps: 40/' configs/quickstart.yaml
+expect 0 "${quickstart[@]}"
+prints 'not crossed at step 40'
+says 'and the target of 0.8 bits per byte not reached; held-out loss was lowest at step '
+prints "muster generate runs/quickstart/checkpoints/step-00000040 --prompt"
+check "a sample of it" [ -s runs/quickstart/samples/headers.txt ]
+
 # No headers at all: said, and nothing is left that would keep the next start from looking again.
 rm -rf runs
 mkdir bin

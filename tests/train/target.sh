@@ -50,6 +50,17 @@ expect 2 "$muster" train "$work/tiny.yaml" --run "$work/r5" --set "data.sources=
 says 'train.target_bits_per_byte: the data has less than a microbatch of held-out text'
 expect 0 "$muster" train "$work/tiny.yaml" --run "$work/r6" --set "data.sources=[$work/all.h5]" --set train.target_bits_per_byte=0 --set run.steps=10
 says 'note: nothing is evaluated'
+# A few random texts are learned by heart: said once, with the best evaluation, and at the end that the target was not reached.
+for i in $(seq 16); do printf '{"text": "%s"}\n' "$(printf '%d' "$i" | sha256sum | cut -c1-64)"; done >"$work/few.jsonl"
+"$muster" data build "$work/few.jsonl" --heldout 0.3 -o "$work/few.h5" >/dev/null
+expect 0 "$muster" train "$work/tiny.yaml" --run "$work/r7" --set "data.sources=[$work/few.h5]" --set run.steps=140 --set train.eval_every=20 \
+  --set model.d_model=64 --set model.d_ff=128 --set schedule.peak=0.01 --set train.target_bits_per_byte=3
+best=$(field "$work/r7" eval ' | min_by(.loss) | .step')
+says "warning: held-out loss was lowest at step $best: "
+says 'is there); 3 evaluations running are more than 1% above. The model learns its training text by heart'
+says 'warning: the last step is done, and the target of 3 bits per byte not reached; held-out loss was lowest at step '"$best: "
+check 'said once' [ "$(grep -c 'by heart' "$work/err")" = 1 ]
+check 'the best checkpoint is there' [ -e "$work/r7/checkpoints/step-$(printf %08d "$best")/manifest.json" ]
 # A harder target goes on.
 expect 0 "$muster" train "$work/tiny.yaml" --run "$work/r2" --set train.target_bits_per_byte=4
 check 'it has gone on' [ "$(field "$work/r2" eval '[-1].step')" -gt "$step" ]
