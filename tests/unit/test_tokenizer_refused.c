@@ -39,6 +39,9 @@ static const struct {
     {{.normalizer = "{\"type\": \"Sequence\", \"normalizers\": [{\"type\": \"NFC\"}, {\"type\": \"NFKC\"}]}"},
      MST_EUNSUPPORTED,
      "normalizer 'NFKC' is not supported (normalizer.normalizers[1])"},
+    {{.normalizer = "{\"type\": \"\\u001b[2J\\u009b31m\\u007f\"}"},
+     MST_EUNSUPPORTED,
+     "normalizer '?[2J??31m?'"}, /* nothing that steers a terminal */
     {{.pre_tokenizer = "null"}, MST_EUNSUPPORTED, "without ByteLevel"},
     {{.pre_tokenizer = "{\"type\": \"Whitespace\"}"}, MST_EUNSUPPORTED, "pre-tokenizer 'Whitespace'"},
     {{.pre_tokenizer = SEQUENCE(BYTE_LEVEL ", {\"type\": \"Digits\"}")},
