@@ -4,6 +4,7 @@
 set -u
 . "$(dirname "$0")/../shell.sh"
 muster=$(realpath "$1")
+configs=$(realpath "$(dirname "$0")/../../configs")
 command -v jq >/dev/null || skip "no jq (Debian: apt-get install jq)"
 cd "$work"
 yes "A text that says little, many times over." | head -n 2000 >text.txt
@@ -36,6 +37,18 @@ check "declared" grep -q '450 GFLOP/s a rank, declared' out
 check "link" grep -q 'of a node: 25.0 Gb/s each way, 5.00 us a message' out
 check "fits" grep -q '^verdict  *fits, with ' out
 check "its vocabulary is the data's" [ "$(plan | jq .parameters)" = "$(plan --set model.vocab_size=258 --set 'data.sources=[gone.h5]' | jq .parameters)" ]
+
+# ---- the configs to begin with say on which nodes they fit; the smallest fit everywhere ----
+for config in "$configs"/*.yaml; do
+  case $(basename "$config") in tiny-* | quickstart.yaml) continue ;; esac
+  sed -n 's/^#   \(--ranks .*[0-9]GB\) *\([0-9.]*\) GiB$/\1|\2/p' "$config" >rows
+  check "$config says it" [ "$(wc -l <rows)" -ge 3 ]
+  while IFS='|' read -r options node; do
+    read -ra options <<<"$options"
+    expect 0 "$muster" plan "$config" --flops 1e12 --json "${options[@]}"
+    check "$config ${options[*]}: $node GiB" holds ".memory.node / 1073741824 - $node | fabs <= 0.051" out
+  done <rows
+done
 
 # ---- formulas that a person can do ----
 check "twice the FLOP/s, half the time" [ "$(plan | jq .compute_seconds)" = "$(plan --flops 2e9 | jq '.compute_seconds * 2')" ]
