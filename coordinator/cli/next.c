@@ -156,7 +156,7 @@ static void say_unfinished(FILE *file, const run *r, const char *config_path, un
                 steps);
     }
     put_command(file, "muster train %s --run %s", config_path, r->path);
-    fputs("\nAlone, or under mpirun or srun: on any number of ranks it comes to the same result.\n", file);
+    fputs("\nAlone, or under mpirun or srun: any number of ranks comes to the same result.\n", file);
 }
 
 static void say_finished(FILE *file, const run *r, unsigned long long saved, unsigned long long steps) {
@@ -293,8 +293,7 @@ static void say_config(FILE *file, const found *f) {
     }
     put_command(file, "muster train %s", f->config, "");
     if (!f->broken)
-        fputs("\nAlone, or under mpirun or srun: on any number of ranks it comes to the same result.\n",
-              file);
+        fputs("\nAlone, or under mpirun or srun: any number of ranks comes to the same result.\n", file);
 }
 
 /* The three commands to begin with; with token files, two. */
@@ -304,8 +303,8 @@ static void say_beginning(FILE *file, const char *lead, const char *tokens) {
     put_command(file, "muster train --help-config >config.yaml", "", "");
     put_command(file, "muster train config.yaml", "", "");
     if (tokens[0] == '\0')
-        fputs("\nTEXTS/ is a folder of .txt or .jsonl files, also .gz or .zst; config.yaml gets every key\n"
-              "with its meaning, ready to be used and to be edited.\n",
+        fputs("\nTEXTS/ is a folder of .txt or .jsonl files, also .gz or .zst; config.yaml gets\n"
+              "every key with its meaning, ready to be used and to be edited.\n",
               file);
     else if (strcmp(tokens, "tokens.h5") != 0)
         fprintf(file, "\nIn config.yaml, write %s for tokens.h5 in data.sources.\n", tokens);

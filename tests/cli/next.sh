@@ -10,6 +10,7 @@ next() {
   expect 0 "$muster"
   check "nothing on stderr" [ ! -s "$work/err" ]
   check "it begins with '$1', not '$(head -1 "$work/out")'" grep -qF -- "$1" <(head -1 "$work/out")
+  check "its lines fit a terminal of 80 columns" [ -z "$(grep -vE '^  |/' "$work/out" | awk 'length > 80')" ]
   check "it names the help" [ "$(tail -1 "$work/out")" = "'muster --help' lists all commands." ]
 }
 # commands: those that it named
