@@ -55,7 +55,7 @@ if [ ! -e "$corpus" ]; then
   echo "$files files, $(du -sm --apparent-size "$corpus" | cut -f1) MB, in $corpus"
 fi
 if [ ! -e "$data/tokenizer.json" ]; then
-  say "a tokenizer of 4096 tokens, from these headers (identical files once; 5% of the files are held out)"
+  say "a tokenizer of 4096 tokens: identical files once, 5% of the files held out"
   "$muster" tokenizer train "$corpus" "${split[@]}" --vocab 4096 -o "$data/tokenizer.json"
 fi
 if [ ! -e "$data/tokens.h5" ] || [ ! -e "$data/heldout.txt" ]; then
@@ -70,7 +70,7 @@ if [ ! -e "$data/gzip.txt" ]; then
   mv "$data/gzip.part" "$data/gzip.txt"
 fi
 read -r bytes packed gzip <"$data/gzip.txt"
-echo "$(wc -l <"$data/heldout.txt") held-out files of $bytes bytes: gzip -9 needs $packed bytes, $gzip bits per byte"
+echo "$(wc -l <"$data/heldout.txt") held-out files, $bytes bytes: gzip -9 needs $packed, $gzip bits per byte"
 
 # Starts of a training that listens for signals, so far.
 starts() { grep -cs '"event":"start"' "$run/metrics.jsonl" || true; }
@@ -82,10 +82,12 @@ stop_training() {
   kill -USR1 "$job" 2>/dev/null || true
 }
 
-if ! summary "$gzip" "$bytes" >/dev/null; then
+if summary "$gzip" "$bytes" >/dev/null; then
+  echo "the model in $run needs less already: done"
+else
   interrupted='' job=''
   trap stop_training INT TERM HUP
-  say "training on $ranks ranks until the held-out files cost less than $gzip bits per byte"
+  say "training on $ranks ranks until held-out files cost less than $gzip bits per byte"
   train=("$muster" train configs/quickstart.yaml --run "$run" --set "train.target_bits_per_byte=$gzip")
   [ "$ranks" = 1 ] || train=(mpirun -n "$ranks" --bind-to none "${train[@]}")
   starts_before=$(starts)
@@ -114,26 +116,29 @@ if ! summary "$gzip" "$bytes"; then
 fi
 echo
 mkdir -p "$run/samples"
-"$muster" generate "$model" --prompt '#ifndef ' --tokens 120 --temperature 0.7 --seed 1 | tee "$run/samples/headers.txt"
+"$muster" generate "$model" --prompt '#ifndef ' --tokens 120 --temperature 0.7 --seed 1 >"$run/samples/headers.txt"
+cat "$run/samples/headers.txt"
 
 "$muster" report "$run" -o "$run/report.html" >/dev/null
 
-row() { printf '  %-59s  %s\n' "$1" "$2"; }
+# Both fit 80 columns: a path and what it is; a command, and what for on a line below.
+row() { printf '  %-35s  %s\n' "$1" "$2"; }
+try() { printf '  %s\n      %s\n' "$1" "$2"; }
 
 say "where everything lies"
 row "$data/headers/" "the C headers that it was made from"
 row "$data/tokenizer.json" "the tokenizer, in Hugging Face's format"
-row "$data/tokens.h5" "the headers as tokens; 'h5dump -n' lists what is inside"
+row "$data/tokens.h5" "the headers as tokens, for h5dump, too"
 row "$data/heldout.txt" "the files that the model never saw"
 row "$run/" "config, metrics.jsonl, checkpoints"
-row "$run/report.html" "what the run did, on one page, for a browser"
+row "$run/report.html" "what the run did, for a browser"
 
 say "what to try next, after: export PATH=$(realpath "$(dirname "$muster")"):\$PATH"
 if [ -n "$crossed" ]; then
-  row "muster train configs/quickstart.yaml --run $run" "without a target: on to step 1500, for better text"
+  try "muster train configs/quickstart.yaml --run $run" "without a target: on to step 1500, for better text"
 fi
-row "muster generate $model --prompt 'static inline int '" "more text; --help lists the options"
-row "muster eval $model" "loss, perplexity, bits per byte on the held-out files"
-row "muster verify $run" "every byte of the newest checkpoint"
-row "muster train --help-config" "every key of a config, to make your own"
-row "./run test" "builds and runs all tests"
+try "muster generate $model --prompt 'static inline int '" "more text; --help lists the options"
+try "muster eval $model" "loss, perplexity, bits per byte on the held-out files"
+try "muster verify $run" "every byte of the newest checkpoint"
+try "muster train --help-config" "every key of a config, to make your own"
+try "./run test" "builds and runs all tests"

@@ -41,8 +41,11 @@ prints 'crossed at step '
 check "a sample" [ -s runs/quickstart/samples/headers.txt ]
 check "a report" [ -s runs/quickstart/report.html ]
 crossed=$(grep '^crossed' out)
+# Lines of the program, the sample, and the path of the program are as long as they are.
+check "its own lines fit 80 columns" [ -z "$(grep -E '^==|^  |held-out files' out | grep -v 'export PATH' | awk 'length > 80')" ]
 
 expect 0 "${quickstart[@]}"
+prints 'the model in runs/quickstart needs less already: done'
 check "done before: it does not train" [ "$(grep -c '^== training' out)" = 0 ]
 check "the same crossing: $crossed" [ "$(grep '^crossed' out)" = "$crossed" ]
 
