@@ -53,9 +53,11 @@ static mst_status read_document(void *context, const uint8_t *bytes, size_t coun
     t->heldout += split == MST_SPLIT_HELDOUT;
     if (split == MST_SPLIT_HELDOUT) goto done;
     t->report.documents++;
-    t->report.bytes += count;
-    MST_TRY(word_counter_add(t->counter, bytes, count));
-    train_progress_reading(&t->progress, t->report.documents, t->report.bytes);
+    for (size_t taken; count > 0; bytes += taken, count -= taken) {
+        MST_TRY(word_counter_add(t->counter, bytes, count, &taken));
+        t->report.bytes += taken;
+        train_progress_reading(&t->progress, t->report.documents, t->report.bytes);
+    }
 done:
     return status;
 }
@@ -86,9 +88,9 @@ static mst_status merge(trainer *t) {
     MST_TRY(merger_create(word_counter_tables(t->counter), WORD_SHARDS, (uint32_t)t->training->special_count,
                           order, (uint32_t)t->training->vocab_size, &t->merger));
     t->report.distinct_words = merger_words(t->merger);
-    train_progress_end(&t->progress, "read %.1f MB, %llu documents, %llu distinct words",
+    train_progress_end(&t->progress, "read %.1f MB, %llu document%s, %llu distinct words",
                        (double)t->report.bytes * 1e-6, (unsigned long long)t->report.documents,
-                       (unsigned long long)t->report.distinct_words);
+                       t->report.documents == 1 ? "" : "s", (unsigned long long)t->report.distinct_words);
     word_counter_destroy(&t->counter);
     train_progress_begin(&t->progress, t->training->progress);
     while (!done) {

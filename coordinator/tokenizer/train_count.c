@@ -189,14 +189,9 @@ done:
     return status;
 }
 
-mst_status word_counter_add(word_counter *c, const uint8_t *bytes, size_t count) {
-    mst_status status = MST_OK;
-    for (size_t part; count > 0; bytes += part, count -= part) {
-        part = part_of(bytes, count);
-        MST_TRY(collect(c, bytes, part));
-    }
-done:
-    return status;
+mst_status word_counter_add(word_counter *c, const uint8_t *bytes, size_t count, size_t *taken_out) {
+    *taken_out = part_of(bytes, count);
+    return collect(c, bytes, *taken_out);
 }
 
 word_table *word_counter_tables(word_counter *c) {

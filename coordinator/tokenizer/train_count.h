@@ -15,11 +15,13 @@ mst_status word_counter_create(const train_scheme *scheme, bool digits, size_t t
 void word_counter_destroy(word_counter **counter);
 
 /**
- * Counts the words of a document, now or later: a batch of text is collected, and then counted on all threads.
+ * Counts the words of a document's first part, now or later: a batch of text is collected, and then counted on all threads.
  *
+ * @param count of the document's bytes that are left, from 1
+ * @param taken_out how many of them the part has; the next call begins behind them
  * @retval MST_ENOMEM; MST_EFORMAT as pretokenizer_walk
  */
-mst_status word_counter_add(word_counter *counter, const uint8_t *bytes, size_t count);
+mst_status word_counter_add(word_counter *counter, const uint8_t *bytes, size_t count, size_t *taken_out);
 /** Counts what was collected. */
 mst_status word_counter_finish(word_counter *counter);
 

@@ -53,8 +53,8 @@ void train_progress_reading(train_progress *p, uint64_t documents, uint64_t byte
     char line[128];
     double now = train_now(), megabytes = (double)bytes * 1e-6;
     if (!is_due(p, now)) return;
-    snprintf(line, sizeof line, "reading  %.1f MB, %llu documents, %.1f MB/s", megabytes,
-             (unsigned long long)documents, megabytes / (now - p->begin));
+    snprintf(line, sizeof line, "reading  %.1f MB, %llu document%s, %.1f MB/s", megabytes,
+             (unsigned long long)documents, documents == 1 ? "" : "s", megabytes / (now - p->begin));
     show(p, line);
 }
 

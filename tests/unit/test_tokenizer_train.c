@@ -188,7 +188,12 @@ static void test_parts(void) {
         CHECK_OK(train_scheme_find(names[which / 2], &scheme));
         CHECK_OK(train_scheme_pretokenizer(scheme, digits, &whole));
         CHECK_OK(word_counter_create(scheme, digits, 2, &counter));
-        CHECK_OK(word_counter_add(counter, (const uint8_t *)text, used));
+        for (size_t at = 0, taken = 0; at < used; at += taken) {
+            CHECK_OK(word_counter_add(counter, (const uint8_t *)text + at, used - at, &taken));
+            CHECK(taken > 0 && taken <= used - at && taken < used, "%zu of %zu bytes taken", taken,
+                  used - at);
+            if (taken == 0) break;
+        }
         CHECK_OK(word_counter_finish(counter));
         if (which == 5) {
             /* one word of 512 KiB, as parts of 4096 bytes */
