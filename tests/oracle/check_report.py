@@ -294,6 +294,13 @@ def check_without_script(browser, url):
 
 
 def check_paper(browser):
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    browser.size(700, 1000)  # of A4, without its margins
+    over = browser.run("Math.max(...[...document.querySelectorAll('.plot text')].filter(t => t.getClientRects().length)"
+                       ".map(t => t.getBoundingClientRect().right)) - document.documentElement.clientWidth")
+    check(over <= 0, f"on paper the last label of an axis is cut off by {over} px")
+    browser.call("Emulation.setEmulatedMedia", media="")
+    browser.size(1200, 900)
     pdf = base64.b64decode(browser.call("Page.printToPDF", printBackground=False)["data"])
     pages = len(re.findall(rb"/Type\s*/Page\b", pdf))
     check(pdf.startswith(b"%PDF") and 2 <= pages <= 8, f"{pages} pages on paper")
