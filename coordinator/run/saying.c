@@ -104,6 +104,8 @@ mst_status training_record_step(training *t, const mst_step_report *report, doub
         .report = report, .position = position, .steps = t->config.run.steps, .seconds = seconds};
     fields.tokens_per_second = tokens / seconds;
     fields.flops = fields.tokens_per_second * (flops.dense + flops.attention);
+    /* A step above the peak shows that the machine was busy when the peak was measured, and what it can do. */
+    if (t->peak > 0 && fields.flops > t->peak) t->peak = fields.flops;
     fields.peak_share = t->peak > 0 ? fields.flops / t->peak : 0;
     fields.memory_bytes = memory_bytes(t);
     mst_progress_step(t->progress, &fields);

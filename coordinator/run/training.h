@@ -39,7 +39,7 @@ typedef struct training {
     straggler *straggler;   /* rank 0 only, else NULL */
     mst_progress *progress; /* rank 0 only, else NULL */
     double begun;           /* monotonic clock, seconds */
-    double peak;            /* FLOP/s of all ranks together, measured at the start; 0: not known */
+    double peak; /* FLOP/s of all ranks together, measured at the start, or a faster step's; 0: not known */
 
     mst_heldout heldout;   /* of the last evaluation, over train.eval_batches */
     uint64_t heldout_step; /* where that was; UINT64_MAX: none yet */

@@ -1,0 +1,254 @@
+/*
+ * muster's matrix product beside the libraries' own, each called whole with all threads, on the same operands.
+ *
+ *   bench_products THREADS    for each line M N K A B LDA LDB LDC C ADD DTYPE on standard input: one line of JSON of
+ *                             seconds; 0: the library does not compute this
+ *
+ * A and B are N or T (stored transposed), C the dtype of the result, ADD 1 for c += . The libraries take turns, and the median
+ * of their calls counts. oneDNN is the one that muster is linked with; OpenBLAS is loaded when the system has it.
+ */
+#include <dlfcn.h>
+#include <math.h>
+#include <oneapi/dnnl/dnnl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "muster/kernels.h"
+
+enum { CALLS = 7 };
+
+static void must(bool good, const char *what) {
+    if (good) return;
+    fprintf(stderr, "bench_products: %s: %s\n", what, mst_error_message());
+    exit(1);
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+typedef void openblas_sgemm_fn(int order, int transa, int transb, int m, int n, int k, float alpha,
+                               const float *a, int lda, const float *b, int ldb, float beta, float *c,
+                               int ldc);
+
+static struct {
+    int threads;
+    mst_queue *queue;
+    mst_kernels kernels;
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    void (*openmp_threads)(int); /* oneDNN's; NULL: it was built without OpenMP */
+    openblas_sgemm_fn *sgemm;    /* NULL: no OpenBLAS */
+    void (*openblas_threads)(int);
+} libraries;
+
+static void *symbol(void *library, const char *name) {
+    return library != NULL ? dlsym(library, name) : NULL;
+}
+
+static void open_libraries(int threads) {
+    libraries.threads = threads;
+    must(mst_kernels_open(MST_DEVICE_CPU, NULL, &libraries.kernels) == MST_OK, "kernels");
+    must(mst_queue_create(threads, &libraries.queue) == MST_OK, "queue");
+    must(dnnl_engine_create(&libraries.engine, dnnl_cpu, 0) == dnnl_success, "oneDNN's engine");
+    must(dnnl_stream_create(&libraries.stream, libraries.engine, dnnl_stream_default_flags) == dnnl_success,
+         "oneDNN's stream");
+    void *blas = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL), *found;
+    found = symbol(RTLD_DEFAULT, "omp_set_num_threads");
+    memcpy(&libraries.openmp_threads, &found, sizeof found);
+    found = symbol(blas, "cblas_sgemm");
+    memcpy(&libraries.sgemm, &found, sizeof found);
+    found = symbol(blas, "openblas_set_num_threads");
+    memcpy(&libraries.openblas_threads, &found, sizeof found);
+    if (libraries.openblas_threads != NULL) libraries.openblas_threads(threads);
+}
+
+/* ---- oneDNN, whole ---- */
+
+typedef struct whole {
+    dnnl_primitive_t primitive;
+    dnnl_memory_t a, b, c;
+} whole;
+
+static dnnl_data_type_t type_of(mst_dtype dtype) {
+    return dtype == MST_BF16 ? dnnl_bf16 : dnnl_f32;
+}
+
+#if DNNL_VERSION_MAJOR >= 3
+typedef dnnl_memory_desc_t descriptor;
+static void describe(descriptor *d, const dnnl_dims_t dims, mst_dtype dtype, const dnnl_dims_t strides) {
+    must(dnnl_memory_desc_create_with_strides(d, 2, dims, type_of(dtype), strides) == dnnl_success, "oneDNN");
+}
+static dnnl_memory_t memory_of(descriptor d, const void *data) {
+    dnnl_memory_t memory;
+    must(dnnl_memory_create(&memory, d, libraries.engine, (void *)(uintptr_t)data) == dnnl_success, "oneDNN");
+    return memory;
+}
+static void add_to_c(dnnl_post_ops_t post) {
+    dnnl_post_ops_append_sum(post, 1, 0, dnnl_data_type_undef);
+}
+static dnnl_status_t make(dnnl_primitive_desc_t *made, descriptor a, descriptor b, descriptor c,
+                          dnnl_primitive_attr_t attributes) {
+    return dnnl_matmul_primitive_desc_create(made, libraries.engine, a, b, NULL, c, attributes);
+}
+#else
+typedef dnnl_memory_desc_t descriptor;
+static void describe(descriptor *d, const dnnl_dims_t dims, mst_dtype dtype, const dnnl_dims_t strides) {
+    must(dnnl_memory_desc_init_by_strides(d, 2, dims, type_of(dtype), strides) == dnnl_success, "oneDNN");
+}
+static dnnl_memory_t memory_of(descriptor d, const void *data) {
+    dnnl_memory_t memory;
+    must(dnnl_memory_create(&memory, &d, libraries.engine, (void *)(uintptr_t)data) == dnnl_success,
+         "oneDNN");
+    return memory;
+}
+static void add_to_c(dnnl_post_ops_t post) {
+    dnnl_post_ops_append_sum(post, 1);
+}
+static dnnl_status_t make(dnnl_primitive_desc_t *made, descriptor a, descriptor b, descriptor c,
+                          dnnl_primitive_attr_t attributes) {
+    dnnl_matmul_desc_t matmul;
+    const dnnl_status_t status = dnnl_matmul_desc_init(&matmul, &a, &b, NULL, &c);
+    if (status != dnnl_success) return status;
+    return dnnl_primitive_desc_create(made, &matmul, attributes, libraries.engine, NULL);
+}
+#endif
+
+/* False: oneDNN does not compute this here. */
+static bool whole_create(const mst_matmul_args *x, whole *made) {
+    const int64_t m = (int64_t)x->m, n = (int64_t)x->n, k = (int64_t)x->k;
+    const int64_t lda = (int64_t)x->lda, ldb = (int64_t)x->ldb;
+    descriptor a, b, c;
+    describe(&a, (dnnl_dims_t){m, k}, x->dtype,
+             x->a_transposed ? (dnnl_dims_t){1, lda} : (dnnl_dims_t){lda, 1});
+    describe(&b, (dnnl_dims_t){k, n}, x->dtype,
+             x->b_transposed ? (dnnl_dims_t){1, ldb} : (dnnl_dims_t){ldb, 1});
+    describe(&c, (dnnl_dims_t){m, n}, x->c_dtype, (dnnl_dims_t){(int64_t)x->ldc, 1});
+    dnnl_primitive_attr_t attributes;
+    dnnl_post_ops_t post;
+    dnnl_primitive_desc_t description;
+    must(dnnl_primitive_attr_create(&attributes) == dnnl_success, "oneDNN");
+    must(dnnl_post_ops_create(&post) == dnnl_success, "oneDNN");
+    if (x->accumulate) add_to_c(post);
+    must(dnnl_primitive_attr_set_post_ops(attributes, post) == dnnl_success, "oneDNN");
+    const bool possible = make(&description, a, b, c, attributes) == dnnl_success;
+    if (possible) {
+        must(dnnl_primitive_create(&made->primitive, description) == dnnl_success, "oneDNN");
+        *made = (whole){made->primitive, memory_of(a, x->a), memory_of(b, x->b), memory_of(c, x->c)};
+        dnnl_primitive_desc_destroy(description);
+    }
+    dnnl_post_ops_destroy(post);
+    dnnl_primitive_attr_destroy(attributes);
+    return possible;
+}
+
+static void whole_run(const whole *w) {
+    const dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, w->a}, {DNNL_ARG_WEIGHTS, w->b}, {DNNL_ARG_DST, w->c}};
+    must(dnnl_primitive_execute(w->primitive, libraries.stream, 3, args) == dnnl_success, "oneDNN's product");
+    must(dnnl_stream_wait(libraries.stream) == dnnl_success, "oneDNN's product");
+}
+
+static void whole_destroy(whole *w) {
+    dnnl_memory_destroy(w->a);
+    dnnl_memory_destroy(w->b);
+    dnnl_memory_destroy(w->c);
+    dnnl_primitive_destroy(w->primitive);
+}
+
+/* ---- turns ---- */
+
+static void blas_run(const mst_matmul_args *x) {
+    enum { ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112 };
+    libraries.sgemm(ROW_MAJOR, x->a_transposed ? TRANSPOSED : PLAIN, x->b_transposed ? TRANSPOSED : PLAIN,
+                    (int)x->m, (int)x->n, (int)x->k, 1, x->a, (int)x->lda, x->b, (int)x->ldb,
+                    x->accumulate ? 1 : 0, x->c, (int)x->ldc);
+}
+
+static int by_size(const void *left, const void *right) {
+    const double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+static double middle(double *seconds) {
+    qsort(seconds, CALLS, sizeof *seconds, by_size);
+    return seconds[CALLS / 2];
+}
+
+static void compare(const mst_matmul_args *x) {
+    double own[CALLS], onednn[CALLS] = {0}, openblas[CALLS] = {0}, begin;
+    whole w;
+    if (libraries.openmp_threads != NULL) libraries.openmp_threads(libraries.threads);
+    const bool has_onednn = whole_create(x, &w), has_blas = libraries.sgemm != NULL && x->dtype == MST_F32;
+    for (int call = -1; call < CALLS; call++) { /* the first ones warm up */
+        const int at = call < 0 ? 0 : call;
+        begin = now();
+        must(libraries.kernels.matmul(libraries.queue, x) == MST_OK, "product");
+        own[at] = now() - begin;
+        /* muster's product leaves its own thread with one OpenMP thread */
+        if (libraries.openmp_threads != NULL) libraries.openmp_threads(libraries.threads);
+        begin = now();
+        if (has_onednn) whole_run(&w), onednn[at] = now() - begin;
+        begin = now();
+        if (has_blas) blas_run(x), openblas[at] = now() - begin;
+    }
+    if (has_onednn) whole_destroy(&w);
+    printf("{\"muster\":%.9f,\"onednn\":%.9f,\"openblas\":%.9f}\n", middle(own), middle(onednn),
+           middle(openblas));
+    fflush(stdout);
+}
+
+/* Room for rows of stored length ld, filled with values that do not grow: c += is called again and again. */
+static void *operand(size_t rows, size_t ld, mst_dtype dtype, uint64_t seed) {
+    const size_t count = rows * ld;
+    void *normal, *memory;
+    must(mst_memory_alloc(MST_SPACE_HOST, count * sizeof(float), &normal) == MST_OK, "memory");
+    must(mst_memory_alloc(MST_SPACE_HOST, count * sizeof(float), &memory) == MST_OK, "memory");
+    const mst_random_normal_args draw = {.count = count, .seed = seed, .deviation = 1, .result = normal};
+    const mst_cast_args cast = {
+        .count = count, .source = normal, .source_dtype = MST_F32, .result = memory, .result_dtype = dtype};
+    must(libraries.kernels.random_normal(libraries.queue, &draw) == MST_OK, "random numbers");
+    must(libraries.kernels.cast(libraries.queue, &cast) == MST_OK, "cast");
+    mst_memory_free(MST_SPACE_HOST, &normal);
+    return memory;
+}
+
+static bool parse(const char *line, mst_matmul_args *x) {
+    char a, b, c[8], dtype[8];
+    int add;
+    *x = (mst_matmul_args){0};
+    if (sscanf(line, "%zu %zu %zu %c %c %zu %zu %zu %7s %d %7s", &x->m, &x->n, &x->k, &a, &b, &x->lda,
+               &x->ldb, &x->ldc, c, &add, dtype) != 11)
+        return false;
+    x->a_transposed = a == 'T';
+    x->b_transposed = b == 'T';
+    x->accumulate = add != 0;
+    x->dtype = strcmp(dtype, "bf16") == 0 ? MST_BF16 : MST_F32;
+    x->c_dtype = strcmp(c, "bf16") == 0 ? MST_BF16 : MST_F32;
+    return true;
+}
+
+int main(int argc, char **argv) {
+    mst_matmul_args x;
+    if (argc != 2) {
+        fprintf(stderr, "bench_products THREADS\n");
+        return 2;
+    }
+    open_libraries(atoi(argv[1]));
+    for (char line[256]; fgets(line, sizeof line, stdin) != NULL;) {
+        must(parse(line, &x), "a line that says no product");
+        void *a = operand(x.a_transposed ? x.k : x.m, x.lda, x.dtype, 1);
+        void *b = operand(x.b_transposed ? x.n : x.k, x.ldb, x.dtype, 2);
+        void *c = operand(x.m, x.ldc, x.c_dtype, 3);
+        x.a = a, x.b = b, x.c = c;
+        compare(&x);
+        mst_memory_free(MST_SPACE_HOST, &a);
+        mst_memory_free(MST_SPACE_HOST, &b);
+        mst_memory_free(MST_SPACE_HOST, &c);
+    }
+    mst_queue_destroy(&libraries.queue);
+    return 0;
+}

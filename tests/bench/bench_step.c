@@ -1,0 +1,225 @@
+/*
+ * Real steps of a model on this rank alone, with a clock around every kernel; then the matrix products of the
+ * same step once more, alone: as fast as a step could be if all else were free.
+ *
+ *   bench_step CONFIG.yaml [KEY=VALUE...]    for each line on standard input: a step, one line of JSON
+ *
+ * The steps are the trainer's (worker/step), on random tokens of the whole vocabulary. The products are called again in the
+ * order of the step and on the step's own memory, so weights and activations are as cold as they are there.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cost.h"
+#include "muster/config.h"
+#include "muster/random.h"
+
+enum { PRODUCTS_MAX = 1 << 16, SHAPES_MAX = 256 };
+
+static void need(mst_status status) {
+    if (status == MST_OK) return;
+    fprintf(stderr, "bench_step: %s\n", mst_error_message());
+    exit(1);
+}
+
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+/* ---- a clock around every kernel ---- */
+
+typedef struct slot_total {
+    size_t calls;
+    double seconds, bytes, flops;
+} slot_total;
+
+static mst_kernels real; /* the table that is measured */
+static struct {
+#define TOTAL(slot, args_type, count) slot_total slot;
+    BENCH_SLOTS(TOTAL)
+#undef TOTAL
+} totals;
+
+static mst_matmul_args *products; /* of the step, in order */
+static size_t product_count;
+
+static void count_call(slot_total *total, double seconds, bench_cost cost) {
+    total->calls++;
+    total->seconds += seconds;
+    total->bytes += cost.bytes;
+    total->flops += cost.flops;
+}
+
+#define TIMED(slot, args_type, count)                                                                        \
+    static mst_status timed_##slot(mst_queue *queue, const args_type *args) {                                \
+        const bench_cost cost = count(args);                                                                 \
+        const double begin = now();                                                                          \
+        const mst_status status = real.slot(queue, args);                                                    \
+        count_call(&totals.slot, now() - begin, cost);                                                       \
+        return status;                                                                                       \
+    }
+BENCH_SLOTS(TIMED)
+#undef TIMED
+
+static mst_status recorded_matmul(mst_queue *queue, const mst_matmul_args *args) {
+    if (product_count < PRODUCTS_MAX) products[product_count++] = *args;
+    return timed_matmul(queue, args);
+}
+
+static mst_kernels timed_table(void) {
+    mst_kernels table = real;
+#define REPLACE(slot, args_type, count) table.slot = timed_##slot;
+    BENCH_SLOTS(REPLACE)
+#undef REPLACE
+    table.matmul = recorded_matmul;
+    return table;
+}
+
+/* ---- the products alone, by shape ---- */
+
+typedef struct shape {
+    mst_matmul_args args; /* of the first call */
+    size_t calls;
+    double seconds;
+} shape;
+
+static bool same_shape(const mst_matmul_args *a, const mst_matmul_args *b) {
+    return a->m == b->m && a->n == b->n && a->k == b->k && a->a_transposed == b->a_transposed &&
+           a->b_transposed == b->b_transposed && a->lda == b->lda && a->ldb == b->ldb && a->ldc == b->ldc &&
+           a->c_dtype == b->c_dtype && a->accumulate == b->accumulate &&
+           (a->bias == NULL) == (b->bias == NULL);
+}
+
+static shape *shape_of(shape *shapes, size_t *count, const mst_matmul_args *args) {
+    for (size_t i = 0; i < *count; i++)
+        if (same_shape(&shapes[i].args, args)) return &shapes[i];
+    if (*count == SHAPES_MAX) need(mst_error(MST_EINTERNAL, "more than %d shapes of products", SHAPES_MAX));
+    shapes[*count] = (shape){.args = *args};
+    return &shapes[(*count)++];
+}
+
+/* The products of the last step once more; returns their seconds together. */
+static double replay(mst_queue *queue, shape *shapes, size_t *count_out) {
+    double all = 0;
+    *count_out = 0;
+    for (size_t i = 0; i < product_count; i++) {
+        shape *s = shape_of(shapes, count_out, &products[i]);
+        const double begin = now();
+        need(real.matmul(queue, &products[i]));
+        const double seconds = now() - begin;
+        s->calls++;
+        s->seconds += seconds;
+        all += seconds;
+    }
+    return all;
+}
+
+/* ---- the steps ---- */
+
+static size_t vocabulary, sequence;
+
+/* Takes the place of the room's own (-Wl,--wrap): random tokens, the same in every process. */
+mst_status __wrap_mst_data_read(mst_data *data, mst_split split, uint64_t sample, size_t count,
+                                int32_t *tokens, int32_t *targets);
+mst_status __wrap_mst_data_read(mst_data *data, mst_split split, uint64_t sample, size_t count,
+                                int32_t *tokens, int32_t *targets) {
+    (void)data, (void)split;
+    for (size_t i = 0; i < count * sequence; i++) {
+        const double draw = mst_random_uniform(1, MST_RANDOM_TEST, sample, i);
+        tokens[i] = (int32_t)(draw * (double)vocabulary);
+        targets[i] = (int32_t)((double)vocabulary - 1 - tokens[i]);
+    }
+    return MST_OK;
+}
+
+static mst_trainer_config trainer_config(const mst_config *config) {
+    return (mst_trainer_config){.model = config->model,
+                                .shape = config->batch.shape,
+                                .transport = config->batch.transport,
+                                .micro = config->batch.micro,
+                                .seq_len = config->data.seq_len,
+                                .precision = config->train.precision,
+                                .optimizer = config->optimizer,
+                                .schedule = config->schedule,
+                                .seed = config->run.seed};
+}
+
+static void print_slots(void) {
+    const char *comma = "";
+    printf("\"kernels\":{");
+#define PRINT(slot, args_type, count)                                                                        \
+    if (totals.slot.calls > 0) {                                                                             \
+        printf("%s\"" #slot "\":{\"calls\":%zu,\"seconds\":%.9f,\"bytes\":%.0f,\"flops\":%.0f}", comma,      \
+               totals.slot.calls, totals.slot.seconds, totals.slot.bytes, totals.slot.flops);                \
+        comma = ",";                                                                                         \
+    }
+    BENCH_SLOTS(PRINT)
+#undef PRINT
+    printf("}");
+}
+
+static void print_shapes(const shape *shapes, size_t count) {
+    printf("\"products\":[");
+    for (size_t i = 0; i < count; i++) {
+        const mst_matmul_args *a = &shapes[i].args;
+        printf("%s{\"m\":%zu,\"n\":%zu,\"k\":%zu,\"a\":\"%c\",\"b\":\"%c\",\"lda\":%zu,\"ldb\":%zu,\"ldc\":%"
+               "zu,\"c\":\"%s\",\"add\":%d,\"calls\":%zu,\"seconds\":%.9f}",
+               i > 0 ? "," : "", a->m, a->n, a->k, a->a_transposed ? 'T' : 'N', a->b_transposed ? 'T' : 'N',
+               a->lda, a->ldb, a->ldc, mst_dtype_name(a->c_dtype), a->accumulate, shapes[i].calls,
+               shapes[i].seconds);
+    }
+    printf("]");
+}
+
+static void one_round(mst_trainer *trainer, mst_queue *queue) {
+    static shape shapes[SHAPES_MAX];
+    size_t count;
+    mst_notice notice = {0};
+    mst_step_report report;
+    memset(&totals, 0, sizeof totals);
+    product_count = 0;
+    const double begin = now();
+    need(mst_trainer_step(trainer, &notice, &report));
+    const double step = now() - begin;
+    const double alone = replay(queue, shapes, &count);
+    printf("{\"step_seconds\":%.9f,\"loss\":%.9g,\"products_seconds\":%.9f,", step, report.loss, alone);
+    print_slots();
+    printf(",");
+    print_shapes(shapes, count);
+    printf("}\n");
+    fflush(stdout);
+}
+
+int main(int argc, char **argv) {
+    mst_config config;
+    mst_comm *comm = NULL;
+    mst_queue *queue = NULL;
+    mst_trainer *trainer = NULL;
+    if (argc < 2) {
+        fprintf(stderr, "bench_step CONFIG.yaml [KEY=VALUE...]\n");
+        return 2;
+    }
+    need(mst_config_load(argv[1], (const char *const *)argv + 2, (size_t)argc - 2, stderr, &config));
+    products = calloc(PRODUCTS_MAX, sizeof *products);
+    if (products == NULL) need(mst_error(MST_ENOMEM, "no memory for %d products", PRODUCTS_MAX));
+    vocabulary = config.model.vocab_size;
+    sequence = config.data.seq_len;
+    need(mst_comm_create_alone(&comm));
+    need(mst_kernels_open(config.device.kernels, config.device.level, &real));
+    need(mst_queue_create(config.device.threads > 0 ? config.device.threads : 1, &queue));
+    mst_kernels table = timed_table();
+    const mst_trainer_config trained = trainer_config(&config);
+    need(mst_trainer_create(&trained, comm, NULL, queue, &table, NULL, &trainer));
+    need(mst_trainer_init(trainer));
+    for (char line[16]; fgets(line, sizeof line, stdin) != NULL;) one_round(trainer, queue);
+    mst_trainer_destroy(&trainer);
+    mst_queue_destroy(&queue);
+    mst_comm_destroy(&comm);
+    mst_config_clear(&config);
+    free(products);
+    return 0;
+}

@@ -1,0 +1,145 @@
+#include "cost.h"
+
+/*
+ * Operations of one element in 32-bit arithmetic, as kernels/cpu/cpu_math.h spells them: an fma is two, a division one.
+ * exp: reduction 7, polynomial 8, result 5. The logistic function: exp, an addition, a division, a product, a choice.
+ */
+enum { EXP = 20, LOGISTIC = EXP + 5 };
+
+static double size_of(mst_dtype dtype) {
+    return (double)mst_dtype_size(dtype);
+}
+
+bench_cost cost_matmul(const mst_matmul_args *a) {
+    const double m = (double)a->m, n = (double)a->n, k = (double)a->k;
+    return (bench_cost){.bytes = (m * k + k * n) * size_of(a->dtype) +
+                                 m * n * size_of(a->c_dtype) * (a->accumulate ? 2 : 1),
+                        .flops = 2 * m * n * k};
+}
+
+/* ---- norms: statistics are small and not counted ---- */
+
+static bench_cost norm(const mst_norm_args *a, double flops) {
+    const double count = (double)a->rows * (double)a->groups * (double)a->cols;
+    const int tensors = 1 + (a->delta != NULL) + (a->sum != NULL) + (a->y != NULL);
+    if (a->y == NULL) flops = 0;
+    return (bench_cost){.bytes = count * tensors * size_of(a->dtype),
+                        .flops = count * (flops + (a->delta != NULL))};
+}
+
+static bench_cost norm_grad(const mst_norm_grad_args *a, double flops) {
+    const double count = (double)a->rows * (double)a->groups * (double)a->cols;
+    const int tensors = 3 + (a->dresidual != NULL);
+    return (bench_cost){.bytes = count * tensors * size_of(a->dtype),
+                        .flops = count * (flops + (a->dresidual != NULL))};
+}
+
+bench_cost cost_rmsnorm(const mst_norm_args *a) {
+    return norm(a, 4); /* square and sum; scale, weight */
+}
+bench_cost cost_layernorm(const mst_norm_args *a) {
+    return norm(a, 8); /* mean; difference, square and sum; difference, scale, weight, bias */
+}
+bench_cost cost_rmsnorm_grad(const mst_norm_grad_args *a) {
+    return norm_grad(a, 11); /* dy w, its product with x and sum; the gradient; the weight's gradient */
+}
+bench_cost cost_layernorm_grad(const mst_norm_grad_args *a) {
+    return norm_grad(a, 14); /* the same with a second sum, and the bias's gradient */
+}
+
+/* ---- element by element ---- */
+
+static bench_cost elements(double count, int tensors, mst_dtype dtype, double flops) {
+    return (bench_cost){.bytes = count * tensors * size_of(dtype), .flops = count * flops};
+}
+
+bench_cost cost_rope(const mst_rope_args *a) {
+    return elements((double)a->rows * (double)a->heads * (double)a->head_dim, 2, a->dtype, 3);
+}
+bench_cost cost_swiglu(const mst_swiglu_args *a) {
+    return elements((double)a->rows * (double)a->cols, 3, a->dtype, LOGISTIC + 2);
+}
+bench_cost cost_swiglu_grad(const mst_swiglu_args *a) {
+    return elements((double)a->rows * (double)a->cols, 5, a->dtype, LOGISTIC + 8);
+}
+bench_cost cost_gelu(const mst_gelu_args *a) {
+    return elements((double)a->count, 2, a->dtype, LOGISTIC + 5);
+}
+bench_cost cost_gelu_grad(const mst_gelu_args *a) {
+    return elements((double)a->count, 3, a->dtype, LOGISTIC + 11);
+}
+bench_cost cost_bias_grad(const mst_bias_grad_args *a) {
+    return elements((double)a->rows * (double)a->cols, 1, a->dtype, 1);
+}
+
+bench_cost cost_cast(const mst_cast_args *a) {
+    return (bench_cost){.bytes = (double)a->count * (size_of(a->source_dtype) + size_of(a->result_dtype))};
+}
+
+/* ---- the embedding: what a token touches, however often it occurs ---- */
+
+bench_cost cost_embedding(const mst_embedding_args *a) {
+    const double count = (double)a->rows * (double)a->cols;
+    return elements(count, a->positions != NULL ? 3 : 2, a->dtype, a->positions != NULL);
+}
+
+bench_cost cost_embedding_grad(const mst_embedding_args *a) {
+    const double count = (double)a->rows * (double)a->cols;
+    const int tables = 1 + (a->dpositions != NULL);
+    return (bench_cost){.bytes = count * (size_of(a->dtype) + 2.0 * tables * sizeof(float)),
+                        .flops = count * tables};
+}
+
+/* ---- attention: the causal half ---- */
+
+static double pairs(const mst_attention_args *a) { /* of a query and a key that it sees, times head_dim */
+    const double t = (double)a->seq_len, past = (double)a->past;
+    return (double)a->sequences * (double)a->heads * (double)a->head_dim * (t * (t + 1) / 2 + t * past);
+}
+
+static double attention_elements(const mst_attention_args *a) { /* of q and out; of k and v */
+    const double tokens = (double)a->sequences * (double)a->seq_len;
+    return 2 * tokens * (double)a->head_dim * (double)(a->heads + a->kv_heads);
+}
+
+bench_cost cost_attention(const mst_attention_args *a) { /* two products */
+    return (bench_cost){.bytes = attention_elements(a) * size_of(a->dtype), .flops = 4 * pairs(a)};
+}
+
+/* Five products: the scores once more, since memory is linear in the length; then dv, dp, dq, dk. */
+bench_cost cost_attention_grad(const mst_attention_args *a) {
+    return (bench_cost){.bytes = 2 * attention_elements(a) * size_of(a->dtype), .flops = 10 * pairs(a)};
+}
+
+/* Maximum, exp, sum; scale and probability. */
+bench_cost cost_cross_entropy(const mst_cross_entropy_args *a) {
+    const double count = (double)a->rows * (double)a->vocab;
+    const double gradient = a->dlogits != NULL ? size_of(a->dtype) : 0;
+    return (bench_cost){.bytes = count * (sizeof(float) + gradient), .flops = count * (EXP + 5)};
+}
+
+/* ---- the update ---- */
+
+bench_cost cost_ordered_sum(const mst_ordered_sum_args *a) {
+    const double count = (double)a->count, sources = (double)a->sources;
+    /* One source that is the result already: only its norm is wanted. */
+    const bool in_place = a->sources == 1 && a->source[0] == a->result && !a->accumulate;
+    const double writes = in_place ? 0 : (a->accumulate ? 2 : 1) * size_of(a->result_dtype);
+    return (bench_cost){.bytes = count * (sources * size_of(a->source_dtype) + writes),
+                        .flops = count * (sources + 1)};
+}
+
+/* Gradient, both moments and the master are read, the latter three written, and the copy that the model reads. */
+bench_cost cost_adamw(const mst_adamw_args *a) {
+    return (bench_cost){.bytes = (double)a->count * (7 * sizeof(float) + size_of(a->weight_dtype)),
+                        .flops = (double)a->count * 16};
+}
+
+/* ---- outside of a step ---- */
+
+bench_cost cost_random_normal(const mst_random_normal_args *a) {
+    return (bench_cost){.bytes = (double)a->count * sizeof(float)};
+}
+bench_cost cost_block_digest(const mst_block_digest_args *a) {
+    return (bench_cost){.bytes = (double)a->count * size_of(a->dtype)};
+}

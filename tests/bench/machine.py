@@ -1,0 +1,79 @@
+"""Processes that are told when to go, and what this machine can do."""
+import json
+import platform
+import subprocess
+from pathlib import Path
+from statistics import median
+
+
+class Worker:
+    """A process that answers a line on its standard input with a line of JSON, and waits meanwhile."""
+
+    def __init__(self, command, **options):
+        self.process = subprocess.Popen(
+            [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
+        )
+        self.name = " ".join(str(word) for word in command[:4])
+
+    def hear(self):
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"bench: {self.name} ended with {self.process.wait()}")
+        return json.loads(line)
+
+    def ask(self, line=""):
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        return self.hear()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait()
+
+
+def processor():
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+class Machine:
+    """Bandwidth and products as bench_machine sees them, measured once in each round of every work."""
+
+    def __init__(self, options):
+        self.options, self.samples = options, []
+
+    def __enter__(self):
+        self.worker = Worker([self.options.build / "tests/bench/bench_machine", self.options.threads])
+        self.sample()  # the first warms up
+        self.samples.clear()
+        self.sample()
+        return self
+
+    def __exit__(self, *_):
+        self.worker.close()
+
+    def sample(self):
+        self.samples.append(self.worker.ask())
+
+    def bandwidth(self):
+        """GB/s of needed bytes: the best of the three ways to write, the median of the rounds."""
+        return max(median(s[way] for s in self.samples) for way in ("triad", "triad_past_cache", "in_place"))
+
+    def peak(self, dtype):
+        """GFLOP/s: the best of large square products, and of all rounds; a peak is not a median."""
+        return max(value for s in self.samples for key, value in s.items() if key.startswith(dtype + "_"))
+
+    def describe(self):
+        means = {way: median(s[way] for s in self.samples) for way in ("triad", "triad_past_cache", "in_place")}
+        return {
+            "processor": processor(),
+            "threads": self.options.threads,
+            "bandwidth": self.bandwidth(),
+            **means,
+            "peak_f32": self.peak("f32"),
+            "peak_bf16": self.peak("bf16"),
+            "samples": self.samples,
+        }
