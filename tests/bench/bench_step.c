@@ -2,7 +2,9 @@
  * Real steps of a model on this rank alone, with a clock around every kernel; then the matrix products of the
  * same step once more, alone: as fast as a step could be if all else were free.
  *
- *   bench_step CONFIG.yaml [KEY=VALUE...]    for each line on standard input: a step, one line of JSON
+ *   bench_step CONFIG.yaml [KEY=VALUE...]    for each line on standard input: a step, one line of JSON;
+ *                                            for "step" a step by itself, for "count" too, which instructions.py counts
+ *   bench_step --version                     what counts of instructions belong to
  *
  * The steps are the trainer's (worker/step), on random tokens of the whole vocabulary. The products are called again in the
  * order of the step and on the step's own memory, so weights and activations are as cold as they are there.
@@ -194,6 +196,34 @@ static void one_round(mst_trainer *trainer, mst_queue *queue) {
     fflush(stdout);
 }
 
+static void only_step(mst_trainer *trainer) {
+    mst_notice notice = {0};
+    mst_step_report report;
+    need(mst_trainer_step(trainer, &notice, &report));
+}
+
+/* Not inlined: callgrind knows it by its name. */
+__attribute__((noinline)) static void counted_round(mst_trainer *trainer) {
+    only_step(trainer);
+}
+
+static void obey(const char *line, mst_trainer *trainer, mst_queue *queue) {
+    if (strcmp(line, "count\n") == 0)
+        counted_round(trainer);
+    else if (strcmp(line, "step\n") == 0)
+        only_step(trainer);
+    else
+        one_round(trainer, queue);
+}
+
+static int print_version(void) {
+    need(mst_kernels_open(MST_DEVICE_CPU, "x86-64-v3", &real));
+    const char *end = strstr(real.class_name, "-l2=");
+    printf("compiler %s, %.*s\n", __VERSION__,
+           end ? (int)(end - real.class_name) : (int)strlen(real.class_name), real.class_name);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     mst_config config;
     mst_comm *comm = NULL;
@@ -203,6 +233,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "bench_step CONFIG.yaml [KEY=VALUE...]\n");
         return 2;
     }
+    if (strcmp(argv[1], "--version") == 0) return print_version();
     need(mst_config_load(argv[1], (const char *const *)argv + 2, (size_t)argc - 2, stderr, &config));
     products = calloc(PRODUCTS_MAX, sizeof *products);
     if (products == NULL) need(mst_error(MST_ENOMEM, "no memory for %d products", PRODUCTS_MAX));
@@ -215,7 +246,7 @@ int main(int argc, char **argv) {
     const mst_trainer_config trained = trainer_config(&config);
     need(mst_trainer_create(&trained, comm, NULL, queue, &table, NULL, &trainer));
     need(mst_trainer_init(trainer));
-    for (char line[16]; fgets(line, sizeof line, stdin) != NULL;) one_round(trainer, queue);
+    for (char line[16]; fgets(line, sizeof line, stdin) != NULL;) obey(line, trainer, queue);
     mst_trainer_destroy(&trainer);
     mst_queue_destroy(&queue);
     mst_comm_destroy(&comm);

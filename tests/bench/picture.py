@@ -29,11 +29,12 @@ class Page:
             self.text(16, note, "quiet")
             self.y += 20
 
-    def bar(self, name, share, words, kind):
+    def bar(self, name, share, words, kind, mark=0):
+        """A bar and words behind it, and behind a mark that stands further right."""
         width = max(1, share * (WIDTH - LEFT - VALUE))
         self.text(LEFT - 10, name, "", "end")
         self.parts.append(f'<rect x="{LEFT}" y="{self.y}" width="{width:.1f}" height="{BAR}" rx="2" class="{kind}"/>')
-        self.text(LEFT + width + 8, words)
+        self.text(max(LEFT + width, LEFT + mark * (WIDTH - LEFT - VALUE)) + 8, words)
         self.y += BAR + GAP
 
     def mark(self, share, top, kind):
@@ -54,18 +55,18 @@ def draw_model(page, row):
     top = page.y
     for name, player in row["players"].items():
         own = name == "muster"
-        words = f"{player['median']:,.0f}" + ("" if own else f"   muster is {ours / player['median']:.2f} x")
+        words = f"{player['median']:,.0f}" + ("" if own else f"; muster is {ours / player['median']:.2f} x")
         page.bar(name, player["median"] / most, words, "own" if own else "peer")
     page.mark(row["bound"] / most, top, "bound")
 
 
 def draw_kernels(page, work, rows):
-    page.heading(f"Kernels of {work}", "share of what binds, bandwidth or arithmetic, within the step; black: the bar")
+    page.heading(f"Kernels of {work}", "share of what binds, bandwidth or arithmetic, within the step; the line: its bar")
     scale = max(1.0, *(row["share"] for row in rows))
     for row in rows:
         top = page.y
         name, kind = row["title"].split(",")[0], "missed" if row["reached"] is False else "own" if row["bar"] else "peer"
-        page.bar(name, row["share"] / scale, f"{row['share']:.2f} of {row['binds']}", kind)
+        page.bar(name, row["share"] / scale, f"{row['share']:.2f} of {row['binds']}", kind, (row["bar"] or 0) / scale)
         if row["bar"]:
             page.mark(row["bar"] / scale, top, "bar")
 

@@ -31,6 +31,9 @@ def show_model(row):
           f" muster has {row['share_of_products']:.2f} of it")
     print(f"  {row['gflops_causal']:,.0f} GFLOP/s by 6 N + 6 L d s (the causal half), {row['share_of_peak']:.2f} of the peak;"
           f" {row['gflops_full']:,.0f} by 6 N + 12 L d s")
+    others = [seconds for name, seconds in row["update"].items() if name != "muster"]
+    met = "" if not others else " (never slower: " + ("reached)" if row["update"]["muster"] <= min(others) else "MISSED)")
+    print("  norm, clip and AdamW: " + ", ".join(f"{n} {1e3 * s:.0f} ms" for n, s in row["update"].items()) + met)
     form = ("{:.1f} x the best PyTorch", "{:.2f} of the products")
     stretch = bars(row["stretch"], form)
     print(f"  bar {bars(row['bar'], form)}{'; stretch ' + stretch if stretch else ''}: {verdict(row)}")

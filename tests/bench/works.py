@@ -195,8 +195,15 @@ def row_of(name, work, found, peers, missing, machine):
         "share_of_products": share, "share_of_peak": flops / step / 1e9 / machine.peak(dtype), "ratio": ratio,
         "bar": work["bar"], "stretch": work["stretch"],
         "reached": reached(ratio, share, work["bar"]), "stretch_reached": reached(ratio, share, work["stretch"]),
+        "update": update_of(players, median_kernels(found["products"])),
         "kernels": median_kernels(found["products"]), "products": found["products"][-1]["products"],
     }  # fmt: skip
+
+
+def update_of(players, kernels):
+    """Seconds of the gradient's norm, clip and AdamW of each."""
+    own = kernels["adamw"]["seconds"] + kernels["ordered_sum"]["seconds"]
+    return {"muster": own} | {n: median(median(a["update"]) for a in answers) for n, answers in players.items() if n != "muster"}
 
 
 def reached(ratio, share, bars):
