@@ -70,7 +70,7 @@ def measure_ranks(options, folder):
     what = "GPT-2 124M, bf16, 2 lanes of 2 x 256"
     rows = [
         row("memory", f"peak memory of the whole job, {what}",
-            f"{max(peaks) / 2**20:,.0f} MiB, planned {planned['node'] / 2**20:,.0f} MiB with {planned['saving'] / 2**20:,.0f} for saving",
+            f"{max(peaks) / 2**20:,.0f} MiB, planned {planned['node'] / 2**20:,.0f} MiB",
             of_the_plan=bar(max(peaks) / planned["node"], 1.05, below=True)),
         row("order", f"price of the ordered sum, {what}",
             f"{middle['ordered']:.3f} s a step; {middle['plain']:.3f} s when both are added as they come",
