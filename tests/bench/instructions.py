@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TOLERANCE = 0.02
@@ -39,10 +40,10 @@ def skip(why):
     sys.exit(77)
 
 
-def count(bench_step, model, folder):
+def count(bench_step, family, folder):
     """{"step": instructions, kernel: instructions, ...} of the second step: the first makes the library's products."""
-    config, profile = folder / "config.yaml", folder / "profile"
-    config.write_text(json.dumps(config_of(model)))
+    config, profile = folder / f"{family}.yaml", folder / f"{family}.profile"
+    config.write_text(json.dumps(config_of(MODELS[family])))
     command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", "--toggle-collect=counted_round"]
     done = subprocess.run([*command, bench_step, config], input="step\ncount\n", capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -51,8 +52,8 @@ def count(bench_step, model, folder):
         ["callgrind_annotate", "--inclusive=yes", "--threshold=100", profile], capture_output=True, text=True, check=True
     ).stdout
     counts = {}
-    for number, name in re.findall(r"^ *([\d,]+) \([^)]*\)\s+\S*:(counted_round|timed_\w+)", said, re.MULTILINE):
-        counts[name.replace("counted_round", "step").replace("timed_", "")] = int(number.replace(",", ""))
+    for number, name in re.findall(r"^ *([\d,]+) \([^)]*\)\s+\S*:(counted_round|(?:timed|recorded)_\w+)", said, re.MULTILINE):
+        counts["step" if name == "counted_round" else name.split("_", 1)[1]] = int(number.replace(",", ""))
     if "step" not in counts or "matmul" not in counts:
         sys.exit(f"failed: no counts in what callgrind found:\n{said[:2000]}")
     return counts
@@ -69,7 +70,9 @@ def main(bench_step, path, *rest):
     if not rest and written.get("belongs_to") != belongs:
         skip(f"the counts belong to {written.get('belongs_to')}, this is {belongs}")
     with tempfile.TemporaryDirectory() as name:
-        counts = {family: count(bench_step, model, Path(name)) for family, model in MODELS.items()}
+        with ThreadPoolExecutor() as both:
+            found = both.map(lambda family: count(bench_step, family, Path(name)), MODELS)
+        counts = dict(zip(MODELS, found))
     if rest == ("--update",):
         path.write_text(json.dumps({"belongs_to": belongs, "instructions": counts}, indent=1) + "\n")
         print(f"wrote {path}")
