@@ -3,6 +3,7 @@
 
 #include "commands.h"
 #include "muster/config.h"
+#include "muster/sources.h"
 #include "muster/tokenizer.h"
 
 static const cli_operand show_operands[] = {
@@ -159,9 +160,7 @@ static mst_status show(const cli_args *args) {
     MST_TRY(cli_whole(args, "micro", 0, microbatches - 1, &micro));
     sample = (step - 1) * microbatches * config.batch.micro;
     MST_TRY(cli_whole(args, "sample", 0, UINT64_C(1) << 62, &sample));
-    const mst_data_config wanted = {config.data.sources, config.data.source_count, config.data.seq_len,
-                                    config.run.seed};
-    MST_TRY(mst_data_open(&wanted, &data));
+    MST_TRY(mst_sources_open(&config, NULL, &data));
     MST_TRY(open_tokenizer(data, &tokenizer));
     if (cli_flag(args, "step")) printf("step %llu, ", (unsigned long long)step);
     printf("microbatch %llu of %zu (from 0): %zu sequences of %zu tokens\n", (unsigned long long)micro,

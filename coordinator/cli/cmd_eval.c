@@ -7,11 +7,13 @@
 
 #include "commands.h"
 #include "muster/inference.h"
+#include "muster/sources.h"
 
 static const cli_operand operands[] = {
     {.name = "CKPT", .help = CLI_CKPT_HELP},
-    {.name = "FILE.h5",
-     .help = "token files, taken together; default: the sources it was trained on",
+    {.name = "FILE",
+     .help =
+         "token files, of muster or another trainer, taken together; default: the sources it was trained on",
      .optional = true,
      .many = true},
     {0}};
@@ -24,18 +26,17 @@ static const cli_option options[] = {
     {.name = "threads", .argument = "N", .help = "default: all cores that this process may use"},
     {0}};
 
-static mst_status open_data(const cli_args *args, const mst_config *config, mst_data **data_out) {
+static mst_status open_data(const cli_args *args, const mst_inference *inference, mst_data **data_out) {
     mst_status status = MST_OK;
     const char *const *paths = cli_operands(args) + 1;
     const size_t count = cli_operand_count(args) - 1;
     mst_source_config *given = calloc(count + 1, sizeof *given);
     MST_CHECK(given != NULL, MST_ENOMEM, "eval: out of memory");
     for (size_t i = 0; i < count; i++) given[i] = (mst_source_config){.path = paths[i], .weight = 1};
-    const mst_data_config data = {.sources = count > 0 ? given : config->data.sources,
-                                  .source_count = count > 0 ? count : config->data.source_count,
-                                  .seq_len = config->data.seq_len,
-                                  .seed = config->run.seed};
-    status = mst_data_open(&data, data_out);
+    const mst_sources_instead instead = {.sources = count > 0 ? given : NULL,
+                                         .source_count = count,
+                                         .tokenizer = mst_inference_tokenizer(inference)};
+    status = mst_sources_open(mst_inference_config(inference), &instead, data_out);
     if (status != MST_OK && count == 0)
         mst_error_context(status, "the data of the training (name other files behind the checkpoint)");
 done:
@@ -95,7 +96,7 @@ static mst_status run(const cli_args *args) {
     MST_TRY(cli_whole(args, "threads", 1, 1024, &threads));
     MST_TRY(mst_inference_open(cli_operands(args)[0], cli_text(args, "precision", NULL), (int)threads,
                                &inference));
-    MST_TRY(open_data(args, mst_inference_config(inference), &data));
+    MST_TRY(open_data(args, inference, &data));
     MST_TRY(mst_inference_evaluate(inference, data, split[0] == 'h' ? MST_SPLIT_HELDOUT : MST_SPLIT_TRAIN,
                                    batches, &result));
     if (cli_flag(args, "json"))

@@ -223,7 +223,7 @@ static void read_config(const char *path, const mst_config *config, found *f) {
     snprintf(f->config, sizeof f->config, "%s", path);
     f->size = (double)config->model.n_layers * (double)config->model.d_model * (double)config->model.d_model;
     for (size_t i = 0; i < config->data.source_count && f->missing[0] == '\0'; i++)
-        if (access(config->data.sources[i].path, F_OK) != 0 && is_showable(config->data.sources[i].path))
+        if (!mst_data_is_there(config->data.sources[i].path) && is_showable(config->data.sources[i].path))
             snprintf(f->missing, sizeof f->missing, "%s", from_here(config->data.sources[i].path));
 }
 

@@ -18,7 +18,10 @@ static void free_text(const char *text) {
 }
 
 void config_sources_free(mst_config *config) {
-    for (size_t i = 0; i < config->data.source_count; i++) free_text(config->data.sources[i].path);
+    for (size_t i = 0; i < config->data.source_count; i++) {
+        free_text(config->data.sources[i].path);
+        free_text(config->data.sources[i].heldout);
+    }
     free(config->data.sources);
     config->data.sources = NULL;
     config->data.source_count = 0;

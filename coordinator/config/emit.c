@@ -50,6 +50,10 @@ static void put_sources(FILE *file, const mst_config *config) {
         put_text(file, config->data.sources[i].path);
         fputs(", weight: ", file);
         put_real(file, config->data.sources[i].weight);
+        if (config->data.sources[i].heldout != NULL) {
+            fputs(", heldout: ", file);
+            put_text(file, config->data.sources[i].heldout);
+        }
         fputc('}', file);
     }
 }

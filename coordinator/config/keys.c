@@ -56,7 +56,7 @@ void config_key_describe(const config_key *key, char *text_out, size_t room) {
         snprintf(text_out, room, "a path");
         break;
     case KIND_SOURCES:
-        snprintf(text_out, room, "a list of paths or of {path, weight}");
+        snprintf(text_out, room, "a list of paths or of {path, weight, heldout}");
         break;
     }
 }

@@ -3,6 +3,7 @@
 
 static const char *const family_names[] = {"llama", "gpt2", "olmo2", "qwen2", "qwen3", NULL};
 static const char *const dtype_names[] = {"f32", "bf16", NULL};
+static const char *const token_names[] = {"auto", "uint16", "uint32", NULL};
 static const char *const transport_names[] = {"auto", "self", "shm", "mpi", "node", NULL};
 static const char *const balance_names[] = {"even", "auto", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
@@ -11,6 +12,7 @@ static const char *const busy_names[] = {"wait", "skip", NULL};
 static const char *const device_names[] = {"cpu", "ref", NULL};
 _Static_assert(MST_FAMILY_COUNT == 5 && MST_FAMILY_QWEN3 == 4, "family_names follows mst_family_id");
 _Static_assert(MST_F32 == 0 && MST_BF16 == 1, "dtype_names follows mst_dtype");
+_Static_assert(MST_TOKENS_UINT32 == 2, "token_names follows mst_token_type");
 _Static_assert(MST_TRANSPORT_NODE == 4, "transport_names follows mst_transport");
 _Static_assert(MST_BALANCE_AUTO == 1, "balance_names follows mst_balance");
 _Static_assert(MST_SCHEDULE_WSD == 3, "schedule_names follows mst_schedule_kind");
@@ -118,9 +120,24 @@ const config_key config_keys[] = {
      .meaning = "The output head uses the embedding's weights."},
 
     {FREE("data.sources"), .kind = KIND_SOURCES, PLACE(data.sources), .example = "[tokens.h5]",
-     .meaning = "Token files of `muster data build`: a list of paths, or of {path: FILE, weight: W} (weight: "
-                "how often its samples are drawn, relative to the others; default 1). A relative path starts "
-                "at the config file's folder; after --set, at the working directory."},
+     .meaning = "Token files of `muster data build`, and those of other trainers as they are: numpy's .npy, "
+                "Megatron's "
+                ".bin and .idx, .bin of llm.c and nanoGPT (docs/data-format.md). A list of paths, or of "
+                "{path: FILE, "
+                "weight: W, heldout: FILE} (weight: how often its samples are drawn, relative to the others; "
+                "default 1. "
+                "heldout: of another trainer's file, the one that evaluations read, such as val.bin). A "
+                "relative path "
+                "starts at the config file's folder; after --set, at the working directory."},
+    {FIXED("data.dtype"), ENUM(data.type, token_names), .fallback = "auto",
+     .meaning =
+         "Type of the tokens in files of other trainers that have no header to say it (nanoGPT's .bin, "
+         "OLMo's .npy). auto: such files are refused."},
+    {FREE("data.tokenizer"), PATH(data.tokenizer), .fallback = "null",
+     .meaning =
+         "The tokenizer.json (Hugging Face's format) that files of other trainers were made with: says "
+         "their vocabulary, and goes into the checkpoints. null: model.vocab_size must be given for them, "
+         "and bits per byte are not known. Token files of muster have their own inside."},
     {FIXED("data.seq_len"), WHOLE(data.seq_len, 1, 1 << 24), .fallback = "1024", .unit = "tokens",
      .meaning = "Length of a sequence."},
 

@@ -56,47 +56,54 @@ static void read_scalar(config_reader *reader, const yaml_node_t *node, const co
 
 /* ---- data.sources ---- */
 
-enum { SOURCE_PATH, SOURCE_WEIGHT, SOURCE_KEYS };
+enum { SOURCE_PATH, SOURCE_WEIGHT, SOURCE_HELDOUT, SOURCE_KEYS };
 static const config_key source_keys[SOURCE_KEYS] = {
     {.path = "path", .kind = KIND_PATH},
     {.path = "weight", .kind = KIND_REAL, .real_low = 0, .real_high = 1e9, .low_excluded = true},
+    {.path = "heldout", .kind = KIND_PATH},
 };
 
-/* One key of {path: FILE, weight: W}. */
+/* A source while it is read: its texts are not const yet. */
+typedef struct source_texts {
+    bool given[SOURCE_KEYS];
+    char *path, *heldout;
+    double weight;
+} source_texts;
+
+/* One key of {path: FILE, weight: W, heldout: FILE}. */
 static void read_source_key(config_reader *reader, const yaml_node_t *key, const yaml_node_t *value,
-                            const char *label, bool given[SOURCE_KEYS], char **path_out, double *weight_out) {
+                            const char *label, source_texts *texts) {
     char quoted[CONFIG_QUOTE_MAX], inner[LABEL_MAX + 16];
+    void *const fields[SOURCE_KEYS] = {&texts->path, &texts->weight, &texts->heldout};
     const char *name = key->type == YAML_SCALAR_NODE ? (const char *)key->data.scalar.value : "";
     size_t which = 0;
     while (which < SOURCE_KEYS && strcmp(source_keys[which].path, name) != 0) which++;
     if (which == SOURCE_KEYS) {
-        config_report(reader, place_of(reader, key), label, "unknown key %s; known here: path, weight",
-                      config_quote(name, quoted));
+        config_report(reader, place_of(reader, key), label,
+                      "unknown key %s; known here: path, weight, heldout", config_quote(name, quoted));
         return;
     }
     snprintf(inner, sizeof inner, "%s.%s", label, name);
-    if (given[which]) config_report(reader, place_of(reader, key), inner, "key given twice");
-    given[which] = true;
-    void *field = which == SOURCE_PATH ? (void *)path_out : (void *)weight_out;
-    read_scalar(reader, value, &source_keys[which], inner, field);
+    if (texts->given[which]) config_report(reader, place_of(reader, key), inner, "key given twice");
+    texts->given[which] = true;
+    read_scalar(reader, value, &source_keys[which], inner, fields[which]);
 }
 
 static void read_source(config_reader *reader, const yaml_node_t *node, size_t index,
                         mst_source_config *source) {
-    char label[LABEL_MAX], *path = NULL;
+    char label[LABEL_MAX];
+    source_texts texts = {.weight = 1};
     snprintf(label, sizeof label, "data.sources[%zu]", index);
-    source->weight = 1;
     if (node->type == YAML_MAPPING_NODE) {
-        bool given[SOURCE_KEYS] = {false};
         for (yaml_node_pair_t *pair = node->data.mapping.pairs.start; pair < node->data.mapping.pairs.top;
              pair++)
-            read_source_key(reader, node_of(reader, pair->key), node_of(reader, pair->value), label, given,
-                            &path, &source->weight);
-        if (!given[SOURCE_PATH]) config_report(reader, place_of(reader, node), label, "path is missing");
+            read_source_key(reader, node_of(reader, pair->key), node_of(reader, pair->value), label, &texts);
+        if (!texts.given[SOURCE_PATH])
+            config_report(reader, place_of(reader, node), label, "path is missing");
     } else {
-        read_scalar(reader, node, &source_keys[SOURCE_PATH], label, &path);
+        read_scalar(reader, node, &source_keys[SOURCE_PATH], label, &texts.path);
     }
-    source->path = path;
+    *source = (mst_source_config){.path = texts.path, .weight = texts.weight, .heldout = texts.heldout};
 }
 
 static void read_sources(config_reader *reader, const yaml_node_t *node) {

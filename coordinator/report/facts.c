@@ -6,10 +6,9 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "muster/checkpoint.h"
-#include "muster/data.h"
+#include "muster/sources.h"
 
 enum { CONFIG_BYTES_MAX = 1 << 20, IDENTITY_BYTES_MAX = 1 << 16 };
 
@@ -160,16 +159,10 @@ done:
 
 /* ---- data ---- */
 
-static bool is_regular(const char *path) {
-    struct stat facts;
-    return stat(path, &facts) == 0 && S_ISREG(facts.st_mode);
-}
-
 static void look_at_source(const report_facts *facts, size_t i, report_source *source) {
-    const mst_data_config one = {&facts->config.data.sources[i], 1, facts->config.data.seq_len,
-                                 facts->config.run.seed};
+    const mst_sources_instead one = {.sources = &facts->config.data.sources[i], .source_count = 1};
     mst_data *data = NULL;
-    if (!is_regular(source->path) || mst_data_open(&one, &data) != MST_OK) return;
+    if (!mst_data_is_there(source->path) || mst_sources_open(&facts->config, &one, &data) != MST_OK) return;
     source->readable = true;
     source->train_tokens = mst_data_tokens(data, MST_SPLIT_TRAIN);
     source->heldout_tokens = mst_data_tokens(data, MST_SPLIT_HELDOUT);
@@ -193,10 +186,8 @@ mst_status report_sources(const report_facts *facts, report_source **sources_out
         look_at_source(facts, i, &sources[i]);
         all = all && sources[i].readable;
     }
-    const mst_data_config whole = {config->data.sources, config->data.source_count, config->data.seq_len,
-                                   config->run.seed};
     mst_data *data = NULL;
-    if (all && mst_data_open(&whole, &data) == MST_OK) {
+    if (all && mst_sources_open(config, NULL, &data) == MST_OK) {
         mst_digest digest;
         mst_data_digest(data, &digest);
         mst_digest_to_hex(&digest, digest_out);

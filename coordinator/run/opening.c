@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "muster/files.h"
+#include "muster/sources.h"
 #include "training.h"
 
 /* Rank 0 reads the config and says what is wrong with it; the others get what it read. */
@@ -73,12 +74,8 @@ done:
 /* Opens the data, and takes its vocabulary where the config names none. Collective. */
 mst_status training_open_data(training *t) {
     mst_status status = MST_OK;
-    const mst_data_config config = {.sources = t->config.data.sources,
-                                    .source_count = t->config.data.source_count,
-                                    .seq_len = t->config.data.seq_len,
-                                    .seed = t->config.run.seed};
     mst_watchdog_progress(t->watchdog, "open data", 0);
-    const mst_status opened = mst_data_open(&config, &t->data);
+    const mst_status opened = mst_sources_open(&t->config, NULL, &t->data);
     mst_watchdog_waiting(t->watchdog, "open data", 0);
     MST_TRY(mst_comm_agree(t->comm, opened));
     MST_TRY(compare_data(t));

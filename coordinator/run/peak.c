@@ -1,6 +1,7 @@
 /* What a plan wants to know of this machine and of the data. */
 #include "device.h"
 #include "muster/run.h"
+#include "muster/sources.h"
 
 mst_status mst_run_peak(const mst_config *config, double *flops_out) {
     mst_status status = MST_OK;
@@ -18,12 +19,8 @@ done:
 mst_status mst_run_vocabulary(mst_config *config) {
     mst_status status = MST_OK;
     mst_data *data = NULL;
-    const mst_data_config wanted = {.sources = config->data.sources,
-                                    .source_count = config->data.source_count,
-                                    .seq_len = config->data.seq_len,
-                                    .seed = config->run.seed};
     if (config->model.vocab_size > 0) goto done;
-    status = mst_data_open(&wanted, &data);
+    status = mst_sources_open(config, NULL, &data);
     if (status != MST_OK)
         MST_TRY(mst_error(MST_ECONFIG,
                           "model.vocab_size is not given, so the data would have to say it: %s; give it with "

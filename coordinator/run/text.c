@@ -35,6 +35,10 @@ done:
     return status;
 }
 
+const mst_tokenizer *mst_inference_tokenizer(const mst_inference *inference) {
+    return inference->bytes_are_tokens ? NULL : inference->tokenizer;
+}
+
 mst_status mst_inference_encode(mst_inference *inference, const uint8_t *bytes, size_t count,
                                 mst_token_list *tokens_out) {
     const mst_encode_options options = {.plain = false};

@@ -7,7 +7,6 @@ typedef struct encoder {
     mst_encoder offer; /* first: what the caller holds is this one */
     mst_tokenizer *tokenizer;
     mst_token_list tokens;
-    uint32_t *lengths;
 } encoder;
 
 static mst_status encode(void *context, const uint8_t *bytes, size_t count, const int32_t **tokens_out,
@@ -21,30 +20,43 @@ static mst_status encode(void *context, const uint8_t *bytes, size_t count, cons
     return status;
 }
 
+mst_status mst_tokenizer_vocabulary(const mst_tokenizer *tokenizer, mst_vocabulary *vocabulary_out) {
+    mst_status status = MST_OK;
+    const size_t size = mst_tokenizer_vocab_size(tokenizer);
+    uint32_t *lengths = calloc(size, sizeof *lengths);
+    *vocabulary_out = (mst_vocabulary){.size = size, .end = mst_tokenizer_end(tokenizer), .lengths = lengths};
+    MST_CHECK(lengths != NULL, MST_ENOMEM, "no memory for a vocabulary of %zu", size);
+    for (size_t id = 0; id < size; id++) {
+        size_t bytes = 0;
+        bool special = false;
+        const uint8_t *piece = mst_tokenizer_piece(tokenizer, (int32_t)id, &bytes, &special);
+        lengths[id] = piece == NULL || special ? 0 : (uint32_t)bytes;
+    }
+    vocabulary_out->json = mst_tokenizer_json(tokenizer, &vocabulary_out->json_bytes);
+done:
+    return status;
+}
+
+void mst_tokenizer_vocabulary_clear(mst_vocabulary *vocabulary) {
+    free((void *)(uintptr_t)vocabulary->lengths); /* the data room sees them as const */
+    *vocabulary = (mst_vocabulary){0};
+}
+
 static mst_status fill(encoder *e, const char *end) {
     mst_status status = MST_OK;
-    mst_encoder *offer = &e->offer;
-    const size_t vocab = mst_tokenizer_vocab_size(e->tokenizer);
+    mst_vocabulary *vocabulary = &e->offer.vocabulary;
     size_t bytes = 0;
     bool special = false;
-    offer->end = end != NULL ? mst_tokenizer_id(e->tokenizer, end) : mst_tokenizer_end(e->tokenizer);
-    MST_CHECK(offer->end >= 0 || end == NULL, MST_ECONFIG, "the tokenizer has no token '%s'", end);
+    e->offer.encode = encode;
+    MST_TRY(mst_tokenizer_vocabulary(e->tokenizer, vocabulary));
+    if (end != NULL) vocabulary->end = mst_tokenizer_id(e->tokenizer, end);
+    MST_CHECK(vocabulary->end >= 0 || end == NULL, MST_ECONFIG, "the tokenizer has no token '%s'", end);
     MST_CHECK(
-        offer->end >= 0, MST_ECONFIG,
+        vocabulary->end >= 0, MST_ECONFIG,
         "the tokenizer has none of the usual names for the token that ends a document; name it with --end");
-    (void)mst_tokenizer_piece(e->tokenizer, offer->end, &bytes, &special);
+    (void)mst_tokenizer_piece(e->tokenizer, vocabulary->end, &bytes, &special);
     MST_CHECK(special, MST_ECONFIG, "'%s' is a token of text, not a special one that could end a document",
               end);
-    e->lengths = calloc(vocab, sizeof *e->lengths);
-    MST_CHECK(e->lengths != NULL, MST_ENOMEM, "no memory for a vocabulary of %zu", vocab);
-    for (size_t id = 0; id < vocab; id++) {
-        const uint8_t *piece = mst_tokenizer_piece(e->tokenizer, (int32_t)id, &bytes, &special);
-        e->lengths[id] = piece == NULL || special ? 0 : (uint32_t)bytes;
-    }
-    offer->encode = encode;
-    offer->vocab_size = vocab;
-    offer->json = mst_tokenizer_json(e->tokenizer, &offer->json_bytes);
-    offer->lengths = e->lengths;
 done:
     return status;
 }
@@ -69,7 +81,7 @@ void mst_tokenizer_encoder_destroy(mst_encoder **offer) {
     *offer = NULL;
     if (e == NULL) return;
     free(e->tokens.at);
-    free(e->lengths);
+    mst_tokenizer_vocabulary_clear(&e->offer.vocabulary);
     free(e);
 }
 

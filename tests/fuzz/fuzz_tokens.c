@@ -6,10 +6,13 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     enum { SEQ_LEN = 7, COUNT = 3 };
     int32_t tokens[COUNT * SEQ_LEN], targets[COUNT * SEQ_LEN];
-    mst_source_config source = {fuzz_file(data, size), 1};
+    mst_source_config source = {fuzz_file(data, size), 1, NULL};
     mst_data *d = NULL;
     mst_digest digest;
-    if (mst_data_open(&(mst_data_config){&source, 1, SEQ_LEN, 1}, &d) != MST_OK) return 0;
+    if (mst_data_open(
+            &(mst_data_config){.sources = &source, .source_count = 1, .seq_len = SEQ_LEN, .seed = 1}, &d) !=
+        MST_OK)
+        return 0;
     fuzz_accepted++;
     int32_t vocab = (int32_t)mst_data_vocab(d);
     for (int split = 0; split < SPLITS; split++) {

@@ -93,8 +93,9 @@ static inline mst_status build(mst_build_options options, mst_build_report *repo
 /* One source, opened. */
 static inline mst_data *open_one(const char *path, size_t seq_len, uint64_t seed) {
     mst_data *data = NULL;
-    mst_source_config source = {path, 1};
-    CHECK_OK(mst_data_open(&(mst_data_config){&source, 1, seq_len, seed}, &data));
+    mst_source_config source = {path, 1, NULL};
+    CHECK_OK(mst_data_open(
+        &(mst_data_config){.sources = &source, .source_count = 1, .seq_len = seq_len, .seed = seed}, &data));
     return data;
 }
 

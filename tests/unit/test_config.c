@@ -198,7 +198,7 @@ static const mistake mistakes[] = {
      "false"},
     {"", "data.sources=[{path: x, wieght: 1}]",
      "--set data.sources=[{path: x, wieght: 1}]: error: data.sources[0]: unknown key 'wieght'; known here: "
-     "path, weight"},
+     "path, weight, heldout"},
     {"", "data.sources=[{weight: 1}]",
      "--set data.sources=[{weight: 1}]: error: data.sources[0]: path is missing"},
     {"", "data.sources=[x, {path: y, weight: 0}]",
@@ -326,22 +326,27 @@ static void check_round_trip(const mst_config *config, const char *what) {
 }
 
 static void test_round_trip(void) {
-    static const char *const sets[] = {"run.seed=18446744073709551615",
-                                       "run.dir=\"/a \\\" \\\\ \xc3\xa9 \\u2028 \\U0001F600 # : \"",
-                                       "device.level=null",
-                                       "data.sources=[{path: '/x: y', weight: 0.1}, /z.h5]",
-                                       "optimizer.eps=4.9406564584124654e-300",
-                                       "optimizer.beta1=0.1000000000000000055511151231257827",
-                                       "optimizer.beta2=0.99999999999999988",
-                                       "schedule.peak=0.30000000000000004",
-                                       "checkpoint.minutes=123456.789",
-                                       "device.threads=3"};
+    static const char *const sets[] = {
+        "run.seed=18446744073709551615",
+        "run.dir=\"/a \\\" \\\\ \xc3\xa9 \\u2028 \\U0001F600 # : \"",
+        "device.level=null",
+        "data.sources=[{path: '/x: y', weight: 0.1}, {path: /z.bin, heldout: /v.bin}]",
+        "data.dtype=uint32",
+        "data.tokenizer=/t/tokenizer.json",
+        "optimizer.eps=4.9406564584124654e-300",
+        "optimizer.beta1=0.1000000000000000055511151231257827",
+        "optimizer.beta2=0.99999999999999988",
+        "schedule.peak=0.30000000000000004",
+        "checkpoint.minutes=123456.789",
+        "device.threads=3"};
     mst_config c;
     char *errors;
     CHECK(parse(minimal, sets, sizeof sets / sizeof *sets, &c, &errors) == MST_OK, "%s", errors);
     CHECK(strcmp(c.run.dir, "/a \" \\ \xc3\xa9 \xe2\x80\xa8 \xf0\x9f\x98\x80 # : ") == 0, "%s", c.run.dir);
     CHECK(c.run.seed == UINT64_MAX && c.device.threads == 3 && c.device.level == NULL, "values");
     CHECK(strcmp(c.data.sources[0].path, "/x: y") == 0 && c.data.sources[0].weight == 0.1, "sources");
+    CHECK(c.data.sources[0].heldout == NULL && strcmp(c.data.sources[1].heldout, "/v.bin") == 0, "held out");
+    CHECK(c.data.type == MST_TOKENS_UINT32 && strcmp(c.data.tokenizer, "/t/tokenizer.json") == 0, "tokens");
     check_round_trip(&c, "awkward values");
     mst_config_clear(&c);
     free(errors);

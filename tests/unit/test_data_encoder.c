@@ -34,13 +34,11 @@ static mst_status encode(void *context, const uint8_t *bytes, size_t count, cons
 static mst_encoder encoder_of(pairs *p) {
     for (size_t i = 0; i < p->vocab; i++) lengths[i] = i == 0 || i > 256 ? 0 : 1;
     for (size_t i = p->vocab - 26; i < p->vocab; i++) lengths[i] = 2;
-    return (mst_encoder){.context = p,
-                         .encode = encode,
-                         .vocab_size = p->vocab,
-                         .end = 0,
-                         .json = json,
-                         .json_bytes = sizeof json - 1,
-                         .lengths = lengths};
+    return (mst_encoder){
+        .context = p,
+        .encode = encode,
+        .vocabulary = {
+            .size = p->vocab, .end = 0, .json = json, .json_bytes = sizeof json - 1, .lengths = lengths}};
 }
 
 static mst_build_options options_of(const mst_encoder *encoder, const char *const *inputs, size_t count) {
@@ -114,8 +112,8 @@ static void check_split(mst_data *data, size_t vocab, const expected *e) {
 }
 
 static void check_file(pairs *p, const expected *e) {
-    const mst_source_config source = {"tokens.h5", 1};
-    const mst_data_config config = {&source, 1, 1, 0};
+    const mst_source_config source = {"tokens.h5", 1, NULL};
+    const mst_data_config config = {.sources = &source, .source_count = 1, .seq_len = 1};
     mst_data *data = NULL;
     mst_data_tokenizer tokenizer;
     mst_digest digest;
@@ -166,8 +164,8 @@ static void test_round_trip(size_t vocab) {
 
 /* A flipped byte in the tokenizer's arrays is found, by the reader as by verify. */
 static void test_damage(void) {
-    const mst_source_config source = {"tokens.h5", 1};
-    const mst_data_config config = {&source, 1, 1, 0};
+    const mst_source_config source = {"tokens.h5", 1, NULL};
+    const mst_data_config config = {.sources = &source, .source_count = 1, .seq_len = 1};
     token_index index;
     mst_data *data = NULL;
     mst_digest digest;

@@ -4,20 +4,21 @@
 
 static void test_slots(void) {
     uint32_t first[ORDER_SLOTS + 2];
-    mst_source_config thirds[] = {{"a", 1}, {"b", 1}, {"c", 1}};
+    mst_source_config thirds[] = {{"a", 1, NULL}, {"b", 1, NULL}, {"c", 1, NULL}};
     CHECK_OK(order_deal_slots(thirds, 3, first));
     CHECK(first[0] == 0 && first[1] == 1366 && first[2] == 2731 && first[3] == 4096, "%u %u %u", first[1],
           first[2], first[3]);
-    mst_source_config tiny[] = {{"a", 1e-9}, {"b", 1}, {"c", 1e-300}};
+    mst_source_config tiny[] = {{"a", 1e-9, NULL}, {"b", 1, NULL}, {"c", 1e-300, NULL}};
     CHECK_OK(order_deal_slots(tiny, 3, first));
     CHECK(first[1] == 1 && first[2] == 4095 && first[3] == 4096, "at least one slot each: %u %u", first[1],
           first[2]);
-    mst_source_config exact[] = {{"a", 3}, {"b", 1}, {"c", 12}};
+    mst_source_config exact[] = {{"a", 3, NULL}, {"b", 1, NULL}, {"c", 12, NULL}};
     CHECK_OK(order_deal_slots(exact, 3, first));
     CHECK(first[1] == 768 && first[2] == 1024 && first[3] == 4096, "%u %u", first[1], first[2]);
 
     mst_source_config *many = calloc(ORDER_SLOTS + 1, sizeof *many);
-    for (int i = 0; i <= ORDER_SLOTS; i++) many[i] = (mst_source_config){"m", i == 0 ? 1000 : 1};
+    for (int i = 0; i <= ORDER_SLOTS; i++)
+        many[i] = (mst_source_config){.path = "m", .weight = i == 0 ? 1000 : 1};
     CHECK_OK(order_deal_slots(many, ORDER_SLOTS, first));
     for (int i = 0; i < ORDER_SLOTS; i++) CHECK(first[i + 1] == first[i] + 1, "source %d", i);
     CHECK_STATUS(order_deal_slots(many, ORDER_SLOTS + 1, first), MST_ECONFIG);
@@ -25,11 +26,11 @@ static void test_slots(void) {
 
     const double bad[] = {0, -1, (double)NAN, (double)INFINITY};
     for (size_t i = 0; i < 4; i++) {
-        mst_source_config sources[] = {{"good", 1}, {"wrong", bad[i]}};
+        mst_source_config sources[] = {{"good", 1, NULL}, {"wrong", bad[i], NULL}};
         CHECK_STATUS(order_deal_slots(sources, 2, first), MST_ECONFIG);
         CHECK(message_has("wrong", NULL), "%s", mst_error_message());
     }
-    mst_source_config huge[] = {{"a", 1e308}, {"b", 1e308}};
+    mst_source_config huge[] = {{"a", 1e308, NULL}, {"b", 1e308, NULL}};
     CHECK_STATUS(order_deal_slots(huge, 2, first), MST_ECONFIG);
 }
 
@@ -60,7 +61,7 @@ static void test_epochs(uint64_t size) {
 /* Several sources: exact shares in each block, and every source's samples come once per epoch. */
 static void test_mix(void) {
     enum { BLOCKS = 6 };
-    mst_source_config sources[] = {{"a", 0.7}, {"b", 0.25}, {"c", 0.05}};
+    mst_source_config sources[] = {{"a", 0.7, NULL}, {"b", 0.25, NULL}, {"c", 0.05, NULL}};
     const uint64_t samples[] = {1000, 5000, 7};
     uint32_t first[4];
     CHECK_OK(order_deal_slots(sources, 3, first));
@@ -117,8 +118,11 @@ static void test_digest(void) {
     };
     for (size_t i = 0; i < 6; i++) {
         mst_data *data = NULL;
-        mst_source_config sources[] = {{cases[i].first, 1}, {cases[i].second, cases[i].weight}};
-        CHECK_OK(mst_data_open(&(mst_data_config){sources, 2, cases[i].seq_len, cases[i].seed}, &data));
+        mst_source_config sources[] = {{cases[i].first, 1, NULL}, {cases[i].second, cases[i].weight, NULL}};
+        CHECK_OK(mst_data_open(
+            &(mst_data_config){
+                .sources = sources, .source_count = 2, .seq_len = cases[i].seq_len, .seed = cases[i].seed},
+            &data));
         mst_data_digest(data, &digests[i]);
         mst_data_close(&data);
         for (size_t j = 0; j < i; j++) {

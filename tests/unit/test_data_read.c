@@ -91,7 +91,7 @@ static void test_windows(void) {
     enum { SEQ = 7, WINDOWS = 3 };
     int32_t tokens[WINDOWS * SEQ], targets[WINDOWS * SEQ];
     put_hand_file("hand.h5", (hand_file){.token_bytes = 2});
-    const mst_source_config sources[] = {{"hand.h5", 1}, {"hand.h5", 5}};
+    const mst_source_config sources[] = {{"hand.h5", 1, NULL}, {"hand.h5", 5, NULL}};
     for (size_t count = 1; count <= 2; count++) {
         const mst_data_config config = {.sources = sources, .source_count = count, .seq_len = SEQ, .seed = 3};
         mst_data *data = NULL;
@@ -123,8 +123,11 @@ static void test_windows(void) {
 
 static void expect_refused(const char *path, mst_status wanted, const char *word) {
     mst_data *data = NULL;
-    mst_source_config source = {path, 1};
-    CHECK_STATUS(mst_data_open(&(mst_data_config){&source, 1, 4, 0}, &data), wanted);
+    mst_source_config source = {path, 1, NULL};
+    CHECK_STATUS(
+        mst_data_open(&(mst_data_config){.sources = &source, .source_count = 1, .seq_len = 4, .seed = 0},
+                      &data),
+        wanted);
     CHECK(data == NULL && message_has(path, word, NULL), "%s (expected '%s')", mst_error_message(), word);
 }
 
@@ -216,9 +219,10 @@ static void test_built(void) {
     put_text("b.txt", "0123456789");
     CHECK_OK(build((mst_build_options){.output = "a.h5"}, &report, "a.txt", NULL));
     CHECK_OK(build((mst_build_options){.output = "b.h5"}, &report, "b.txt", NULL));
-    mst_source_config sources[] = {{"a.h5", 1}, {"b.h5", 1}};
+    mst_source_config sources[] = {{"a.h5", 1, NULL}, {"b.h5", 1, NULL}};
     mst_data *data = NULL;
-    CHECK_OK(mst_data_open(&(mst_data_config){sources, 2, LENGTH, 1}, &data));
+    CHECK_OK(mst_data_open(
+        &(mst_data_config){.sources = sources, .source_count = 2, .seq_len = LENGTH, .seed = 1}, &data));
     CHECK(mst_data_samples(data, MST_SPLIT_TRAIN) == 5 + 2, "26 + 1 and 10 + 1 tokens: 5 and 2 samples");
     CHECK(mst_data_vocab(data) == MST_BYTE_VOCAB, "vocabulary");
     /* Several at once are the same as one by one. */
@@ -241,8 +245,9 @@ static void test_built(void) {
 
     /* Held-out: source by source, in file order. */
     put_hand_file("h.h5", (hand_file){.token_bytes = 2});
-    mst_source_config two[] = {{"h.h5", 1}, {"h.h5", 1}};
-    CHECK_OK(mst_data_open(&(mst_data_config){two, 2, 4, 1}, &data));
+    mst_source_config two[] = {{"h.h5", 1, NULL}, {"h.h5", 1, NULL}};
+    CHECK_OK(
+        mst_data_open(&(mst_data_config){.sources = two, .source_count = 2, .seq_len = 4, .seed = 1}, &data));
     CHECK(mst_data_samples(data, MST_SPLIT_HELDOUT) == 4, "2 samples of 9 tokens, twice");
     for (uint64_t i = 0; i < 4; i++) {
         mst_sample_place place;
@@ -256,15 +261,29 @@ static void test_built(void) {
 
 static void test_config(void) {
     mst_data *data = NULL;
-    mst_source_config mixed[] = {{"a.h5", 1}, {"wide.h5", 1}}, wrong[] = {{"a.h5", 0}};
+    mst_source_config mixed[] = {{"a.h5", 1, NULL}, {"wide.h5", 1, NULL}}, wrong[] = {{"a.h5", 0, NULL}};
     put_hand_file("wide.h5", (hand_file){.token_bytes = 4});
-    CHECK_STATUS(mst_data_open(&(mst_data_config){mixed, 2, 4, 0}, &data), MST_ECONFIG);
+    CHECK_STATUS(mst_data_open(
+                     &(mst_data_config){.sources = mixed, .source_count = 2, .seq_len = 4, .seed = 0}, &data),
+                 MST_ECONFIG);
     CHECK(message_has("a.h5", "wide.h5", "tokenizers", NULL), "%s", mst_error_message());
-    CHECK_STATUS(mst_data_open(&(mst_data_config){wrong, 1, 4, 0}, &data), MST_ECONFIG);
-    CHECK_STATUS(mst_data_open(&(mst_data_config){mixed, 0, 4, 0}, &data), MST_ECONFIG);
-    CHECK_STATUS(mst_data_open(&(mst_data_config){mixed, 1, 0, 0}, &data), MST_ECONFIG);
-    CHECK_STATUS(mst_data_open(&(mst_data_config){mixed, 1, SIZE_MAX, 0}, &data), MST_ECONFIG);
-    CHECK_STATUS(mst_data_open(&(mst_data_config){mixed, 1, 27, 0}, &data), MST_ECONFIG);
+    CHECK_STATUS(mst_data_open(
+                     &(mst_data_config){.sources = wrong, .source_count = 1, .seq_len = 4, .seed = 0}, &data),
+                 MST_ECONFIG);
+    CHECK_STATUS(mst_data_open(
+                     &(mst_data_config){.sources = mixed, .source_count = 0, .seq_len = 4, .seed = 0}, &data),
+                 MST_ECONFIG);
+    CHECK_STATUS(mst_data_open(
+                     &(mst_data_config){.sources = mixed, .source_count = 1, .seq_len = 0, .seed = 0}, &data),
+                 MST_ECONFIG);
+    CHECK_STATUS(
+        mst_data_open(&(mst_data_config){.sources = mixed, .source_count = 1, .seq_len = SIZE_MAX, .seed = 0},
+                      &data),
+        MST_ECONFIG);
+    CHECK_STATUS(
+        mst_data_open(&(mst_data_config){.sources = mixed, .source_count = 1, .seq_len = 27, .seed = 0},
+                      &data),
+        MST_ECONFIG);
     CHECK(message_has("a.h5", "27 training tokens", "at least 28", NULL), "%s", mst_error_message());
 }
 

@@ -241,9 +241,9 @@ static mst_status builder_init(builder *b, const mst_build_options *options) {
     static const uint64_t first = 0;
     const mst_encoder *encoder = options->encoder;
     b->options = options;
-    b->vocab_size = encoder != NULL ? encoder->vocab_size : MST_BYTE_VOCAB;
+    b->vocab_size = encoder != NULL ? encoder->vocabulary.size : MST_BYTE_VOCAB;
     b->token_bytes = index_token_bytes(b->vocab_size);
-    b->end = encoder != NULL ? encoder->end : MST_BYTE_EOS;
+    b->end = encoder != NULL ? encoder->vocabulary.end : MST_BYTE_EOS;
     b->sources = json_array();
     if (options->heldout_list != NULL)
         b->heldout.stream = open_memstream(&b->heldout.text, &b->heldout.length);
@@ -290,8 +290,9 @@ static mst_status describe_tokenizer(const builder *b, token_index *index, token
         return mst_digest_of(bytes_description, sizeof bytes_description - 1, &index->tokenizer.digest);
     }
     index->tokenizer.has_json = true;
-    *content = (tokenizer_content){encoder->json, encoder->json_bytes, encoder->lengths};
-    return mst_digest_of(encoder->json, encoder->json_bytes, &index->tokenizer.digest);
+    const mst_vocabulary *vocabulary = &encoder->vocabulary;
+    *content = (tokenizer_content){vocabulary->json, vocabulary->json_bytes, vocabulary->lengths};
+    return mst_digest_of(vocabulary->json, vocabulary->json_bytes, &index->tokenizer.digest);
 }
 
 static mst_status write_output(builder *b, const char *field) {

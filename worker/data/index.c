@@ -9,7 +9,7 @@
 #include "muster/files.h"
 
 /* The first line: LEAD, the JSON's length in 12 digits, MIDDLE, its SHA-256 in 64 digits, a newline. */
-#define LEAD   "muster tokens 1, index of "
+#define LEAD   INDEX_NAME "1, index of "
 #define MIDDLE " bytes, sha256 "
 
 enum {
@@ -19,8 +19,7 @@ enum {
     LENGTH_DIGITS = 12,
     DIGEST_DIGITS = MST_DIGEST_HEX - 1,
     LINE_LENGTH = LEAD_LENGTH + LENGTH_DIGITS + MIDDLE_LENGTH + DIGEST_DIGITS + 1,
-    NAME_LENGTH = sizeof "muster tokens " - 1, /* the part of LEAD that all versions share */
-    INDEX_LIMIT = 1 << 28,                     /* bytes of JSON: over a million sources */
+    INDEX_LIMIT = 1 << 28, /* bytes of JSON: over a million sources */
 };
 
 const char *index_split_name(mst_split split) {
@@ -226,7 +225,7 @@ static mst_status parse_line(const char line[LINE_LENGTH], const char *path, siz
     char hex[MST_DIGEST_HEX] = {0};
     size_t length = 0;
     const char *digits = line + LEAD_LENGTH, *middle = digits + LENGTH_DIGITS;
-    MST_CHECK(memcmp(line, LEAD, NAME_LENGTH) == 0, MST_EFORMAT,
+    MST_CHECK(memcmp(line, LEAD, INDEX_NAME_BYTES) == 0, MST_EFORMAT,
               "'%s' is not a token file of muster; make one with 'muster data build'", path);
     MST_CHECK(memcmp(line, LEAD, LEAD_LENGTH) == 0, MST_EUNSUPPORTED,
               "'%s' is a token file of another version ('%.16s'); this muster reads version %d", path, line,

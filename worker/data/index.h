@@ -12,6 +12,10 @@
 
 enum { SPLITS = 2 };
 
+/* How every token file of muster begins, of whatever version. */
+#define INDEX_NAME "muster tokens "
+enum { INDEX_NAME_BYTES = sizeof INDEX_NAME - 1 };
+
 /* A contiguous array in the file. */
 typedef struct array_index {
     uint64_t count, offset; /* elements; absolute position in the file, in bytes (0 when count is 0) */
@@ -35,8 +39,9 @@ typedef struct tokenizer_index {
     array_index lengths; /* uint32 [vocab_size]: bytes of text that a token stands for */
 } tokenizer_index;
 
+/* Of another trainer's file: without documents, and the tokens' digest is of a sample. */
 typedef struct token_index {
-    size_t token_bytes; /* 2 or 4 */
+    size_t token_bytes; /* 2 or 4; of another trainer's file also 8 */
     uint64_t vocab_size;
     tokenizer_index tokenizer;
     char heldout_seed[24]; /* decimal; with the fraction it decides which documents are held out */

@@ -1,10 +1,7 @@
 /* Reading samples from token files: bounded pread at places that a pure function gives. */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "muster/files.h"
 #include "order.h"
@@ -28,46 +25,27 @@ static mst_status allocate(mst_data *data, const mst_data_config *config) {
     data->sources = calloc(count, sizeof *data->sources);
     for (int which = 0; which < SPLITS; which++)
         data->samples[which] = calloc(count, sizeof *data->samples[which]);
-    data->tokens = calloc(data->seq_len + 1, sizeof(uint32_t));
+    data->tokens = calloc(data->seq_len + 1, sizeof(uint64_t));
     data->mask = calloc(data->seq_len + 1, 1);
     MST_CHECK(data->first_slot != NULL && data->sources != NULL && data->samples[0] != NULL &&
                   data->samples[1] != NULL && data->tokens != NULL && data->mask != NULL,
               MST_ENOMEM, "out of memory to read %zu data sources", count);
-    for (size_t i = 0; i < count; i++) data->sources[i].fd = -1;
 done:
     return status;
 }
 
-static mst_status open_source(mst_data *data, size_t number, const char *path) {
+static mst_status open_source(mst_data *data, size_t number, const mst_data_config *config) {
     mst_status status = MST_OK;
     source *s = &data->sources[number];
-    s->path = strdup(path);
-    MST_CHECK(s->path != NULL, MST_ENOMEM, "out of memory for the name '%s'", path);
-    s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    MST_CHECK(s->fd >= 0, MST_EIO, "opening data source '%s': %s; make it with 'muster data build'", path,
-              strerror(errno));
-    MST_TRY(index_read(s->fd, path, &s->index));
+    MST_TRY(source_open(config, number, s));
     for (int which = 0; which < SPLITS; which++) {
         uint64_t tokens = s->index.split[which].tokens.count;
         data->samples[which][number] = tokens > 0 ? (tokens - 1) / data->seq_len : 0;
     }
     MST_CHECK(data->samples[MST_SPLIT_TRAIN][number] > 0, MST_ECONFIG,
               "data source '%s' has %" PRIu64 " training tokens; a sequence length of %zu needs at least %zu",
-              path, s->index.split[MST_SPLIT_TRAIN].tokens.count, data->seq_len, data->seq_len + 1);
-    const source *first = &data->sources[0];
-    MST_CHECK(s->index.vocab_size == first->index.vocab_size &&
-                  memcmp(&s->index.tokenizer.digest, &first->index.tokenizer.digest, sizeof(mst_digest)) == 0,
-              MST_ECONFIG,
-              "data sources '%s' and '%s' were made with different tokenizers; build both with the same one",
-              first->path, path);
-    MST_CHECK(strcmp(s->index.heldout_seed, first->index.heldout_seed) == 0 &&
-                  s->index.heldout_fraction == first->index.heldout_fraction,
-              MST_ECONFIG,
-              "data sources '%s' and '%s' were split differently (--seed %s --heldout %g, --seed %s "
-              "--heldout %g): what is held "
-              "out of one may be trained on in the other; build them with the same --seed and --heldout",
-              first->path, path, first->index.heldout_seed, first->index.heldout_fraction,
-              s->index.heldout_seed, s->index.heldout_fraction);
+              s->path, s->index.split[MST_SPLIT_TRAIN].tokens.count, data->seq_len, data->seq_len + 1);
+    for (size_t i = 0; i < number; i++) MST_TRY(source_compare(&data->sources[i], s));
 done:
     return status;
 }
@@ -102,8 +80,8 @@ mst_status mst_data_open(const mst_data_config *config, mst_data **data_out) {
     MST_CHECK(config->source_count > 0, MST_ECONFIG, "no data source; name at least one token file");
     MST_TRY(allocate(data, config));
     MST_TRY(order_deal_slots(config->sources, config->source_count, data->first_slot));
-    for (size_t i = 0; i < config->source_count; i++) MST_TRY(open_source(data, i, config->sources[i].path));
-    MST_TRY(reader_lengths(data));
+    for (size_t i = 0; i < config->source_count; i++) MST_TRY(open_source(data, i, config));
+    MST_TRY(reader_tokenizer(config, data));
     MST_TRY(compute_digest(data));
     *data_out = data;
     data = NULL;
@@ -116,14 +94,12 @@ void mst_data_close(mst_data **data) {
     mst_data *old = *data;
     *data = NULL;
     if (old == NULL) return;
-    for (size_t i = 0; old->sources != NULL && i < old->source_count; i++) {
-        if (old->sources[i].fd >= 0) close(old->sources[i].fd);
-        free(old->sources[i].path);
-    }
+    for (size_t i = 0; old->sources != NULL && i < old->source_count; i++) source_close(&old->sources[i]);
     for (int which = 0; which < SPLITS; which++) free(old->samples[which]);
     free(old->sources);
     free(old->first_slot);
     free(old->lengths);
+    free(old->json);
     free(old->tokens);
     free(old->mask);
     free(old);
@@ -167,20 +143,27 @@ static mst_status find_sample(const mst_data *data, mst_split split, uint64_t sa
     return MST_OK;
 }
 
+static uint64_t token_at(const void *tokens, size_t token_bytes, size_t t) {
+    if (token_bytes == 2) return ((const uint16_t *)tokens)[t];
+    return token_bytes == 4 ? ((const uint32_t *)tokens)[t] : ((const uint64_t *)tokens)[t];
+}
+
 /* Widens the tokens in data->tokens and checks them.
  * @param tokens_out, targets_out [count] */
 static mst_status unpack(const mst_data *data, const place *at, mst_split split, size_t count,
                          int32_t *tokens_out, int32_t *targets_out) {
     const token_index *index = &at->from->index;
     for (size_t t = 0; t <= count; t++) {
-        uint32_t token = index->token_bytes == 2 ? ((const uint16_t *)data->tokens)[t]
-                                                 : ((const uint32_t *)data->tokens)[t];
+        const uint64_t token = token_at(data->tokens, index->token_bytes, t);
         if (token >= index->vocab_size)
-            return mst_error(
-                MST_EFORMAT,
-                "'%s': token %" PRIu32 " at position %" PRIu64 " of %s is outside the vocabulary of %" PRIu64
-                "; the file is damaged: build it again",
-                at->from->path, token, at->first_token + t, index_split_name(split), index->vocab_size);
+            return mst_error(MST_EFORMAT,
+                             "'%s': token %" PRIu64 " at position %" PRIu64
+                             " of %s is outside the vocabulary of %" PRIu64 "; %s",
+                             source_file_of(at->from, split)->path, token, at->first_token + t,
+                             index_split_name(split), index->vocab_size,
+                             at->from->is_foreign
+                                 ? "the file is damaged, or was made with another tokenizer or type"
+                                 : "the file is damaged: build it again");
         if (t < count) tokens_out[t] = (int32_t)token;
         if (t > 0) targets_out[t - 1] = data->mask[t] != 0 ? (int32_t)token : -1;
     }
@@ -194,11 +177,12 @@ static mst_status read_at(mst_data *data, mst_split split, const place *at, size
     mst_status status = MST_OK;
     const source *from = at->from;
     const split_index *part = &from->index.split[split];
+    const source_file *file = source_file_of(from, split);
     size_t token_bytes = from->index.token_bytes;
-    MST_TRY(mst_file_read(from->fd, from->path, part->tokens.offset + at->first_token * token_bytes,
+    MST_TRY(mst_file_read(file->fd, file->path, part->tokens.offset + at->first_token * token_bytes,
                           data->tokens, (count + 1) * token_bytes));
     if (part->has_loss_mask)
-        MST_TRY(mst_file_read(from->fd, from->path, part->loss_mask.offset + at->first_token, data->mask,
+        MST_TRY(mst_file_read(file->fd, file->path, part->loss_mask.offset + at->first_token, data->mask,
                               count + 1));
     else
         memset(data->mask, 1, count + 1);
@@ -275,6 +259,7 @@ done:
 mst_status mst_data_locate(mst_data *data, mst_split split, uint64_t sample, mst_sample_place *place_out) {
     place at = {0};
     mst_status status = find_sample(data, split, sample, &at);
-    if (status == MST_OK) *place_out = (mst_sample_place){at.from->path, at.epoch, at.first_token};
+    if (status == MST_OK)
+        *place_out = (mst_sample_place){source_file_of(at.from, split)->path, at.epoch, at.first_token};
     return status;
 }

@@ -30,6 +30,8 @@ typedef struct mst_config {
     struct {
         mst_source_config *sources;
         size_t source_count;
+        mst_token_type type; /* of files of other trainers that have no header */
+        char *tokenizer;     /* tokenizer.json of files of other trainers; NULL: not known */
         size_t seq_len;
     } data;
     struct {

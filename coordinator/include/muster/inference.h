@@ -29,6 +29,9 @@ void mst_inference_close(mst_inference **inference);
 const mst_config *mst_inference_config(const mst_inference *inference);
 const char *mst_inference_path(const mst_inference *inference);
 
+/** The tokenizer that the checkpoint holds; NULL: none, bytes are tokens. Owned by the inference. */
+const mst_tokenizer *mst_inference_tokenizer(const mst_inference *inference);
+
 typedef struct mst_evaluation {
     double loss;          /* mean over valid tokens, nats */
     double perplexity;    /* exp(loss) */

@@ -85,6 +85,13 @@ mst_status mst_tokenizer_decode(const mst_tokenizer *tokenizer, const int32_t *t
 
 /* ---- for token files ---- */
 
+/** What the tokens of a tokenizer stand for; its end is mst_tokenizer_end. Not collective.
+ * @param vocabulary_out refers to the tokenizer, which must outlive it; cleared by mst_tokenizer_vocabulary_clear, also after a
+ * failure
+ * @retval MST_ENOMEM */
+mst_status mst_tokenizer_vocabulary(const mst_tokenizer *tokenizer, mst_vocabulary *vocabulary_out);
+void mst_tokenizer_vocabulary_clear(mst_vocabulary *vocabulary);
+
 /**
  * Makes what mst_data_build needs to build with a tokenizer. Names of special tokens in the text stay text.
  *

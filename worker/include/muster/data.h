@@ -22,17 +22,22 @@ typedef enum mst_split { MST_SPLIT_TRAIN, MST_SPLIT_HELDOUT } mst_split;
 
 /* ---- building ---- */
 
+/* What tokens stand for. Nothing is owned. */
+typedef struct mst_vocabulary {
+    size_t size;
+    int32_t end;      /* the token that ends a document; -1: none is known */
+    const char *json; /* tokenizer.json, which names the tokenizer */
+    size_t json_bytes;
+    const uint32_t *lengths; /* [size] bytes of text that a token stands for; 0 for special ones */
+} mst_vocabulary;
+
 /* Turns documents into tokens; see coordinator/include/muster/tokenizer.h, which is above this house. Nothing is owned. */
 typedef struct mst_encoder {
     void *context;
     /** The tokens of a whole document, without the one that ends it; valid until the next call. */
     mst_status (*encode)(void *context, const uint8_t *bytes, size_t count, const int32_t **tokens_out,
                          size_t *count_out);
-    size_t vocab_size;
-    int32_t end;      /* ends a document */
-    const char *json; /* tokenizer.json, which the token file keeps */
-    size_t json_bytes;
-    const uint32_t *lengths; /* [vocab_size] bytes of text that a token stands for; 0 for special ones */
+    mst_vocabulary vocabulary; /* its json is kept in the token file; its end is a token */
 } mst_encoder;
 
 typedef struct mst_build_options {
@@ -97,15 +102,23 @@ mst_status mst_data_verify(const char *path, mst_digest *digest_out);
 /* ---- reading ---- */
 
 typedef struct mst_source_config {
-    const char *path;
-    double weight; /* > 0; relative to the other sources */
+    const char *path;    /* a token file of muster, or of another trainer (docs/data-format.md) */
+    double weight;       /* > 0; relative to the other sources */
+    const char *heldout; /* NULL, or the file whose tokens are held out; both are another trainer's then */
 } mst_source_config;
+
+/* The type of tokens in files that have no header to say it. */
+typedef enum mst_token_type { MST_TOKENS_AUTO, MST_TOKENS_UINT16, MST_TOKENS_UINT32 } mst_token_type;
 
 typedef struct mst_data_config {
     const mst_source_config *sources;
     size_t source_count;
     size_t seq_len;
     uint64_t seed;
+    /* of files of other trainers, which do not say it; the token files of muster do not heed it */
+    mst_token_type type;              /* AUTO: files without a header are refused */
+    const mst_vocabulary *vocabulary; /* NULL: not known; copied */
+    size_t vocab_size; /* where there is no vocabulary: every token is below it; 0: not known */
 } mst_data_config;
 
 typedef struct mst_data mst_data;
@@ -115,14 +128,22 @@ typedef struct mst_data mst_data;
  * index, tokens against the vocabulary when read. What the files say is not trusted; their digests are
  * compared by mst_data_verify only.
  *
- * Not collective. Memory: one sample and one open file per source. Threads: one mst_data for each.
+ * Files of other trainers (numpy's .npy, llm.c's .bin, Megatron's .bin and .idx, bare tokens) are one stream of tokens each.
+ * What names them is a digest of a bounded sample of their bytes, so that a big file is not read whole at every start.
+ *
+ * Not collective. Memory: one sample and one or two open files per source. Threads: one mst_data for each.
  * @param config copied
- * @retval MST_EIO; MST_EFORMAT (file, field and value named); MST_EUNSUPPORTED a newer version; MST_ECONFIG a
- * weight that is not positive, a source with less than seq_len + 1 training tokens (the held-out split may be
- * empty), or sources that disagree about the tokenizer
+ * @retval MST_EIO; MST_EFORMAT (file, field and value named); MST_EUNSUPPORTED a newer version, or a layout that is not
+ * read in place; MST_ECONFIG a weight that is not positive, a source with less than seq_len + 1 training tokens (the
+ * held-out split may be empty), sources that disagree about the tokenizer, a file of another trainer of which neither
+ * vocabulary nor vocab_size is known
  */
 mst_status mst_data_open(const mst_data_config *config, mst_data **data_out);
 void mst_data_close(mst_data **data);
+
+/** Whether a source's file is there, as a regular file: under its path, or, for Megatron's, with .idx behind it.
+ * Not collective. */
+bool mst_data_is_there(const char *path);
 
 /* The tokenizer that all sources share. */
 typedef struct mst_data_tokenizer {
