@@ -129,7 +129,7 @@ const config_key config_keys[] = {
                 "heldout: of another trainer's file, the one that evaluations read, such as val.bin). A "
                 "relative path "
                 "starts at the config file's folder; after --set, at the working directory."},
-    {FIXED("data.dtype"), ENUM(data.type, token_names), .fallback = "auto",
+    {FREE("data.dtype"), ENUM(data.type, token_names), .fallback = "auto",
      .meaning =
          "Type of the tokens in files of other trainers that have no header to say it (nanoGPT's .bin, "
          "OLMo's .npy). auto: such files are refused."},
