@@ -27,6 +27,11 @@ printf '{"version": "1.0", "model": {"type": "Unigram", "vocab": []}}' >unigram.
 expect 1 "$muster" data build one.txt -o x.h5 -t unigram.json
 says "Unigram"
 expect 2 "$muster" data build one.txt -o x.h5 --heldout 0.7
+printf 'PAR1 and a table PAR1' >table.parquet
+expect 1 "$muster" data build table.parquet -o x.h5
+says "'table.parquet' is a Parquet file, which muster does not read; make a .jsonl file of it: python3 -c"
+printf 'PAR1 is how a text may begin' >par.txt
+expect 0 "$muster" data build par.txt -o par.h5 --heldout 0
 mkdir folder
 expect 2 "$muster" data build missing.txt -o folder
 says "muster: the output 'folder' is a folder; name a file"

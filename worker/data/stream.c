@@ -54,6 +54,23 @@ done:
     return status;
 }
 
+/* Parquet, which begins and ends with PAR1, would be taken for one long document. */
+static mst_status refuse_parquet(const stream *s, off_t bytes) {
+    static const char mark[4] = {'P', 'A', 'R', '1'};
+    char found[2][sizeof mark] = {{0}};
+    const off_t size = sizeof mark;
+    if (bytes < 2 * size || pread(s->fd, found[0], sizeof mark, 0) != size ||
+        pread(s->fd, found[1], sizeof mark, bytes - size) != size ||
+        memcmp(found[0], mark, sizeof mark) != 0 || memcmp(found[1], mark, sizeof mark) != 0)
+        return MST_OK;
+    return mst_error(
+        MST_EUNSUPPORTED,
+        "'%s' is a Parquet file, which muster does not read; make a .jsonl file of it: python3 -c \"import "
+        "pandas; "
+        "pandas.read_parquet('FILE.parquet').to_json('FILE.jsonl.gz', orient='records', lines=True)\"",
+        s->path);
+}
+
 mst_status stream_open(const char *path, stream **stream_out) {
     mst_status status = MST_OK;
     struct stat info;
@@ -68,6 +85,7 @@ mst_status stream_open(const char *path, stream **stream_out) {
     s->fd = open(path, O_RDONLY | O_CLOEXEC);
     MST_CHECK(s->fd >= 0 && fstat(s->fd, &info) == 0, MST_EIO, "opening '%s': %s", path, strerror(errno));
     MST_CHECK(S_ISREG(info.st_mode), MST_EIO, "opening '%s': not a regular file", path);
+    MST_TRY(refuse_parquet(s, info.st_size));
     MST_TRY(open_unpacker(s));
     *stream_out = s;
     s = NULL;

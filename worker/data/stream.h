@@ -6,7 +6,7 @@
 
 typedef struct stream stream;
 
-/** Opens a regular file; its name's ending (.gz, .zst) says how it is packed. @retval MST_EIO, MST_ENOMEM */
+/** Opens a regular file; its name's ending (.gz, .zst) says how it is packed. @retval MST_EIO, MST_ENOMEM; MST_EUNSUPPORTED Parquet */
 mst_status stream_open(const char *path, stream **stream_out);
 void stream_close(stream **s);
 
