@@ -121,14 +121,11 @@ const config_key config_keys[] = {
 
     {FREE("data.sources"), .kind = KIND_SOURCES, PLACE(data.sources), .example = "[tokens.h5]",
      .meaning = "Token files of `muster data build`, and those of other trainers as they are: numpy's .npy, "
-                "Megatron's "
-                ".bin and .idx, .bin of llm.c and nanoGPT (docs/data-format.md). A list of paths, or of "
-                "{path: FILE, "
-                "weight: W, heldout: FILE} (weight: how often its samples are drawn, relative to the others; "
-                "default 1. "
-                "heldout: of another trainer's file, the one that evaluations read, such as val.bin). A "
-                "relative path "
-                "starts at the config file's folder; after --set, at the working directory."},
+                "Megatron's .bin and .idx, .bin of llm.c and nanoGPT (docs/data-format.md). A list of paths, "
+                "or of {path: FILE, weight: W, heldout: FILE} (weight: how often its samples are drawn, "
+                "relative to the others; default 1. heldout: of another trainer's file, the one that "
+                "evaluations read, such as val.bin). A relative path starts at the config file's folder; "
+                "after --set, at the working directory."},
     {FREE("data.dtype"), ENUM(data.type, token_names), .fallback = "auto",
      .meaning =
          "Type of the tokens in files of other trainers that have no header to say it (nanoGPT's .bin, "

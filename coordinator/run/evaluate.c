@@ -64,8 +64,7 @@ mst_status mst_inference_evaluate(mst_inference *inference, mst_data *data, mst_
         MST_TRY(add_microbatch(x, data, split, i, tokens, targets, evaluation_out));
     MST_CHECK(evaluation_out->tokens > 0, MST_ECONFIG,
               "the split has no token to predict: it has %llu tokens; 'muster data build --heldout' holds "
-              "some out, and "
-              "another trainer's file is all --split train",
+              "some out, and another trainer's file is all --split train",
               (unsigned long long)mst_data_tokens(data, split));
     finish(evaluation_out);
 done:

@@ -122,8 +122,8 @@ mst_status source_compare(const source *first, const source *s) {
     MST_CHECK(strcmp(a->heldout_seed, b->heldout_seed) == 0 && a->heldout_fraction == b->heldout_fraction,
               MST_ECONFIG,
               "data sources '%s' and '%s' were split differently (--seed %s --heldout %g, --seed %s "
-              "--heldout %g): what is held "
-              "out of one may be trained on in the other; build them with the same --seed and --heldout",
+              "--heldout %g): what is held out of one may be trained on in the other; build them with the "
+              "same --seed and --heldout",
               first->path, s->path, a->heldout_seed, a->heldout_fraction, b->heldout_seed,
               b->heldout_fraction);
 done:

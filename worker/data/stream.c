@@ -65,9 +65,9 @@ static mst_status refuse_parquet(const stream *s, off_t bytes) {
         return MST_OK;
     return mst_error(
         MST_EUNSUPPORTED,
-        "'%s' is a Parquet file, which muster does not read; make a .jsonl file of it: python3 -c \"import "
-        "pandas; "
-        "pandas.read_parquet('FILE.parquet').to_json('FILE.jsonl.gz', orient='records', lines=True)\"",
+        "'%s' is a Parquet file, which muster does not read; make a .jsonl file of it: python3 -c "
+        "\"import pandas; pandas.read_parquet('FILE.parquet').to_json('FILE.jsonl.gz', orient='records', "
+        "lines=True)\"",
         s->path);
 }
 
