@@ -151,12 +151,15 @@ done:
     return status;
 }
 
-mst_status device_peak(run_device *d, mst_comm *comm, mst_dtype dtype, double *peak_out) {
+mst_status device_peak(run_device *d, mst_comm *comm, mst_watchdog *watchdog, mst_dtype dtype,
+                       double *peak_out) {
     mst_status status = MST_OK;
     mst_status local = MST_OK;
     double mine = 0, *peaks = NULL;
     *peak_out = 0;
+    mst_watchdog_progress(watchdog, "measure", 0);
     if (strcmp(d->kernels.name, "ref") != 0) local = local_peak(d, dtype, &mine);
+    mst_watchdog_waiting(watchdog, "measure", 0); /* who is done is not to blame for those that are not */
     MST_TRY(mst_comm_agree(comm, local));
     MST_TRY(mst_comm_allgather_equal(comm, &mine, sizeof mine, (void **)&peaks));
     for (int r = 0; r < mst_comm_size(comm); r++) *peak_out += peaks[r];

@@ -9,7 +9,7 @@ mst_status mst_run_peak(const mst_config *config, double *flops_out) {
     run_device device = {0};
     MST_TRY(mst_comm_create_alone(&comm));
     MST_TRY(device_open(config, comm, &device));
-    MST_TRY(device_peak(&device, comm, config->train.precision, flops_out));
+    MST_TRY(device_peak(&device, comm, NULL, config->train.precision, flops_out));
 done:
     device_close(&device);
     mst_comm_destroy(&comm);

@@ -235,8 +235,7 @@ static mst_status begin(training *t, const mst_train_options *options) {
     const mst_trainer_config config = trainer_config(&t->config);
     MST_TRY(mst_trainer_create(&config, t->comm, t->data, t->device.queue, &t->device.kernels, t->watchdog,
                                &t->trainer));
-    mst_watchdog_progress(t->watchdog, "measure", 0);
-    MST_TRY(device_peak(&t->device, t->comm, t->config.train.precision, &t->peak));
+    MST_TRY(device_peak(&t->device, t->comm, t->watchdog, t->config.train.precision, &t->peak));
     mst_watchdog_waiting(t->watchdog, "start", 0); /* for rank 0's files */
     if (!t->folder.existed) MST_TRY(record_folder(t));
     if (t->first) status = training_open_metrics(t);
