@@ -23,10 +23,23 @@ void attempt_describe(const watch_end *end, char *text_out, size_t room) {
         snprintf(text_out, room, "exit code %d", end->code);
 }
 
+bool attempt_is_launchers(const attempt *a) {
+    const tail *said = &a->end.tail;
+    return a->outcome == OUTCOME_FAILED && a->end.code > 0 && a->end.code < 128 && !a->after.moved &&
+           said->culprit[0] == '\0' && said->error[0] == '\0' && said->count > 0;
+}
+
+/* By its last words: those before have numbers of processes and jobs in them. */
+static bool fails_to_launch_again(const attempt *before, const attempt *now) {
+    return attempt_is_launchers(before) && attempt_is_launchers(now) && before->end.code == now->end.code &&
+           strcmp(tail_line(&before->end.tail, 0), tail_line(&now->end.tail, 0)) == 0;
+}
+
 bool attempt_repeats(const attempt *before, const attempt *now) {
-    return before->number > 0 && before->end.code == 1 && now->end.code == 1 &&
-           before->after.step == now->after.step && now->end.tail.error[0] != '\0' &&
-           strcmp(before->end.tail.error, now->end.tail.error) == 0;
+    if (before->number == 0) return false;
+    if (fails_to_launch_again(before, now)) return true;
+    return before->end.code == 1 && now->end.code == 1 && before->after.step == now->after.step &&
+           now->end.tail.error[0] != '\0' && strcmp(before->end.tail.error, now->end.tail.error) == 0;
 }
 
 void attempt_time(char text_out[32]) {

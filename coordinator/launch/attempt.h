@@ -28,7 +28,11 @@ outcome_kind attempt_judge(const watch_end *end, bool asked, const stand *after)
 /** "exit code 7", "a rank was ended by signal 9 (Killed)". */
 void attempt_describe(const watch_end *end, char *text_out, size_t room);
 
-/** Whether two failures are the same: the work failed at the same step with the same message of muster's. */
+/** Whether the launcher failed: nobody trained, no rank is to blame, and muster itself said nothing. */
+bool attempt_is_launchers(const attempt *a);
+
+/** Whether two failures are the same: the work failed at the same step with the same message of muster's, or the launcher
+ * twice with the same words. */
 bool attempt_repeats(const attempt *before, const attempt *now);
 
 /** The time now, as "2026-11-24T04:49:27Z". */

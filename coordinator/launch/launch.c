@@ -17,6 +17,8 @@
 #include "watch.h"
 
 enum { PAUSE_LEAST = 1, PAUSE_MOST = 60 }; /* seconds */
+/* How often the same failure is taken: one of muster's comes again; a launcher may have met a node that was just busy. */
+enum { SAME_OF_MUSTER = 2, SAME_OF_LAUNCHER = 4 };
 
 typedef struct launch {
     const mst_launch_options *options;
@@ -27,6 +29,7 @@ typedef struct launch {
     watch watch;
     history history;
     uint64_t idle;              /* failures one after the other without progress */
+    uint64_t same;              /* of these the last ones that were the same */
     char first[STAND_PATH_MAX]; /* the newest checkpoint when launch began */
     attempt last;               /* number 0: none yet */
     size_t ranks, node_count;   /* of the last attempt */
@@ -72,6 +75,7 @@ static mst_status check_options(const launch *l) {
               "launch: '%s' is for a launcher, but one rank on this machine needs none; add --ranks or "
               "--with mpirun",
               o->extra[0]);
+    MST_TRY(job_check_extra(o));
 done:
     return status;
 }
@@ -173,11 +177,15 @@ static void report(const attempt *a) {
     char how[128];
     attempt_describe(&a->end, how, sizeof how);
     say("attempt %llu failed after %.1f s: %s", (unsigned long long)a->number, a->end.seconds, how);
-    const char *reason = tail_reason(&a->end.tail);
+    const char *reason = tail_reason(&a->end.tail, a->after.moved), *lines[3];
     if (reason[0] != '\0') say("  %s", reason);
+    for (size_t i = 0, count = tail_last_words(&a->end.tail, lines); i < count; i++)
+        say("  said before that: %s", lines[i]);
     if (a->culprit != NULL && a->culprit->blamed > 1)
         say("  that is failure %zu on %s", a->culprit->blamed, a->culprit->name);
-    if (!a->after.moved)
+    if (!a->after.moved && a->after.newest[0] == '\0')
+        say("  it had made no step, and there is no checkpoint yet");
+    else if (!a->after.moved)
         say("  it had made no step; the newest checkpoint is of step %llu",
             (unsigned long long)a->after.saved);
     else
@@ -251,7 +259,15 @@ static mst_status decide(launch *l, const attempt *now, char why_out[256]) {
         return mst_error(MST_EPEER, "launch: %s; the newest checkpoint is of step %llu", why_out,
                          (unsigned long long)now->after.saved);
     }
-    if (attempt_repeats(&l->last, now)) {
+    l->same = attempt_repeats(&l->last, now) ? l->same + 1 : 1;
+    if (attempt_is_launchers(now) && l->same >= SAME_OF_LAUNCHER) {
+        snprintf(why_out, 256, "%s failed %d times in the same way", job_launcher_name(l->launcher),
+                 SAME_OF_LAUNCHER);
+        return mst_error(MST_EPEER,
+                         "launch: %s before any step was made: %s; try the command that --dry-run prints",
+                         why_out, tail_reason(&now->end.tail, false));
+    }
+    if (!attempt_is_launchers(now) && l->same >= SAME_OF_MUSTER) {
         snprintf(why_out, 256, "the same failure twice");
         return mst_error(
             MST_EPEER,
@@ -284,8 +300,10 @@ static mst_status prepare(launch *l, job_plan *plan_out, char why_out[256]) {
             const double seconds = pause_of(l->idle);
             say("restart %llu of at most %llu without progress, in %.0f s", (unsigned long long)l->idle,
                 (unsigned long long)l->options->restarts, seconds);
-            l->history.seconds_waited += seconds;
-            if (!watch_pause(&l->watch, seconds)) return stopped_between(l, why_out);
+            const double begun = child_clock();
+            const bool waited = watch_pause(&l->watch, seconds);
+            l->history.seconds_waited += child_clock() - begun;
+            if (!waited) return stopped_between(l, why_out);
             place_ask(&l->place);
         }
         if (!watch_pause(&l->watch, 0)) return stopped_between(l, why_out);

@@ -147,6 +147,14 @@ static void choose_ranks(const place *p, const mst_launch_options *o, size_t lan
 
 /* ---- the command ---- */
 
+/* Whether a word is this option: "--ranks", "--ranks=4", and "-n4" of a letter. */
+static bool is_option(const char *word, const char *name) {
+    const size_t length = strlen(name);
+    if (strncmp(word, name, length) != 0) return false;
+    return word[length] == '\0' || word[length] == '=' ||
+           (length == 2 && word[length] >= '0' && word[length] <= '9');
+}
+
 /* Whether an option of the user's says where ranks stand or what they are bound to. */
 static bool says_binding(const mst_launch_options *o) {
     static const char *const names[] = {"--bind-to",
@@ -168,13 +176,41 @@ static bool says_binding(const mst_launch_options *o) {
                                         "-m",
                                         "--hint"};
     for (size_t i = 0; i < o->extra_count; i++)
-        for (size_t n = 0; n < sizeof names / sizeof *names; n++) {
-            const size_t length = strlen(names[n]);
-            if (strncmp(o->extra[i], names[n], length) == 0 &&
-                (o->extra[i][length] == '\0' || o->extra[i][length] == '='))
-                return true;
-        }
+        for (size_t n = 0; n < sizeof names / sizeof *names; n++)
+            if (is_option(o->extra[i], names[n])) return true;
     return false;
+}
+
+mst_status job_check_extra(const mst_launch_options *o) {
+    static const struct {
+        const char *name, *what, *instead;
+    } ours[] = {
+        {"-n", "how many ranks there are", "--ranks N"},
+        {"-np", "how many ranks there are", "--ranks N"},
+        {"--np", "how many ranks there are", "--ranks N"},
+        {"--ntasks", "how many ranks there are", "--ranks N"},
+        {"-N", "how many nodes are used", "--elastic MIN-MAX"},
+        {"--nodes", "how many nodes are used", "--elastic MIN-MAX"},
+        {"-H", "which nodes are used", "--hostfile FILE"},
+        {"-host", "which nodes are used", "--hostfile FILE"},
+        {"--host", "which nodes are used", "--hostfile FILE"},
+        {"-hostfile", "which nodes are used", "--hostfile FILE"},
+        {"--hostfile", "which nodes are used", "--hostfile FILE"},
+        {"-machinefile", "which nodes are used", "--hostfile FILE"},
+        {"--machinefile", "which nodes are used", "--hostfile FILE"},
+        {"-w", "which nodes are used", "--hostfile FILE"},
+        {"--nodelist", "which nodes are used", "--hostfile FILE"},
+    };
+    mst_status status = MST_OK;
+    for (size_t i = 0; i < o->extra_count; i++)
+        for (size_t n = 0; n < sizeof ours / sizeof *ours; n++)
+            MST_CHECK(
+                !is_option(o->extra[i], ours[n].name), MST_ECONFIG,
+                "launch: '%s' behind '--': launch itself says %s, anew for each attempt; give it %s before "
+                "'--'",
+                o->extra[i], ours[n].what, ours[n].instead);
+done:
+    return status;
 }
 
 /* The nodes as one word, each followed by ":SLOTS" where `slots` is not 0. */

@@ -25,6 +25,9 @@ typedef struct job_plan {
 mst_status job_launcher(const place *p, const char *with, bool one_rank, launcher_kind *launcher_out,
                         char why_out[256]);
 
+/** Refuses options behind '--' that would contradict what launch decides itself. Not collective. @retval MST_ECONFIG */
+mst_status job_check_extra(const mst_launch_options *options);
+
 /**
  * Decides what the next attempt is. Not collective.
  * @param lanes more ranks than these have nothing to do

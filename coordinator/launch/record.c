@@ -77,7 +77,8 @@ mst_status attempt_record(const attempt *a, const char *run, const place *p, con
     json_object_set_new(object, "seconds_lost", json_real(lost ? a->after.seconds_lost : 0));
     json_object_set_new(object, "culprit", a->culprit != NULL ? json_string(a->culprit->name) : json_null());
     json_object_set_new(object, "message",
-                        a->outcome == OUTCOME_DONE ? json_null() : text_of(tail_reason(&a->end.tail)));
+                        a->outcome == OUTCOME_DONE ? json_null()
+                                                   : text_of(tail_reason(&a->end.tail, a->after.moved)));
     if (a->outcome == OUTCOME_FAILED) {
         json_t *lines = json_array();
         for (size_t back = TAIL_LINES; back-- > 0;)

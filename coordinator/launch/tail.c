@@ -24,10 +24,15 @@ static void keep_line(tail *t) {
     clean(t->open);
     if (t->open[strspn(t->open, " -")] == '\0') return; /* empty, or mpirun's rule of dashes */
     if (strncmp(t->open, "muster: ", 8) == 0) snprintf(t->error, sizeof t->error, "%s", t->open);
-    if (strncmp(t->open, "muster: ", 8) == 0 && strstr(t->open, "ending the job") != NULL)
+    const bool named = strncmp(t->open, "muster: ", 8) == 0 && strstr(t->open, "ending the job") != NULL;
+    const bool noticed = strstr(t->open, "noticed that process rank") != NULL && t->culprit[0] == '\0';
+    if (named || noticed) {
         snprintf(t->culprit, sizeof t->culprit, "%s", t->open);
-    if (strstr(t->open, "noticed that process rank") != NULL && t->culprit[0] == '\0')
-        snprintf(t->culprit, sizeof t->culprit, "%s", t->open);
+        t->culprit_at = t->count;
+    }
+    const size_t used = strlen(t->head);
+    if (t->count < HEAD_LINES)
+        snprintf(t->head + used, sizeof t->head - used, "%s%s", used > 0 ? " " : "", t->open);
     snprintf(t->lines[t->count++ % TAIL_LINES], TAIL_LINE_MAX, "%s", t->open);
 }
 
@@ -57,9 +62,26 @@ const char *tail_line(const tail *t, size_t back) {
     return t->lines[(t->count - 1 - back) % TAIL_LINES];
 }
 
-const char *tail_reason(const tail *t) {
+static bool is_step(const char *line) {
+    return strncmp(line, "step ", 5) == 0;
+}
+
+const char *tail_reason(const tail *t, bool moved) {
     if (t->culprit[0] != '\0') return t->culprit;
     if (t->error[0] != '\0') return t->error;
+    if (!moved) return t->head;
     const char *last = tail_line(t, 0);
-    return last != NULL ? last : "";
+    return last != NULL && !is_step(last) ? last : "";
+}
+
+size_t tail_last_words(const tail *t, const char *lines_out[3]) {
+    size_t count = 0;
+    if (t->culprit[0] == '\0') return 0;
+    const char *found[3], *line;
+    for (size_t back = t->count - t->culprit_at; count < 3 && (line = tail_line(t, back)) != NULL; back++) {
+        if (is_step(line) || strncmp(line, "muster: ", 8) == 0) break;
+        found[count++] = line;
+    }
+    for (size_t i = 0; i < count; i++) lines_out[i] = found[count - 1 - i];
+    return count;
 }

@@ -101,6 +101,8 @@ static void pass_on(watch *w, const job_plan *plan, pid_t job, int number, doubl
         return;
     }
     kill(job, SIGUSR1);
+    if (w->said == number) return; /* a batch script may say it every 2 s */
+    w->said = number;
     fprintf(stderr, "%slaunch:%s %s: the ranks finish the step, then save a checkpoint%s\n",
             mst_terminal_style(stderr, MST_STYLE_NOTE), mst_terminal_style(stderr, MST_STYLE_PLAIN),
             watch_signal_name(number), number == SIGINT ? "; Ctrl-C again stops at once" : "");

@@ -13,6 +13,7 @@ typedef struct watch {
     int signals;
     sigset_t before; /* of the caller */
     int asked;       /* the first signal that asked to stop; 0: none */
+    int said;        /* the signal that the user was last told of */
     bool at_once;    /* Ctrl-C came twice */
 } watch;
 

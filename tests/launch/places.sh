@@ -33,6 +33,11 @@ says 'nothere'
 printf 'n1 slots=many\n' >wrong
 expect 2 "$muster" launch tiny.yaml --hostfile wrong --dry-run
 says 'hostfile wrong, line 1: expected HOST or HOST slots=N'
+for line in 'n1 slots=0' 'n1 slots=-1' 'n1 slots=99999999999999999999' 'n1 slots' n1:4 n1,n2 '-x'; do
+  printf '%s\n' "$line" >wrong
+  expect 2 "$muster" launch tiny.yaml --hostfile wrong --dry-run
+  says 'hostfile wrong, line 1: '
+done
 
 # ---- an allocation of Slurm ----
 stand_in scontrol '[ "$*" != "show hostnames n[1-4]" ] || printf "n1\nn2\nn3\nn4\n"'
@@ -67,6 +72,14 @@ expect 2 "$muster" launch tiny.yaml --ranks 2 --set model.n_heads=oops
 says 'model.n_heads'
 expect 2 "$muster" launch nothere.yaml
 says 'nothere.yaml'
+for option in -n -n3 -np --ntasks=3; do
+  expect 2 "$muster" launch tiny.yaml --ranks 2 -- $option 3
+  says "'$option' behind '--': launch itself says how many ranks there are"
+done
+expect 2 "$muster" launch tiny.yaml --ranks 2 -- --hostfile=hosts
+says 'launch itself says which nodes are used'
+expect 2 "$muster" launch tiny.yaml --ranks 2 -- -N2
+says 'launch itself says how many nodes are used'
 expect 2 "$muster" launch tiny.yaml -- --tag-output
 says 'one rank on this machine needs none'
 check 'nothing was started' [ ! -e calls.mpirun ]

@@ -24,9 +24,29 @@ says 'attempt 1 failed'
 says 'muster: rank 1: the disk is full'
 says 'the same failure twice at step 0'
 
+# ---- the launcher itself, as with an option that it does not know: a few times more, should a node have been busy ----
+rm calls.mpirun
+stand_in mpirun 'echo "mpirun: unknown option" >&2; echo "job $$" >&2; echo "see --help" >&2; exit 1'
+expect 1 "$muster" launch tiny.yaml --ranks 2
+check 'four times' [ "$(calls mpirun)" = 4 ]
+says 'mpirun failed 4 times in the same way before any step was made: mpirun: unknown option job'
+says 'it had made no step, and there is no checkpoint yet'
+says '4 attempts, 4 failed; 0 steps (0.0 s) were lost, and 7 s waited'
+
+# ---- what a rank said last ----
+stand_in mpirun 'echo "step 7/8 loss 1" >&2; echo "free(): invalid pointer" >&2
+  echo "muster: rank 1 (host n1, process 17) died at step 7 in phase compute: ending the job" >&2
+  echo "mpirun noticed that process rank 1 exited on signal 6" >&2; exit 134'
+expect 1 "$muster" launch tiny.yaml --ranks 2 --restarts 0
+says 'exit code 134: a rank was ended by signal 6 (Aborted)'
+says '  muster: rank 1 (host n1, process 17) died at step 7'
+says 'said before that: free(): invalid pointer'
+check 'but no step' bash -c '! grep "said before that: step" err'
+
 # ---- other failures: up to --restarts without progress ----
 rm calls.mpirun
 stand_in mpirun 'kill -9 $$'
+rm -f calls.mpirun
 expect 1 "$muster" launch tiny.yaml --ranks 2 --restarts 2
 check 'the first and two more' [ "$(calls mpirun)" = 3 ]
 says 'ended by signal 9'
@@ -63,4 +83,5 @@ code=0
 wait $id || code=$?
 check "exit code $code" [ "$code" = 75 ]
 says 'stopped by SIGTERM while no rank was running'
+check 'only what was waited counts' grep -qE ' and [3-6] s waited between attempts' err
 finish
