@@ -5,7 +5,7 @@
 beside='srun_1_node srun_2_nodes srun_4_nodes mpirun_1_node mpirun_2_nodes mpirun_4_nodes requeued_five_times usr1_at_once
 usr1_at_once_mpirun usr2_to_ranks scancel scancel_mpirun submitted submit_refused time_is_up time_signal_early time_signal_late'
 alone='heterogeneous heterogeneous_colon preempted_srun preempted_user_signal preempted_mpirun preempted_mpirun_term rank_killed_srun rank_killed_mpirun
-slurmctld_restarted node_dies launch_rank_killed launch_node_dies launch_keeps_the_job'
+slurmctld_restarted node_dies slurmd_dies launch_rank_killed launch_node_dies launch_keeps_the_job'
 
 fail() {
     echo "failed: $*"
@@ -48,9 +48,11 @@ runs_on() { [ "$(squeue -h -j "$id" -t R -o %D)" = "$1" ]; }
 restarts() { scontrol show job -o "$id" | sed -n 's/.* Restarts=\([0-9]*\).*/\1/p'; }
 has_restarted() { [ "$(restarts)" -ge "$1" ] 2>/dev/null && is_running; }
 goes_on_with() { grep -q "; $1 ranks" "$out"; } # goes_on_with RANKS: a start of the program had so many
+last_start_with() { [ "$(grep -o '; [0-9]* ranks' "$out" | tail -n 1)" = "; $1 ranks" ]; }
 starts_again() { within 500 has_restarted "$1"; } # starts_again NUMBER: Slurm has started the job again
 all_nodes() { [ "$(sinfo -h -p low -t "$1" -N -o %N | wc -l)" = 4 ]; } # all_nodes STATES: all four are in one of them
 no_slurmctld() { ! pgrep -x slurmctld >/dev/null; }
+has_said() { grep -qF -- "$1" "$out"; }
 says() { grep -qF -- "$1" "$out" || fail "the output does not say '$1'"; }
 
 # A job that somebody cancelled stays away: its batch script may ask for it again, Slurm says no.
@@ -102,6 +104,8 @@ rank_process() { # rank_process RANK: its number here
 }
 
 node_dies() { kill -KILL "$(cat "/run/node.$1.pid")"; } # number 1 of the node's processes: all of them end with it
+slurmd_dies() { kill -KILL "$(pgrep -fx "slurmd -D -N n$1")"; } # alone: what it has started lives on
+slurmd_starts() { bash -eu /run/slurmd.sh "$1"; }
 node_starts() { bash -eu /run/node.sh "$1"; }
 
 # ---- the whole ----

@@ -56,7 +56,8 @@ CONF
 
 slurmctld
 # A node has what a machine of its own has: a name, an address, process numbers, /tmp and /dev/shm. node.sh N starts one; it dies
-# when the process in /run/node.N.pid is killed, and can then be started again.
+# when the process in /run/node.N.pid is killed, and can then be started again. That process only buries others, so that slurmd
+# may die alone; slurmd.sh N starts it again.
 cat >/run/node.sh <<'NODE'
 i=$1
 rm -rf "/var/spool/slurm/d.n$i" # killed steps leave a pmix.JOB.STEP there, in the way of the next of that number
@@ -67,7 +68,11 @@ unshare -m -p -f -u -n --mount-proc bash -euc '
     hostname "n$1"
     mount -t tmpfs tmpfs /tmp
     mount -t tmpfs tmpfs /dev/shm
-    exec slurmd -D -N "n$1"' node "$i" >>"/var/log/slurm/node.$i.log" 2>&1 &
+    slurmd -D -N "n$1" &
+    while true; do
+        wait || true
+        sleep 0.1
+    done' node "$i" >>"/var/log/slurm/node.$i.log" 2>&1 &
 unshare_pid=$!
 until first=$(pgrep -P $unshare_pid); do sleep 0.02; done
 echo "$first" >"/run/node.$i.pid"
@@ -75,6 +80,9 @@ ip link del "n$i" 2>/dev/null || true # of a former node with this name
 ip link add "n$i" master switch type veth peer name eth0 netns "$first"
 ip link set "n$i" up
 NODE
+cat >/run/slurmd.sh <<'SLURMD'
+nsenter -t "$(cat "/run/node.$1.pid")" -m -p -n -u -r -w slurmd -D -N "n$1" >>"/var/log/slurm/node.$1.log" 2>&1 &
+SLURMD
 for i in $nodes; do bash -eu /run/node.sh "$i"; done
 for _ in $(seq 60); do
     [ "$(sinfo -h -t idle -o %D 2>/dev/null)" = 4 ] && break
