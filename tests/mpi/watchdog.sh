@@ -46,8 +46,8 @@ start() { # MODE
     local tries=0
     until [ "$(ls ready.* 2>/dev/null | wc -l)" = $ranks ]; do
         tries=$((tries + 1))
-        if [ $tries -gt 300 ]; then
-            fail "the job did not start within 30 s" "$case_name.err"
+        if [ $tries -gt 600 ]; then
+            fail "the job did not start within 60 s" "$case_name.err"
             kill -9 $job
             return 1
         fi
@@ -136,6 +136,15 @@ run_mode() { # MODE PATTERN
     finish "$(now)" "$2"
 }
 
+# A job of one rank, which nobody started: its own watchdog ends it.
+run_alone() {
+    case_name=alone
+    case ${launch[0]} in *mpirun*) ;; *) return 0 ;; esac
+    local launch=() ranks=1
+    start spin || return
+    finish "$(now)" "rank 0 $who made no progress for [0-9.]+ s at step 20 in phase work"
+}
+
 who='\(host [^ ]+, process [0-9]+, test device\)'
 run_peace peace
 run_peace cut
@@ -150,6 +159,7 @@ run_mode spin "rank 2 $who made no progress for [0-9.]+ s at step 20 in phase wo
 warned "rank 2 $who has been at step 20 in phase work for [0-9.]+ s \(its main thread .*\); the others wait"
 run_mode stuck "rank 1 $who is stuck among the others for [0-9.]+ s at step 20 in phase sum .* they wait at step 20 in phase norm"
 warned "rank 1 $who has been at step 20 in phase sum for .*; the others wait"
+run_alone
 run_mode deadlock 'all ranks wait for each other .* rank 0 .* rank 1 \(host [^ ]+\) at step 20 in phase sum'
-echo "watchdog under ${launch[0]}: $checks checks, $failures failed"
+echo "watchdog under ${launch[*]}: $checks checks, $failures failed"
 [ $failures = 0 ] && [ $checks -gt 0 ]

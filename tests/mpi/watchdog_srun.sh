@@ -13,7 +13,10 @@ if srun --mpi=none -n2 -N2 "$1" 3 /lab peace >none.out 2>none.err || ! grep -q '
     cat none.out none.err
     failed=1
 fi
-./watchdog.sh "$1" srun --mpi=pmix -n4 -N4 || failed=1
+# --overlap: a step does not wait for what is left of the one before.
+./watchdog.sh "$1" srun --mpi=pmix --overlap -n4 -N4 || failed=1
+# -K1, as many sites set it in slurm.conf: srun kills all when one ends ill, and yet it is said who that was.
+./watchdog.sh "$1" srun --mpi=pmix --overlap -K1 -n4 -N4 || failed=1
 exit $failed
 INSIDE
 "$2/slurm-lab/lab.sh" "$folder" salloc -Q -n4 -N4 bash inside.sh "/lab/${1##*/}"
