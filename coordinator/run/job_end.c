@@ -95,8 +95,11 @@ double walltime_job_end(char *why_out, size_t room) {
     const char *job = getenv("SLURM_JOB_ID"), *given = getenv("SLURM_JOB_END_TIME");
     why_out[0] = '\0';
     if (job == NULL || job[0] == '\0' || job[strspn(job, "0123456789_+")] != '\0') return INFINITY;
-    if (given != NULL && isfinite(time_of(given))) return time_of(given);
+    const double told =
+        given != NULL ? time_of(given) : NAN; /* when the job began: it may have been prolonged since */
+    if (told > (double)time(NULL)) return told;
     if (!ask_scontrol(job, answer)) {
+        if (isfinite(told)) return told;
         snprintf(why_out, room, "scontrol does not say when Slurm job %s ends", job);
         return INFINITY;
     }

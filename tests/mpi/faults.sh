@@ -47,15 +47,18 @@ now() { echo "$EPOCHREALTIME"; }
 since() { awk -v from="$1" -v to="${2:-$(now)}" 'BEGIN { printf "%.1f", to - from }'; }
 less() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a < b) }'; }
 
-# The processes of this test's jobs that are ranks, or one rank's. By their environment: nodes number processes their own way.
+# The processes of this test's jobs that are ranks, or one rank's. By their environment: nodes number processes their own way. It
+# starts no process itself: on a busy machine that would take as long as what is measured.
 processes() { # [RANK]
-  local path
+  local path name word marked found words
   for path in /proc/[0-9]*; do
-    [ "$(cat "$path/comm" 2>/dev/null)" = "${muster##*/}" ] || continue
-    tr '\0' '\n' 2>/dev/null <"$path/environ" | awk -v rank="${1-}" -v mark="MUSTER_FAULTS=$MUSTER_FAULTS" '
-      $0 == mark { marked = 1 }
-      $0 == "OMPI_COMM_WORLD_RANK=" rank { found = 1 }
-      END { exit !(marked && (found || rank == "")) }' && echo "${path#/proc/}"
+    { read -r name <"$path/comm" && [ "$name" = "${muster##*/}" ] && mapfile -d '' words <"$path/environ"; } 2>/dev/null || continue
+    marked='' found=''
+    for word in "${words[@]}"; do
+      [ "$word" != "MUSTER_FAULTS=$MUSTER_FAULTS" ] || marked=1
+      [ "$word" != "OMPI_COMM_WORLD_RANK=${1-}" ] || found=1
+    done
+    if [ -n "$marked" ] && { [ -z "${1-}" ] || [ -n "$found" ]; }; then echo "${path#/proc/}"; fi
   done
 }
 
@@ -91,8 +94,10 @@ on_one_node=(mpirun --oversubscribe --bind-to none --mca btl "self,vader" -n $ra
 # ---- what is done to a rank ----
 
 by_signal() { # RANK SIGNAL
+  local ids
+  ids=$(processes "$1")
   struck=$(now)
-  kill "-$2" $(processes "$1") || fail "$what: rank $1 is not there"
+  kill "-$2" $ids || fail "$what: rank $1 is not there"
 }
 
 by_mark() {

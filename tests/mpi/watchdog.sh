@@ -25,14 +25,19 @@ fail() {
 }
 
 # The processes of this job, or of one of its ranks. By their environment: under Slurm a node may number processes its own way.
+# It starts no process itself: on a busy machine that would take as long as what is measured.
 processes() { # [RANK]
-    local path
+    local path name word marked found words
     for path in /proc/[0-9]*; do
-        [ "$(cat "$path/comm" 2>/dev/null)" = "${program##*/}" ] || continue
-        tr '\0' '\n' 2>/dev/null <"$path/environ" | awk -v rank="${1-}" -v mark="WATCHDOG_TEST=$WATCHDOG_TEST" '
-            $0 == mark { marked = 1 }
-            $0 == "OMPI_COMM_WORLD_RANK=" rank || $0 == "PMI_RANK=" rank || $0 == "SLURM_PROCID=" rank { found = 1 }
-            END { exit !(marked && (found || rank == "")) }' && echo "${path#/proc/}"
+        { read -r name <"$path/comm" && [ "$name" = "${program##*/}" ] && mapfile -d '' words <"$path/environ"; } 2>/dev/null || continue
+        marked='' found=''
+        for word in "${words[@]}"; do
+            case $word in
+                "WATCHDOG_TEST=$WATCHDOG_TEST") marked=1 ;;
+                "OMPI_COMM_WORLD_RANK=${1-}" | "PMI_RANK=${1-}" | "SLURM_PROCID=${1-}") found=1 ;;
+            esac
+        done
+        if [ -n "$marked" ] && { [ -z "${1-}" ] || [ -n "$found" ]; }; then echo "${path#/proc/}"; fi
     done
 }
 

@@ -64,6 +64,9 @@ finishes "$work/scontrol"
 scontrol "echo 'JobId=7 StartTime=1 EndTime=$(date -d '+5 sec' +%Y-%m-%dT%H:%M:%S) Deadline=N/A'"
 expect 75 "${in_slurm[@]}" "$muster" train "$work/tiny.yaml" --run "$work/local"
 says "stopped before the job's end at"
+scontrol "echo 'JobId=7 StartTime=1 EndTime=$later Deadline=N/A'"
+expect 0 "${in_slurm[@]}" SLURM_JOB_END_TIME=$(($(date +%s) - 60)) "$muster" train "$work/tiny.yaml" --run "$work/prolonged"
+check 'a job that goes on after its end was prolonged' [ "$(grep -c 'warning: that is in' "$work/err")" = 0 ]
 scontrol "echo 'JobId=7 StartTime=1 EndTime=Unknown Deadline=N/A'"
 expect 0 "${in_slurm[@]}" "$muster" train "$work/tiny.yaml" --run "$work/unknown"
 check 'an end that is not known is not spoken of' [ "$(grep -c 'ends at' "$work/err")" = 0 ]
