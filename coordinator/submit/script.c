@@ -157,6 +157,19 @@ done:
     return status;
 }
 
+/* With a number of tasks Slurm gives the least number of nodes, and srun other ranks than launch asks for. */
+static mst_status check_tasks(const char *option) {
+    mst_status status = MST_OK;
+    const bool letter = strncmp(option, "-n", 2) == 0 && option[2] >= '0' && option[2] <= '9';
+    MST_CHECK(!letter && strncmp(option, "--ntasks", 8) != 0, MST_ECONFIG,
+              "submit: '%s': the number of tasks follows from nodes and --ranks-per-node; with one of its "
+              "own Slurm "
+              "gives the job no more than the least number of nodes",
+              option);
+done:
+    return status;
+}
+
 static mst_status check_texts(const mst_submit_job *job) {
     mst_status status = MST_OK;
     MST_TRY(check_text("the path of muster", job->program));
@@ -167,8 +180,10 @@ static mst_status check_texts(const mst_submit_job *job) {
     MST_TRY(check_text("--partition", job->partition));
     MST_TRY(check_text("--account", job->account));
     for (size_t i = 0; i < job->override_count; i++) MST_TRY(check_text("--set", job->overrides[i]));
-    for (size_t i = 0; i < job->option_count; i++)
+    for (size_t i = 0; i < job->option_count; i++) {
         MST_TRY(check_text("an option behind '--'", job->options[i]));
+        MST_TRY(check_tasks(job->options[i]));
+    }
 done:
     return status;
 }

@@ -57,6 +57,11 @@ refused() { # refused WORDS COMMAND...
   says "$words"
   check 'nothing is left' [ ! -e refused ]
 }
+for option in --ntasks=3 --ntasks-per-node=2 -n3; do
+  expect 2 env PATH="$work/bin:$PATH" "$muster" submit tiny.yaml --time 5 --run refused -- $option
+  says "'$option': the number of tasks follows from nodes and --ranks-per-node"
+  check 'nothing is left' [ ! -e refused ]
+done
 refused '--time' tiny.yaml
 for time in 0 0:00:00 x 1:2:3:4 1- 1-2:3:4:5 -5 '' 4h 12345678; do refused '--time: ' tiny.yaml "--time=$time"; done
 for nodes in 0 4-2 2- x -1 2-4-6 1000000; do refused '--nodes: ' tiny.yaml --time 5 "--nodes=$nodes"; done
