@@ -72,6 +72,10 @@ static void wait_for_ever(const mst_comm *comm) {
     MPI_Recv(&never, 1, MPI_INT, 0, 99, *(const MPI_Comm *)mst_comm_mpi(comm, false), MPI_STATUS_IGNORE);
 }
 
+static void work_for_ever(void) {
+    for (volatile uint64_t turns = 0;;) turns = turns + 1;
+}
+
 int main(int argc, char **argv) {
     if (argc != 4) return 2;
     double seconds = strtod(argv[1], NULL);
@@ -93,7 +97,7 @@ int main(int argc, char **argv) {
     for (uint64_t step = 0; step < last && test_failures == 0; step++) {
         mst_watchdog_progress(watchdog, "work", step);
         nap(0.02);
-        for (volatile uint64_t turns = 0; spins && step == 20;) turns = turns + 1;
+        if (spins && step == 20) work_for_ever();
         mst_watchdog_waiting(watchdog, "sum", step);
         if (rank == 2 && step % 10 == 9 && strcmp(mode, "cut") == 0) break_connections(files);
         if (step == 20 && strcmp(mode, "stuck") == 0) {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# faults.sh MUSTER FOLDER [--faults N] [--seed N] [--seconds N]: hurts `muster train` under mpirun in every way that ends a rank or keeps it
-# from going on. After each: how long until somebody said so, and until all was over; whom the message names; the exit
-# status; and that the same command then reaches the digest of the undisturbed run. FOLDER has the helpers of the build.
+#   faults.sh MUSTER FOLDER [--faults N] [--seed N] [--seconds N]
+# hurts `muster train` under mpirun in every way that ends a rank or keeps it from going on. After each: how long until somebody
+# said so, and until all was over; whom the message names; the exit status; and that the same command then reaches the digest of
+# the undisturbed run. FOLDER has the helpers of the build.
 # --seconds is watchdog.seconds: on a machine that is very busy ranks may get no processor for the 3 s that it is otherwise.
 # Without --faults each kind once; with it, N of them in turn, each on a rank and at a step by chance.
 # A cut network needs root and namespaces of its own; without them it is left out, and that is said.
@@ -173,7 +174,7 @@ hurt_stop() {
   by_signal "$victim" STOP
   expect_end "$(who 'gave no sign of life for [0-9.]+ s .*: ending the job')" '[1-9][0-9]*'
   checks=$((checks + 1))
-  grep -Eq " muster: warning: $(who '.* the job ends at $seconds s')" "$work/err" || fail "$what: no warning before the end"
+  grep -Eq " muster: warning: $(who ".* the job ends at $seconds s")" "$work/err" || fail "$what: no warning before the end"
   expect_same
 }
 
