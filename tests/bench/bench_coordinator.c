@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "metrics.h"
 #include "muster/step.h"
@@ -220,6 +221,7 @@ static void open_bench(bench *b) {
     FILE *nowhere = fopen("/dev/null", "we");
     if (nowhere != NULL) need(mst_progress_begin(nowhere, &b->progress));
     need(mst_metrics_open("bench_coordinator.jsonl", &b->metrics));
+    unlink("bench_coordinator.jsonl"); /* it is written all the same, and nothing is left behind */
 }
 
 /* What coordinator/run does after a step on rank 0. */
