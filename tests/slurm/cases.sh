@@ -135,7 +135,7 @@ case_time_is_up() {
 case_time_signal_early() {
     submit srun-1node --time=1 --signal=B:USR1@60 -- --set run.steps=1000000 --set checkpoint.every=1000
     within 500 has_said 'stopped by SIGUSR1'
-    starts_again $(($(grep -c ', start [0-9]*$' "$out")))
+    starts_again "$(grep -c ', start [0-9]*$' "$out")"
     cut_here
     at_most 0
 }
