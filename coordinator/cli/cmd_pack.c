@@ -1,6 +1,5 @@
 /* muster pack: a checkpoint as one file. */
 #include <inttypes.h>
-#include <unistd.h>
 
 #include "commands.h"
 #include "hashing.h"
@@ -45,19 +44,6 @@ static mst_status make(void *context, const char *temporary) {
     return status;
 }
 
-/* A slip of the hand must not cost a token file or a part of a checkpoint. */
-static mst_status check_replaced(const char *output) {
-    mst_status status = MST_OK;
-    mst_manifest there = {0};
-    MST_TRY(cli_output_check(output));
-    if (access(output, F_OK) != 0) goto done;
-    MST_CHECK(mst_manifest_read(output, &there) == MST_OK, MST_ECONFIG,
-              "the output '%s' is there and is no packed checkpoint; name another", output);
-done:
-    mst_manifest_clear(&there);
-    return status;
-}
-
 static mst_status run(const cli_args *args) {
     mst_status status = MST_OK;
     const char *output = cli_text(args, "output", NULL);
@@ -67,7 +53,7 @@ static mst_status run(const cli_args *args) {
     mst_manifest packed = {0};
     MST_TRY(cli_hashing_begin(args, &j.hashing));
     MST_TRY(mst_checkpoint_resolve(cli_operands(args)[0], j.source));
-    MST_TRY(check_replaced(output));
+    MST_TRY(cli_check_replaced(output));
     MST_TRY(cli_output_make(output, make, &j));
     MST_TRY(mst_manifest_read(output, &packed));
     printf("wrote %s, %" PRIu64 " bytes\n", output, packed.shards[0].bytes);

@@ -18,12 +18,15 @@
     X(cli_inspect)  /* cmd_inspect.c */                                                                      \
     X(cli_verify)   /* cmd_verify.c */                                                                       \
     X(cli_pack)     /* cmd_pack.c */                                                                         \
+    X(cli_import)   /* cmd_import.c */                                                                       \
+    X(cli_export)   /* cmd_export.c */                                                                       \
     X(cli_report)   /* cmd_report.c */                                                                       \
     X(cli_completion)
 
 /* The operand CKPT. */
 #define CLI_CKPT_HELP                                                                                        \
-    "a checkpoint folder, or a run folder: its newest checkpoint; or a file of 'muster pack'"
+    "a checkpoint folder, or a run folder: its newest checkpoint; or a file of 'muster pack' or 'muster "    \
+    "import'"
 
 #define CLI_DECLARE(command) extern const cli_command command;
 CLI_COMMANDS(CLI_DECLARE)

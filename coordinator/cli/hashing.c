@@ -1,6 +1,9 @@
 #include "hashing.h"
 
 #include <sched.h>
+#include <unistd.h>
+
+#include "output.h"
 
 static uint64_t usable_cores(void) {
     cpu_set_t cores;
@@ -20,6 +23,18 @@ done:
 
 void cli_hashing_end(cli_hashing *hashing) {
     mst_queue_destroy(&hashing->context.queue);
+}
+
+mst_status cli_check_replaced(const char *output) {
+    mst_status status = MST_OK;
+    mst_manifest there = {0};
+    MST_TRY(cli_output_check(output));
+    if (access(output, F_OK) != 0) goto done;
+    MST_CHECK(mst_manifest_read(output, &there) == MST_OK, MST_ECONFIG,
+              "the output '%s' is there and is no packed checkpoint; name another", output);
+done:
+    mst_manifest_clear(&there);
+    return status;
 }
 
 void cli_print_digests(const mst_checkpoint_digests *digests, bool weights_only) {

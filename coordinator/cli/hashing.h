@@ -18,6 +18,10 @@ typedef struct cli_hashing {
 mst_status cli_hashing_begin(const cli_args *args, cli_hashing *hashing_out);
 void cli_hashing_end(cli_hashing *hashing);
 
+/** Whether a packed checkpoint may be written there: nothing is there, or another one. A slip of the hand must not cost a token
+ * file or a part of a checkpoint. @retval MST_ECONFIG, MST_EIO */
+mst_status cli_check_replaced(const char *output);
+
 /** "weights SHA256  state SHA256"; or that there is no state, where there are only weights. */
 void cli_print_digests(const mst_checkpoint_digests *digests, bool weights_only);
 

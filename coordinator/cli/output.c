@@ -1,5 +1,6 @@
 #include "output.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -84,8 +85,8 @@ static void remove_unfinished(int number) {
     raise(number);
 }
 
-static void catch_signals(struct sigaction former_out[ENDING_SIGNALS]) {
-    const struct sigaction catch = {.sa_handler = remove_unfinished};
+static void catch_signals(void (*handler)(int), struct sigaction former_out[ENDING_SIGNALS]) {
+    const struct sigaction catch = {.sa_handler = handler};
     for (int i = 0; i < ENDING_SIGNALS; i++) {
         sigaction(ending_signals[i], NULL, &former_out[i]);
         if (former_out[i].sa_handler != SIG_IGN) sigaction(ending_signals[i], &catch, NULL);
@@ -99,7 +100,7 @@ mst_status cli_output_make(const char *path, cli_output_fn *make, void *context)
     char *name = NULL;
     MST_TRY(mst_name_beside(path, &name));
     unfinished = name;
-    catch_signals(former);
+    catch_signals(remove_unfinished, former);
     status = make(context, name);
     hold_signals(&mask);
     if (status == MST_OK) status = mst_file_publish(name, path);
@@ -108,5 +109,57 @@ mst_status cli_output_make(const char *path, cli_output_fn *make, void *context)
     release_signals(&mask);
 done:
     free(name);
+    return status;
+}
+
+/* ---- folders: their files are removed in turn, which a handler cannot do ---- */
+
+static volatile sig_atomic_t interrupted; /* by this signal */
+
+static void note_interrupt(int number) {
+    interrupted = number;
+}
+
+mst_status cli_output_interrupted(void) {
+    return interrupted == 0 ? MST_OK : mst_error(MST_EIO, "interrupted; nothing was written");
+}
+
+mst_status cli_output_folder_check(const char *path) {
+    mst_status status = MST_OK;
+    struct stat there;
+    struct dirent **entries = NULL;
+    const size_t length = strlen(path);
+    MST_CHECK(length > 0 && path[length - 1] != '/', MST_ECONFIG,
+              "the output '%s': name the new folder, without a slash at the end", path);
+    if (lstat(path, &there) != 0) goto done;
+    const int names = S_ISDIR(there.st_mode) ? scandir(path, &entries, NULL, NULL) : -1;
+    for (int i = 0; i < names; i++) free(entries[i]);
+    free(entries);
+    MST_CHECK(names >= 0 && names <= 2, MST_ECONFIG, /* . and .. */
+              "the output '%s' is there already; name another, or remove it", path);
+done:
+    return status;
+}
+
+mst_status cli_output_make_folder(const char *path, cli_output_folder_fn *make, void *context) {
+    mst_status status = MST_OK;
+    struct sigaction former[ENDING_SIGNALS];
+    char *name = NULL;
+    bool made = false;
+    interrupted = 0;
+    catch_signals(note_interrupt, former);
+    MST_TRY(mst_name_beside(path, &name));
+    MST_CHECK(mkdir(name, 0777) == 0, MST_EIO, "cannot write '%s': %s", path, strerror(errno));
+    made = true;
+    MST_TRY(make(context, name));
+    MST_TRY(mst_folder_sync(name));
+    MST_TRY(cli_output_interrupted());
+    MST_TRY(mst_file_publish(name, path));
+    made = false;
+done:
+    if (made) mst_folder_discard(name);
+    free(name);
+    for (int i = 0; i < ENDING_SIGNALS; i++) sigaction(ending_signals[i], &former[i], NULL);
+    if (status != MST_OK && interrupted != 0) raise(interrupted);
     return status;
 }

@@ -27,4 +27,20 @@ typedef mst_status cli_output_fn(void *context, const char *temporary);
  */
 mst_status cli_output_make(const char *path, cli_output_fn *make, void *context);
 
+/** Whether a new folder of this name can be made: there is nothing, or an empty folder. @retval MST_ECONFIG */
+mst_status cli_output_folder_check(const char *path);
+
+/** Fills the folder `temporary`, which is there and empty, and brings its files to the disk; looks now and then whether it is to
+ * stop: cli_output_interrupted. */
+typedef mst_status cli_output_folder_fn(void *context, const char *temporary);
+
+/**
+ * The same for a folder: it appears whole or not at all. After a failure and after an interrupt nothing is left of it; an interrupt
+ * then ends the process.
+ */
+mst_status cli_output_make_folder(const char *path, cli_output_folder_fn *make, void *context);
+
+/** MST_OK, until a signal wants the process to end: then an error, which ends the work. */
+mst_status cli_output_interrupted(void);
+
 #endif

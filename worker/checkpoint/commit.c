@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "carried.h"
 #include "manifest.h"
-#include "tokenizer_file.h"
 
 typedef struct commit {
     const ckpt_written *from;
@@ -235,8 +235,11 @@ static mst_status write_all(commit *c, size_t *set_aside_out) {
     MST_TRY(ckpt_model_write(w->context, &c->names, w->layout, w->order, w->meta, &c->sums,
                              c->manifest.shards, c->manifest.shard_count, &c->manifest.model));
     if (w->meta->tokenizer != NULL)
-        MST_TRY(
-            ckpt_tokenizer_write(w->context, w->paths->making, w->meta->tokenizer, &c->manifest.tokenizer));
+        MST_TRY(ckpt_carried_write(w->context, w->paths->making, CKPT_TOKENIZER_NAME, w->meta->tokenizer,
+                                   strlen(w->meta->tokenizer), &c->manifest.tokenizer));
+    if (w->meta->companions != NULL)
+        MST_TRY(ckpt_carried_write(w->context, w->paths->making, CKPT_COMPANIONS_NAME, w->meta->companions,
+                                   w->meta->companion_bytes, &c->manifest.companions));
     MST_TRY(ckpt_folder_sync(w->paths->making));
     MST_TRY(write_manifest(c));
     MST_TRY(ckpt_permitted(w->context));

@@ -137,6 +137,10 @@ static mst_status check_places(const mst_manifest *manifest, const char *name) {
                              manifest->packed ? "the file" : shard->name, (unsigned long long)place->offset);
         before = place;
     }
+    const mst_manifest_file *inside = &manifest->companions;
+    if (manifest->packed && (inside->offset > manifest->shards[0].bytes ||
+                             inside->bytes > manifest->shards[0].bytes - inside->offset))
+        return mst_error(MST_EFORMAT, "%s: %s lies beyond the end of the file", name, inside->name);
     return MST_OK;
 }
 

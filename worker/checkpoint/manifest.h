@@ -14,9 +14,10 @@ enum { CKPT_SEAL_BYTES = (int)sizeof CKPT_SEAL_HEAD + (int)sizeof CKPT_SEAL_TAIL
 #define CKPT_HEAD "muster checkpoint, manifest of %012llu bytes\n"
 enum { CKPT_HEAD_BYTES = (int)sizeof "muster checkpoint, manifest of 000000000000 bytes\n" - 1 };
 
-#define CKPT_DIGESTS_NAME   "digests.bin"
-#define CKPT_CHECKSUMS_NAME "checksums.bin"
-#define CKPT_TOKENIZER_NAME "tokenizer.json"
+#define CKPT_DIGESTS_NAME    "digests.bin"
+#define CKPT_CHECKSUMS_NAME  "checksums.bin"
+#define CKPT_TOKENIZER_NAME  "tokenizer.json"
+#define CKPT_COMPANIONS_NAME "huggingface.tar"
 
 enum { CKPT_VERSION_PACKED = 3 };
 

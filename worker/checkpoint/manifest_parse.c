@@ -251,7 +251,8 @@ static mst_status get_files(const char *name, const json_t *root, mst_manifest *
     mst_status status = MST_OK;
     const place at = {.name = name};
     const json_t *digests = json_object_get(root, "block_digests"),
-                 *tokenizer = json_object_get(root, "tokenizer_file");
+                 *tokenizer = json_object_get(root, "tokenizer_file"),
+                 *companions = json_object_get(root, "companions_file");
     MST_TRY(get_file(&at, digests, "sha256", manifest->packed, &manifest->digests));
     MST_CHECK(strcmp(manifest->digests.name, CKPT_DIGESTS_NAME) == 0, MST_EFORMAT,
               "%s: block_digests must name " CKPT_DIGESTS_NAME, name);
@@ -259,6 +260,11 @@ static mst_status get_files(const char *name, const json_t *root, mst_manifest *
         MST_TRY(get_file(&at, tokenizer, "sha256", manifest->packed, &manifest->tokenizer));
         MST_CHECK(strcmp(manifest->tokenizer.name, CKPT_TOKENIZER_NAME) == 0, MST_EFORMAT,
                   "%s: tokenizer_file must name " CKPT_TOKENIZER_NAME, name);
+    }
+    if (companions != NULL) {
+        MST_TRY(get_file(&at, companions, "sha256", manifest->packed, &manifest->companions));
+        MST_CHECK(strcmp(manifest->companions.name, CKPT_COMPANIONS_NAME) == 0, MST_EFORMAT,
+                  "%s: companions_file must name " CKPT_COMPANIONS_NAME, name);
     }
     MST_TRY(manifest->packed ? get_packed(name, root, manifest) : get_shards(name, root, manifest));
 done:

@@ -145,6 +145,8 @@ static void put_lists(page *to, const mst_manifest *manifest) {
     if (!manifest->packed) put_file(to, "\"model_file\": ", &manifest->model, "sha256", ",");
     if (manifest->tokenizer.name[0] != '\0')
         put_file(to, "\"tokenizer_file\": ", &manifest->tokenizer, "sha256", ",");
+    if (manifest->companions.name[0] != '\0')
+        put_file(to, "\"companions_file\": ", &manifest->companions, "sha256", ",");
     put_shards(to, manifest);
     put_number(to, "block", MST_BLOCK);
     fputs("\"tensors\": [\n", to->stream);

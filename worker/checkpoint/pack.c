@@ -4,45 +4,33 @@
  *
  *  1. Read the source's manifest. What the new one says, but for offsets and digests of the file, follows from it.
  *  2. Let HDF5 write its structure, with room for the data: now every offset is known.
- *  3. Verify the source, and copy what was found right into that room.
+ *  3. Verify the source, and copy what was found right into that room. (What else may be a source: pack_weights.c.)
  *  4. fsync; hash what lies between the data; write the manifest at the beginning; fsync.
  *  5. Verify the new file, as any reader would.
  *
  * Until 4 the file begins with zeros, and nobody takes it for a checkpoint.
  */
+#include "pack.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "shard.h"
-#include "verify.h"
 
 enum { USER_BLOCK_LEAST = 4096 };
 static const uint64_t offset_most = (uint64_t)1 << 59; /* prints as long as any offset, or longer */
 
-typedef struct pack {
-    const mst_checkpoint_context *context;
-    const mst_pack_options *options;
-    const char *path; /* of the source */
-    mst_manifest from;
-    mst_manifest to; /* its strings and tensors are those of `from` */
-    ckpt_file out;
-    bool made;            /* the output was created, and must go if all fails */
-    uint64_t digests_end; /* where the next block digest goes */
-    mst_hasher *hasher;   /* of the block digests */
-    uint64_t done, all;   /* bytes of tensors, copied and verified */
-} pack;
-
 /* --- 1: the manifest --- */
 
-static mst_status plan(pack *p) {
+static mst_status plan(ckpt_pack *p) {
     mst_status status = MST_OK;
     mst_manifest *to = &p->to;
     const mst_manifest *from = &p->from;
     *to = *from;
     to->checksums = (mst_manifest_file){0}; /* its blocks have digests only */
     to->packed = true;
-    to->weights_only = p->options->weights_only;
+    to->weights_only = p->weights_only;
     to->places = NULL;
     to->first_piece = NULL;
     to->model = (mst_manifest_file){0};
@@ -52,7 +40,7 @@ static mst_status plan(pack *p) {
     to->pieces = calloc(to->piece_count + 1, sizeof *to->pieces);
     MST_CHECK(to->shards != NULL && to->pieces != NULL, MST_ENOMEM, "pack: no memory for %zu tensors",
               to->tensor_count);
-    to->shards[0].bytes = to->digests.offset = to->tokenizer.offset = offset_most;
+    to->shards[0].bytes = to->digests.offset = to->tokenizer.offset = to->companions.offset = offset_most;
     to->digests.bytes = mst_manifest_kinds(to) * to->blocks * MST_DIGEST_BYTES;
     for (size_t i = 0; i < to->piece_count; i++) {
         const size_t tensor = i % to->tensor_count;
@@ -69,7 +57,7 @@ done:
 /* --- 2: the structure --- */
 
 /* A power of two with room for the manifest, whatever the offsets will be. */
-static mst_status user_block(const pack *p, uint64_t *bytes_out) {
+static mst_status user_block(const ckpt_pack *p, uint64_t *bytes_out) {
     char *text = NULL;
     size_t bytes;
     mst_status status = ckpt_manifest_print(&p->to, &text, &bytes);
@@ -119,7 +107,7 @@ done:
 }
 
 /* Weights in the root, moments under optimizer/, as in model.h5. */
-static mst_status make_kind(pack *p, const ckpt_h5 *h5, hid_t parent, mst_tensor_kind kind) {
+static mst_status make_kind(ckpt_pack *p, const ckpt_h5 *h5, hid_t parent, mst_tensor_kind kind) {
     mst_status status = MST_OK;
     const char *name = mst_tensor_kind_name(kind);
     hid_t group = parent;
@@ -135,7 +123,7 @@ done:
     return status;
 }
 
-static mst_status make_kinds(pack *p, const ckpt_h5 *h5) {
+static mst_status make_kinds(ckpt_pack *p, const ckpt_h5 *h5) {
     mst_status status = MST_OK;
     hid_t optimizer = -1;
     MST_TRY(make_kind(p, h5, h5->id, MST_KIND_MASTER));
@@ -148,7 +136,7 @@ done:
     return status;
 }
 
-static mst_status make_files(pack *p, const ckpt_h5 *h5) {
+static mst_status make_files(ckpt_pack *p, const ckpt_h5 *h5) {
     mst_status status = MST_OK;
     const char *config = p->to.meta.config;
     const size_t shape[2] = {p->to.digests.bytes / MST_DIGEST_BYTES, MST_DIGEST_BYTES},
@@ -160,13 +148,16 @@ static mst_status make_files(pack *p, const ckpt_h5 *h5) {
     if (p->to.tokenizer.name[0] != '\0')
         MST_TRY(
             make_text(h5, files, CKPT_TOKENIZER_NAME, p->to.tokenizer.bytes, NULL, &p->to.tokenizer.offset));
+    if (p->to.companions.name[0] != '\0')
+        MST_TRY(make_room(h5, files, CKPT_COMPANIONS_NAME, H5T_STD_U8LE, 1,
+                          (const size_t[2]){p->to.companions.bytes, 1}, NULL, &p->to.companions.offset));
     MST_TRY(make_text(h5, files, "config.yaml", length > 0 ? length : 1, config, &config_offset));
 done:
     if (files >= 0) H5Gclose(files);
     return status;
 }
 
-static mst_status make_structure(pack *p) {
+static mst_status make_structure(ckpt_pack *p) {
     mst_status status = MST_OK;
     ckpt_h5 h5 = {.id = -1};
     uint64_t head = 0;
@@ -184,7 +175,7 @@ done:
 
 /* --- 3: the data --- */
 
-static void report(pack *p, uint64_t elements) {
+void ckpt_pack_report(ckpt_pack *p, uint64_t elements) {
     p->done += elements * 4;
     if (p->options->progress != NULL) p->options->progress(p->options->progress_context, p->done, p->all);
 }
@@ -192,7 +183,7 @@ static void report(pack *p, uint64_t elements) {
 static mst_status copy(void *context, const mst_manifest_piece *piece, uint64_t first, const float *data,
                        uint64_t count, const mst_digest *digests) {
     mst_status status = MST_OK;
-    pack *p = context;
+    ckpt_pack *p = context;
     const mst_manifest_piece *whole = &p->to.pieces[piece->kind * p->to.tensor_count + piece->tensor];
     const size_t bytes = ckpt_blocks(count) * sizeof *digests;
     MST_TRY(
@@ -200,30 +191,22 @@ static mst_status copy(void *context, const mst_manifest_piece *piece, uint64_t 
     MST_TRY(ckpt_file_write(&p->out, digests, bytes, p->digests_end));
     MST_TRY(mst_hasher_update(p->hasher, digests, bytes));
     p->digests_end += bytes;
-    report(p, count);
+    ckpt_pack_report(p, count);
 done:
     return status;
 }
 
-static mst_status copy_tokenizer(const pack *p) {
-    mst_status status = MST_OK;
-    char *json = NULL;
-    size_t bytes;
-    MST_TRY(mst_checkpoint_tokenizer(p->path, &json, &bytes));
-    if (json != NULL) MST_TRY(ckpt_file_write(&p->out, json, bytes, p->to.tokenizer.offset));
-done:
-    free(json);
-    return status;
-}
-
-static mst_status copy_data(pack *p) {
+static mst_status copy_data(ckpt_pack *p) {
     mst_status status = MST_OK;
     const ckpt_sink sink = {.context = p, .put = copy};
     p->digests_end = p->to.digests.offset;
     MST_TRY(mst_hasher_create(&p->hasher));
-    MST_TRY(ckpt_verify(p->context, p->path, &p->from, mst_manifest_kinds(&p->to), &sink));
+    MST_TRY(p->feed(p, &sink));
     MST_TRY(mst_hasher_finish(p->hasher, &p->to.digests.digest));
-    MST_TRY(copy_tokenizer(p));
+    if (p->tokenizer != NULL)
+        MST_TRY(ckpt_file_write(&p->out, p->tokenizer, p->to.tokenizer.bytes, p->to.tokenizer.offset));
+    if (p->companions != NULL)
+        MST_TRY(ckpt_file_write(&p->out, p->companions, p->to.companions.bytes, p->to.companions.offset));
     MST_TRY(ckpt_file_sync(&p->out));
 done:
     return status;
@@ -232,7 +215,7 @@ done:
 /* --- 4: the manifest --- */
 
 /* The digest of what has no other; only its length is known of the manifest so far, and that is enough. */
-static mst_status hash_outside(pack *p) {
+static mst_status hash_outside(ckpt_pack *p) {
     mst_status status = MST_OK;
     mst_manifest *to = &p->to;
     char *text = NULL;
@@ -248,7 +231,7 @@ done:
     return status;
 }
 
-static mst_status write_manifest(pack *p) {
+static mst_status write_manifest(ckpt_pack *p) {
     mst_status status = MST_OK;
     char *text = NULL, head[CKPT_HEAD_BYTES + 1];
     size_t bytes;
@@ -270,11 +253,11 @@ done:
 static mst_status count_verified(void *context, const mst_manifest_piece *piece, uint64_t first,
                                  const float *data, uint64_t count, const mst_digest *digests) {
     (void)piece, (void)first, (void)data, (void)digests;
-    report(context, count);
+    ckpt_pack_report(context, count);
     return MST_OK;
 }
 
-static mst_status check_back(pack *p, const char *output) {
+static mst_status check_back(ckpt_pack *p, const char *output) {
     mst_status status = MST_OK;
     const ckpt_sink sink = {.context = p, .put = count_verified};
     mst_manifest written;
@@ -285,7 +268,25 @@ done:
     return status;
 }
 
-static void clear(pack *p) {
+mst_status ckpt_pack_write(ckpt_pack *p, const char *output, mst_checkpoint_digests *digests_out) {
+    mst_status status = MST_OK;
+    bool made = false;
+    p->out = CKPT_FILE_CLOSED(p->context);
+    MST_TRY(plan(p));
+    MST_TRY(ckpt_file_create_path(output, &p->out));
+    made = true;
+    MST_TRY(make_structure(p));
+    MST_TRY(copy_data(p));
+    MST_TRY(write_manifest(p));
+    MST_TRY(check_back(p, output));
+    *digests_out = (mst_checkpoint_digests){p->to.kinds[MST_KIND_MASTER], p->to.state};
+done:
+    if (p->out.fd >= 0) ckpt_system.close(p->out.fd);
+    if (made && status != MST_OK) ckpt_system.unlink(output);
+    return status;
+}
+
+void ckpt_pack_clear(ckpt_pack *p) {
     mst_hasher_destroy(&p->hasher);
     free(p->to.shards);
     free(p->to.pieces);
@@ -294,24 +295,31 @@ static void clear(pack *p) {
     mst_manifest_clear(&p->from);
 }
 
+/* --- of a checkpoint --- */
+
+static mst_status feed_verified(ckpt_pack *p, const ckpt_sink *sink) {
+    const char *const *path = p->feed_context;
+    return ckpt_verify(p->context, *path, &p->from, mst_manifest_kinds(&p->to), sink);
+}
+
 mst_status mst_checkpoint_pack(const mst_checkpoint_context *context, const char *path, const char *output,
                                const mst_pack_options *options, mst_checkpoint_digests *digests_out) {
     mst_status status = MST_OK;
-    pack p = {.context = context, .options = options, .path = path, .out = CKPT_FILE_CLOSED(context)};
+    ckpt_pack p = {.context = context, .options = options, .feed = feed_verified, .feed_context = &path};
+    char *tokenizer = NULL, *companions = NULL;
+    size_t bytes;
     MST_TRY(mst_manifest_read(path, &p.from));
     MST_CHECK(options->weights_only || !p.from.weights_only, MST_ECONFIG,
               "%s holds no optimizer state, only the weights: pack it with --weights-only", path);
-    MST_TRY(plan(&p));
-    MST_TRY(ckpt_file_create_path(output, &p.out));
-    p.made = true;
-    MST_TRY(make_structure(&p));
-    MST_TRY(copy_data(&p));
-    MST_TRY(write_manifest(&p));
-    MST_TRY(check_back(&p, output));
-    *digests_out = (mst_checkpoint_digests){p.to.kinds[MST_KIND_MASTER], p.to.state};
+    MST_TRY(mst_checkpoint_tokenizer(path, &tokenizer, &bytes));
+    MST_TRY(mst_checkpoint_companions(path, &companions, &bytes));
+    p.tokenizer = tokenizer;
+    p.companions = companions;
+    p.weights_only = options->weights_only;
+    MST_TRY(ckpt_pack_write(&p, output, digests_out));
 done:
-    if (p.out.fd >= 0) ckpt_system.close(p.out.fd);
-    if (p.made && status != MST_OK) ckpt_system.unlink(output);
-    clear(&p);
+    ckpt_pack_clear(&p);
+    free(tokenizer);
+    free(companions);
     return status;
 }

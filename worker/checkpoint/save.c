@@ -12,7 +12,7 @@
  *  4. R: write digests.bin and checksums.bin, fsync them, and hash them: weights and state. The shard files' names follow from the state,
  *        so that a foreign file has another name: rename them.
  *  5. R: if step-N is there already, whole, with the same meta and state: keep it, and be done.
- *  6. R: write model.h5 and tokenizer.json, fsync them and .tmp-step-N: all names and contents are on the disk.
+ *  6. R: write model.h5, tokenizer.json and huggingface.tar, fsync them and .tmp-step-N: all names and contents are on the disk.
  *  7. R: write manifest.json.tmp, fsync it, rename it to manifest.json, fsync .tmp-step-N: now it is whole.
  *  8. R: rename .tmp-step-N to step-N (exchange it with one that differs, which is then removed), fsync the parent. If the run
  *        has gone on from an older step than N, a step-N that is there is one that it left, perhaps damaged: that is

@@ -25,7 +25,7 @@ typedef struct verify {
     ckpt_reader *reader;
 } verify;
 
-/* model.h5, tokenizer.json, digests.bin and checksums.bin: one digest for the whole of each. */
+/* model.h5, tokenizer.json, huggingface.tar, digests.bin and checksums.bin: one digest for the whole of each. */
 static mst_status check_whole(const verify *v, const mst_manifest_file *expected) {
     mst_status status = MST_OK;
     ckpt_file file = CKPT_FILE_CLOSED(v->context);
@@ -147,6 +147,7 @@ static mst_status check_rest(const verify *v) {
     const mst_manifest *m = v->manifest;
     if (m->model.name[0] != '\0') MST_TRY(check_whole(v, &m->model));
     if (m->tokenizer.name[0] != '\0') MST_TRY(check_whole(v, &m->tokenizer));
+    if (m->companions.name[0] != '\0') MST_TRY(check_whole(v, &m->companions));
     MST_TRY(check_shards(v));
 done:
     return status;
@@ -218,6 +219,34 @@ mst_status mst_checkpoint_verify(const mst_checkpoint_context *context, const ch
     MST_TRY(mst_manifest_read(path, &manifest));
     MST_TRY(ckpt_verify(context, path, &manifest, mst_manifest_kinds(&manifest), NULL));
     *digests_out = (mst_checkpoint_digests){manifest.kinds[MST_KIND_MASTER], manifest.state};
+done:
+    mst_manifest_clear(&manifest);
+    return status;
+}
+
+/* --- the weights, for others --- */
+
+typedef struct listener {
+    const mst_manifest *manifest;
+    mst_weights_fn *give;
+    void *context;
+} listener;
+
+static mst_status give_on(void *context, const mst_manifest_piece *piece, uint64_t first, const float *data,
+                          uint64_t count, const mst_digest *digests) {
+    const listener *l = context;
+    (void)digests;
+    return l->give(l->context, &l->manifest->tensors[piece->tensor], first, data, count);
+}
+
+mst_status mst_checkpoint_weights(const mst_checkpoint_context *context, const char *path,
+                                  mst_weights_fn *give, void *give_context) {
+    mst_status status = MST_OK;
+    mst_manifest manifest;
+    listener l = {.manifest = &manifest, .give = give, .context = give_context};
+    const ckpt_sink sink = {.context = &l, .put = give_on};
+    MST_TRY(mst_manifest_read(path, &manifest));
+    MST_TRY(ckpt_verify(context, path, &manifest, 1, &sink));
 done:
     mst_manifest_clear(&manifest);
     return status;

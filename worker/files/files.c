@@ -1,8 +1,10 @@
 #include "muster/files.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,6 +81,15 @@ mst_status mst_folder_sync(const char *folder) {
     return error == 0 || error == EINVAL || error == EACCES
                ? MST_OK
                : mst_error(MST_EIO, "cannot sync the folder '%s': %s", folder, strerror(error));
+}
+
+void mst_folder_discard(const char *path) {
+    char file[PATH_MAX];
+    DIR *folder = opendir(path);
+    for (const struct dirent *entry; folder != NULL && (entry = readdir(folder)) != NULL;)
+        if (snprintf(file, sizeof file, "%s/%s", path, entry->d_name) < (int)sizeof file) unlink(file);
+    if (folder != NULL) closedir(folder);
+    rmdir(path);
 }
 
 mst_status mst_folder_make(const char *path) {

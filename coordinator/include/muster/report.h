@@ -2,6 +2,7 @@
 #ifndef MUSTER_REPORT_H
 #define MUSTER_REPORT_H
 
+#include <stdint.h>
 #include <stdio.h>
 
 #include "muster/status.h"
@@ -29,6 +30,15 @@ typedef enum mst_report_format {
  * Memory: about 150 bytes for each step. Threads: one call at a time for one output.
  */
 mst_status mst_report_write(const char *run, mst_report_format format, const char *output, FILE *notes);
+
+/**
+ * The losses of a run up to a step, some ten of them evenly spread, as a Markdown table.
+ *
+ * Not collective.
+ * @param text_out freed by the caller with free; NULL: nothing is recorded
+ * @retval MST_EIO, MST_ENOMEM
+ */
+mst_status mst_report_losses(const char *run, uint64_t step, char **text_out);
 
 #ifdef __cplusplus
 }

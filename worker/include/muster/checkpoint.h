@@ -33,10 +33,14 @@ typedef struct mst_checkpoint_meta {
     mst_model_config model;
     mst_digest data;     /* mst_data_digest */
     mst_heldout heldout; /* evaluated at this very step; valid = 0: it was not */
-    int ranks;           /* that wrote it, as its files' names say; 0: not known. Filled by mst_checkpoint_open */
+    int ranks; /* that wrote it, as its files' names say; 0: not known. Filled by mst_checkpoint_open */
     /* For saving only, not owned: the text of tokenizer.json, which the checkpoint keeps as a file; NULL: bytes are
      * tokens. mst_checkpoint_tokenizer reads it. */
     const char *tokenizer;
+    /* For saving only, not owned: a tar archive of what else belongs to the model in Hugging Face's layout (config.json, chat
+     * template, licence, ...), kept as huggingface.tar; NULL: there is none. mst_checkpoint_companions reads it. */
+    const void *companions;
+    size_t companion_bytes;
 } mst_checkpoint_meta;
 
 typedef struct mst_checkpoint_digests {
@@ -105,6 +109,9 @@ mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out,
  * @retval MST_EIO, MST_EFORMAT, MST_ENOMEM */
 mst_status mst_checkpoint_tokenizer(const char *path, char **json_out, size_t *bytes_out);
 
+/** The same for the archive of the files that came with an imported model. @param tar_out NULL where there is none */
+mst_status mst_checkpoint_companions(const char *path, char **tar_out, size_t *bytes_out);
+
 /**
  * Reads this rank's shards from a checkpoint written by any number of ranks, by bounded pread; each block
  * read is verified against its digest.
@@ -147,6 +154,49 @@ typedef struct mst_pack_options {
  */
 mst_status mst_checkpoint_pack(const mst_checkpoint_context *context, const char *path, const char *output,
                                const mst_pack_options *options, mst_checkpoint_digests *digests_out);
+
+/* A tensor of a checkpoint. */
+typedef struct mst_manifest_tensor {
+    char name[MST_NAME_MAX];
+    size_t dims; /* 1 or 2 */
+    size_t shape[2];
+    uint64_t count;
+    uint64_t first_block; /* of a kind's blocks, tensors in name order: its place in digests.bin */
+} mst_manifest_tensor;
+
+/* Where the elements of a model's tensors come from. */
+typedef struct mst_weights_source {
+    void *context;
+    /** Elements [first, first + count) of a tensor of the layout. Asked twice for each, whole blocks at a time, at most
+     * 1,048,576 elements, and has to give the same both times. */
+    mst_status (*read)(void *context, size_t tensor, uint64_t first, uint64_t count, float *values_out);
+} mst_weights_source;
+
+/**
+ * Writes a packed checkpoint of weights alone. Its moments, of which only the digests stand there, are zero.
+ *
+ * Not collective.
+ * @param output as for mst_checkpoint_pack
+ * @param options weights_only is taken as set
+ * @retval MST_EFORMAT the source gave other elements the second time; what the source returns; MST_EIO, MST_EHDF5, MST_ENOMEM
+ * Memory: two buffers of 4 MiB, the manifest, 32 bytes for each block.
+ */
+mst_status mst_checkpoint_pack_weights(const mst_checkpoint_context *context, const mst_layout *layout,
+                                       const mst_checkpoint_meta *meta, const mst_weights_source *source,
+                                       const char *output, const mst_pack_options *options,
+                                       mst_checkpoint_digests *digests_out);
+
+/** Receives elements of a tensor of a checkpoint, in order. */
+typedef mst_status mst_weights_fn(void *context, const mst_manifest_tensor *tensor, uint64_t first,
+                                  const float *values, uint64_t count);
+
+/**
+ * Hands out all weights, tensors in name order, at most 1,048,576 elements at a time, each compared with its digest; what else the
+ * checkpoint holds, moments excepted, is verified, too. Only when this has returned MST_OK is what was handed out the
+ * checkpoint's. Not collective. @retval as mst_checkpoint_verify; what `give` returns
+ */
+mst_status mst_checkpoint_weights(const mst_checkpoint_context *context, const char *path,
+                                  mst_weights_fn *give, void *give_context);
 
 /**
  * The newest checkpoint in a folder, whole or not: to find out is the reader's. Not collective.
@@ -225,14 +275,6 @@ typedef struct mst_manifest_file {
     uint64_t offset;   /* where it begins in a packed checkpoint; otherwise 0 */
 } mst_manifest_file;
 
-typedef struct mst_manifest_tensor {
-    char name[MST_NAME_MAX];
-    size_t dims; /* 1 or 2 */
-    size_t shape[2];
-    uint64_t count;
-    uint64_t first_block; /* of a kind's blocks, tensors in name order: its place in digests.bin */
-} mst_manifest_tensor;
-
 /* Consecutive elements of one tensor, fp32, little-endian, in one shard file. */
 typedef struct mst_manifest_piece {
     mst_tensor_kind kind;
@@ -263,6 +305,9 @@ typedef struct mst_manifest {
     mst_manifest_file digests, model; /* digests.bin, model.h5 */
     mst_manifest_file checksums;      /* checksums.bin; its name is empty when there is none */
     mst_manifest_file tokenizer;      /* tokenizer.json; its name is empty when there is none */
+    mst_manifest_file
+        companions; /* huggingface.tar; likewise. In a packed one the outside's digest covers it, too, as
+                                         readers expect that do not know it */
     mst_manifest_file *shards;
     size_t shard_count;
     mst_manifest_tensor *tensors; /* in name order, bytewise */

@@ -40,6 +40,9 @@ mst_status mst_name_beside(const char *path, char **name_out);
 /** Forces a folder's entries to the disk, so that a rename survives a power cut. @retval MST_EIO */
 mst_status mst_folder_sync(const char *folder);
 
+/** Removes a folder and the files in it, as far as it can; it is for cleaning up, and leaves the error message alone. */
+void mst_folder_discard(const char *path);
+
 /** Makes a folder and those above it that are missing; their names are on the disk on return. @retval MST_EIO, MST_ENOMEM */
 mst_status mst_folder_make(const char *path);
 

@@ -1,0 +1,384 @@
+/* A model in Hugging Face's layout, opened for reading. */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "companions.h"
+#include "muster/files.h"
+#include "safetensors.h"
+
+enum { FILES_MAX = 512, PATH_LENGTH = 4096, PART = 1 << 20 /* elements */ };
+
+#define SINGLE_NAME "model.safetensors"
+#define INDEX_NAME  "model.safetensors.index.json"
+
+typedef struct hf_file {
+    char *path;
+    int fd;
+} hf_file;
+
+struct mst_hf {
+    char *folder;
+    hf_config config;
+    mst_layout layout;
+    hf_file *files;
+    size_t file_count;
+    hf_tensor_list tensors; /* of all files, by name */
+    hf_tensor **of;         /* [layout.tensor_count] where each tensor stands */
+    mst_hf_dtype dtype;
+};
+
+/* ---- files ---- */
+
+static mst_status path_in(const char *folder, const char *name, char path_out[PATH_LENGTH]) {
+    mst_status status = MST_OK;
+    const int length = snprintf(path_out, PATH_LENGTH, "%s/%s", folder, name);
+    MST_CHECK(length > 0 && length < PATH_LENGTH, MST_EIO, "%s: the path is too long", folder);
+done:
+    return status;
+}
+
+static mst_status open_weights(mst_hf *hf, const char *name) {
+    mst_status status = MST_OK;
+    char path[PATH_LENGTH];
+    uint64_t bytes = 0;
+    MST_CHECK(hf->file_count < FILES_MAX, MST_EFORMAT, "%s: more than %d weight files", hf->folder,
+              FILES_MAX);
+    MST_TRY(path_in(hf->folder, name, path));
+    hf_file *file = &hf->files[hf->file_count];
+    *file = (hf_file){.path = strdup(path), .fd = -1};
+    MST_CHECK(file->path != NULL, MST_ENOMEM, "%s: out of memory", path);
+    hf->file_count++;
+    MST_TRY(hf_file_open(path, &file->fd, &bytes));
+    MST_TRY(hf_header_load(file->fd, bytes, path, hf->file_count - 1, &hf->tensors));
+done:
+    return status;
+}
+
+/* A file beside the index, and nothing else. */
+static bool is_weight_name(const char *name) {
+    const size_t length = strlen(name), end = strlen(".safetensors");
+    return name[0] != '.' && strchr(name, '/') == NULL && length > end && length < 256 &&
+           strcmp(name + length - end, ".safetensors") == 0;
+}
+
+static bool ends_so(const hf_file *file, const char *name) {
+    return strcmp(mst_base_name(file->path), name) == 0;
+}
+
+/* Opens every file that the index names, each once. */
+static mst_status open_indexed(mst_hf *hf, const json_t *map, const char *path) {
+    mst_status status = MST_OK;
+    const char *tensor;
+    json_t *value, *object = json_incref((json_t *)(uintptr_t)map);
+    json_object_foreach(object, tensor, value) {
+        const char *name = json_string_value(value);
+        MST_CHECK(name != NULL && is_weight_name(name), MST_EFORMAT,
+                  "%s: weight_map names no .safetensors file of this folder for %.80s", path, tensor);
+        size_t i = 0;
+        while (i < hf->file_count && !ends_so(&hf->files[i], name)) i++;
+        if (i == hf->file_count) MST_TRY(open_weights(hf, name));
+    }
+done:
+    json_decref(object);
+    return status;
+}
+
+/* The index and the headers have to agree. */
+static mst_status compare_index(const mst_hf *hf, const json_t *map, const char *path) {
+    mst_status status = MST_OK;
+    for (size_t i = 0; i < hf->tensors.count; i++) {
+        const hf_tensor *t = &hf->tensors.at[i];
+        const char *name = json_string_value(json_object_get(map, t->name));
+        MST_CHECK(name != NULL && ends_so(&hf->files[t->file], name), MST_EFORMAT,
+                  "%s: weight_map says %.80s for tensor %s, which is in %s", path,
+                  name != NULL ? name : "nothing", t->name, hf->files[t->file].path);
+    }
+    MST_CHECK(json_object_size(map) == hf->tensors.count, MST_EFORMAT,
+              "%s: weight_map names %zu tensors, and its files hold %zu", path, json_object_size(map),
+              hf->tensors.count);
+done:
+    return status;
+}
+
+static mst_status open_sharded(mst_hf *hf) {
+    mst_status status = MST_OK;
+    char path[PATH_LENGTH];
+    json_t *root = NULL;
+    MST_TRY(path_in(hf->folder, INDEX_NAME, path));
+    MST_TRY(hf_json_load(path, &root));
+    const json_t *map = json_object_get(root, "weight_map");
+    MST_CHECK(json_is_object(map), MST_EFORMAT, "%s: weight_map is missing", path);
+    MST_TRY(open_indexed(hf, map, path));
+    MST_TRY(hf_tensors_sort(&hf->tensors));
+    MST_TRY(compare_index(hf, map, path));
+done:
+    json_decref(root);
+    return status;
+}
+
+static mst_status open_files(mst_hf *hf) {
+    mst_status status = MST_OK;
+    const bool single = hf_file_exists(hf->folder, SINGLE_NAME),
+               index = hf_file_exists(hf->folder, INDEX_NAME);
+    hf->files = calloc(FILES_MAX, sizeof *hf->files);
+    MST_CHECK(hf->files != NULL, MST_ENOMEM, "%s: out of memory", hf->folder);
+    MST_CHECK(single || index, MST_EIO, "%s holds neither " SINGLE_NAME " nor " INDEX_NAME, hf->folder);
+    MST_CHECK(!single || !index, MST_EFORMAT,
+              "%s holds " SINGLE_NAME " and " INDEX_NAME ": which of them is the model? Remove the other",
+              hf->folder);
+    if (single) MST_TRY(open_weights(hf, SINGLE_NAME));
+    MST_TRY(single ? hf_tensors_sort(&hf->tensors) : open_sharded(hf));
+done:
+    return status;
+}
+
+/* ---- tensors ---- */
+
+/* A tensor of the layout in the files: under its name, or without the prefix that some files lack. */
+static hf_tensor *find(const mst_hf *hf, const char *name) {
+    const char *prefix = hf->config.family->prefix;
+    const size_t length = strlen(prefix);
+    hf_tensor *t = hf_tensors_find(&hf->tensors, name);
+    return t == NULL && strncmp(name, prefix, length) == 0 ? hf_tensors_find(&hf->tensors, name + length) : t;
+}
+
+static mst_status take(mst_hf *hf, size_t number) {
+    mst_status status = MST_OK;
+    const mst_tensor *wanted = &hf->layout.tensors[number];
+    char theirs[128], ours[128];
+    const uint64_t shape[2] = {wanted->shape[0], wanted->shape[1]};
+    hf_tensor *t = find(hf, wanted->name);
+    MST_CHECK(t != NULL, MST_EFORMAT, "%s: tensor %s is missing", hf->folder, wanted->name);
+    MST_CHECK(t->dims == wanted->dims && memcmp(t->shape, shape, t->dims * sizeof *shape) == 0, MST_EFORMAT,
+              "%s: tensor %s has shape %s; config.json asks for %s", hf->files[t->file].path, t->name,
+              hf_shape_text(t->shape, t->dims, theirs), hf_shape_text(shape, wanted->dims, ours));
+    MST_CHECK(t->dtype != MST_HF_DTYPES, MST_EUNSUPPORTED,
+              "%s: tensor %s is of type %s; muster reads F32, F16 and BF16", hf->files[t->file].path, t->name,
+              t->tag);
+    if (number == 0) hf->dtype = t->dtype;
+    if (t->dtype != hf->dtype) hf->dtype = MST_HF_F32;
+    t->used = true;
+    hf->of[number] = t;
+done:
+    return status;
+}
+
+static bool is_no_part(const mst_hf *hf, const char *name) {
+    for (const char *const *end = hf->config.family->no_parts; *end != NULL; end++) {
+        const size_t length = strlen(name), tail = strlen(*end);
+        if (length >= tail && strcmp(name + length - tail, *end) == 0) return true;
+    }
+    return false;
+}
+
+static mst_status read_from(const mst_hf *hf, const hf_tensor *t, uint64_t first, uint64_t count,
+                            float *values) {
+    mst_status status = MST_OK;
+    const size_t size = hf_dtype_size(t->dtype);
+    const hf_file *file = &hf->files[t->file];
+    MST_TRY(mst_file_read(file->fd, file->path, t->offset + first * size,
+                          (char *)values + count * (sizeof *values - size), (size_t)count * size));
+    hf_widen(t->dtype, values, (size_t)count);
+done:
+    return status;
+}
+
+/* A head that a tied model's file holds all the same has to be the embedding. */
+static mst_status check_copy(const mst_hf *hf, hf_tensor *copy) {
+    mst_status status = MST_OK;
+    const hf_tensor *t = hf->of[0];
+    float *one = malloc(2 * (size_t)PART * sizeof *one), *other = one + PART;
+    MST_CHECK(one != NULL, MST_ENOMEM, "%s: no memory to compare %s", hf->folder, copy->name);
+    MST_CHECK(copy->dtype == t->dtype && copy->dims == t->dims &&
+                  memcmp(copy->shape, t->shape, sizeof t->shape) == 0,
+              MST_EFORMAT, "%s: %s is tied to %s, and is of another type or shape", hf->folder, copy->name,
+              t->name);
+    for (uint64_t first = 0, count; first < t->count; first += count) {
+        count = t->count - first < PART ? t->count - first : PART;
+        MST_TRY(read_from(hf, t, first, count, one));
+        MST_TRY(read_from(hf, copy, first, count, other));
+        MST_CHECK(memcmp(one, other, (size_t)count * sizeof *one) == 0, MST_EFORMAT,
+                  "%s: config.json ties %s to %s, and the files hold two different ones", hf->folder,
+                  copy->name, t->name);
+    }
+    copy->used = true;
+done:
+    free(one);
+    return status;
+}
+
+static mst_status match(mst_hf *hf) {
+    mst_status status = MST_OK;
+    MST_TRY(mst_model_layout(&hf->config.model, &hf->layout));
+    hf->of = calloc(hf->layout.tensor_count, sizeof *hf->of);
+    MST_CHECK(hf->of != NULL, MST_ENOMEM, "%s: no memory for %zu tensors", hf->folder,
+              hf->layout.tensor_count);
+    for (size_t i = 0; i < hf->layout.tensor_count; i++) MST_TRY(take(hf, i));
+    hf_tensor *head = hf_tensors_find(&hf->tensors, "lm_head.weight");
+    if (hf->config.model.tie_embeddings && head != NULL) MST_TRY(check_copy(hf, head));
+    for (size_t i = 0; i < hf->tensors.count; i++) {
+        const hf_tensor *t = &hf->tensors.at[i];
+        MST_CHECK(t->used || is_no_part(hf, t->name), MST_EUNSUPPORTED,
+                  "%s: tensor %s has no place in a model of type %s; without it the model would compute "
+                  "something else",
+                  hf->files[t->file].path, t->name, hf->config.family->model_type);
+    }
+done:
+    return status;
+}
+
+/* ---- the whole ---- */
+
+static mst_status read_config(mst_hf *hf, const mst_hf_notes *notes) {
+    mst_status status = MST_OK;
+    char path[PATH_LENGTH];
+    json_t *root = NULL;
+    MST_TRY(path_in(hf->folder, "config.json", path));
+    MST_TRY(hf_json_load(path, &root));
+    MST_TRY(hf_config_read(root, path, notes, &hf->config));
+done:
+    json_decref(root);
+    return status;
+}
+
+mst_status mst_hf_open(const char *folder, const mst_hf_notes *notes, mst_hf **hf_out) {
+    mst_status status = MST_OK;
+    mst_hf *hf = calloc(1, sizeof *hf);
+    *hf_out = NULL;
+    MST_CHECK(hf != NULL && (hf->folder = strdup(folder)) != NULL, MST_ENOMEM, "%s: out of memory", folder);
+    MST_TRY(read_config(hf, notes));
+    MST_TRY(open_files(hf));
+    if (!hf->config.tie_given)
+        hf->config.model.tie_embeddings = hf_tensors_find(&hf->tensors, "lm_head.weight") == NULL;
+    MST_TRY(match(hf));
+    *hf_out = hf;
+    hf = NULL;
+done:
+    mst_hf_close(&hf);
+    return status;
+}
+
+void mst_hf_close(mst_hf **hf) {
+    mst_hf *h = *hf;
+    if (h == NULL) return;
+    for (size_t i = 0; i < h->file_count; i++) {
+        if (h->files[i].fd >= 0) close(h->files[i].fd);
+        free(h->files[i].path);
+    }
+    free(h->files);
+    free(h->tensors.at);
+    free(h->of);
+    mst_layout_clear(&h->layout);
+    free(h->folder);
+    free(h);
+    *hf = NULL;
+}
+
+const mst_model_config *mst_hf_model(const mst_hf *hf) {
+    return &hf->config.model;
+}
+const mst_layout *mst_hf_layout(const mst_hf *hf) {
+    return &hf->layout;
+}
+mst_hf_dtype mst_hf_dtype_of(const mst_hf *hf) {
+    return hf->dtype;
+}
+
+mst_status mst_hf_read(void *hf, size_t tensor, uint64_t first, uint64_t count, float *values_out) {
+    const mst_hf *h = hf;
+    return read_from(h, h->of[tensor], first, count, values_out);
+}
+
+/* ---- into a run ---- */
+
+/* The part of a tensor that lies in a shard, and zeros to the end of its last block. */
+static mst_status load_tensor(const mst_hf *hf, size_t number, const mst_tensor *t, mst_shard *shard,
+                              void (*progress)(void *progress_context), void *progress_context) {
+    mst_status status = MST_OK;
+    const uint64_t begin = (uint64_t)shard->first_block * MST_BLOCK,
+                   end = begin + (uint64_t)shard->blocks * MST_BLOCK,
+                   padded = (t->count + MST_BLOCK - 1) / MST_BLOCK * MST_BLOCK;
+    const uint64_t low = t->offset > begin ? t->offset : begin, last = t->offset + t->count,
+                   high = last < end ? last : end, fill = t->offset + padded < end ? t->offset + padded : end;
+    for (uint64_t at = low, count; at < high; at += count) {
+        count = high - at < PART ? high - at : PART;
+        MST_TRY(read_from(hf, hf->of[number], at - t->offset, count, shard->master + (at - begin)));
+        if (progress != NULL) progress(progress_context);
+    }
+    if (low < fill && high < fill)
+        memset(shard->master + (high - begin), 0, (size_t)(fill - high) * sizeof *shard->master);
+done:
+    return status;
+}
+
+mst_status mst_hf_load(mst_hf *hf, const mst_layout *layout, mst_shard *shards,
+                       void (*progress)(void *progress_context), void *progress_context) {
+    mst_status status = MST_OK;
+    MST_CHECK(layout->tensor_count == hf->layout.tensor_count, MST_ECONFIG,
+              "%s is another model than the config's: %zu tensors, and %zu in the config's", hf->folder,
+              hf->layout.tensor_count, layout->tensor_count);
+    for (size_t i = 0; i < layout->tensor_count; i++) {
+        const mst_tensor *t = &layout->tensors[i], *theirs = &hf->layout.tensors[i];
+        MST_CHECK(strcmp(t->name, theirs->name) == 0 && t->dims == theirs->dims &&
+                      t->shape[0] == theirs->shape[0] && t->shape[1] == theirs->shape[1],
+                  MST_ECONFIG, "%s is another model than the config's: tensor %s differs in name or shape",
+                  hf->folder, theirs->name);
+        MST_TRY(load_tensor(hf, i, t, &shards[t->unit], progress, progress_context));
+    }
+done:
+    return status;
+}
+
+/* ---- what stands beside the weights ---- */
+
+mst_status mst_hf_tokenizer(const mst_hf *hf, char **json_out, size_t *bytes_out) {
+    mst_status status = MST_OK;
+    char path[PATH_LENGTH];
+    *json_out = NULL;
+    *bytes_out = 0;
+    if (!hf_file_exists(hf->folder, "tokenizer.json")) goto done;
+    MST_TRY(path_in(hf->folder, "tokenizer.json", path));
+    MST_TRY(hf_file_load(path, 1 << 28, json_out, bytes_out));
+    MST_CHECK(strlen(*json_out) == *bytes_out, MST_EFORMAT, "%s holds a zero byte", path);
+done:
+    if (status != MST_OK) {
+        free(*json_out);
+        *json_out = NULL;
+    }
+    return status;
+}
+
+mst_status mst_hf_companions(const mst_hf *hf, const mst_hf_notes *notes, char **tar_out, size_t *bytes_out) {
+    char origin[64];
+    snprintf(origin, sizeof origin, "{\"version\": 1, \"dtype\": \"%s\"}\n", mst_hf_dtype_name(hf->dtype));
+    return hf_tar_make(hf->folder, origin, notes, tar_out, bytes_out);
+}
+
+bool mst_hf_is_there(const char *path) {
+    return hf_file_exists(path, "config.json");
+}
+
+mst_status mst_init_model(const char *path, mst_model_config *model_out) {
+    mst_status status = MST_OK;
+    char checkpoint[PATH_LENGTH];
+    mst_hf *hf = NULL;
+    mst_checkpoint_meta meta = {0};
+    mst_checkpoint_digests digests;
+    if (mst_hf_is_there(path)) {
+        MST_TRY(mst_hf_open(path, NULL, &hf));
+        *model_out = *mst_hf_model(hf);
+    } else {
+        MST_TRY(mst_checkpoint_resolve(path, checkpoint));
+        MST_TRY(mst_checkpoint_open(checkpoint, &meta, &digests));
+        *model_out = meta.model;
+    }
+done:
+    mst_hf_close(&hf);
+    mst_checkpoint_meta_clear(&meta);
+    return status;
+}
