@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "muster/convert.h"
 #include "reader.h"
 
 /* Number of the key that reads into a member of mst_config. */
@@ -61,11 +62,38 @@ static void derive_name(config_reader *reader) {
     if (reader->config->run.name == NULL) reader->status = mst_error(MST_ENOMEM, "run.name: no memory");
 }
 
+/* What model.init says of the model goes before the defaults, and what the config says before that. A config that gives every
+ * key, as runs and checkpoints store it, needs nothing from there. */
+static void derive_model(config_reader *reader) {
+    mst_model_config model;
+    bool wanted = false;
+    const size_t first = offsetof(mst_config, model), end = first + sizeof model;
+    for (size_t i = 0; i < config_key_count; i++)
+        wanted |= config_keys[i].offset >= first && config_keys[i].offset < end && !is_given(reader, i);
+    if (reader->config->init == NULL || !wanted) return;
+    const size_t init = KEY(init);
+    const mst_status status = mst_init_model(reader->config->init, &model);
+    if (status != MST_OK) {
+        reader->incomplete = true; /* what is missing would have stood there */
+        config_report(reader, place_to_blame(reader, init), config_keys[init].path, "%s",
+                      mst_error_message());
+        return;
+    }
+    for (size_t i = 0; i < config_key_count; i++) {
+        const config_key *key = &config_keys[i];
+        if (key->offset < first || key->offset >= end || is_given(reader, i)) continue;
+        memcpy(config_key_field(key, reader->config), (const char *)&model + (key->offset - first),
+               key->size);
+        reader->places[i] = reader->places[init];
+    }
+}
+
 void config_derive(config_reader *reader) {
     mst_config *config = reader->config;
     mst_model_config *model = &config->model;
     bool wsd = config->schedule.kind == MST_SCHEDULE_WSD;
     derive_name(reader);
+    derive_model(reader);
     config->schedule.steps = config->run.steps;
     if (!is_given(reader, KEY(schedule.warmup))) config->schedule.warmup = config->run.steps / 100;
     if (!is_given(reader, KEY(schedule.decay))) config->schedule.decay = wsd ? config->run.steps / 5 : 0;

@@ -75,6 +75,11 @@ const config_key config_keys[] = {
                 "but the end "
                 "of the Slurm job, which counts in any case."},
 
+    {FREE("model.init"), PATH(init), .fallback = "null",
+     .meaning = "Where the weights come from at step 0: a folder in Hugging Face's layout, or a checkpoint; "
+                "null: random "
+                "weights. Keys of model that are not given are then the model's there, whatever their "
+                "defaults here."},
     {FIXED("model.family"), ENUM(model.family, family_names), .fallback = "llama",
      .meaning =
          "llama: RMSNorm, rotary positions, SwiGLU, grouped heads, no biases (also SmolLM2, Mistral). gpt2: "

@@ -68,6 +68,10 @@ static mst_status parse_identity(run_folder *f, const char *text) {
               "%s/run.json: 'device_class' is missing or damaged", f->path);
     snprintf(f->run_id, sizeof f->run_id, "%s", id);
     snprintf(f->device_class, sizeof f->device_class, "%s", device_class);
+    const char *init = json_string_value(json_object_get(root, "init_weights"));
+    MST_CHECK(init == NULL || strlen(init) == FOLDER_DIGEST_MAX - 1, MST_EFORMAT,
+              "%s/run.json: 'init_weights' is damaged", f->path);
+    snprintf(f->init, sizeof f->init, "%s", init != NULL ? init : "");
     f->existed = true;
 done:
     json_decref(root);
@@ -160,8 +164,9 @@ done:
 static mst_status record(const run_folder *f, const char *config_yaml, const char *device_class) {
     mst_status status = MST_OK;
     char *text = NULL;
-    json_t *root = json_pack("{s:i, s:s, s:s, s:s}", "version", 1, "run_id", f->run_id, "device_class",
-                             device_class, "muster", MST_VERSION);
+    json_t *root =
+        json_pack("{s:i, s:s, s:s, s:s, s:s*}", "version", 1, "run_id", f->run_id, "device_class",
+                  device_class, "muster", MST_VERSION, "init_weights", f->init[0] != '\0' ? f->init : NULL);
     MST_CHECK(root != NULL && (text = json_dumps(root, JSON_INDENT(2))) != NULL, MST_ENOMEM,
               "run.json: out of memory");
     MST_TRY(write_text(f, "config.yaml", config_yaml));

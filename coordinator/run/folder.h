@@ -7,7 +7,7 @@
 #include "muster/comm.h"
 #include "muster/status.h"
 
-enum { FOLDER_PATH_MAX = 4096, FOLDER_ID_MAX = 33 };
+enum { FOLDER_PATH_MAX = 4096, FOLDER_ID_MAX = 33, FOLDER_DIGEST_MAX = 65 };
 
 typedef struct run_folder {
     char path[FOLDER_PATH_MAX];
@@ -17,7 +17,9 @@ typedef struct run_folder {
     bool existed;               /* the folder held a run already */
     bool has_checkpoint;
     char device_class[256]; /* of the run, as recorded when it was created; "" when new */
-    char *config;           /* YAML of the run so far; NULL when new. Owned */
+    char init
+        [FOLDER_DIGEST_MAX]; /* hexadecimal digest of the weights that the run began with, from elsewhere; "": not known */
+    char *config; /* YAML of the run so far; NULL when new. Owned */
     char config_path[FOLDER_PATH_MAX +
                      16]; /* where that stands: config.yaml, or a checkpoint where it is missing */
 } run_folder;

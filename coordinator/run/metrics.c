@@ -223,6 +223,14 @@ mst_status mst_metrics_resume(mst_metrics *metrics, uint64_t step, const char *c
     return end_line(metrics);
 }
 
+mst_status mst_metrics_init(mst_metrics *metrics, const char *path, const char *weights) {
+    if (metrics == NULL) return MST_OK;
+    begin_line(metrics, "init", 0);
+    put_text(metrics, "from", path);
+    put_text(metrics, "weights", weights);
+    return end_line(metrics);
+}
+
 mst_status mst_metrics_rollback(mst_metrics *metrics, uint64_t step, uint64_t samples) {
     if (metrics == NULL) return MST_OK;
     begin_line(metrics, "rollback", step);

@@ -54,6 +54,8 @@ mst_status mst_metrics_checkpoint(mst_metrics *metrics, const mst_saved *saved);
 mst_status mst_metrics_checkpoint_failed(mst_metrics *metrics, uint64_t step, const char *reason);
 /** The run went back to `step`: lines above with a greater step no longer count. */
 mst_status mst_metrics_resume(mst_metrics *metrics, uint64_t step, const char *checkpoint);
+/** The run began with weights from elsewhere. @param weights their digest, hexadecimal */
+mst_status mst_metrics_init(mst_metrics *metrics, const char *path, const char *weights);
 /** As resume, within a start of the run; the next batch begins at sample `samples`. */
 mst_status mst_metrics_rollback(mst_metrics *metrics, uint64_t step, uint64_t samples);
 /** The update of a step was left out. @param microbatch the first that is not finite; SIZE_MAX: only the sum

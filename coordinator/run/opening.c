@@ -134,8 +134,7 @@ done:
 /* The run's own config, and that of a checkpoint that --resume names, which may be another run's. */
 static mst_status compare_configs(training *t, const char *resume) {
     mst_status status = MST_OK;
-    mst_checkpoint_meta meta = {0};
-    mst_checkpoint_digests digests;
+    mst_manifest manifest = {0};
     const bool own =
         t->folder.config != NULL && t->folder.has_checkpoint; /* else nothing depends on it yet */
     if (own) MST_TRY(compare_config(t, t->folder.config, t->folder.config_path, false));
@@ -144,10 +143,15 @@ static mst_status compare_configs(training *t, const char *resume) {
               "--resume '%s': there is no such file or folder; say auto, never or the path of a checkpoint",
               resume);
     MST_TRY(mst_checkpoint_resolve(resume, t->given));
-    MST_TRY(mst_checkpoint_open(t->given, &meta, &digests));
-    MST_TRY(compare_config(t, meta.config, t->given, own));
+    MST_TRY(mst_manifest_read(t->given, &manifest));
+    MST_CHECK(
+        !manifest.weights_only, MST_ECONFIG,
+        "--resume '%s': it holds the weights alone, and no state of training to go on from; to begin a run "
+        "with these weights set model.init to it",
+        t->given);
+    MST_TRY(compare_config(t, manifest.meta.config, t->given, own));
 done:
-    mst_checkpoint_meta_clear(&meta);
+    mst_manifest_clear(&manifest);
     return status;
 }
 

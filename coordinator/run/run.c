@@ -270,6 +270,7 @@ static void end(training *t, mst_status status) {
     straggler_destroy(&t->straggler);
     mst_config_clear(&t->config);
     free(t->tokenizer);
+    free(t->companions);
     free(t->config_yaml);
     lease_release(&t->lease);
 }

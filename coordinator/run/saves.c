@@ -18,7 +18,9 @@ static void fill_meta(training *t, mst_checkpoint_meta *meta) {
                                   .config = t->config_yaml,
                                   .versions = versions,
                                   .model = t->config.model,
-                                  .tokenizer = t->tokenizer};
+                                  .tokenizer = t->tokenizer,
+                                  .companions = t->companions,
+                                  .companion_bytes = t->companion_bytes};
     if (t->heldout_step == position->step) meta->heldout = t->heldout;
     mst_data_digest(t->data, &meta->data);
 }
@@ -31,7 +33,7 @@ static void report(void *progress_context, bool waiting) {
         mst_watchdog_progress(p->watchdog, p->name, p->step);
 }
 
-static mst_checkpoint_context checkpoint_context(training *t, training_phase *p) {
+mst_checkpoint_context training_checkpoint_context(training *t, training_phase *p) {
     return (mst_checkpoint_context){.comm = t->comm,
                                     .queue = t->device.queue,
                                     .kernels = &t->device.kernels,
@@ -45,7 +47,7 @@ static mst_checkpoint_context checkpoint_context(training *t, training_phase *p)
 
 mst_status training_open_saver(training *t) {
     t->saving = (training_phase){t->watchdog, "checkpoint", 0};
-    const mst_checkpoint_context context = checkpoint_context(t, &t->saving);
+    const mst_checkpoint_context context = training_checkpoint_context(t, &t->saving);
     const mst_saver_options options = {.folder = t->folder.checkpoints,
                                        .copies = t->config.checkpoint.async,
                                        .tidies = true,
@@ -65,7 +67,7 @@ mst_status training_digest(training *t, mst_checkpoint_digests *digests_out) {
     }
     fill_meta(t, &meta);
     training_phase p = {t->watchdog, "digest", meta.step};
-    const mst_checkpoint_context context = checkpoint_context(t, &p);
+    const mst_checkpoint_context context = training_checkpoint_context(t, &p);
     return mst_checkpoint_digest(&context, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer),
                                  &meta, digests_out);
 }
@@ -201,7 +203,7 @@ static mst_status load(training *t, const char *path, const uint64_t *step) {
     mst_checkpoint_digests digests;
     mst_digest data;
     training_phase p = {t->watchdog, "resume", mst_trainer_position(t->trainer)->step};
-    const mst_checkpoint_context context = checkpoint_context(t, &p);
+    const mst_checkpoint_context context = training_checkpoint_context(t, &p);
     MST_TRY(mst_comm_agree(t->comm, mst_checkpoint_open(path, &meta, &digests)));
     MST_CHECK(step == NULL || meta.step == *step, MST_EFORMAT,
               "its manifest says step %llu: it was renamed, or copied to this name",
@@ -215,6 +217,7 @@ static mst_status load(training *t, const char *path, const uint64_t *step) {
     MST_TRY(
         mst_checkpoint_load(&context, path, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer)));
     look_at_rest(t, &context, path);
+    MST_TRY(mst_comm_agree(t->comm, training_carry(t, path)));
     if (strcmp(meta.device_class, t->device.class_name) != 0)
         training_say(t,
                      "note: the device class changes from '%s' to '%s': from here on the bits differ from "
@@ -294,7 +297,7 @@ mst_status training_resume(training *t, const char *resume) {
                   path);
     }
     if (!found) {
-        MST_TRY(mst_trainer_init(t->trainer));
+        MST_TRY(training_begin(t));
         /* A start before this one may have recorded steps without reaching a checkpoint. */
         if (t->folder.existed) MST_TRY(mst_comm_agree(t->comm, mst_metrics_resume(t->metrics, 0, NULL)));
         goto done;
@@ -326,7 +329,7 @@ mst_status training_rollback(training *t) {
               ROLLBACKS_MAX, (unsigned long long)position.step);
     /* Only checkpoints whose steps the config fixes, so that the way does not depend on when somebody stopped the run. */
     if (t->config.checkpoint.every > 0) MST_TRY(load_newest(t, t->config.checkpoint.every, &found, path));
-    if (!found) MST_TRY(mst_trainer_init(t->trainer));
+    if (!found) MST_TRY(training_begin(t));
     mst_saver_goes_on_from(t->saver, mst_trainer_position(t->trainer)->step);
     position = *mst_trainer_position(t->trainer);
     position.samples = samples;

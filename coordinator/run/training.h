@@ -30,7 +30,9 @@ typedef struct training {
     lease *lease; /* rank 0 only, else NULL: this run alone writes into the folder */
     run_device device;
     mst_data *data;
-    char *tokenizer; /* tokenizer.json of the data, on rank 0; NULL: bytes are tokens */
+    char *tokenizer;  /* tokenizer.json of the data, on rank 0; NULL: bytes are tokens */
+    char *companions; /* the archive of what came with an imported model, on rank 0; NULL: nothing did */
+    size_t companion_bytes;
     mst_watchdog *watchdog;
     mst_trainer *trainer;
     mst_saver *saver;
@@ -100,6 +102,9 @@ mst_status training_stopped(training *t);
 /** "walltime" or "signal", after training_stopped. Rank 0. */
 const char *training_stop_reason(const training *t);
 
+/** What the checkpoint room works with. @param phase must outlive it */
+mst_checkpoint_context training_checkpoint_context(training *t, training_phase *phase);
+
 /** Makes ready for saving. Collective. @retval MST_ENOMEM no memory for a copy of the state; MST_EIO */
 mst_status training_open_saver(training *t);
 
@@ -142,6 +147,18 @@ mst_status training_digest(training *t, mst_checkpoint_digests *digests_out);
  * given checkpoint is damaged
  */
 mst_status training_resume(training *t, const char *resume);
+
+/**
+ * Begins at step 0: with random weights, or with those that model.init names, which rank 0 says and records with their digest.
+ *
+ * Collective. The same bits on any number of ranks. @retval MST_ECONFIG they are another model's, or not those that this run began with
+ * before; MST_EUNSUPPORTED, MST_EFORMAT, MST_EIO, MST_ENOMEM
+ */
+mst_status training_begin(training *t);
+
+/** Keeps what a checkpoint carries besides its state, so that the next ones carry it, too. Rank 0; others do nothing.
+ * @retval MST_EIO, MST_EFORMAT, MST_ENOMEM */
+mst_status training_carry(training *t, const char *path);
 
 /**
  * Goes back to the newest checkpoint (or the initial values) and past the samples used so far, so that the

@@ -26,6 +26,8 @@ typedef struct mst_config {
         uint64_t seed, steps;
         double minutes; /* wall time of a start; 0: no limit of its own */
     } run;
+    char *
+        init; /* where the first weights stand: a folder in Hugging Face's layout or a checkpoint; NULL: random ones */
     mst_model_config model; /* complete, but for vocab_size 0: the data's */
     struct {
         mst_source_config *sources;
