@@ -3,6 +3,7 @@
  * gradients, and with steps > 0 the weights after that many steps of training. A tool of the oracle tests.
  *
  *   model_dump FOLDER family=llama tied=1 d=64 layers=3 heads=6 kv=2 ff=160 vocab=101 micro=2 seq=33 ...
+ *   model_dump FOLDER hf=DIR micro=2 seq=33 ...      a model in Hugging Face's layout, as `muster import` reads it
  *
  * Files, raw and little-endian: tensors.txt (name dims rows cols, in the order of the others), weights.f32,
  * tokens.i32 and targets.i32 [steps or 1, micro * seq], logits.f32 [seq, vocab] of the first sequence,
@@ -10,10 +11,12 @@
  */
 #include <errno.h>
 
+#include "muster/convert.h"
 #include "unit/model_fixture.h"
 
 typedef struct settings {
     const char *folder;
+    mst_hf *hf; /* the model is read from there; NULL: its settings are given, its weights random */
     mst_model_config config;
     mst_model_options options;
     mst_device device;
@@ -33,12 +36,27 @@ static mst_family_id family_named(const char *name) {
     return MST_FAMILY_COUNT;
 }
 
+static void open_hf(settings *s, const char *path) {
+    fixture_need(mst_hf_open(path, NULL, &s->hf));
+    s->config = *mst_hf_model(s->hf);
+}
+
+/* In the place of the fixture's random ones; fp32. */
+static void load_hf(const settings *s, fixture *f) {
+    mst_shard shards[FIXTURE_UNITS] = {{0}};
+    for (size_t u = 0; u < f->layout.unit_count; u++)
+        shards[u] = (mst_shard){.blocks = f->layout.units[u].blocks, .master = f->weights[u]};
+    fixture_need(mst_hf_load(s->hf, &f->layout, shards, NULL, NULL));
+}
+
 static void set(settings *s, const char *key, const char *value) {
     mst_model_config *c = &s->config;
     double number = strtod(value, NULL);
     size_t size = (size_t)number;
     if (!strcmp(key, "family"))
         c->family = family_named(value);
+    else if (!strcmp(key, "hf"))
+        open_hf(s, value);
     else if (!strcmp(key, "dtype"))
         s->options.dtype = strcmp(value, "bf16") ? MST_F32 : MST_BF16;
     else if (!strcmp(key, "device"))
@@ -233,6 +251,7 @@ int main(int argc, char **argv) {
     }
     fixture f;
     fixture_init(&f, &s.config, &s.options, s.device, 2, s.seed);
+    if (s.hf != NULL) load_hf(&s, &f);
     write_start(&s, &f);
     if (s.steps > 0) {
         train(&s, &f);
@@ -244,5 +263,6 @@ int main(int argc, char **argv) {
         write_logits(&s, &f);
     }
     fixture_clear(&f);
+    mst_hf_close(&s.hf);
     return 0;
 }

@@ -138,8 +138,9 @@ static mst_status check_places(const mst_manifest *manifest, const char *name) {
         before = place;
     }
     const mst_manifest_file *inside = &manifest->companions;
-    if (manifest->packed && (inside->offset > manifest->shards[0].bytes ||
-                             inside->bytes > manifest->shards[0].bytes - inside->offset))
+    if (manifest->packed && inside->name[0] != '\0' &&
+        (inside->offset > manifest->shards[0].bytes ||
+         inside->bytes > manifest->shards[0].bytes - inside->offset))
         return mst_error(MST_EFORMAT, "%s: %s lies beyond the end of the file", name, inside->name);
     return MST_OK;
 }
