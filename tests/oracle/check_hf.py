@@ -216,6 +216,44 @@ def check_training(muster, mpirun, name, work):
     print(f"{name}: 20 steps: weights {errors[worst]:.1e} ({worst}); every tensor moved by {moved:.1e} at least")
 
 
+# ---- models that began here ----
+
+OWN = {
+    "llama": {"n_kv_heads": 3, "rope_factor": 8, "rope_original_seq_len": 16, "max_seq_len": 64, "tie_embeddings": False},
+    "qwen2": {"n_kv_heads": 3, "norm_eps": 1e-6, "rope_theta": 1e6},
+    "qwen3": {"n_kv_heads": 3, "head_dim": 10},
+    "olmo2": {"tie_embeddings": False},
+    "gpt2": {"max_seq_len": 40},
+}
+
+
+def check_own(tool, muster, work):
+    """A model that was trained here from random weights: its config.json is written by muster alone, its tokenizer is its own."""
+    text = work / "words.txt"
+    text.write_text(" ".join(f"word{i * i % 97} and {i % 13}," for i in range(2000)))
+    run(muster, "tokenizer", "train", text, "--vocab", 300, "--special", "<|endoftext|>", "-o", work / "tokenizer.json")
+    run(muster, "data", "build", text, "--tokenizer", work / "tokenizer.json", "--heldout", "0", "-o", work / "own.h5")
+    folders = []
+    for family, fields in OWN.items():
+        folder = work / f"own-{family}"
+        (work / "own.yaml").write_text(json.dumps({
+            "run": {"steps": 2}, "model": {"family": family, "d_model": 36, "n_layers": 2, "n_heads": 9, "d_ff": 50,
+                                           "init_deviation": 0.2, **fields},
+            "data": {"sources": [str(work / "own.h5")], "seq_len": 32}, "batch": {"micro": 2, "lanes": 2},
+            "schedule": {"peak": 1e-3}, "device": {"threads": 1},
+        }))
+        run(muster, "train", work / "own.yaml", "--run", work / f"run-{family}")
+        run(muster, "export", work / f"run-{family}", "-o", folder, "--dtype", "f32")
+        folders.append(folder)
+        check_logits(tool, f"own {family}", folder, load(folder))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        check((folder / "tokenizer.json").read_bytes() == (work / "tokenizer.json").read_bytes(), f"{family}: tokenizer")
+        check(tokenizer.decode(tokenizer.encode("word9 and 3,")) == "word9 and 3,", f"{family}: text through the tokenizer")
+        check(tokenizer.eos_token == "<|endoftext|>" and load(folder).generation_config.eos_token_id == tokenizer.eos_token_id,
+              f"{family}: {tokenizer.eos_token} {load(folder).generation_config.eos_token_id}")
+    check_loads(folders)
+
+
 # ---- memory ----
 
 
@@ -261,6 +299,7 @@ def main(tool, muster, mpirun):
         check_variants(muster, work)
         for name in ("llama_9_3_tied", "qwen2_9_3", "qwen3_9_3", "olmo2_9_3", "gpt2_9"):
             check_training(muster, mpirun, name, work)
+        check_own(tool, muster, work)
         check_memory(muster, work)
     print(f"{compare.failures} failed")
     return compare.failures > 0
