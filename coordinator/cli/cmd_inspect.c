@@ -95,12 +95,13 @@ static void put_sizes(const mst_manifest *manifest) {
     const bool has_tokenizer = manifest->tokenizer.name[0] != '\0';
     const bool has_checksums = manifest->checksums.name[0] != '\0';
     uint64_t bytes = manifest->digests.bytes + manifest->checksums.bytes + manifest->model.bytes +
-                     manifest->tokenizer.bytes;
+                     manifest->tokenizer.bytes + manifest->companions.bytes;
     for (size_t i = 0; i < manifest->shard_count; i++) bytes += manifest->shards[i].bytes;
     put_size(bytes);
-    printf("%zu shard file%s, model.h5, digests.bin%s%s\n", manifest->shard_count,
+    printf("%zu shard file%s, model.h5, digests.bin%s%s%s\n", manifest->shard_count,
            manifest->shard_count == 1 ? "" : "s", has_checksums ? ", checksums.bin" : "",
-           has_tokenizer ? ", tokenizer.json" : "");
+           has_tokenizer ? ", tokenizer.json" : "",
+           manifest->companions.name[0] != '\0' ? ", huggingface.tar" : "");
 }
 
 static void put_tensors(const mst_manifest *manifest) {
@@ -135,13 +136,14 @@ static mst_status check_file(const char *path, const mst_manifest_file *file) {
 /* Names every file that is missing or has another size; fails with the first. */
 static mst_status check_files(const char *path, const mst_manifest *manifest) {
     const mst_manifest_file *others[] = {&manifest->digests, &manifest->checksums, &manifest->model,
-                                         &manifest->tokenizer};
+                                         &manifest->tokenizer, &manifest->companions};
     const size_t other_count = manifest->packed ? 0 : sizeof others / sizeof *others;
     char first[512] = "";
     mst_status status = MST_OK;
     for (size_t i = 0; i < other_count + manifest->shard_count; i++) {
         const mst_manifest_file *file = i < other_count ? others[i] : &manifest->shards[i - other_count];
-        if (i < other_count && file->name[0] == '\0') continue; /* an old checkpoint; bytes are tokens */
+        if (i < other_count && file->name[0] == '\0')
+            continue; /* an old checkpoint; bytes are tokens; not imported */
         mst_status found = check_file(path, file);
         if (found == MST_OK) continue;
         put_line(status == MST_OK ? "files" : "", mst_error_message());

@@ -99,10 +99,10 @@ int main(void) {
     for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;)
         if (entry->d_name[0] != '.') snprintf(names[count++], sizeof *names, "%s", entry->d_name);
     closedir(entries);
-    CHECK(
-        count == 6,
-        "%zu files: shard, model.h5, digests.bin, checksums.bin, tokenizer.json, manifest.json are expected",
-        count);
+    CHECK(count == 7,
+          "%zu files: shard, model.h5, digests.bin, checksums.bin, tokenizer.json, huggingface.tar, "
+          "manifest.json are expected",
+          count);
     for (size_t i = 0; i < count; i++) damage_file(&state, path, names[i]);
     CHECK_OK(verify(&state, path)); /* the damage was undone: so each find above was of its own damage */
     test_state_destroy(&state);

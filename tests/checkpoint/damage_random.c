@@ -12,7 +12,7 @@
 #include "state.h"
 #include "test.h"
 
-enum { MODELS = 3, VERSIONS = 5, WRITERS = 3, FILES = 8, BLOCK = 4096 };
+enum { MODELS = 3, VERSIONS = 5, WRITERS = 3, FILES = 9, BLOCK = 4096 };
 
 /* A piece ends at a block's end, within one, and is shorter than one; units with fewer blocks than ranks. */
 static const test_shape shapes[MODELS][3] = {
@@ -136,6 +136,7 @@ static void read_all(const char *base) {
         read_file(c, "digests.bin");
         read_file(c, "model.h5");
         read_file(c, "tokenizer.json");
+        read_file(c, "huggingface.tar");
         read_file(c, "checksums.bin");
         for (size_t i = 0; i < c->manifest.shard_count; i++) read_file(c, c->manifest.shards[i].name);
         all_count++;

@@ -88,6 +88,7 @@ flipped "$(place 'master", "tensor": "model.embed_tokens.weight')" 'master of mo
 flipped "$(place 'exp_avg_sq", "tensor": "model.norm.weight')" 'exp_avg_sq of model.norm.weight'
 flipped "$(place block_digests)" 'digests.bin'
 flipped "$(place tokenizer_file)" 'tokenizer.json'
+flipped "$(place companions_file)" 'huggingface.tar'
 for size in 0 1 40 49 3000 8192 $((bytes / 2)) $((bytes - 1)) $((bytes + 1)); do
   cp one.h5 cut.h5
   truncate -s $size cut.h5
@@ -125,7 +126,7 @@ if has_mpirun; then
 fi
 expect 0 "$muster" pack half -o half-weights.h5 --weights-only
 expect 2 "$muster" train tiny.yaml --run never --resume half-weights.h5
-says 'half-weights.h5 holds no optimizer state'
+says "--resume 'half-weights.h5': it holds the weights alone"
 for file in half half.h5 half-weights.h5; do
   expect 0 "$muster" generate $file --prompt 'The quick' --tokens 30
   cp out said.$file

@@ -108,6 +108,11 @@ static void check_tokenizer(test_state *s, const char *folder) {
     CHECK(json != NULL && bytes == strlen(s->meta.tokenizer) && strcmp(json, s->meta.tokenizer) == 0,
           "the tokenizer is '%s'", json != NULL ? json : "none");
     free(json);
+    char *tar = NULL;
+    CHECK_OK(mst_checkpoint_companions(path, &tar, &bytes));
+    CHECK(tar != NULL && bytes == s->meta.companion_bytes && memcmp(tar, s->meta.companions, bytes) == 0,
+          "what came with the model has %zu bytes", bytes);
+    free(tar);
     const char *kept = s->meta.tokenizer;
     s->meta.tokenizer = NULL; /* bytes are tokens */
     s->meta.step++;

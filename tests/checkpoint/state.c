@@ -102,6 +102,8 @@ static void create(mst_comm *comm, uint64_t seed, const test_shape *shapes, size
     s->meta = (mst_checkpoint_meta){.step = 1000, .updates = 998, .samples = 64000, .tokens = 8192000};
     s->meta.run_id = must(strdup("test-run"));
     s->meta.device_class = must(strdup("cpu, any"));
+    s->meta.companions = "muster\0ustar\0\1\2\3"; /* an archive, as far as checkpoints know */
+    s->meta.companion_bytes = 16;
     s->meta.tokenizer = "{\"version\": \"1.0\", \"model\": {\"type\": \"BPE\"}}\n";
     s->meta.config = must(strdup("run:\n  name: \"t\u00e9st\"\n"));
     s->meta.versions = must(strdup("muster " MST_VERSION));
