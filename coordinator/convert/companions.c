@@ -117,6 +117,7 @@ static bool is_octal(const char *text, size_t digits) {
 mst_status hf_tar_next(const char *tar, size_t bytes, size_t *at_in_out, hf_tar_file *file_out,
                        bool *found_out) {
     mst_status status = MST_OK;
+    char plain[HF_PLAIN_MAX];
     const char *head = tar + *at_in_out;
     *found_out = false;
     MST_CHECK(bytes - *at_in_out >= BLOCK, MST_EFORMAT,
@@ -131,10 +132,11 @@ mst_status hf_tar_next(const char *tar, size_t bytes, size_t *at_in_out, hf_tar_
     file_out->content = head + BLOCK;
     file_out->bytes = (size_t)strtoull(head + AT_SIZE, NULL, 8);
     MST_CHECK(strchr(file_out->name, '/') == NULL, MST_EFORMAT,
-              "the files that came with the model: '%s' would lie elsewhere", file_out->name);
+              "the files that came with the model: '%s' would lie elsewhere",
+              hf_plain(file_out->name, plain));
     const size_t left = bytes - *at_in_out - BLOCK;
     MST_CHECK(file_out->bytes <= left && (file_out->bytes + BLOCK - 1) / BLOCK * BLOCK <= left, MST_EFORMAT,
-              "the files that came with the model: '%s' is cut", file_out->name);
+              "the files that came with the model: '%s' is cut", hf_plain(file_out->name, plain));
     *at_in_out += BLOCK + (file_out->bytes + BLOCK - 1) / BLOCK * BLOCK;
     *found_out = true;
 done:

@@ -4,14 +4,12 @@
 #include <string.h>
 
 /* clang-format off */
-#define SIZE(key, absent, member)                                                                            \
-    { .name = (key), .kind = HF_SIZE, .absence = (absent), .offset = offsetof(mst_model_config, member) }
-#define REAL(key, absent, member)                                                                            \
-    { .name = (key), .kind = HF_REAL, .absence = (absent), .offset = offsetof(mst_model_config, member) }
-#define MUST(key, absent, list)                                                                              \
-    { .name = (key), .kind = HF_MUST, .absence = (absent), .values = (list) }
-
-#define IDLE(key)               {.name = (key), .kind = HF_IDLE}
+#define MEMBER(key, type, absent, member) {.name = (key), .kind = (type), .absence = (absent), .offset = offsetof(mst_model_config, member)}
+#define SIZE(key, absent, member)         MEMBER(key, HF_SIZE, absent, member)
+#define REAL(key, absent, member)         MEMBER(key, HF_REAL, absent, member)
+#define MUST(key, absent, list)           {.name = (key), .kind = HF_MUST, .absence = (absent), .values = (list)}
+#define IDLE(key)                         {.name = (key), .kind = HF_IDLE}
+/* clang-format on */
 
 /* Llama's names, which its relatives share. */
 #define LLAMA_FIELDS                                                                                         \
@@ -20,7 +18,8 @@
         SIZE("num_key_value_heads", HF_DERIVED, n_kv_heads), SIZE("intermediate_size", HF_REQUIRED, d_ff),   \
         SIZE("max_position_embeddings", HF_REQUIRED, max_seq_len),                                           \
         REAL("rms_norm_eps", HF_REQUIRED, norm_eps), REAL("initializer_range", HF_DERIVED, init_deviation),  \
-        MUST("hidden_act", HF_REQUIRED, "\"silu\""), MUST("partial_rotary_factor", HF_OPTIONAL, "null|1.0|1")
+        MUST("hidden_act", HF_REQUIRED, "\"silu\""),                                                         \
+        MUST("partial_rotary_factor", HF_OPTIONAL, "null|1.0|1")
 
 static const hf_field llama[] = {
     LLAMA_FIELDS,

@@ -66,7 +66,7 @@ static bool is_weight_name(const char *name) {
            strcmp(name + length - end, ".safetensors") == 0;
 }
 
-static bool ends_so(const hf_file *file, const char *name) {
+static bool is_named(const hf_file *file, const char *name) {
     return strcmp(mst_base_name(file->path), name) == 0;
 }
 
@@ -74,13 +74,15 @@ static bool ends_so(const hf_file *file, const char *name) {
 static mst_status open_indexed(mst_hf *hf, const json_t *map, const char *path) {
     mst_status status = MST_OK;
     const char *tensor;
+    char plain[HF_PLAIN_MAX];
     json_t *value, *object = json_incref((json_t *)(uintptr_t)map);
     json_object_foreach(object, tensor, value) {
         const char *name = json_string_value(value);
         MST_CHECK(name != NULL && is_weight_name(name), MST_EFORMAT,
-                  "%s: weight_map names no .safetensors file of this folder for %.80s", path, tensor);
+                  "%s: weight_map names no .safetensors file of this folder for %s", path,
+                  hf_plain(tensor, plain));
         size_t i = 0;
-        while (i < hf->file_count && !ends_so(&hf->files[i], name)) i++;
+        while (i < hf->file_count && !is_named(&hf->files[i], name)) i++;
         if (i == hf->file_count) MST_TRY(open_weights(hf, name));
     }
 done:
@@ -91,12 +93,13 @@ done:
 /* The index and the headers have to agree. */
 static mst_status compare_index(const mst_hf *hf, const json_t *map, const char *path) {
     mst_status status = MST_OK;
+    char plain[HF_PLAIN_MAX];
     for (size_t i = 0; i < hf->tensors.count; i++) {
         const hf_tensor *t = &hf->tensors.at[i];
         const char *name = json_string_value(json_object_get(map, t->name));
-        MST_CHECK(name != NULL && ends_so(&hf->files[t->file], name), MST_EFORMAT,
-                  "%s: weight_map says %.80s for tensor %s, which is in %s", path,
-                  name != NULL ? name : "nothing", t->name, hf->files[t->file].path);
+        MST_CHECK(name != NULL && is_named(&hf->files[t->file], name), MST_EFORMAT,
+                  "%s: weight_map says %s for tensor %s, which is in %s", path,
+                  hf_plain(name != NULL ? name : "nothing", plain), t->name, hf->files[t->file].path);
     }
     MST_CHECK(json_object_size(map) == hf->tensors.count, MST_EFORMAT,
               "%s: weight_map names %zu tensors, and its files hold %zu", path, json_object_size(map),
@@ -191,7 +194,7 @@ done:
 /* A head that a tied model's file holds all the same has to be the embedding. */
 static mst_status check_copy(const mst_hf *hf, hf_tensor *copy) {
     mst_status status = MST_OK;
-    const hf_tensor *t = hf->of[0];
+    const hf_tensor *t = hf->of[0]; /* the layout begins with the embedding */
     float *one = malloc(2 * (size_t)PART * sizeof *one), *other = one + PART;
     MST_CHECK(one != NULL, MST_ENOMEM, "%s: no memory to compare %s", hf->folder, copy->name);
     MST_CHECK(copy->dtype == t->dtype && copy->dims == t->dims &&

@@ -133,7 +133,7 @@ static mst_status read_rope_object(const json_t *rope, const char *where, const 
                                         "original_max_position_embeddings",
                                         NULL};
     mst_status status = MST_OK;
-    char text[SHOWN + 4];
+    char text[SHOWN + 4], plain[HF_PLAIN_MAX];
     const char *key;
     json_t *value, *object = json_incref((json_t *)(uintptr_t)rope);
     MST_CHECK(json_is_object(rope), MST_EFORMAT, "%s: %s is %s; it must be an object", name, where,
@@ -143,10 +143,11 @@ static mst_status read_rope_object(const json_t *rope, const char *where, const 
     MST_CHECK(type != NULL, MST_EFORMAT, "%s: %s says no rope_type", name, where);
     const bool scaled = strcmp(type, "llama3") == 0;
     MST_CHECK(scaled || strcmp(type, "default") == 0, MST_EUNSUPPORTED,
-              "%s: %s.rope_type is '%.40s'; muster knows default and llama3", name, where, type);
+              "%s: %s.rope_type is '%s'; muster knows default and llama3", name, where,
+              hf_plain(type, plain));
     json_object_foreach(object, key, value) MST_CHECK(
         any_is(known, key) || (strcmp(key, "partial_rotary_factor") == 0 && json_number_value(value) == 1),
-        MST_EUNSUPPORTED, "%s: %s.%.40s is %s, which muster does not know", name, where, key,
+        MST_EUNSUPPORTED, "%s: %s.%s is %s, which muster does not know", name, where, hf_plain(key, plain),
         shown(value, text));
     if (scaled) MST_TRY(read_scaling(rope, where, name, model));
     if (json_object_get(rope, "rope_theta") != NULL)
@@ -199,13 +200,13 @@ static bool is_full_attention(const json_t *types) {
 static mst_status check_unknown(const char *key, const json_t *value, const char *name,
                                 const mst_hf_notes *notes) {
     mst_status status = MST_OK;
-    char text[SHOWN + 4];
+    char text[SHOWN + 4], plain[HF_PLAIN_MAX];
     if (is_nothing(value)) goto done;
     for (const char *const *part = hf_suspicious; *part != NULL; part++)
         MST_CHECK(strstr(key, *part) == NULL, MST_EUNSUPPORTED,
-                  "%s: %.60s is %s, which muster does not know and which may change what the model computes",
-                  name, key, shown(value, text));
-    hf_note(notes, "%s: %.60s is not known, and is passed over", name, key);
+                  "%s: %s is %s, which muster does not know and which may change what the model computes",
+                  name, hf_plain(key, plain), shown(value, text));
+    hf_note(notes, "%s: %s is not known, and is passed over", name, hf_plain(key, plain));
 done:
     return status;
 }
@@ -251,13 +252,13 @@ static void derive(const hf_family *family, mst_model_config *model) {
 mst_status hf_config_read(const json_t *root, const char *name, const mst_hf_notes *notes,
                           hf_config *config_out) {
     mst_status status = MST_OK;
-    char text[SHOWN + 4];
+    char text[SHOWN + 4], plain[HF_PLAIN_MAX];
     const char *type = json_string_value(json_object_get(root, "model_type"));
     hf_config c = {0};
     MST_CHECK(type != NULL, MST_EFORMAT, "%s: model_type is missing", name);
     c.family = hf_family_typed(type);
-    MST_CHECK(c.family != NULL, MST_EUNSUPPORTED, "%s: model_type is '%.40s'; muster knows %s", name, type,
-              hf_family_names);
+    MST_CHECK(c.family != NULL, MST_EUNSUPPORTED, "%s: model_type is '%s'; muster knows %s", name,
+              hf_plain(type, plain), hf_family_names);
     c.model.family = c.family->family;
     for (const hf_field *field = c.family->fields; field->name != NULL; field++)
         MST_TRY(read_field(root, field, name, &c.model));

@@ -107,3 +107,10 @@ bool hf_file_exists(const char *folder, const char *name) {
     const int length = snprintf(path, sizeof path, "%s/%s", folder, name);
     return length > 0 && (size_t)length < sizeof path && access(path, F_OK) == 0;
 }
+
+const char *hf_plain(const char *text, char text_out[HF_PLAIN_MAX]) {
+    snprintf(text_out, HF_PLAIN_MAX, "%s", text);
+    for (char *c = text_out; *c != '\0'; c++)
+        if (*c < ' ' || *c > '~') *c = '?';
+    return text_out;
+}

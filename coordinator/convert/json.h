@@ -30,6 +30,11 @@ mst_status hf_file_load(const char *path, size_t most, char **text_out, size_t *
 /** Opens a regular file for reading. @retval MST_EIO, MST_EFORMAT it is none */
 mst_status hf_file_open(const char *path, int *fd_out, uint64_t *bytes_out);
 
+enum { HF_PLAIN_MAX = 64 };
+
+/** A foreign text made fit for a message: cut, and no character in it that a terminal obeys. Returns text_out. */
+const char *hf_plain(const char *text, char text_out[HF_PLAIN_MAX]);
+
 /** Whether something has this name. */
 bool hf_file_exists(const char *folder, const char *name);
 

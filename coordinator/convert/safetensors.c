@@ -13,16 +13,13 @@ enum { LENGTH_BYTES = 8 };
 /* All types that a file may hold; those that are no weights may stand in it, too, and are passed over. */
 static uint64_t element_size(const char *tag) {
     static const struct {
-        const char *tags;
+        const char *tag;
         uint64_t size;
-    } sizes[] = {{" BOOL U8 I8 F8_E4M3 F8_E5M2 ", 1},
-                 {" U16 I16 F16 BF16 ", 2},
-                 {" U32 I32 F32 ", 4},
-                 {" U64 I64 F64 ", 8}};
-    char word[16];
-    snprintf(word, sizeof word, " %.12s ", tag);
+    } sizes[] = {{"BOOL", 1}, {"U8", 1},  {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1},
+                 {"U16", 2},  {"I16", 2}, {"F16", 2}, {"BF16", 2},    {"U32", 4},
+                 {"I32", 4},  {"F32", 4}, {"U64", 8}, {"I64", 8},     {"F64", 8}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        if (strstr(sizes[i].tags, word) != NULL) return sizes[i].size;
+        if (strcmp(sizes[i].tag, tag) == 0) return sizes[i].size;
     return 0;
 }
 
@@ -69,14 +66,19 @@ done:
 static mst_status read_tensor(const char *key, const json_t *value, uint64_t data_bytes, const char *name,
                               hf_tensor *t) {
     mst_status status = MST_OK;
+    char plain[HF_PLAIN_MAX];
     const char *tag = json_string_value(json_object_get(value, "dtype"));
-    MST_CHECK(strlen(key) < sizeof t->name, MST_EFORMAT,
-              "%s: a tensor's name is longer than %zu bytes: %.40s...", name, sizeof t->name - 1, key);
+    MST_CHECK(strlen(key) < sizeof t->name, MST_EFORMAT, "%s: a tensor's name is longer than %zu bytes", name,
+              sizeof t->name - 1);
     memcpy(t->name, key, strlen(key) + 1);
+    for (const char *at = key; *at != '\0'; at++)
+        MST_CHECK(*at > ' ' && *at <= '~', MST_EFORMAT, "%s: a tensor's name holds the byte %d", name,
+                  (unsigned char)*at);
     MST_CHECK(json_is_object(value) && tag != NULL, MST_EFORMAT, "%s: tensor %s: no dtype is given", name,
               t->name);
     const uint64_t size = element_size(tag);
-    MST_CHECK(size > 0, MST_EFORMAT, "%s: tensor %s: dtype '%.20s' is not known", name, t->name, tag);
+    MST_CHECK(size > 0, MST_EFORMAT, "%s: tensor %s: dtype '%s' is not known", name, t->name,
+              hf_plain(tag, plain));
     memcpy(t->tag, tag, strlen(tag) + 1);
     t->dtype = hf_dtype_tagged(tag);
     MST_TRY(read_shape(json_object_get(value, "shape"), name, t));

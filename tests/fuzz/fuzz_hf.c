@@ -183,6 +183,7 @@ static void change_word(uint8_t *data, size_t *size, size_t high) {
                                         "\"U8\"",
                                         "\"BOOL\"",
                                         "\"BF16\"",
+                                        "\"I16 F16 BF16 F16\"",
                                         "[4294967296,4294967296]",
                                         "[0,0]",
                                         "[0,9223372036854775807]",
