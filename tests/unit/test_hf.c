@@ -139,6 +139,7 @@ static const struct {
     {LLAMA ", \"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 5e5}", MST_OK, ""},
     {QWEN2 ", \"use_sliding_window\": false, \"sliding_window\": 4096, \"max_window_layers\": 28", MST_OK,
      ""},
+    {LLAMA_ALL ", \"_attn_implementation_autoset\": true, \"rope_interleaved\": false", MST_OK, ""},
     {QWEN2 ", \"layer_types\": [\"full_attention\"]", MST_OK, ""},
     {LLAMA, MST_EFORMAT, "rope_theta is missing, and no default is trusted"},
     {"\"model_type\": \"llama\", \"rope_theta\": 1e4, " LLAMA_REST, MST_EFORMAT, "vocab_size is missing"},
