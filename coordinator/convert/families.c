@@ -104,8 +104,8 @@ const hf_family *hf_family_written(mst_family_id family) {
 
 /* clang-format off */
 const char *const hf_harmless[] = {
-    "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "architectures", "attention_dropout", "attn_pdrop", "bos_token_id", "dtype", "embd_pdrop", "eos_token_id",
-    "hidden_dropout", "model_type", "n_ctx", "pad_token_id", "pretraining_tp", "resid_pdrop", "summary_activation",
+    "_attn_implementation", "_attn_implementation_autoset", "_name_or_path", "architectures", "attention_dropout",
+    "attn_pdrop", "bos_token_id", "dtype", "embd_pdrop", "eos_token_id", "hidden_dropout", "model_type", "n_ctx", "pad_token_id", "pretraining_tp", "resid_pdrop", "summary_activation",
     "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj", "task_specific_params", "torch_dtype",
     "transformers_version", "use_cache", NULL,
 };

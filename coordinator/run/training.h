@@ -156,7 +156,7 @@ mst_status training_resume(training *t, const char *resume);
  */
 mst_status training_begin(training *t);
 
-/** Keeps what a checkpoint carries besides its state, so that the next ones carry it, too. Rank 0; others do nothing.
+/** Keeps what a checkpoint carries besides its state, so that the next ones carry it, too. Not collective: rank 0; others do nothing.
  * @retval MST_EIO, MST_EFORMAT, MST_ENOMEM */
 mst_status training_carry(training *t, const char *path);
 

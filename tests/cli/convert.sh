@@ -101,6 +101,12 @@ expect 0 "$muster" export runs/one -o after
 check "what came with the model comes back after training and a resume" cmp hf/LICENSE after/LICENSE
 check "the description, too" cmp hf/config.json after/config.json
 
+cp -r runs/one runs/hurt
+printf X | dd of=runs/hurt/checkpoints/step-00000005/huggingface.tar bs=1 seek=600 conv=notrunc 2>/dev/null
+expect 0 "$muster" train next.yaml --run runs/hurt --set run.steps=6
+says "resumed from runs/hurt/checkpoints/step-00000005"
+says "checkpoints from here on will be without it"
+
 expect 2 "$muster" train next.yaml --run runs/other --resume hf.h5
 says "set model.init to it"
 expect 2 "$muster" train next.yaml --set model.init=nowhere --run runs/none
