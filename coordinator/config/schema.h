@@ -36,7 +36,7 @@ typedef struct config_section {
     const char *name, *meaning;
 } config_section;
 
-enum { CONFIG_KEYS_MAX = 64 };
+enum { CONFIG_KEYS_MAX = 96 };
 
 extern const config_key config_keys[];         /* grouped by section */
 extern const size_t config_key_count;          /* at most CONFIG_KEYS_MAX */
