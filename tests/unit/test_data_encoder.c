@@ -211,6 +211,75 @@ static void test_failure(void) {
     CHECK_STATUS(mst_data_build(&options, &report), MST_EIO);
 }
 
+/* Tokens of a record: its digits plus one, of which the odd ones count; without digits it is passed over. */
+static mst_status encode_record(void *context, const uint8_t *bytes, size_t count, const int32_t **tokens_out,
+                                const uint8_t **mask_out, size_t *count_out) {
+    static uint8_t mask[4096];
+    pairs *p = context;
+    size_t used = 0;
+    if (bytes[0] != '{' || bytes[count - 1] != '}') return mst_error(MST_EFORMAT, "not the whole record");
+    if (memchr(bytes, '!', count) != NULL) return mst_error(MST_EFORMAT, "a record with !");
+    for (size_t i = 0; i < count; i++) {
+        if (bytes[i] < '0' || bytes[i] > '9') continue;
+        mask[used] = (bytes[i] - '0') % 2;
+        p->tokens[used++] = bytes[i] == '0' ? 0 : bytes[i] - '0' + 1;
+    }
+    *tokens_out = p->tokens;
+    *mask_out = mask;
+    *count_out = used;
+    return MST_OK;
+}
+
+/* The train split's tokens and mask, read back: "3!" is token 3, a target; "0." an end that is none. */
+static void check_records(const char *expected_text) {
+    char text[256] = "";
+    token_index index;
+    int fd = open("records.h5", O_RDONLY);
+    CHECK_OK(index_read(fd, "records.h5", &index));
+    const split_index *split = &index.split[MST_SPLIT_TRAIN];
+    CHECK(split->has_loss_mask && index.split[MST_SPLIT_HELDOUT].has_loss_mask, "no mask");
+    for (uint64_t i = 0; i < split->tokens.count && i < 64; i++) {
+        uint16_t token = 0;
+        uint8_t mask = 0;
+        CHECK(pread(fd, &token, 2, (off_t)(split->tokens.offset + 2 * i)) == 2 &&
+                  pread(fd, &mask, 1, (off_t)(split->loss_mask.offset + i)) == 1,
+              "token %d", (int)i);
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%d%c", token, mask ? '!' : '.');
+    }
+    close(fd);
+    CHECK(strcmp(text, expected_text) == 0, "'%s', not '%s'", text, expected_text);
+}
+
+/* Records: whole lines, a mask, an end that is added where there is none; others are passed over; errors name the line. */
+static void test_records(void) {
+    static const char *const inputs[] = {"records.jsonl"}, *const bad[] = {"bad.jsonl"},
+                             *const other[] = {"file01.txt"};
+    pairs p = {.vocab = NARROW_VOCAB};
+    mst_encoder encoder = encoder_of(&p);
+    mst_build_report report;
+    mst_digest digest;
+    encoder.encode = NULL;
+    encoder.encode_record = encode_record;
+    mst_build_options options = options_of(&encoder, inputs, 1);
+    options.output = "records.h5";
+    options.heldout_list = NULL;
+    options.heldout_fraction = 0;
+    put_text("records.jsonl", "{\"a\": 123}\n\n{\"a\": [7, 0]}\n{\"a\": \"none\"}\n{\"a\": 123}\n");
+    CHECK_OK(mst_data_build(&options, &report));
+    CHECK(report.documents == 4 && report.duplicates == 1 && report.train_documents == 2 &&
+              report.train_tokens == 6,
+          "%d documents, %d tokens", (int)report.train_documents, (int)report.train_tokens);
+    check_records("2!3.4!0.8!0.");
+    CHECK_OK(mst_data_verify("records.h5", &digest));
+    put_text("bad.jsonl", "{\"a\": 1}\n{\"a\": \"!\"}\n");
+    options.inputs = bad;
+    CHECK_STATUS(mst_data_build(&options, &report), MST_EFORMAT);
+    CHECK(message_has("bad.jsonl:2: a record with !", NULL), "%s", mst_error_message());
+    options.inputs = other;
+    CHECK_STATUS(mst_data_build(&options, &report), MST_ECONFIG);
+    CHECK(message_has("file01.txt", "not a .jsonl file", NULL), "%s", mst_error_message());
+}
+
 int main(void) {
     scratch_enter();
     put_inputs();
@@ -218,6 +287,7 @@ int main(void) {
     test_round_trip(WIDE_VOCAB);
     test_damage();
     test_failure();
+    test_records();
     scratch_leave();
     return test_finish("test_data_encoder");
 }

@@ -92,6 +92,25 @@ done:
     return status;
 }
 
+static bool of_records(const mst_build_options *options) {
+    return options->encoder != NULL && options->encoder->encode_record != NULL;
+}
+
+/* The tokens of a record and their mask. */
+static mst_status append_record(builder *b, split_content *to, bool *ended_out) {
+    mst_status status = MST_OK;
+    const mst_encoder *encoder = b->options->encoder;
+    const int32_t *tokens = NULL;
+    const uint8_t *mask = NULL;
+    size_t count = 0;
+    MST_TRY(encoder->encode_record(encoder->context, b->text.bytes, b->text.count, &tokens, &mask, &count));
+    MST_TRY(append_tokens(b, &to->tokens, tokens, count));
+    if (count > 0) MST_TRY(spill_append(&to->loss_mask, mask, count));
+    *ended_out = count == 0 || tokens[count - 1] == b->end;
+done:
+    return status;
+}
+
 static mst_status append_encoded(builder *b, spill *to) {
     mst_status status = MST_OK;
     const mst_encoder *encoder = b->options->encoder;
@@ -120,16 +139,33 @@ done:
     return status;
 }
 
+/* The tokens of a document that is kept, with the one that ends it. */
+static mst_status append_document(builder *b, mst_split which) {
+    mst_status status = MST_OK;
+    static const uint8_t no_target = 0;
+    split_content *to = &b->content[which];
+    bool ended = false;
+    if (of_records(b->options))
+        MST_TRY(append_record(b, to, &ended));
+    else if (b->options->encoder != NULL)
+        MST_TRY(append_encoded(b, &to->tokens));
+    else if (which == MST_SPLIT_HELDOUT)
+        MST_TRY(move_to_heldout(b));
+    if (ended) goto done;
+    MST_TRY(append_tokens(b, &to->tokens, &b->end, 1));
+    if (of_records(b->options)) MST_TRY(spill_append(&to->loss_mask, &no_target, 1));
+done:
+    return status;
+}
+
 /* Completes a document that is kept. */
 static mst_status keep(builder *b, mst_split which) {
     mst_status status = MST_OK;
     spill *to = &b->content[which].tokens;
-    if (b->options->encoder != NULL)
-        MST_TRY(append_encoded(b, to));
-    else if (which == MST_SPLIT_HELDOUT)
-        MST_TRY(move_to_heldout(b));
-    MST_TRY(append_tokens(b, to, &b->end, 1));
+    const uint64_t before = spill_bytes(to);
+    MST_TRY(append_document(b, which));
     uint64_t end = spill_bytes(to) / b->token_bytes;
+    if (of_records(b->options) && spill_bytes(to) == before) goto done; /* a record that was passed over */
     MST_TRY(spill_append(&b->content[which].documents, &end, sizeof end));
     if (which == MST_SPLIT_HELDOUT && b->heldout.stream != NULL && b->heldout.last != b->path) {
         b->heldout.last = b->path;
@@ -189,7 +225,7 @@ done:
 static mst_status read_inputs(builder *b, const char *field) {
     mst_status status = MST_OK;
     input_list inputs = {0};
-    document_sink sink = {take_piece, take_end, b};
+    document_sink sink = {take_piece, take_end, b, of_records(b->options)};
     document_file file;
     MST_TRY(inputs_collect(b->options, &inputs));
     for (size_t i = 0; i < inputs.count; i++) {
@@ -254,6 +290,7 @@ static mst_status builder_init(builder *b, const mst_build_options *options) {
     for (int which = 0; which < SPLITS; which++) {
         MST_TRY(spill_init(&b->content[which].tokens, folder));
         MST_TRY(spill_init(&b->content[which].documents, folder));
+        if (of_records(options)) MST_TRY(spill_init(&b->content[which].loss_mask, folder));
         MST_TRY(spill_append(&b->content[which].documents, &first, sizeof first));
     }
 done:
@@ -265,6 +302,7 @@ static void builder_clear(builder *b) {
     for (int which = 0; which < SPLITS; which++) {
         spill_clear(&b->content[which].tokens);
         spill_clear(&b->content[which].documents);
+        spill_clear(&b->content[which].loss_mask);
     }
     judge_clear(&b->judge);
     if (b->heldout.stream != NULL) fclose(b->heldout.stream);
@@ -300,13 +338,23 @@ static mst_status write_output(builder *b, const char *field) {
     const mst_build_options *options = b->options;
     token_index index = {.token_bytes = b->token_bytes, .vocab_size = b->vocab_size};
     tokenizer_content tokenizer = {0};
-    index_notes notes = {options->seed, options->heldout_fraction, field, b->sources};
+    index_notes notes = {options->seed, options->heldout_fraction, field, b->sources, NULL, {{0}}};
     MST_CHECK(b->report.documents > 0, MST_ECONFIG, "no text in %llu files: nothing to write to '%s'",
               (unsigned long long)b->report.files, options->output);
+    MST_CHECK(
+        spill_bytes(&b->content[MST_SPLIT_TRAIN].tokens) > 0 || !of_records(options), MST_ECONFIG,
+        "none of %llu conversations is left to train on: they were held out, or passed over as too long",
+        (unsigned long long)b->report.documents);
     MST_CHECK(spill_bytes(&b->content[MST_SPLIT_TRAIN].tokens) > 0, MST_ECONFIG,
               "all %zu different documents fell into the held-out split; give more documents, another seed "
               "or fraction 0",
               b->judge.seen.used);
+    for (int which = 0; which < SPLITS; which++) index.split[which].has_loss_mask = of_records(options);
+    if (of_records(options) && options->encoder->template_name != NULL) {
+        notes.template_name = options->encoder->template_name;
+        MST_TRY(mst_digest_of(options->encoder->template_text, options->encoder->template_bytes,
+                              &notes.template_digest));
+    }
     MST_TRY(describe_tokenizer(b, &index, &tokenizer));
     MST_TRY(write_heldout_list(b)); /* before: where the token file is, its list is, too */
     MST_TRY(token_file_write(options->output, b->content, &tokenizer, &notes, &index));

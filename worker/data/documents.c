@@ -54,6 +54,28 @@ static bool is_blank(const char *bytes, size_t count) {
     return true;
 }
 
+/* Hands over the text of an object, or the object's own text. */
+static mst_status hand_over(const line *l, const char *path, const char *field, const document_sink *sink,
+                            const json_t *object, const char *start, size_t count) {
+    mst_status status = MST_OK;
+    if (sink->records) {
+        status = sink->piece(sink->context, (const uint8_t *)start, count);
+        if (status == MST_OK) status = sink->end(sink->context);
+        if (status != MST_OK) mst_error_context(status, "%s:%" PRIu64, path, l->number);
+        return status;
+    }
+    const json_t *text = json_object_get(object, field);
+    MST_CHECK(text != NULL, MST_EFORMAT,
+              "%s:%" PRIu64 ": the object has no field '%s'; name the field that holds the text", path,
+              l->number, field);
+    MST_CHECK(json_is_string(text), MST_EFORMAT, "%s:%" PRIu64 ": field '%s' is not a string", path,
+              l->number, field);
+    MST_TRY(sink->piece(sink->context, (const uint8_t *)json_string_value(text), json_string_length(text)));
+    MST_TRY(sink->end(sink->context));
+done:
+    return status;
+}
+
 /* Hands over the document of a complete line, and empties the line. */
 static mst_status line_end(line *l, const char *path, const char *field, const document_sink *sink) {
     mst_status status = MST_OK;
@@ -70,16 +92,9 @@ static mst_status line_end(line *l, const char *path, const char *field, const d
         MST_CHECK(object != NULL, MST_EFORMAT, "%s:%" PRIu64 ":%d: not valid JSON: %s", path, l->number,
                   error.position, error.text);
         MST_CHECK(json_is_object(object), MST_EFORMAT,
-                  "%s:%" PRIu64 ": expected an object, such as {\"%s\": \"...\"}", path, l->number, field);
-        const json_t *text = json_object_get(object, field);
-        MST_CHECK(text != NULL, MST_EFORMAT,
-                  "%s:%" PRIu64 ": the object has no field '%s'; name the field that holds the text", path,
-                  l->number, field);
-        MST_CHECK(json_is_string(text), MST_EFORMAT, "%s:%" PRIu64 ": field '%s' is not a string", path,
-                  l->number, field);
-        MST_TRY(
-            sink->piece(sink->context, (const uint8_t *)json_string_value(text), json_string_length(text)));
-        MST_TRY(sink->end(sink->context));
+                  "%s:%" PRIu64 ": expected an object, such as {\"%s\": %s}", path, l->number,
+                  sink->records ? "messages" : field, sink->records ? "[...]" : "\"...\"");
+        MST_TRY(hand_over(l, path, field, sink, object, start, count));
     }
     l->count = 0;
     l->number++;
@@ -129,6 +144,8 @@ mst_status documents_read(const char *path, const char *field, const document_si
     stream *s = NULL;
     uint8_t *piece = malloc(PIECE_BYTES);
     MST_CHECK(piece != NULL, MST_ENOMEM, "out of memory to read '%s'", path);
+    MST_CHECK(!sink->records || is_lines(path), MST_ECONFIG,
+              "'%s' is not a .jsonl file; conversations stand on the lines of .jsonl files", path);
     MST_TRY(stream_open(path, &s));
     if (is_lines(path))
         MST_TRY(read_lines(s, path, field, sink, piece));

@@ -59,16 +59,27 @@ static json_t *tokenizer_to_json(const tokenizer_index *tokenizer) {
     return json;
 }
 
-static json_t *index_to_json(const token_index *index, const index_notes *notes) {
-    char seed[24];
+/* How the file was built. */
+static json_t *notes_to_json(const index_notes *notes) {
+    char seed[24], hex[MST_DIGEST_HEX];
     snprintf(seed, sizeof seed, "%" PRIu64, notes->seed);
     /* The seed is a string: not every reader of JSON keeps 64-bit numbers whole. */
-    return json_pack("{s:s, s:i, s:s, s:I, s:o, s:{s:s, s:f, s:s}, s:{s:o, s:o}, s:O}", "format",
-                     "muster tokens", "version", VERSION, "tool", "muster " MST_VERSION, "vocab_size",
+    json_t *build = json_pack("{s:s, s:f, s:s}", "seed", seed, "heldout_fraction", notes->heldout_fraction,
+                              "text_field", notes->text_field);
+    if (build == NULL || notes->template_name == NULL) return build;
+    mst_digest_to_hex(&notes->template_digest, hex);
+    json_object_del(build, "text_field");
+    json_object_set_new(build, "chat_template",
+                        json_pack("{s:s, s:s}", "name", notes->template_name, "sha256", hex));
+    return build;
+}
+
+static json_t *index_to_json(const token_index *index, const index_notes *notes) {
+    return json_pack("{s:s, s:i, s:s, s:I, s:o, s:o, s:{s:o, s:o}, s:O}", "format", "muster tokens",
+                     "version", VERSION, "tool", "muster " MST_VERSION, "vocab_size",
                      (json_int_t)index->vocab_size, "tokenizer", tokenizer_to_json(&index->tokenizer),
-                     "build", "seed", seed, "heldout_fraction", notes->heldout_fraction, "text_field",
-                     notes->text_field, "splits", "train", split_to_json(index, MST_SPLIT_TRAIN), "heldout",
-                     split_to_json(index, MST_SPLIT_HELDOUT), "sources", notes->sources);
+                     "build", notes_to_json(notes), "splits", "train", split_to_json(index, MST_SPLIT_TRAIN),
+                     "heldout", split_to_json(index, MST_SPLIT_HELDOUT), "sources", notes->sources);
 }
 
 mst_status index_render(const token_index *index, const index_notes *notes, char **text_out) {

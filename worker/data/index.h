@@ -54,7 +54,9 @@ typedef struct index_notes {
     uint64_t seed;
     double heldout_fraction;
     const char *text_field;
-    json_t *sources; /* array of {name, bytes, sha256}; not owned */
+    json_t *sources;           /* array of {name, bytes, sha256}; not owned */
+    const char *template_name; /* what made texts of conversations; NULL: there was nothing of the kind */
+    mst_digest template_digest;
 } index_notes;
 
 /** "train" or "heldout". */

@@ -77,6 +77,8 @@ static mst_status create_split(hid_t file, const char *path, mst_split which, to
     TRY_HDF5(group, "create a group");
     MST_TRY(create_array(group, path, "tokens", token_type, &index->split[which].tokens));
     MST_TRY(create_array(group, path, "documents", H5T_STD_U64LE, &index->split[which].documents));
+    if (index->split[which].has_loss_mask)
+        MST_TRY(create_array(group, path, "loss_mask", H5T_STD_U8LE, &index->split[which].loss_mask));
 done:
     if (group >= 0 && H5Gclose(group) < 0 && status == MST_OK) status = hdf5_error(path, "close a group");
     return status;

@@ -50,7 +50,7 @@ static mst_status reserve(int fd, const char *path, const token_index *index, ui
     uint64_t bytes = user_block;
     for (int which = 0; which < SPLITS; which++)
         bytes += index->split[which].tokens.count * index->token_bytes +
-                 index->split[which].documents.count * sizeof(uint64_t);
+                 index->split[which].documents.count * sizeof(uint64_t) + index->split[which].loss_mask.count;
     bytes += index->tokenizer.json.count + index->tokenizer.lengths.count * sizeof(uint32_t);
     int result;
     while ((result = fallocate(fd, 0, 0, (off_t)bytes)) != 0 && errno == EINTR) continue;
@@ -107,6 +107,8 @@ static mst_status write_arrays(int fd, const char *path, split_content content[S
         split_index *part = &index->split[which];
         MST_TRY(write_array(fd, path, &content[which].tokens, hasher, buffer, &part->tokens));
         MST_TRY(write_array(fd, path, &content[which].documents, hasher, buffer, &part->documents));
+        if (part->has_loss_mask)
+            MST_TRY(write_array(fd, path, &content[which].loss_mask, hasher, buffer, &part->loss_mask));
     }
     if (index->tokenizer.has_json) {
         MST_TRY(write_memory(fd, path, tokenizer->json, tokenizer->json_bytes, &index->tokenizer.json));
@@ -150,6 +152,8 @@ mst_status token_file_write(const char *output, split_content content[SPLITS],
     for (int which = 0; which < SPLITS; which++) {
         index->split[which].tokens.count = spill_bytes(&content[which].tokens) / index->token_bytes;
         index->split[which].documents.count = spill_bytes(&content[which].documents) / sizeof(uint64_t);
+        if (index->split[which].has_loss_mask)
+            index->split[which].loss_mask.count = spill_bytes(&content[which].loss_mask);
     }
     if (index->tokenizer.has_json) {
         index->tokenizer.json.count = tokenizer->json_bytes;

@@ -8,6 +8,7 @@
 /* What a split's arrays are filled from. */
 typedef struct split_content {
     spill tokens, documents; /* as split_index */
+    spill loss_mask;         /* only where the index says that there is one */
 } split_content;
 
 /* A tokenizer's arrays, not owned; all zero for bytes. */
@@ -22,7 +23,7 @@ typedef struct tokenizer_content {
  * compared, then renamed.
  *
  * After a failure there is no temporary file, and a former output is as it was.
- * @param index vocabulary and tokenizer in; counts, offsets and digests out
+ * @param index vocabulary, tokenizer and has_loss_mask in; counts, offsets and digests out
  * @retval MST_EIO, with the free space when the disk is full; MST_EHDF5; MST_EFORMAT the disk
  * gave back other bytes; MST_ENOMEM
  */

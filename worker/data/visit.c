@@ -42,7 +42,7 @@ done:
 mst_status mst_data_documents(const mst_build_options *options, mst_document_fn *visit, void *context) {
     mst_status status = MST_OK;
     visitor v = {.visit = visit, .context = context};
-    document_sink sink = {take_piece, take_end, &v};
+    document_sink sink = {take_piece, take_end, &v, false};
     input_list inputs = {0};
     document_file file;
     MST_TRY(judge_init(&v.judge, options));

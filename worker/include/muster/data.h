@@ -37,6 +37,14 @@ typedef struct mst_encoder {
     /** The tokens of a whole document, without the one that ends it; valid until the next call. */
     mst_status (*encode)(void *context, const uint8_t *bytes, size_t count, const int32_t **tokens_out,
                          size_t *count_out);
+    /** Not NULL: what is read is lines of .jsonl files, each an object, and this makes tokens of a whole line, with a mask: 0 for a
+     * token that is no target of the loss. No tokens: the line is passed over. Both are valid until the next call. */
+    mst_status (*encode_record)(void *context, const uint8_t *bytes, size_t count, const int32_t **tokens_out,
+                                const uint8_t **mask_out, size_t *count_out);
+    const char *
+        template_name; /* of encode_record: what made texts of the objects, for the index; NULL: nothing to say */
+    const char *template_text; /* [template_bytes] */
+    size_t template_bytes;
     mst_vocabulary vocabulary; /* its json is kept in the token file; its end is a token */
 } mst_encoder;
 
@@ -68,7 +76,8 @@ typedef struct mst_build_report {
  * Not collective. A .jsonl file has a document on each line, any other file is one document. Documents whose
  * bytes are equal are kept once; each ends with MST_BYTE_EOS. A document is held out as a whole, so one big
  * file has no held-out part. The same inputs, options and version of muster give the same bytes in the
- * output. Memory: 16 to 48 bytes per document and one .jsonl line; tokens wait on the disk of the output,
+ * output. With an encoder of records the token that ends a document is added where the record's tokens do not end with it,
+ * and is no target. Memory: 16 to 48 bytes per document and one .jsonl line; tokens wait on the disk of the output,
  * which needs room for them twice.
  * @retval MST_ECONFIG no input, no text, bad pattern, or no document left to train on; MST_EIO,
  * with the free space when the disk is full; MST_EFORMAT a damaged .gz, .zst or .jsonl (file and
