@@ -78,6 +78,22 @@ typedef struct mst_encode_options {
 mst_status mst_tokenizer_encode(mst_tokenizer *tokenizer, const uint8_t *bytes, size_t count,
                                 const mst_encode_options *options, mst_token_list *tokens);
 
+/* A part of a text, in bytes. */
+typedef struct mst_text_span {
+    size_t start, end;
+} mst_text_span;
+
+/**
+ * As mst_tokenizer_encode, and appends to `mask` for each token 1 where it overlaps one of the spans, else 0. Where the text is
+ * normalized, spans are those of its normalized form.
+ *
+ * @param spans [span_count] in order, apart from each other
+ * @retval MST_EUNSUPPORTED a tokenizer that puts a space before texts; and as mst_tokenizer_encode
+ */
+mst_status mst_tokenizer_encode_spans(mst_tokenizer *tokenizer, const uint8_t *bytes, size_t count,
+                                      const mst_encode_options *options, const mst_text_span *spans,
+                                      size_t span_count, mst_token_list *tokens, mst_byte_list *mask);
+
 /** Appends the bytes of tokens; special ones only with keep_special. Ids without a token give nothing.
  * @retval MST_ENOMEM */
 mst_status mst_tokenizer_decode(const mst_tokenizer *tokenizer, const int32_t *tokens, size_t count,
