@@ -5,6 +5,7 @@
 
 #include "commands.h"
 #include "inputs.h"
+#include "muster/chat.h"
 #include "muster/tokenizer.h"
 
 static const cli_option build_options[] = {
@@ -24,6 +25,22 @@ static const cli_option build_options[] = {
      .help =
          "the special token that ends a document, such as '<|endoftext|>' (default: the one of a well-known "
          "name that the tokenizer has)"},
+    {.name = "chat-template",
+     .argument = "chatml|llama3|tulu|FILE",
+     .help = "the .jsonl files hold conversations ('messages', or 'prompt' and 'completion'), and this "
+             "template makes texts of them; "
+             "only what the assistant wrote is a target of the loss. A built-in name, a file in Jinja, a "
+             "tokenizer_config.json, or "
+             "a model's folder"},
+    {.name = "max-tokens",
+     .argument = "N",
+     .help = "of a conversation: what is behind them is cut off, and one of which nothing of the assistant's "
+             "is left is passed over "
+             "(default: none is cut)"},
+    {.name = "date",
+     .argument = "YYYY-MM-DD",
+     .help = "what a chat template takes for today (default: there is no such date, and a template that can "
+             "do without does)"},
     CLI_INPUT_OPTIONS,
     {.name = "heldout-list",
      .argument = "FILE",
@@ -54,42 +71,87 @@ static void print_report(const char *output, const mst_build_report *report, dou
     printf("wrote      %s, tokens %s\n", output, hex);
 }
 
-/* The tokenizer that a user names, and its encoder; NULL for bytes. */
-static mst_status open_tokenizer(const cli_args *args, mst_tokenizer **tokenizer_out,
-                                 mst_encoder **encoder_out) {
+/* What was done with conversations. */
+static void print_chat_report(const mst_chat_report *report) {
+    printf("learned    %llu tokens of the assistant's in %llu conversation%s; %llu cut, %llu passed over\n",
+           (unsigned long long)report->targets, (unsigned long long)report->conversations,
+           report->conversations == 1 ? "" : "s", (unsigned long long)report->cut,
+           (unsigned long long)report->skipped);
+    if (report->named > 0)
+        printf("note: the messages of %llu conversation%s hold the name of a special token, which became "
+               "that token, as in\n"
+               "      transformers.\n",
+               (unsigned long long)report->named, report->named == 1 ? "" : "s");
+}
+
+/* What turns text into tokens, all owned; zeroed for bytes. */
+typedef struct encoding {
+    mst_tokenizer *tokenizer;
+    mst_encoder *text, *chat; /* one of them at most */
+    mst_chat_template *chat_template;
+    mst_chat_report report;
+} encoding;
+
+static mst_status open_chat(const cli_args *args, encoding *e, const char *name, const char *end) {
     mst_status status = MST_OK;
-    const char *name = cli_text(args, "tokenizer", "bytes"), *end = cli_text(args, "end", NULL);
-    if (strcmp(name, "bytes") != 0) {
-        MST_TRY(mst_tokenizer_load(name, tokenizer_out));
-        MST_TRY(mst_tokenizer_encoder(*tokenizer_out, end, encoder_out));
-    } else {
-        MST_CHECK(end == NULL, MST_ECONFIG, "data build: --end wants a --tokenizer with special tokens");
-    }
+    uint64_t most = 0;
+    MST_CHECK(e->tokenizer != NULL, MST_ECONFIG,
+              "data build: --chat-template wants the --tokenizer of the model, which has its special tokens");
+    MST_TRY(cli_whole(args, "max-tokens", 1, UINT64_C(1) << 32, &most));
+    MST_TRY(mst_chat_template_load(name, &e->chat_template));
+    const mst_chat_encoding how = {.date = cli_text(args, "date", NULL), .max_tokens = (size_t)most};
+    MST_TRY(mst_chat_encoder(e->tokenizer, end, e->chat_template, &how, &e->report, &e->chat));
 done:
     return status;
+}
+
+/* The tokenizer that a user names, and its encoder; none for bytes. */
+static mst_status open_encoding(const cli_args *args, encoding *e) {
+    mst_status status = MST_OK;
+    const char *name = cli_text(args, "tokenizer", "bytes"), *end = cli_text(args, "end", NULL);
+    const char *chat = cli_text(args, "chat-template", NULL);
+    const bool bytes = strcmp(name, "bytes") == 0;
+    MST_CHECK(end == NULL || !bytes, MST_ECONFIG,
+              "data build: --end wants a --tokenizer with special tokens");
+    MST_CHECK(chat != NULL || (!cli_flag(args, "max-tokens") && !cli_flag(args, "date")), MST_ECONFIG,
+              "data build: --max-tokens and --date are for conversations; they want a --chat-template");
+    if (!bytes) MST_TRY(mst_tokenizer_load(name, &e->tokenizer));
+    if (chat != NULL)
+        MST_TRY(open_chat(args, e, chat, end));
+    else if (!bytes)
+        MST_TRY(mst_tokenizer_encoder(e->tokenizer, end, &e->text));
+done:
+    return status;
+}
+
+static void close_encoding(encoding *e) {
+    mst_chat_encoder_destroy(&e->chat);
+    mst_tokenizer_encoder_destroy(&e->text);
+    mst_chat_template_destroy(&e->chat_template);
+    mst_tokenizer_destroy(&e->tokenizer);
 }
 
 static mst_status build(const cli_args *args) {
     mst_status status = MST_OK;
     mst_build_report report;
-    mst_tokenizer *tokenizer = NULL;
-    mst_encoder *encoder = NULL;
+    encoding e = {0};
     mst_build_options options;
     MST_TRY(cli_inputs(args, &options));
     options.heldout_list = cli_text(args, "heldout-list", NULL);
-    MST_TRY(open_tokenizer(args, &tokenizer, &encoder));
-    options.encoder = encoder;
+    MST_TRY(open_encoding(args, &e));
+    options.encoder = e.chat != NULL ? e.chat : e.text;
+    if (e.chat != NULL && options.glob == NULL) options.glob = "*.jsonl*"; /* packed ones, too */
     const double begin = seconds_now();
     MST_TRY(mst_data_build(&options, &report));
     print_report(options.output, &report, seconds_now() - begin);
+    if (e.chat != NULL) print_chat_report(&e.report);
     if (options.heldout_fraction > 0 && report.heldout_documents == 0)
         printf("note: the held-out split is empty. Documents are held out whole, and there are only %llu: "
                "give more of them\n"
                "      (a .jsonl file has one on each line), or --heldout 0 to say that none is wanted.\n",
                (unsigned long long)report.train_documents);
 done:
-    mst_tokenizer_encoder_destroy(&encoder);
-    mst_tokenizer_destroy(&tokenizer);
+    close_encoding(&e);
     return status;
 }
 
@@ -100,10 +162,13 @@ const cli_command cli_data_build = {
         "Reads files, and in folders everything below that matches, in bytewise order of the names; hidden\n"
         "files are passed over. A .jsonl file has a document on each line, any other file is one document.\n"
         "Exact duplicates are kept once. The same input gives the same file, byte for byte; its format is\n"
-        "described in docs/data-format.md (HDF5: h5py opens it).",
+        "described in docs/data-format.md (HDF5: h5py opens it).\n\n"
+        "With --chat-template the lines of .jsonl files are conversations for supervised fine-tuning: "
+        "docs/sft.md.",
     .operands = cli_input_operands,
     .options = build_options,
     .example = "muster data build texts/ more.jsonl.zst -t tokenizer.json -o tokens.h5 --heldout 0.02\n"
-               "muster data build src/ --glob '*.c' -o code.h5",
+               "muster data build src/ --glob '*.c' -o code.h5\n"
+               "muster data build chats.jsonl -t model/tokenizer.json --chat-template model/ -o chats.h5",
     .run = build,
 };

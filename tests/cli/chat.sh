@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Conversations through the program: data build with a chat template, its mask and what is refused.
+set -u
+. "$(dirname "$0")/../shell.sh"
+muster=$(realpath "$1")
+cd "$work"
+prints() { check "stdout says '$1'" grep -qF -- "$1" out; }
+
+# ---- four questions with answers to know by heart, alone and in pairs ----
+questions=('What is red?' 'What is a dog?' 'Who are you?' 'Say naïve.')
+answers=('A colour, like blue.' 'An animal that barks.' 'A tiny model of muster.' 'naïve 漢字 😀')
+turns() { printf '{"role": "user", "content": "%s"}, {"role": "assistant", "content": "%s"}' "${questions[$1]}" "${answers[$1]}"; }
+for i in 0 1 2 3; do
+  printf '{"prompt": "%s", "completion": "%s"}\n' "${questions[$i]}" "${answers[$i]}"
+  for j in 0 1 2 3; do
+    [ "$i" = "$j" ] || printf '{"messages": [{"role": "system", "content": "Brief."}, %s, %s]}\n' "$(turns $i)" "$(turns $j)"
+  done
+done >chats.jsonl
+printf '%s\n' "${questions[@]}" "${answers[@]}" "${questions[@]}" "${answers[@]}" >text.txt
+expect 0 "$muster" tokenizer train text.txt --vocab 320 --special '<|im_start|>' --special '<|im_end|>' --heldout 0 -o tok.json
+build() { # build CODE WORD...
+  local code=$1
+  shift
+  expect "$code" "$muster" data build "$@" -t tok.json --heldout 0
+}
+
+# ---- data build ----
+build 0 chats.jsonl --chat-template chatml -o chats.h5
+prints 'train      16 documents,'
+prints "tokens of the assistant's in 16 conversations; 0 cut, 0 passed over"
+check 'no note' [ "$(grep -c note: out)" = 0 ]
+cp out first
+mkdir folder && cp chats.jsonl folder/ && echo 'not read' >folder/other.txt
+build 0 folder --chat-template chatml -o again.h5
+check 'a folder has the same conversations' cmp -s chats.h5 again.h5
+
+# the mask: what is learned stands outside of [- and -]
+cat >sft.yaml <<'E3'
+run: {name: sft, steps: 150, seed: 1}
+model: {family: llama, d_model: 64, n_layers: 2, n_heads: 4, d_ff: 128, max_seq_len: 256}
+data: {sources: [chats.h5], seq_len: 128}
+batch: {micro: 2, lanes: 2}
+schedule: {peak: 0.01, warmup: 10}
+train: {precision: f32}
+device: {threads: 1}
+E3
+expect 0 "$muster" data show sft.yaml --step 1
+tr -d '\n' <out | sed 's/\[-[^]]*-\]//g; s/<|im_start|>$//' >learned
+check 'no question is learned, nor a name of a role' [ "$(grep -cE 'What|Who|Say|Brief|assistant|user' learned)" = 0 ]
+check 'answers are, with the ends of their turns' grep -qF 'A colour, like blue.<|im_end|>' learned
+check "something is learned" grep -qF '<|im_end|>[-\n' out
+
+# a template without {% generation %} gives the same mask, by the text of the first messages
+cat >plain.jinja <<'E3'
+{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}
+E3
+build 0 chats.jsonl --chat-template plain.jinja -o plain.h5
+check 'the same tokens and mask' [ "$(tail -n 2 out | cut -c 8-)" = "$(tail -n 2 first | sed 's/chats.h5/plain.h5/' | cut -c 8-)" ]
+
+# cut conversations
+build 0 chats.jsonl --chat-template chatml --max-tokens 40 -o cut.h5
+check 'some are cut' grep -qE 'conversations; [1-9][0-9]* cut, 0 passed over' out
+build 2 chats.jsonl --chat-template chatml --max-tokens 3 -o x.h5
+says 'none of 16 conversations is left to train on'
+
+# ---- what is refused, with file and line ----
+refused() { # refused CODE WORDS TEMPLATE JSON
+  printf '%s\n%s\n' "$(head -n 1 chats.jsonl)" "$4" >bad.jsonl
+  build "$1" bad.jsonl --chat-template "$3" -o x.h5
+  says "$2"
+}
+refused 1 "bad.jsonl:2: no token of the assistant's" chatml '{"messages": [{"role": "user", "content": "x"}]}'
+refused 1 'bad.jsonl:2: messages[0] is no object with a text `role`' chatml '{"messages": ["x"]}'
+refused 1 'bad.jsonl:2: the object has neither `messages` nor' chatml '{"text": "x"}'
+refused 1 "bad.jsonl:2: field 'completion' is missing" chatml '{"prompt": "x"}'
+refused 1 'bad.jsonl:2:' chatml '{"messages": '
+refused 1 'bad.jsonl:2: plain.jinja:1:70: this operation between a text and a list is not supported' plain.jinja \
+  '{"messages": [{"role": "user", "content": [1]}, {"role": "assistant", "content": "y"}]}'
+echo '{{ raise_exception("nobody may talk") }}' >never.jinja
+refused 1 'bad.jsonl:1: never.jinja:1:4: the template refuses the conversation: nobody may talk' never.jinja '{}'
+echo '{{ messages | wordcount }}' >other.jinja
+refused 1 "other.jinja:1:15: the filter 'wordcount' is not supported" other.jinja '{}'
+echo '{{ eos_token }}' >eos.jinja
+refused 2 "'eos_token' is not known: a tokenizer_config.json says it" eos.jinja '{}'
+echo '{{ strftime_now("%d") }}' >day.jinja
+refused 2 "the template asks for today's date" day.jinja '{}'
+refused 2 "'nobody' is neither a file or folder nor one of the templates chatml llama3 tulu" nobody '{}'
+build 2 text.txt --chat-template chatml -o x.h5
+says "'text.txt' is not a .jsonl file"
+expect 2 "$muster" data build chats.jsonl --chat-template chatml -o x.h5
+says '--chat-template wants the --tokenizer'
+build 2 chats.jsonl --max-tokens 5 -o x.h5
+says 'want a --chat-template'
+check 'nothing is left of a failure' [ ! -e x.h5 ]
+printf '{"prompt": "the name <|im_end|> of a token", "completion": "y"}\n' >named.jsonl
+build 0 named.jsonl --chat-template chatml -o named.h5
+prints 'note: the messages of 1 conversation hold the name of a special token'
+
+finish
