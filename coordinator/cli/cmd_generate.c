@@ -1,10 +1,11 @@
-/* muster generate: text that goes on from a prompt. */
+/* muster generate: text that goes on from a prompt, or a conversation. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "chat.h"
 #include "commands.h"
 #include "muster/inference.h"
 #include "muster/terminal.h"
@@ -21,7 +22,10 @@ static const cli_option options[] = {
     {.name = "prompt-file",
      .argument = "FILE",
      .help = "the same from a file, byte by byte; -: standard input"},
-    {.name = "tokens", .letter = 'n', .argument = "N", .help = "at most so many tokens; default 200"},
+    {.name = "tokens",
+     .letter = 'n',
+     .argument = "N",
+     .help = "at most so many tokens; default 200, for each answer of a chat as many as the context has"},
     {.name = "temperature",
      .letter = 't',
      .argument = "T",
@@ -36,6 +40,7 @@ static const cli_option options[] = {
      .help = "end before this text, which is not printed; may be given several times",
      .repeated = true},
     {.name = "ignore-eos", .help = "go on behind the end of a document"},
+    CLI_CHAT_OPTIONS,
     {.name = "context",
      .argument = "N",
      .help = "tokens that the model sees, at most model.max_seq_len; default: data.seq_len of its training"},
@@ -103,7 +108,7 @@ static mst_status read_request(const cli_args *args, request *r) {
     uint64_t top_k = 0, context = 0;
     mst_sampling *sampling = &r->wanted.sampling;
     *sampling = (mst_sampling){.temperature = 0.8, .top_p = 1};
-    r->wanted.count = 200;
+    r->wanted.count = cli_flag(args, "chat") ? 0 : 200;
     MST_TRY(cli_whole(args, "tokens", 1, UINT64_C(1) << 32, &r->wanted.count));
     MST_TRY(cli_real(args, "temperature", 0, 100, &sampling->temperature));
     MST_TRY(cli_real(args, "top-p", 1e-6, 1, &sampling->top_p));
@@ -113,6 +118,10 @@ static mst_status read_request(const cli_args *args, request *r) {
     MST_TRY(cli_whole(args, "threads", 1, 1024, &r->threads));
     sampling->top_k = (size_t)top_k;
     r->wanted.context = (size_t)context;
+    for (const char *const *name = (const char *const[]){"chat-template", "system", "date", NULL};
+         *name != NULL; name++)
+        MST_CHECK(cli_flag(args, "chat") || !cli_flag(args, *name), MST_ECONFIG,
+                  "--%s is for a chat: give --chat, too", *name);
     MST_TRY(read_prompt(args, r));
 done:
     return status;
@@ -160,7 +169,8 @@ static mst_status write_text(const cli_args *args, request *r, mst_inference *in
     mst_token_list prompt = {0};
     mst_generated generated;
     MST_TRY(mst_inference_context(inference, r->wanted.context, &r->wanted.context));
-    r->wanted.end_token = cli_flag(args, "ignore-eos") ? -1 : mst_inference_end_token(inference);
+    r->wanted.end_tokens[0] = cli_flag(args, "ignore-eos") ? -1 : mst_inference_end_token(inference);
+    r->wanted.end_tokens[1] = -1;
     MST_TRY(mst_text_stream_create(stops, stop_count, print, NULL, &p.stream));
     MST_TRY(mst_inference_encode(inference, r->prompt, r->prompt_bytes, &prompt));
     if (!cli_flag(args, "no-prompt")) MST_TRY(print(NULL, r->prompt, r->prompt_bytes));
@@ -182,7 +192,7 @@ static mst_status run(const cli_args *args) {
     MST_TRY(read_request(args, &r));
     MST_TRY(mst_inference_open(cli_operands(args)[0], cli_text(args, "precision", NULL), (int)r.threads,
                                &inference));
-    MST_TRY(write_text(args, &r, inference));
+    MST_TRY(cli_flag(args, "chat") ? cli_chat(args, inference, &r.wanted) : write_text(args, &r, inference));
 done:
     mst_inference_close(&inference);
     free(r.prompt);
@@ -191,14 +201,17 @@ done:
 
 const cli_command cli_generate = {
     .name = "generate",
-    .summary = "text that goes on from a prompt",
+    .summary = "text that goes on from a prompt, or a chat",
     .description =
         "The text is written as it comes, the prompt first, and then on stderr how fast it went. It ends\n"
         "after --tokens, at the end of a document, or before a --stop text. The same options give\n"
-        "the same text on any number of threads. docs/generate.md says more.",
+        "the same text on any number of threads. docs/generate.md says more.\n\n"
+        "With --chat each line of standard input is a turn of the user's, and the model answers until it\n"
+        "ends its turn; in a terminal Ctrl-C ends an answer, Ctrl-D the chat.",
     .operands = operands,
     .options = options,
     .example = "muster generate runs/tiny-llama --prompt \"Once upon a time\" --tokens 100 --seed 1\n"
-               "muster generate runs/tiny-llama --prompt-file notes.txt --temperature 0 --stop \".\"",
+               "muster generate runs/tiny-llama --prompt-file notes.txt --temperature 0 --stop \".\"\n"
+               "muster generate runs/sft --chat --chat-template chatml --system \"You are brief.\"",
     .run = run,
 };

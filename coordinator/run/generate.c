@@ -9,9 +9,8 @@
 /* Tokens of a prompt that are computed at once. */
 enum { PREFILL = 256 };
 
-typedef struct generator {
+struct mst_generator {
     mst_inference *inference;
-    const mst_generation *wanted;
     mst_model *model;
     size_t context;            /* tokens that the model sees at most */
     int32_t *tokens;           /* [context + 1] the newest, in order */
@@ -19,7 +18,8 @@ typedef struct generator {
     size_t pending;            /* the last so many of them are not in the model yet */
     float *logits;             /* [vocab] */
     mst_candidate *candidates; /* [vocab] */
-} generator;
+    uint64_t drawn;            /* tokens so far: the number of the next draw */
+};
 
 static double seconds_now(void) {
     struct timespec now;
@@ -37,11 +37,14 @@ done:
     return status;
 }
 
-static mst_status generator_init(mst_inference *x, const mst_generation *wanted, generator *g) {
+mst_status mst_generator_create(mst_inference *x, size_t context, mst_generator **generator_out) {
     mst_status status = MST_OK;
     const size_t vocab = x->model_config.vocab_size;
-    *g = (generator){.inference = x, .wanted = wanted};
-    MST_TRY(mst_inference_context(x, wanted->context, &g->context));
+    mst_generator *g = calloc(1, sizeof *g);
+    *generator_out = NULL;
+    MST_CHECK(g != NULL, MST_ENOMEM, "generation: out of memory");
+    g->inference = x;
+    MST_TRY(mst_inference_context(x, context, &g->context));
     g->tokens = calloc(g->context + 1, sizeof *g->tokens);
     g->logits = calloc(vocab, sizeof *g->logits);
     g->candidates = calloc(vocab, sizeof *g->candidates);
@@ -53,19 +56,27 @@ static mst_status generator_init(mst_inference *x, const mst_generation *wanted,
                                        .forward_only = true,
                                        .kept_tokens = g->context};
     MST_TRY(mst_model_create(&x->model_config, &x->layout, &options, x->queue, &x->kernels, &g->model));
+    *generator_out = g;
+    g = NULL;
 done:
+    mst_generator_destroy(&g);
     return status;
 }
 
-static void generator_clear(generator *g) {
+void mst_generator_destroy(mst_generator **generator) {
+    mst_generator *g = *generator;
+    *generator = NULL;
+    if (g == NULL) return;
     mst_model_destroy(&g->model);
     free(g->tokens);
     free(g->logits);
     free(g->candidates);
+    free(g);
 }
 
-/* The end of the prompt that fits, or the end of a document where there is none. */
-static mst_status begin(generator *g, const int32_t *prompt, size_t prompt_count) {
+/* The end of the prompt that fits, or the end of a document where there is none. What it has in common with the tokens that
+ * the model has seen stays in the model, but for the last one, which is computed for its logits. */
+static mst_status begin(mst_generator *g, const int32_t *prompt, size_t prompt_count, size_t *kept_out) {
     mst_status status = MST_OK;
     const int32_t end = mst_inference_end_token(g->inference);
     if (prompt_count == 0) {
@@ -75,15 +86,22 @@ static mst_status begin(generator *g, const int32_t *prompt, size_t prompt_count
         prompt = &end;
         prompt_count = 1;
     }
-    g->count = g->pending = prompt_count < g->context ? prompt_count : g->context;
-    memcpy(g->tokens, prompt + prompt_count - g->count, g->count * sizeof *g->tokens);
+    const size_t seen = mst_model_kept(g->model);
+    size_t same = 0;
+    g->count = prompt_count < g->context ? prompt_count : g->context;
+    prompt += prompt_count - g->count;
+    while (same < seen && same + 1 < g->count && g->tokens[same] == prompt[same]) same++;
+    mst_model_keep_first(g->model, same);
+    memcpy(g->tokens, prompt, g->count * sizeof *g->tokens);
+    g->pending = g->count - same;
+    *kept_out = same;
 done:
     return status;
 }
 
 /* Adds a token. When the model has no room for it, the older half of what it sees is dropped, and the newer half is
  * computed again from position 0. */
-static void append(generator *g, int32_t token) {
+static void append(mst_generator *g, int32_t token) {
     g->tokens[g->count++] = token;
     g->pending = 1;
     if (g->count <= g->context) return;
@@ -93,14 +111,39 @@ static void append(generator *g, int32_t token) {
     mst_model_keep_first(g->model, 0);
 }
 
-static mst_status next_token(generator *g, uint64_t number, int32_t *token_out) {
+static mst_status next_token(mst_generator *g, const mst_sampling *sampling, int32_t *token_out) {
     mst_status status = MST_OK;
     const mst_weight_source weights = inference_weights(g->inference);
-    const mst_sampling *sampling = &g->wanted->sampling;
     MST_TRY(mst_model_extend(g->model, &weights, g->tokens + g->count - g->pending, g->pending, g->logits));
+    g->pending = 0;
     MST_TRY(mst_sample(g->logits, g->inference->model_config.vocab_size, sampling,
-                       mst_random_uniform(sampling->seed, MST_RANDOM_SAMPLE, number, 0), g->candidates,
+                       mst_random_uniform(sampling->seed, MST_RANDOM_SAMPLE, g->drawn++, 0), g->candidates,
                        token_out));
+done:
+    return status;
+}
+
+mst_status mst_generator_run(mst_generator *g, const int32_t *prompt, size_t prompt_count,
+                             const mst_generation *wanted, mst_token_fn *emit, void *context,
+                             mst_generated *generated_out) {
+    mst_status status = MST_OK;
+    mst_generated result = {.context = g->context, .bytes = mst_model_bytes(g->model)};
+    bool stop = false;
+    MST_TRY(begin(g, prompt, prompt_count, &result.kept));
+    result.prompt = g->count;
+    const double start = seconds_now();
+    for (uint64_t i = 0; i < wanted->count; i++) {
+        int32_t token = 0;
+        MST_TRY(next_token(g, &wanted->sampling, &token));
+        if (i == 0) result.prompt_seconds = seconds_now() - start;
+        if (token == wanted->end_tokens[0] || token == wanted->end_tokens[1]) break;
+        result.tokens++;
+        MST_TRY(emit(context, token, &stop));
+        if (stop) break;
+        append(g, token);
+    }
+    result.seconds = seconds_now() - start - result.prompt_seconds;
+    if (generated_out != NULL) *generated_out = result;
 done:
     return status;
 }
@@ -108,29 +151,10 @@ done:
 mst_status mst_inference_generate(mst_inference *inference, const int32_t *prompt, size_t prompt_count,
                                   const mst_generation *wanted, mst_token_fn *emit, void *context,
                                   mst_generated *generated_out) {
-    mst_status status = MST_OK;
-    generator g;
-    mst_generated result = {0};
-    bool stop = false;
-    MST_TRY(generator_init(inference, wanted, &g));
-    MST_TRY(begin(&g, prompt, prompt_count));
-    result.context = g.context;
-    result.prompt = g.count;
-    result.bytes = mst_model_bytes(g.model);
-    const double start = seconds_now();
-    for (uint64_t i = 0; i < wanted->count; i++) {
-        int32_t token = 0;
-        MST_TRY(next_token(&g, i, &token));
-        if (i == 0) result.prompt_seconds = seconds_now() - start;
-        if (token == wanted->end_token) break;
-        result.tokens++;
-        MST_TRY(emit(context, token, &stop));
-        if (stop) break;
-        append(&g, token);
-    }
-    result.seconds = seconds_now() - start - result.prompt_seconds;
-    if (generated_out != NULL) *generated_out = result;
-done:
-    generator_clear(&g);
+    mst_generator *g = NULL;
+    mst_status status = mst_generator_create(inference, wanted->context, &g);
+    if (status == MST_OK)
+        status = mst_generator_run(g, prompt, prompt_count, wanted, emit, context, generated_out);
+    mst_generator_destroy(&g);
     return status;
 }

@@ -53,6 +53,10 @@ const uint8_t *mst_inference_piece(const mst_inference *inference, int32_t token
     return *bytes_out > 0 ? piece : NULL;
 }
 
+mst_tokenizer *mst_inference_tokenizer(mst_inference *inference) {
+    return inference->tokenizer;
+}
+
 int32_t mst_inference_end_token(const mst_inference *inference) {
     return mst_tokenizer_end(inference->tokenizer);
 }

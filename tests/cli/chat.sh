@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Conversations through the program: data build with a chat template, its mask and what is refused.
+# Conversations through the program: data build with a chat template, its mask and what is refused; a model that learns them;
+# generate --chat turn by turn, from a pipe and in a terminal.
 set -u
 . "$(dirname "$0")/../shell.sh"
 muster=$(realpath "$1")
@@ -97,4 +98,35 @@ printf '{"prompt": "the name <|im_end|> of a token", "completion": "y"}\n' >name
 build 0 named.jsonl --chat-template chatml -o named.h5
 prints 'note: the messages of 1 conversation hold the name of a special token'
 
+# ---- a chat ----
+expect 0 "$muster" train sft.yaml --run sft
+printf '%s\n' "${questions[0]}" "${questions[2]}" '' "${questions[3]}" "${questions[1]}" >lines
+expect 0 sh -c '"$0" generate sft --chat --chat-template chatml --temperature 0 --threads 1 <lines' "$muster"
+printf '%s\n' "${answers[0]}" "${answers[2]}" "${answers[3]}" "${answers[1]}" >wanted
+check 'the answers that it learned, each on its line' cmp -s wanted out
+says 'muster: 4 turns, '
+check "a turn keeps what the turns before computed" grep -qE ' [1-9][0-9]+ of [0-9]+ tokens of prompts were kept' err
+kept=$(grep -oE '[0-9]+ of [0-9]+ tokens of prompts' err | awk '{print ($1 * 2 > $3)}')
+check 'more than half of it' [ "$kept" = 1 ]
+expect 0 "$muster" generate sft --chat --chat-template chatml </dev/null
+check 'no turn, no answer' [ ! -s out ]
+expect 0 sh -c 'printf "no newline at its end" | "$0" generate sft --chat --chat-template chatml --tokens 5' "$muster"
+says 'muster: 1 turn, '
+expect 0 sh -c 'printf "\377\n" | "$0" generate sft --chat --chat-template chatml --tokens 5 --system "Brief."' "$muster"
+expect 2 "$muster" generate sft --chat </dev/null
+says '--chat wants a --chat-template'
+expect 2 "$muster" generate sft --system Brief. </dev/null
+says '--system is for a chat: give --chat, too'
+expect 2 "$muster" generate sft --chat --chat-template chatml --prompt x </dev/null
+says '--prompt is not for a chat'
+expect 0 sh -c 'yes "What is red?" | head -n 12 | "$0" generate sft --chat --chat-template chatml --tokens 8 --threads 1' "$muster"
+says 'from here on the model sees the last 128 (--context)'
+
+# in a terminal: a prompt for each turn, and an answer
+if command -v script >/dev/null; then
+  printf '%s\r%s\r\004' "${questions[0]}" "${questions[2]}" >keys
+  expect 0 script -qec "$muster generate sft --chat --chat-template chatml --temperature 0 --threads 1" /dev/null <keys
+  check 'each turn is asked for' [ "$(tr -d '\r' <out | grep -cE '^> |^> ?$')" -ge 1 ]
+  check 'and answered' grep -qF "${answers[2]}" out
+fi
 finish

@@ -59,6 +59,8 @@ mst_status mst_inference_encode(mst_inference *inference, const uint8_t *bytes, 
 const uint8_t *mst_inference_piece(const mst_inference *inference, int32_t token, size_t *bytes_out);
 /** The token that stands between documents; -1: there is none. */
 int32_t mst_inference_end_token(const mst_inference *inference);
+/** The tokenizer. Owned by the inference. */
+mst_tokenizer *mst_inference_tokenizer(mst_inference *inference);
 
 /* ---- sampling ---- */
 
@@ -90,9 +92,9 @@ mst_status mst_sample(const float *logits, size_t vocab, const mst_sampling *sam
 /* ---- generation ---- */
 
 typedef struct mst_generation {
-    uint64_t count;    /* tokens at most */
-    int32_t end_token; /* ends the text and is not given out; -1: none */
-    size_t context;    /* tokens that the model sees at most; 0: data.seq_len of its training */
+    uint64_t count;        /* tokens at most */
+    int32_t end_tokens[2]; /* each of them ends the text and is not given out; -1: none */
+    size_t context;        /* tokens that the model sees at most; 0: data.seq_len of its training */
     mst_sampling sampling;
 } mst_generation;
 
@@ -100,6 +102,7 @@ typedef struct mst_generation {
 typedef struct mst_generated {
     uint64_t tokens;       /* given out */
     size_t prompt;         /* tokens of the prompt that were seen */
+    size_t kept;           /* of these, whose keys and values were there from an earlier call */
     size_t context;        /* as chosen */
     size_t bytes;          /* of memory, besides the weights: activations, keys and values */
     double prompt_seconds; /* until the first token was there */
@@ -112,6 +115,22 @@ mst_status mst_inference_context(const mst_inference *inference, size_t wanted, 
 
 /** Called with every token as it comes; *stop_out = true ends the text after it, a failure ends it with its status. */
 typedef mst_status mst_token_fn(void *context, int32_t token, bool *stop_out);
+
+/* A model that writes, and remembers what it has seen. */
+typedef struct mst_generator mst_generator;
+
+/** Not collective. @param inference kept by reference; must outlive it @param context as mst_generation
+ * @retval MST_ECONFIG context beyond max_seq_len; MST_ENOMEM */
+mst_status mst_generator_create(mst_inference *inference, size_t context, mst_generator **generator_out);
+void mst_generator_destroy(mst_generator **generator);
+
+/**
+ * As mst_inference_generate, with the keys and values of the tokens that this prompt has in common with the last one, the answer to it
+ * included, kept. `wanted->context` is not used: the generator has one. Draws go on from those of the last call.
+ */
+mst_status mst_generator_run(mst_generator *generator, const int32_t *prompt, size_t prompt_count,
+                             const mst_generation *wanted, mst_token_fn *emit, void *context,
+                             mst_generated *generated_out);
 
 /**
  * Continues a text token by token, with kept keys and values: the work of a token is linear in the tokens seen.
