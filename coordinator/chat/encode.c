@@ -11,6 +11,7 @@ typedef struct encoder {
     const mst_chat_template *chat;
     mst_chat_encoding encoding;
     mst_chat_report *report;
+    mst_token_list special; /* ids of those of the tokenizer */
     mst_token_list tokens;
     mst_byte_list mask;
 } encoder;
@@ -64,26 +65,42 @@ done:
 
 /* ---- one conversation ---- */
 
-/* Whether the messages hold the name of a special token, which becomes that token as it does in transformers. */
-static bool holds_special(const encoder *e, const json_t *value) {
-    if (json_is_string(value)) {
-        const chat_text text = {json_string_value(value), json_string_length(value)};
+static bool names_special(const encoder *e, chat_text text) {
+    for (size_t i = 0; i < e->special.count; i++) {
         size_t bytes;
         bool special;
-        for (size_t id = 0; id < e->offer.vocab_size; id++) {
-            const uint8_t *piece = mst_tokenizer_piece(e->tokenizer, (int32_t)id, &bytes, &special);
-            if (special && chat_text_find(text, (chat_text){(const char *)piece, bytes}, 0) != SIZE_MAX)
-                return true;
-        }
-        return false;
+        const uint8_t *piece = mst_tokenizer_piece(e->tokenizer, e->special.at[i], &bytes, &special);
+        if (chat_text_find(text, (chat_text){(const char *)piece, bytes}, 0) != SIZE_MAX) return true;
     }
-    bool any = false;
+    return false;
+}
+
+/* Whether the messages hold the name of a special token, which becomes that token as it does in transformers. */
+static bool holds_special(const encoder *e, const json_t *value) {
+    bool any = json_is_string(value) &&
+               names_special(e, (chat_text){json_string_value(value), json_string_length(value)});
     for (size_t i = 0; !any && i < json_array_size(value); i++)
         any = holds_special(e, json_array_get(value, i));
     json_t *object = json_is_object(value) ? (json_t *)(uintptr_t)value : NULL;
     for (void *at = json_object_iter(object); !any && at != NULL; at = json_object_iter_next(object, at))
         any = holds_special(e, json_object_iter_value(at));
     return any;
+}
+
+/* The ids of all special tokens that have a name. */
+static mst_status list_special(encoder *e) {
+    mst_status status = MST_OK;
+    size_t bytes, count = 0;
+    bool special;
+    for (size_t id = 0; id < e->offer.vocab_size; id++) count += is_special(e->tokenizer, (int32_t)id);
+    e->special.at = calloc(count + 1, sizeof *e->special.at);
+    MST_CHECK(e->special.at != NULL, MST_ENOMEM, "no memory for %zu special tokens", count);
+    for (size_t id = 0; id < e->offer.vocab_size; id++) {
+        (void)mst_tokenizer_piece(e->tokenizer, (int32_t)id, &bytes, &special);
+        if (special && bytes > 0) e->special.at[e->special.count++] = (int32_t)id;
+    }
+done:
+    return status;
 }
 
 /* Cuts off what is behind max_tokens; false: nothing of the assistant's is left. */
@@ -158,10 +175,14 @@ mst_status mst_chat_encoder(mst_tokenizer *tokenizer, const char *end, const mst
     e->chat = chat;
     e->encoding = *encoding;
     e->report = report_out;
+    MST_TRY(list_special(e));
     *encoder_out = &e->offer;
     e = NULL;
 done:
-    if (e != NULL) mst_tokenizer_encoder_destroy(&e->plain);
+    if (e != NULL) {
+        mst_tokenizer_encoder_destroy(&e->plain);
+        free(e->special.at);
+    }
     free(e);
     return status;
 }
@@ -171,6 +192,7 @@ void mst_chat_encoder_destroy(mst_encoder **offer) {
     *offer = NULL;
     if (e == NULL) return;
     mst_tokenizer_encoder_destroy(&e->plain);
+    free(e->special.at);
     free(e->tokens.at);
     free(e->mask.at);
     free(e);

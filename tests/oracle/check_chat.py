@@ -151,10 +151,59 @@ def check_refusals(folder):
         check(done.returncode == 1 and words in said, f"{template!r}: said {said!r}, not {words!r}")
 
 
+BUILTIN = ("chatml", "llama3", "tulu")
+
+
+def check_builtin():
+    """What the assistant wrote in muster's own templates, whose text tests/unit/test_chat.c says."""
+    records = [{"messages": [{"role": m["role"], "content": m["content"]} for m in record["messages"] if m["role"] != "tool" and m["content"]]}
+               for record in CONVERSATIONS]
+    for name in BUILTIN:
+        for record, ours in zip(records, dump(name, "spans", records)):
+            text, spans = ours["text"], ours["spans"]
+            wanted = [m["content"] for m in record["messages"] if m["role"] == "assistant"]
+            found = [text[a:b] for a, b in spans]
+            check(len(found) == len(wanted) and all(f.startswith(w.strip() if name == "llama3" else w) and f.endswith(("<|im_end|>", "<|eot_id|>", "<|endoftext|>"))
+                                                    for f, w in zip(found, wanted)), f"{name}: spans {found} of {wanted}")
+
+
+def check_others(folder):
+    """A date; conversations that a template refuses; another template for tools; variables of a record."""
+    template, tokens = TEMPLATES["llama"]
+    dated = TEMPLATES["llama"][0].replace('strftime_now("%d %b %Y")', '"29 Nov 2026"')
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokens))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(hf_tokenizers.train("llama3", ["text"], 300)), **tokens)
+    for path, text, date in (("a.jinja", template, "2026-11-29"), ("b.jinja", dated, "")):
+        (folder / path).write_text(text)
+    tokenizer.chat_template = dated
+    for record, ours, same in zip(CONVERSATIONS, dump(folder / "a.jinja", "render", CONVERSATIONS, "2026-11-29"),
+                                  dump(folder / "b.jinja", "render", CONVERSATIONS, "2026-11-29")):
+        theirs = expected(tokenizer, record)
+        check(ours.get("text") == theirs == same.get("text"), f"a date: {ours} not {theirs!r}")
+
+    twice = [{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},
+             {"messages": [{"role": "user", "content": "a"}, {"role": "narrator", "content": "b"}]},
+             {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": None, "tool_calls":
+                           [{"id": "short", "function": {"name": "f", "arguments": {}}}]}]}]
+    (folder / "c.jinja").write_text(TEMPLATES["mistral"][0])
+    tokenizer.chat_template = TEMPLATES["mistral"][0]
+    for record, ours in zip(twice, dump(folder / "c.jinja", "render", twice)):
+        theirs = expected(tokenizer, record)
+        check(isinstance(theirs, Exception) and str(theirs) in ours.get("error", ""), f"refused: {ours} not {theirs!r}")
+
+    (folder / "d.jinja").write_text("{{ style }} {{ level + 1 }} {{ documents }} {{ tools is none }} {{ unknown }}")
+    tokenizer.chat_template = (folder / "d.jinja").read_text()
+    record = {"messages": twice[0]["messages"], "chat_template_kwargs": {"style": "bold", "level": 2}}
+    theirs = expected(tokenizer, record, **record["chat_template_kwargs"])
+    check(dump(folder / "d.jinja", "render", [record])[0].get("text") == theirs, f"variables: not {theirs!r}")
+
+
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         check_refusals(folder)
+        check_builtin()
+        check_others(folder)
         for number, (name, (template, tokens)) in enumerate(TEMPLATES.items()):
             here = folder / str(number)
             here.mkdir()
