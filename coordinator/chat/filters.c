@@ -260,32 +260,41 @@ done:
     return status;
 }
 
-/* The elements of which a field is true, or passes a test. */
+/* The test that a filter is given by its name and the test's argument, from a place on; NULL: none was given. */
+static mst_status find_test(const chat_arguments *arguments, size_t place, const chat_callable **test_out) {
+    const chat_value *name = &arguments->at[place];
+    *test_out = NULL;
+    if (!arguments->given[place]) return MST_OK;
+    if (name->kind == KIND_STRING)
+        *test_out = chat_find_test(chat_text_is(name->text, "==") ? chat_text_of("eq") : name->text);
+    if (*test_out == NULL || arguments->given[place + 1] != (chat_argument_count(*test_out) > 0))
+        return mst_error(MST_EUNSUPPORTED,
+                         "a filter by a test that is not supported, or with another number of arguments");
+    return MST_OK;
+}
+
+/* The elements that pass a test, or of which a field does (`field`); without a test those that are true. */
 static mst_status select_by(chat_renderer *r, const chat_value *self, const chat_arguments *arguments,
-                            bool wanted, chat_value *value_out) {
+                            const chat_value *field, bool wanted, chat_value *value_out) {
     mst_status status = MST_OK;
-    const chat_value *items = NULL, *name = &arguments->at[0], *test = &arguments->at[1];
+    const size_t place = field != NULL ? 1 : 0;
+    const chat_arguments rest = {.at = {arguments->at[place + 1]}, .given = {arguments->given[place + 1]}};
+    const chat_value *items = NULL;
+    const chat_callable *test = NULL;
     size_t count = 0, kept = 0;
     void *memory = NULL;
-    chat_arguments rest = {.at = {arguments->at[2]}, .given = {arguments->given[2]}};
-    const chat_callable *callable = NULL;
-    MST_CHECK(name->kind == KIND_STRING && memchr(name->text.at, '.', name->text.count) == NULL,
+    MST_CHECK(field == NULL ||
+                  (field->kind == KIND_STRING && memchr(field->text.at, '.', field->text.count) == NULL),
               MST_EUNSUPPORTED, "selectattr with an attribute that is no plain name");
-    if (arguments->given[1]) {
-        callable = test->kind == KIND_STRING ? chat_find_test(test->text) : NULL;
-        if (test->kind == KIND_STRING && chat_text_is(test->text, "=="))
-            callable = chat_find_test(chat_text_of("eq"));
-        MST_CHECK(callable != NULL && arguments->given[2] == (chat_argument_count(callable) > 0),
-                  MST_EUNSUPPORTED,
-                  "selectattr with a test that is not supported, or with another number of arguments");
-    }
+    MST_TRY(find_test(arguments, place, &test));
     MST_TRY(chat_elements(r, self, &items, &count));
     MST_TRY(chat_take(r, (count + 1) * sizeof(chat_value), &memory));
-    chat_value *selected = memory, field, holds;
+    chat_value *selected = memory, value, holds;
     for (size_t i = 0; i < count; i++) {
-        MST_TRY(chat_field(r, &items[i], name->text, false, &field));
-        holds = field;
-        if (callable != NULL) MST_TRY(callable->call(r, &field, &rest, &holds));
+        value = items[i];
+        if (field != NULL) MST_TRY(chat_field(r, &items[i], field->text, false, &value));
+        holds = value;
+        if (test != NULL) MST_TRY(test->call(r, &value, &rest, &holds));
         if (chat_is_true(&holds) == wanted) selected[kept++] = items[i];
     }
     *value_out = (chat_value){.kind = KIND_LIST, .list = {selected, kept}};
@@ -293,11 +302,17 @@ done:
     return status;
 }
 
+FILTER(selected) {
+    return select_by(r, self, arguments, NULL, true, value_out);
+}
+FILTER(rejected) {
+    return select_by(r, self, arguments, NULL, false, value_out);
+}
 FILTER(selectattr) {
-    return select_by(r, self, arguments, true, value_out);
+    return select_by(r, self, arguments, &arguments->at[0], true, value_out);
 }
 FILTER(rejectattr) {
-    return select_by(r, self, arguments, false, value_out);
+    return select_by(r, self, arguments, &arguments->at[0], false, value_out);
 }
 
 /* ---- others ---- */
@@ -327,6 +342,8 @@ static const chat_callable filters[] = {{"trim", "chars", 0, trim},
                                         {"join", "d attribute", 0, join},
                                         {"items", "", 0, items},
                                         {"map", "filter attribute default", 0, map},
+                                        {"select", "test value", 0, selected},
+                                        {"reject", "test value", 0, rejected},
                                         {"selectattr", "attribute test value", 1, selectattr},
                                         {"rejectattr", "attribute test value", 1, rejectattr},
                                         {"default", "default_value boolean", 0, otherwise},

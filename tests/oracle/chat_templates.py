@@ -97,6 +97,9 @@ LLAMA = r"""{{- bos_token }}
 {%- if tools is not none %}
     {{- "Environment: ipython\n" }}
 {%- endif %}
+{%- if builtin_tools is defined %}
+    {{- "Tools: " + builtin_tools | reject('equalto', 'code') | join(", ") + "\n\n"}}
+{%- endif %}
 {{- "Knowledge until: December 2023\n" }}
 {{- "Today: " + date_string + "\n\n" }}
 {%- if tools is not none and not tools_in_user_message %}
@@ -270,6 +273,7 @@ MARKED = r"""{%- set ns = namespace(last_user=-1, calls=0, text='') -%}
   {% endif %}
 {%- else %}nothing{% endfor %}
 {%- for key, value in {'b': [1, 2.5, none, true], 'a': {'x': -7 // 2, 'y': 7 % -3, 'z': 1e1 if false else 10 / 4}}.items() %}{{ key }}={{ value|tojson }};{% endfor %}
+{{- [0, 1, 2, none, '', 'x'] | select | list | tojson }}{{ [1, 2, 3, 4] | select('odd') | join('+') }}{{ messages | rejectattr('tool_calls') | list | length }}
 {%- if add_generation_prompt and not messages[-1].role == 'assistant' %}<|im_start|>assistant
 {% endif %}
 """.replace("1e1", "100.0")
@@ -320,6 +324,8 @@ def conversation(number):
     record = {"messages": messages}
     if with_tools:
         record["tools"] = TOOLS
+    if number % 5 == 0:
+        record["chat_template_kwargs"] = {"builtin_tools": ["search", "code", "images"]}
     return record
 
 

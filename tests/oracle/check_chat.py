@@ -47,7 +47,8 @@ def train(family, special, folder):
 def expected(tokenizer, record, **options):
     """What transformers renders, or None where the template refuses."""
     try:
-        return tokenizer.apply_chat_template(record["messages"], tools=record.get("tools"), tokenize=False, **options)
+        return tokenizer.apply_chat_template(record["messages"], tools=record.get("tools"), tokenize=False,
+                                             **record.get("chat_template_kwargs", {}), **options)
     except Exception as error:  # noqa: BLE001 jinja2's, whatever it is
         return error
 
@@ -110,7 +111,7 @@ def check_tokens(name, tokenizer, path, tokenizer_path):
             check("error" in ours, f"{name}: no error where there are no spans")
             continue
         theirs = tokenizer.apply_chat_template(record["messages"], tools=record.get("tools"), return_dict=True,
-                                               return_assistant_tokens_mask=marked)
+                                               return_assistant_tokens_mask=marked, **record.get("chat_template_kwargs", {}))
         check(ours.get("ids") == theirs["input_ids"], f"{name}: ids {ours.get('ids', ours)} not {theirs['input_ids']} of {text!r}")
         if marked:
             mask = theirs["assistant_masks"]
@@ -194,7 +195,7 @@ def check_others(folder):
     (folder / "d.jinja").write_text("{{ style }} {{ level + 1 }} {{ documents }} {{ tools is none }} {{ unknown }}")
     tokenizer.chat_template = (folder / "d.jinja").read_text()
     record = {"messages": twice[0]["messages"], "chat_template_kwargs": {"style": "bold", "level": 2}}
-    theirs = expected(tokenizer, record, **record["chat_template_kwargs"])
+    theirs = expected(tokenizer, record)
     check(dump(folder / "d.jinja", "render", [record])[0].get("text") == theirs, f"variables: not {theirs!r}")
 
 
