@@ -73,19 +73,20 @@ done:
 mst_status chat_render_first(const mst_chat_template *chat, const mst_conversation *conversation,
                              size_t count, const mst_chat_options *options, mst_chat_text *text_out) {
     mst_status status = MST_OK;
+    const chat_program *program = program_for(chat, conversation);
     chat_renderer r;
     chat_buffer buffer = {0};
-    chat_renderer_init(&r, chat->name);
+    chat_renderer_init(&r);
     *text_out = (mst_chat_text){0};
     r.date = options->date;
     r.tokens_known = chat->tokens != NULL;
     r.out = &buffer;
     MST_TRY(set_variables(&r, chat, conversation, count, options->reply));
-    MST_TRY(chat_run(&r, &program_for(chat, conversation)->body));
+    MST_TRY(chat_run(&r, &program->body));
     MST_TRY(take_result(&r, &buffer, text_out));
 done:
     if (status != MST_OK && r.failed != NULL)
-        mst_error_context(status, "%s:%u:%u", chat->name, (unsigned)r.failed->line,
+        mst_error_context(status, "%s:%u:%u", program->name, (unsigned)r.failed->line,
                           (unsigned)r.failed->column);
     free(buffer.at);
     chat_renderer_clear(&r);

@@ -12,8 +12,8 @@ enum {
     VARIABLES_MAX = 4096
 };
 
-void chat_renderer_init(chat_renderer *r, const char *name) {
-    *r = (chat_renderer){.name = name, .arena = {.limit = ARENA_MAX}, .steps = STEPS_MAX};
+void chat_renderer_init(chat_renderer *r) {
+    *r = (chat_renderer){.arena = {.limit = ARENA_MAX}, .steps = STEPS_MAX};
 }
 
 void chat_renderer_clear(chat_renderer *r) {

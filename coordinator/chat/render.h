@@ -34,7 +34,6 @@ typedef struct chat_spans {
 typedef enum chat_jump { JUMP_NONE, JUMP_BREAK, JUMP_CONTINUE } chat_jump;
 
 typedef struct chat_renderer {
-    const char *name; /* of the template, for messages */
     bool
         tokens_known; /* names such as eos_token that have no variable have no value; otherwise they are not known */
     const char *date;         /* YYYY-MM-DD, for strftime_now; NULL: there is no such function */
@@ -49,7 +48,7 @@ typedef struct chat_renderer {
 } chat_renderer;
 
 /** An empty one, with its limits. */
-void chat_renderer_init(chat_renderer *r, const char *name);
+void chat_renderer_init(chat_renderer *r);
 void chat_renderer_clear(chat_renderer *r);
 
 /** Sets a variable of the innermost scope. @retval MST_ENOMEM */

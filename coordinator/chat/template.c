@@ -18,6 +18,7 @@ static void program_destroy(chat_program **program) {
     *program = NULL;
     if (old == NULL) return;
     chat_arena_clear(&old->arena);
+    free(old->name);
     free(old->text);
     free(old);
 }
@@ -27,8 +28,9 @@ static mst_status program_read(const char *text, size_t bytes, const char *name,
     chat_tokens tokens = {0};
     chat_program *program = calloc(1, sizeof *program);
     *program_out = NULL;
-    MST_CHECK(program != NULL && (program->text = malloc(bytes + 1)) != NULL, MST_ENOMEM, "%s: out of memory",
-              name);
+    MST_CHECK(program != NULL && (program->text = malloc(bytes + 1)) != NULL &&
+                  (program->name = strdup(name)) != NULL,
+              MST_ENOMEM, "%s: out of memory", name);
     memcpy(program->text, text, bytes);
     program->text[bytes] = '\0';
     program->bytes = bytes;

@@ -7,6 +7,7 @@
 
 /* One text of Jinja, read. */
 typedef struct chat_program {
+    char *name; /* owned; of the file, for messages */
     char *text; /* owned; as it was read */
     size_t bytes;
     chat_arena arena; /* of the tree */

@@ -77,26 +77,28 @@ static mst_status take_token(void *context, int32_t token, bool *stop_out) {
     return status;
 }
 
-static mst_status generate(chat *c, const mst_token_list *prompt) {
+static mst_status generate(chat *c, const mst_token_list *prompt, mst_generated *made) {
     mst_status status = MST_OK;
-    mst_generated done_;
     MST_TRY(mst_text_stream_create(c->stops, c->stop_count, take_text, c, &c->stream));
-    MST_TRY(mst_generator_run(c->generator, prompt->at, prompt->count, &c->wanted, take_token, c, &done_));
+    MST_TRY(mst_generator_run(c->generator, prompt->at, prompt->count, &c->wanted, take_token, c, made));
     MST_TRY(mst_text_stream_end(c->stream, true));
-    c->turns++;
-    c->tokens += done_.tokens;
-    c->prompt += done_.prompt;
-    c->kept += done_.kept;
-    c->seconds += done_.seconds + done_.prompt_seconds;
-    if (prompt->count > done_.prompt && !c->was_cut)
-        fprintf(
-            stderr,
-            "\nmuster: the conversation has %zu tokens; from here on the model sees the last %zu (--context)",
-            prompt->count, done_.prompt);
-    c->was_cut |= prompt->count > done_.prompt;
+    MST_TRY(write_all((const uint8_t *)"\n", 1));
 done:
     mst_text_stream_destroy(&c->stream);
     return status;
+}
+
+static void count(chat *c, const mst_generated *made, size_t prompt) {
+    c->turns++;
+    c->tokens += made->tokens;
+    c->prompt += made->prompt;
+    c->kept += made->kept;
+    c->seconds += made->seconds + made->prompt_seconds;
+    if (prompt == made->prompt || c->was_cut) return;
+    c->was_cut = true;
+    fprintf(stderr,
+            "muster: the conversation has %zu tokens; from here on the model sees the last %zu (--context)\n",
+            prompt, made->prompt);
 }
 
 /* One turn: the user's text, and the answer. */
@@ -104,12 +106,13 @@ static mst_status answer(chat *c, const char *text, size_t bytes) {
     mst_status status = MST_OK;
     mst_chat_text rendered = {0};
     mst_token_list prompt = {0};
+    mst_generated made;
     c->answer.count = 0;
     MST_TRY(mst_conversation_add(c->conversation, "user", text, bytes));
     MST_TRY(mst_chat_render(c->how, c->conversation, &c->options, &rendered));
     MST_TRY(mst_inference_encode(c->inference, (const uint8_t *)rendered.at, rendered.count, &prompt));
-    MST_TRY(generate(c, &prompt));
-    MST_TRY(write_all((const uint8_t *)"\n", 1));
+    MST_TRY(generate(c, &prompt, &made));
+    count(c, &made, prompt.count);
     MST_TRY(mst_conversation_add(c->conversation, "assistant", (const char *)c->answer.at, c->answer.count));
 done:
     free(prompt.at);
