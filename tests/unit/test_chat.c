@@ -1,5 +1,5 @@
-/* Chat templates: limits, messages with their places, where templates come from, and which tokens are learned. What the text is, transformers
- * says in tests/oracle/check_chat.py. */
+/* Chat templates: limits, messages with their places, where templates come from, and which tokens are learned. What the text is,
+ * transformers says in tests/oracle/check_chat.py. */
 #include <time.h>
 
 #include "data_fixture.h"
