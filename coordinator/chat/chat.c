@@ -61,7 +61,7 @@ static mst_status take_result(chat_renderer *r, chat_buffer *buffer, mst_chat_te
     MST_CHECK(spans != NULL, MST_ENOMEM, "out of memory for %zu spans", r->spans.count);
     for (size_t i = 0; i < r->spans.count; i++)
         spans[i] = (mst_text_span){r->spans.at[i].start, r->spans.at[i].end};
-    MST_TRY(chat_buffer_add(buffer, (chat_text){"\0", 1})); /* a NUL behind, for debuggers; not counted */
+    MST_TRY(chat_buffer_add(buffer, (chat_text){"\0", 1})); /* not counted; so an empty text is not NULL */
     *text_out = (mst_chat_text){buffer->at, buffer->count - 1, spans, r->spans.count};
     buffer->at = NULL;
     spans = NULL;

@@ -26,7 +26,7 @@ mst_status chat_unexpected(const chat_parser *p, const char *wanted) {
                                         "%}",
                                         "a name",
                                         "a text in quotes",
-                                        "number",
+                                        "a number",
                                         "a number",
                                         "",
                                         "the end of the template"};

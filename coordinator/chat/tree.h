@@ -28,7 +28,7 @@ typedef enum chat_node_kind {
     NODE_OR,         /* a or b */
     NODE_AND,        /* a and b */
     NODE_NOT,        /* not a */
-    NODE_COMPARE,    /* a, then body: pairs of operation and operand, as NODE_OPERAND */
+    NODE_COMPARE,    /* a, and body: what it is compared with in turn, as NODE_OPERAND */
     NODE_OPERAND,    /* operation a */
     NODE_ARITHMETIC, /* a operation b */
     NODE_MINUS,      /* -a */
