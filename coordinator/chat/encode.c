@@ -92,10 +92,10 @@ static mst_status list_special(encoder *e) {
     mst_status status = MST_OK;
     size_t bytes, count = 0;
     bool special;
-    for (size_t id = 0; id < e->offer.vocab_size; id++) count += is_special(e->tokenizer, (int32_t)id);
+    for (size_t id = 0; id < e->offer.vocabulary.size; id++) count += is_special(e->tokenizer, (int32_t)id);
     e->special.at = calloc(count + 1, sizeof *e->special.at);
     MST_CHECK(e->special.at != NULL, MST_ENOMEM, "no memory for %zu special tokens", count);
-    for (size_t id = 0; id < e->offer.vocab_size; id++) {
+    for (size_t id = 0; id < e->offer.vocabulary.size; id++) {
         (void)mst_tokenizer_piece(e->tokenizer, (int32_t)id, &bytes, &special);
         if (special && bytes > 0) e->special.at[e->special.count++] = (int32_t)id;
     }

@@ -33,9 +33,8 @@ static mst_status open_data(const cli_args *args, const mst_inference *inference
     mst_source_config *given = calloc(count + 1, sizeof *given);
     MST_CHECK(given != NULL, MST_ENOMEM, "eval: out of memory");
     for (size_t i = 0; i < count; i++) given[i] = (mst_source_config){.path = paths[i], .weight = 1};
-    const mst_sources_instead instead = {.sources = count > 0 ? given : NULL,
-                                         .source_count = count,
-                                         .tokenizer = mst_inference_tokenizer(inference)};
+    mst_sources_instead instead = {.sources = count > 0 ? given : NULL, .source_count = count};
+    if (!mst_inference_bytes_are_tokens(inference)) instead.tokenizer = mst_inference_tokenizer(inference);
     status = mst_sources_open(mst_inference_config(inference), &instead, data_out);
     if (status != MST_OK && count == 0)
         mst_error_context(status, "the data of the training (name other files behind the checkpoint)");

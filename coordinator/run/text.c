@@ -35,10 +35,6 @@ done:
     return status;
 }
 
-const mst_tokenizer *mst_inference_tokenizer(const mst_inference *inference) {
-    return inference->bytes_are_tokens ? NULL : inference->tokenizer;
-}
-
 mst_status mst_inference_encode(mst_inference *inference, const uint8_t *bytes, size_t count,
                                 mst_token_list *tokens_out) {
     const mst_encode_options options = {.plain = false};
@@ -53,8 +49,12 @@ const uint8_t *mst_inference_piece(const mst_inference *inference, int32_t token
     return *bytes_out > 0 ? piece : NULL;
 }
 
-mst_tokenizer *mst_inference_tokenizer(mst_inference *inference) {
+mst_tokenizer *mst_inference_tokenizer(const mst_inference *inference) {
     return inference->tokenizer;
+}
+
+bool mst_inference_bytes_are_tokens(const mst_inference *inference) {
+    return inference->bytes_are_tokens;
 }
 
 int32_t mst_inference_end_token(const mst_inference *inference) {

@@ -29,8 +29,10 @@ void mst_inference_close(mst_inference **inference);
 const mst_config *mst_inference_config(const mst_inference *inference);
 const char *mst_inference_path(const mst_inference *inference);
 
-/** The tokenizer that the checkpoint holds; NULL: none, bytes are tokens. Owned by the inference. */
-const mst_tokenizer *mst_inference_tokenizer(const mst_inference *inference);
+/** The tokenizer that the checkpoint holds, or that of bytes. Owned by the inference. */
+mst_tokenizer *mst_inference_tokenizer(const mst_inference *inference);
+/** Whether the checkpoint holds none: then bytes are tokens. */
+bool mst_inference_bytes_are_tokens(const mst_inference *inference);
 
 typedef struct mst_evaluation {
     double loss;          /* mean over valid tokens, nats */
@@ -59,8 +61,6 @@ mst_status mst_inference_encode(mst_inference *inference, const uint8_t *bytes, 
 const uint8_t *mst_inference_piece(const mst_inference *inference, int32_t token, size_t *bytes_out);
 /** The token that stands between documents; -1: there is none. */
 int32_t mst_inference_end_token(const mst_inference *inference);
-/** The tokenizer. Owned by the inference. */
-mst_tokenizer *mst_inference_tokenizer(mst_inference *inference);
 
 /* ---- sampling ---- */
 
