@@ -101,7 +101,7 @@ mst_status ckpt_file_open_path(const char *path, ckpt_file *file_out) {
 }
 
 void ckpt_file_bypass(ckpt_file *file) {
-    file->direct = ckpt_system.open(file->path, O_WRONLY | O_DIRECT, 0);
+    file->direct = ckpt_system.open(file->path, O_RDWR | O_DIRECT, 0);
 }
 
 /* One call: by the descriptor that can take what lies there. */
@@ -121,10 +121,29 @@ mst_status ckpt_file_size(const ckpt_file *file, uint64_t *bytes_out) {
     return MST_OK;
 }
 
-mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uint64_t offset) {
+/* One call. */
+static ssize_t read_part(const ckpt_file *file, void *to, size_t bytes, uint64_t offset) {
+    return ckpt_system.pread(file->fd, to, bytes < STEP ? bytes : STEP, (off_t)offset);
+}
+
+/* One call, of whole pages where it goes past the page cache; else what lies there is forgotten first. */
+static ssize_t read_back_part(const ckpt_file *file, void *to, size_t bytes, uint64_t offset) {
+    const size_t part = bytes < STEP ? bytes : STEP;
+    if (file->direct >= 0 && ((uintptr_t)to | offset) % PAGE == 0) {
+        ssize_t got = ckpt_system.pread(file->direct, to, (part + PAGE - 1) / PAGE * PAGE, (off_t)offset);
+        if (got > (ssize_t)bytes) got = (ssize_t)bytes;
+        if (got >= 0 || errno != EINVAL) return got; /* else the disk has larger pages */
+    }
+    posix_fadvise(file->fd, (off_t)offset, (off_t)part, POSIX_FADV_DONTNEED);
+    return ckpt_system.pread(file->fd, to, part, (off_t)offset);
+}
+
+static mst_status read_all(const ckpt_file *file,
+                           ssize_t (*call)(const ckpt_file *, void *, size_t, uint64_t), void *buffer,
+                           size_t bytes, uint64_t offset) {
     char *to = buffer;
     while (bytes > 0) {
-        ssize_t got = ckpt_system.pread(file->fd, to, bytes < STEP ? bytes : STEP, (off_t)offset);
+        ssize_t got = call(file, to, bytes, offset);
         if (got < 0 && errno == EINTR) continue;
         if (got < 0) return ckpt_errno(errno, "read", file->path);
         if (got == 0)
@@ -136,6 +155,14 @@ mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uin
         bytes -= (size_t)got;
     }
     return MST_OK;
+}
+
+mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uint64_t offset) {
+    return read_all(file, read_part, buffer, bytes, offset);
+}
+
+mst_status ckpt_file_read_back(const ckpt_file *file, void *buffer, size_t bytes, uint64_t offset) {
+    return read_all(file, read_back_part, buffer, bytes, offset);
 }
 
 mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t bytes, uint64_t offset) {

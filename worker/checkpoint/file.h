@@ -48,12 +48,15 @@ mst_status ckpt_file_create_path(const char *path, ckpt_file *file_out);
 /** Opens a regular file for reading. @retval MST_EIO */
 mst_status ckpt_file_open(const char *folder, const char *name, ckpt_file *file_out);
 mst_status ckpt_file_open_path(const char *path, ckpt_file *file_out);
-/** From now on whole pages that lie on page boundaries, in the file and in memory, are written past the page cache where the system
- * can: nothing is copied, and no memory fills with what nobody will look at. Where it cannot, nothing changes. */
+/** From now on whole pages that lie on page boundaries, in the file and in memory, are written and read back past the page cache
+ * where the system can: nothing is copied, and no memory fills with what nobody will look at. Where it cannot, nothing changes. */
 void ckpt_file_bypass(ckpt_file *file);
 mst_status ckpt_file_size(const ckpt_file *file, uint64_t *bytes_out);
 /** Reads exactly `bytes`. @retval MST_EIO, MST_EFORMAT the file ends before */
 mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uint64_t offset);
+/** As ckpt_file_read, of what is on the disk already: read from there, not from the page cache, where the system can, or listens to
+ * hints. @param buffer at a page boundary, with room for whole pages, and `offset` at one: else it is the latter */
+mst_status ckpt_file_read_back(const ckpt_file *file, void *buffer, size_t bytes, uint64_t offset);
 /** Writes all of it. Now and then it waits until what was written is on the disk,
  * so that no single fsync takes long. */
 mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t bytes, uint64_t offset);

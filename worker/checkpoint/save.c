@@ -6,8 +6,8 @@
  *
  *  0. M, once a run: make the checkpoints folder; clear what killed jobs left there; allocate everything.
  *  1. M: rank 0 makes .tmp-step-N. Each rank copies its shards. Training goes on.
- *  2. W: write the shards' file, part-RRRR, and fsync it; read it back and compare every byte with the copy. Beside
- *        it another thread hashes every block of the copy.
+ *  2. W: write the shards' file, part-RRRR, and fsync it, at the end and on the way. Beside it other threads follow: what
+ *        was brought to the disk they read back, compare with the copy, byte by byte, and hash every block of the copy.
  *  3. M, when all have: gather on rank 0 the digests of the blocks and where every piece stands. Training goes on.
  *  4. R: write digests.bin and checksums.bin, fsync them, and hash them: weights and state. The shard files' names follow from the state,
  *        so that a foreign file has another name: rename them.
@@ -37,6 +37,7 @@
 
 #include "commit.h"
 #include "muster/saver.h"
+#include "part.h"
 #include "snapshot.h"
 #include "thread.h"
 
@@ -54,13 +55,13 @@ struct mst_saver {
     size_t *order; /* tensors by name */
     ckpt_pieces pieces;
     ckpt_snapshot snapshot; /* empty without options.copies */
-    void *buffer;           /* for reading back */
+    ckpt_part part;
     ckpt_gathering gathering;
     ckpt_record *record;
     size_t *record_bytes; /* [size] */
     char *records;        /* rank 0: of all ranks, one after the other */
     uint64_t from; /* step that the run went on from: of the last load or save; UINT64_MAX: neither so far */
-    ckpt_thread writer, hasher;
+    ckpt_thread writer, checker;
     atomic_size_t moved; /* how often they noted progress */
 
     /* The save in flight. While the writer has a job only `moved` may be touched. */
@@ -107,6 +108,16 @@ done:
     return status;
 }
 
+static mst_status allocate_queue(mst_saver *s) {
+    mst_status status = MST_OK;
+    MST_TRY(ckpt_idle_queue_create(CKPT_CHECKERS, &s->behind.queue));
+    for (int thread = 0; thread < CKPT_CHECKERS; thread++)
+        MST_CHECK(mst_queue_scratch(s->behind.queue, thread, CKPT_BUFFER) != NULL, MST_ENOMEM,
+                  "checkpoint: no memory for a buffer of %d bytes", CKPT_BUFFER);
+done:
+    return status;
+}
+
 static mst_status allocate(mst_saver *s) {
     mst_status status = MST_OK;
     MST_TRY(ckpt_check_ranges(s->layout, s->shards, s->rank, s->size));
@@ -114,12 +125,10 @@ static mst_status allocate(mst_saver *s) {
     MST_TRY(ckpt_pieces_list(s->layout, s->order, s->shards, &s->pieces));
     MST_TRY(ckpt_gathering_create(s->layout, s->rank, s->size, &s->gathering));
     MST_TRY(allocate_records(s));
-    s->buffer = malloc(CKPT_BUFFER);
-    MST_CHECK(s->buffer != NULL, MST_ENOMEM, "checkpoint: no memory for a buffer of %d bytes", CKPT_BUFFER);
     if (s->options.copies) MST_TRY(ckpt_snapshot_create(&s->context, s->layout, s->shards, &s->snapshot));
-    MST_TRY(mst_queue_create(1, &s->behind.queue));
+    MST_TRY(allocate_queue(s));
     MST_TRY(ckpt_thread_start(&s->writer, "writes"));
-    MST_TRY(ckpt_thread_start(&s->hasher, "hashes"));
+    MST_TRY(ckpt_thread_start(&s->checker, "checks"));
 done:
     return status;
 }
@@ -179,12 +188,11 @@ void mst_saver_destroy(mst_saver **saver) {
     mst_saver *s = *saver;
     if (s == NULL) return;
     ckpt_thread_end(&s->writer);
-    ckpt_thread_end(&s->hasher);
+    ckpt_thread_end(&s->checker);
     mst_queue_destroy(&s->behind.queue);
     ckpt_snapshot_clear(&s->snapshot);
     ckpt_gathering_clear(&s->gathering);
     ckpt_pieces_clear(&s->pieces);
-    free(s->buffer);
     free(s->order);
     free(s->record);
     free(s->record_bytes);
@@ -196,14 +204,14 @@ void mst_saver_destroy(mst_saver **saver) {
 size_t mst_saver_bytes(const mst_saver *saver) {
     const size_t sums = saver->gathering.bytes_of[saver->rank],
                  all = saver->rank == 0 ? MST_KIND_COUNT * saver->layout->blocks * CKPT_SUM_BYTES : 0;
-    return saver->snapshot.bytes + sums + all + CKPT_BUFFER;
+    return saver->snapshot.bytes + sums + all + CKPT_CHECKERS * CKPT_BUFFER;
 }
 
 size_t mst_saver_bytes_of(const mst_layout *layout, bool copies, int rank, int size) {
     const size_t sums = ckpt_sum_bytes_of_rank(layout, rank, size),
                  all = rank == 0 ? MST_KIND_COUNT * layout->blocks * CKPT_SUM_BYTES : 0;
     const size_t copy = copies ? sums / CKPT_SUM_BYTES * MST_BLOCK * sizeof(float) : 0;
-    return copy + sums + all + CKPT_BUFFER;
+    return copy + sums + all + CKPT_CHECKERS * CKPT_BUFFER;
 }
 
 void mst_saver_goes_on_from(mst_saver *saver, uint64_t step) {
@@ -224,28 +232,27 @@ static const mst_shard *state_to_save(const mst_saver *s) {
     return s->options.copies ? s->snapshot.shards : s->shards;
 }
 
-static mst_status hash(void *context) {
+static mst_status check(void *context) {
     mst_saver *s = context;
-    return ckpt_pieces_digest(&s->behind, &s->pieces, s->layout, state_to_save(s));
+    return ckpt_part_check(&s->part);
 }
 
-static mst_status write_part(mst_saver *s) {
-    mst_status status = MST_OK;
-    MST_TRY(ckpt_part_write(&s->behind, s->paths.making, s->rank, s->layout, state_to_save(s), &s->pieces,
-                            s->record));
-    s->record->seconds = now() - s->begun;
-    MST_TRY(ckpt_part_check(&s->behind, s->paths.making, s->rank, s->layout, state_to_save(s), &s->pieces,
-                            s->buffer, s->record));
-done:
-    return status;
-}
-
-static mst_status write_and_hash(void *context) {
+static mst_status write_and_check(void *context) {
     mst_saver *s = context;
-    ckpt_thread_give(&s->hasher, hash, s);
-    mst_status status = write_part(s);
-    while (!ckpt_thread_rest(&s->hasher, 3600)) {}
-    return status != MST_OK ? status : ckpt_thread_result(&s->hasher);
+    s->part = (ckpt_part){.context = &s->behind,
+                          .layout = s->layout,
+                          .shards = state_to_save(s),
+                          .pieces = &s->pieces,
+                          .record = s->record};
+    mst_status status = ckpt_part_begin(&s->part, s->paths.making, s->rank);
+    if (status == MST_OK) {
+        ckpt_thread_give(&s->checker, check, s);
+        status = ckpt_part_write(&s->part);
+        s->record->seconds = now() - s->begun;
+        while (!ckpt_thread_rest(&s->checker, 3600)) {}
+        if (status == MST_OK) status = ckpt_thread_result(&s->checker);
+    }
+    return ckpt_part_end(&s->part, status);
 }
 
 /* --- 4 to 9: behind, rank 0 --- */
@@ -326,7 +333,7 @@ mst_status mst_saver_begin(mst_saver *s, const mst_checkpoint_meta *meta) {
     }
     s->saved = (mst_saved){.step = meta->step, .stalled = now() - s->begun};
     memcpy(s->saved.path, s->paths.final, sizeof s->saved.path);
-    ckpt_thread_give(&s->writer, write_and_hash, s);
+    ckpt_thread_give(&s->writer, write_and_check, s);
     s->phase = PHASE_WRITING;
     return MST_OK;
 }

@@ -32,28 +32,11 @@ static inline size_t ckpt_record_bytes(size_t pieces) {
 }
 
 /**
- * Writes this rank's shard file under its first name, and brings it to the disk.
- *
- * Not collective; calls no MPI. A rank without pieces writes nothing.
- * @param record_out ckpt_record_bytes(pieces->count) bytes, of which the offsets are filled in
+ * Makes the HDF5 structure of a rank's shard file in an empty file. Every dataset has its place; no data is written.
+ * @param record ckpt_record_bytes(pieces->count) bytes, of which the offsets are filled in
  */
-mst_status ckpt_part_write(const mst_checkpoint_context *context, const char *folder, int rank,
-                           const mst_layout *layout, const mst_shard *shards, const ckpt_pieces *pieces,
-                           ckpt_record *record_out);
-
-/**
- * Reads it back and compares every element with the memory that it was written from.
- *
- * Not collective; calls no MPI.
- * @param buffer CKPT_BUFFER bytes
- * @param record offsets as ckpt_part_write gave them; bytes and outside are filled in
- * @retval MST_EIO it differs: says where
- */
-mst_status ckpt_part_check(const mst_checkpoint_context *context, const char *folder, int rank,
-                           const mst_layout *layout, const mst_shard *shards, const ckpt_pieces *pieces,
-                           void *buffer, ckpt_record *record);
-
-enum { CKPT_BUFFER = 8 << 20 };
+mst_status ckpt_shard_make(const ckpt_file *file, const mst_layout *layout, const ckpt_pieces *pieces,
+                           ckpt_record *record);
 
 /**
  * Writes model.h5 and brings it to the disk. Not collective: rank 0 alone.

@@ -1,6 +1,7 @@
 #include "thread.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -50,6 +51,31 @@ mst_status ckpt_thread_start(ckpt_thread *thread, const char *name) {
     pthread_mutex_destroy(&thread->lock);
     return mst_error(MST_ENOMEM, "checkpoint: the thread that %s could not be started: %s", name,
                      strerror(error));
+}
+
+typedef struct idle_queue {
+    int threads;
+    mst_queue **queue_out;
+} idle_queue;
+
+/* Threads inherit it from the one that starts them. */
+static mst_status create_idle_queue(void *context) {
+    const idle_queue *wanted = context;
+    const struct sched_param none = {0};
+    sched_setscheduler(0, SCHED_IDLE, &none); /* of this thread alone; refused? Then as this one is */
+    return mst_queue_create(wanted->threads, wanted->queue_out);
+}
+
+mst_status ckpt_idle_queue_create(int threads, mst_queue **queue_out) {
+    idle_queue wanted = {threads, queue_out};
+    ckpt_thread starter = {0};
+    mst_status status = ckpt_thread_start(&starter, "starts others");
+    if (status != MST_OK) return status;
+    ckpt_thread_give(&starter, create_idle_queue, &wanted);
+    while (!ckpt_thread_rest(&starter, 3600)) {}
+    status = ckpt_thread_result(&starter);
+    ckpt_thread_end(&starter);
+    return status;
 }
 
 void ckpt_thread_end(ckpt_thread *thread) {

@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-#include "muster/status.h"
+#include "muster/queue.h"
 
 typedef mst_status ckpt_job(void *context);
 
@@ -28,6 +28,10 @@ typedef struct ckpt_thread {
 mst_status ckpt_thread_start(ckpt_thread *thread, const char *name);
 /** Waits for its job and ends it; accepts one that was not started. */
 void ckpt_thread_end(ckpt_thread *thread);
+
+/** A queue whose threads, but the caller's, take processors that nobody else wants, and nothing from anybody else: what one of
+ * them has begun may take long. They get no signals. @retval as mst_queue_create */
+mst_status ckpt_idle_queue_create(int threads, mst_queue **queue_out);
 
 /** Gives it a job; it must have none. */
 void ckpt_thread_give(ckpt_thread *thread, ckpt_job *job, void *context);

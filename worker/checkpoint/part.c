@@ -1,0 +1,209 @@
+#include "part.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    PAGE = 4096,
+    CHECK_BLOCKS = CKPT_CHECK_BYTES / (MST_BLOCK * (int)sizeof(float)),
+    /* Between two fsyncs, 64 MiB: what is left to be checked when the last is over. */
+    SYNC_BLOCKS = 32 * CHECK_BLOCKS
+};
+
+/* --- blocks, counted through the pieces of kind after kind --- */
+
+/* Consecutive blocks of one piece. */
+typedef struct run {
+    mst_tensor_kind kind;
+    const mst_tensor *tensor;
+    size_t block, blocks; /* of the kind */
+    uint64_t first;       /* element of the tensor */
+    const float *data;    /* [count] */
+    size_t count;
+    uint64_t offset; /* in the file */
+} run;
+
+static size_t blocks_of_kind(const ckpt_part *p) {
+    return p->pieces->first_digest[p->pieces->count];
+}
+
+/* The piece that has a block of its kind. */
+static size_t piece_with(const ckpt_pieces *pieces, size_t block) {
+    size_t low = 0, high = pieces->count;
+    while (high - low > 1) {
+        const size_t middle = low + (high - low) / 2;
+        if (pieces->first_digest[middle] <= block)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* The first run of blocks [from, end). */
+static run run_at(const ckpt_part *p, size_t from, size_t end) {
+    const size_t of_kind = blocks_of_kind(p), kind = from / of_kind, block = from % of_kind,
+                 i = piece_with(p->pieces, block), first_block = p->pieces->first_digest[i],
+                 left = p->pieces->first_digest[i + 1] - block;
+    const ckpt_piece *piece = &p->pieces->pieces[i];
+    const size_t skipped = (block - first_block) * MST_BLOCK;
+    run r = {.kind = (mst_tensor_kind)kind,
+             .tensor = &p->layout->tensors[piece->tensor],
+             .block = block,
+             .blocks = end - from < left ? end - from : left,
+             .first = piece->first + skipped,
+             .offset = p->record->offsets[kind * p->pieces->count + i] + skipped * sizeof(float)};
+    const size_t count = (size_t)piece->count - skipped;
+    r.count = r.blocks * MST_BLOCK < count ? r.blocks * MST_BLOCK : count;
+    r.data = ckpt_shard_data(&p->shards[r.tensor->unit], r.kind) + piece->at + skipped;
+    return r;
+}
+
+/* --- one writes --- */
+
+mst_status ckpt_part_begin(ckpt_part *p, const char *folder, int rank) {
+    mst_status status = MST_OK;
+    char name[MST_FILE_NAME_MAX];
+    p->file = CKPT_FILE_CLOSED(p->context);
+    p->safe = 0;
+    p->ended = false;
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->moved, NULL);
+    if (p->pieces->count == 0) return MST_OK;
+    ckpt_part_name(rank, name);
+    MST_TRY(ckpt_file_create(folder, name, &p->file));
+    MST_TRY(ckpt_shard_make(&p->file, p->layout, p->pieces, p->record));
+    ckpt_file_bypass(&p->file);
+done:
+    return status;
+}
+
+static void tell(ckpt_part *p, size_t safe, bool ended) {
+    pthread_mutex_lock(&p->lock);
+    p->safe = safe;
+    p->ended = ended;
+    pthread_cond_broadcast(&p->moved);
+    pthread_mutex_unlock(&p->lock);
+}
+
+mst_status ckpt_part_write(ckpt_part *p) {
+    mst_status status = MST_OK;
+    const size_t all = MST_KIND_COUNT * blocks_of_kind(p);
+    size_t safe = 0;
+    for (size_t at = 0; at < all;) {
+        const run r = run_at(p, at, safe + SYNC_BLOCKS < all ? safe + SYNC_BLOCKS : all);
+        MST_TRY(ckpt_file_write(&p->file, r.data, r.count * sizeof *r.data, r.offset));
+        at += r.blocks;
+        if (at < safe + SYNC_BLOCKS && at < all) continue;
+        MST_TRY(ckpt_file_sync(&p->file));
+        tell(p, safe = at, false);
+    }
+done:
+    tell(p, safe, true);
+    return status;
+}
+
+/* --- others check --- */
+
+/* False: they will not be. */
+static bool wait_until_safe(ckpt_part *p, size_t end) {
+    pthread_mutex_lock(&p->lock);
+    while (p->safe < end && !p->ended) pthread_cond_wait(&p->moved, &p->lock);
+    const bool safe = p->safe >= end;
+    pthread_mutex_unlock(&p->lock);
+    return safe;
+}
+
+/* The first element that differs, or `count`. */
+static size_t first_difference(const void *one, const void *other, size_t count) {
+    const char *a = one, *b = other;
+    size_t i = 0;
+    if (memcmp(a, b, count * sizeof(float)) == 0) return count;
+    while (a[i] == b[i]) i++;
+    return i / sizeof(float);
+}
+
+/* @param buffer room for the run and a page before and behind it */
+static mst_status compare_run(const ckpt_part *p, const run *r, char *buffer) {
+    mst_status status = MST_OK;
+    const size_t before = r->offset % PAGE;
+    MST_TRY(ckpt_file_read_back(&p->file, buffer, before + r->count * sizeof *r->data, r->offset - before));
+    const size_t equal = first_difference(buffer + before, r->data, r->count);
+    MST_CHECK(equal == r->count, MST_EIO,
+              "%s, read back, differs from what was written: %s of %s, element %llu; the disk or memory is "
+              "failing",
+              p->file.path, mst_tensor_kind_name(r->kind), r->tensor->name,
+              (unsigned long long)(r->first + equal));
+done:
+    return status;
+}
+
+static mst_status hash_run(const ckpt_part *p, const run *r) {
+    mst_status status = MST_OK;
+    for (size_t i = 0; i < r->blocks; i++) {
+        const size_t at = i * MST_BLOCK, left = r->count - at,
+                     bytes = (left < MST_BLOCK ? left : MST_BLOCK) * sizeof *r->data;
+        MST_TRY(mst_digest_of(r->data + at, bytes, &p->pieces->digests[r->kind][r->block + i]));
+        p->pieces->checksums[r->kind][r->block + i] = mst_checksum_of(r->data + at, bytes);
+    }
+done:
+    return status;
+}
+
+static mst_status check_blocks(void *context, size_t task, int thread) {
+    mst_status status = MST_OK;
+    ckpt_part *p = context;
+    const size_t all = MST_KIND_COUNT * blocks_of_kind(p), from = task * CHECK_BLOCKS,
+                 end = all - from < CHECK_BLOCKS ? all : from + CHECK_BLOCKS;
+    void *buffer = mst_queue_scratch(p->context->queue, thread, CKPT_BUFFER);
+    MST_CHECK(buffer != NULL, MST_ENOMEM, "checkpoint: no memory for a buffer of %d bytes", CKPT_BUFFER);
+    if (!wait_until_safe(p, end)) goto done;
+    for (size_t at = from; at < end;) {
+        const run r = run_at(p, at, end);
+        MST_TRY(compare_run(p, &r, buffer));
+        MST_TRY(hash_run(p, &r));
+        at += r.blocks;
+    }
+    ckpt_report(p->context, false);
+done:
+    return status;
+}
+
+mst_status ckpt_part_check(ckpt_part *p) {
+    const size_t all = MST_KIND_COUNT * blocks_of_kind(p);
+    return mst_queue_for(p->context->queue, (all + CHECK_BLOCKS - 1) / CHECK_BLOCKS, check_blocks, p);
+}
+
+/* --- the end --- */
+
+static int compare_offsets(const void *left, const void *right) {
+    uint64_t a = ((const mst_manifest_place *)left)->offset, b = ((const mst_manifest_place *)right)->offset;
+    return (a > b) - (a < b);
+}
+
+/* HDF5's own structure is hashed for later checks. */
+static mst_status hash_outside(ckpt_part *p) {
+    mst_status status = MST_OK;
+    const size_t count = MST_KIND_COUNT * p->pieces->count;
+    mst_manifest_place *places = malloc(count * sizeof *places);
+    MST_CHECK(places != NULL, MST_ENOMEM, "checkpoint: no memory for %zu places", count);
+    for (size_t i = 0; i < count; i++)
+        places[i] =
+            (mst_manifest_place){.offset = p->record->offsets[i],
+                                 .bytes = p->pieces->pieces[i % p->pieces->count].count * sizeof(float)};
+    qsort(places, count, sizeof *places, compare_offsets);
+    ckpt_file_forget(&p->file);
+    MST_TRY(ckpt_file_size(&p->file, &p->record->bytes));
+    MST_TRY(ckpt_outside_digest(&p->file, p->record->bytes, places, count, &p->record->outside));
+done:
+    free(places);
+    return status;
+}
+
+mst_status ckpt_part_end(ckpt_part *p, mst_status status) {
+    if (status == MST_OK && p->pieces->count > 0) status = hash_outside(p);
+    const mst_status closed = ckpt_file_close(&p->file);
+    pthread_cond_destroy(&p->moved);
+    pthread_mutex_destroy(&p->lock);
+    return status != MST_OK ? status : closed;
+}

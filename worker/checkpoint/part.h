@@ -1,0 +1,53 @@
+/*
+ * A rank's shard file in the making: one thread writes it, others follow it on the disk. What was brought to the disk is read
+ * back past the page cache, compared with the memory that it was written from, and hashed from there while that is still in
+ * the core's cache: so the disk, the comparing and the hashing go on side by side.
+ */
+#ifndef CHECKPOINT_PART_H
+#define CHECKPOINT_PART_H
+
+#include <pthread.h>
+
+#include "shard.h"
+
+typedef struct ckpt_part {
+    /* The caller's, set before; they stay in use. */
+    const mst_checkpoint_context
+        *context; /* its queue's threads check; its progress is called from all of them */
+    const mst_layout *layout;
+    const mst_shard *shards;
+    const ckpt_pieces *pieces; /* their digests and checksums are filled in */
+    ckpt_record *record;       /* offsets, bytes and outside are filled in */
+
+    ckpt_file file;
+    pthread_mutex_t lock;
+    pthread_cond_t moved;
+    size_t safe; /* so many blocks, of all kinds in their order, are on the disk */
+    bool ended;  /* there will be no more */
+} ckpt_part;
+
+/* Threads that check, what each takes at a time, and its scratch memory: more than one page more, for what lies on no page
+ * boundary. */
+enum { CKPT_CHECKERS = 4, CKPT_CHECK_BYTES = 2 << 20, CKPT_BUFFER = CKPT_CHECK_BYTES + 8192 };
+
+/**
+ * Makes the file under its first name, with its HDF5 structure and without data. To be followed by ckpt_part_end, also
+ * after a failure. A rank without pieces makes none.
+ *
+ * Not collective; calls no MPI; alone calls HDF5. So for all of these.
+ */
+mst_status ckpt_part_begin(ckpt_part *part, const char *folder, int rank);
+
+/** Writes all data and brings it to the disk. */
+mst_status ckpt_part_write(ckpt_part *part);
+
+/** Meanwhile, on another thread: checks and hashes every block, as soon as it is on the disk. After a failure of the writing
+ * there is nothing more to check: MST_OK.
+ * @retval MST_EIO it differs: says where */
+mst_status ckpt_part_check(ckpt_part *part);
+
+/** When both are over: hashes the structure, as it is on the disk, where `status` is MST_OK, and closes the file.
+ * @return `status`, or what fails */
+mst_status ckpt_part_end(ckpt_part *part, mst_status status);
+
+#endif
