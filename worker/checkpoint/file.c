@@ -173,7 +173,7 @@ mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t byt
         if (put <= 0) return ckpt_errno(put < 0 ? errno : ENOSPC, "write", file->path);
         ckpt_report(file->context, false);
         const uint64_t end = offset + (uint64_t)put, step = offset / STEP * STEP;
-        const bool sync = end / SYNC_STEP != offset / SYNC_STEP;
+        const bool sync = file->direct < 0 && end / SYNC_STEP != offset / SYNC_STEP;
         if (end / STEP * STEP > step) /* a hint, which may fail unseen */
             sync_file_range(file->fd, (off_t)step, (off_t)(end / STEP * STEP - step), SYNC_FILE_RANGE_WRITE);
         from += put;
@@ -203,6 +203,15 @@ mst_status ckpt_file_sync(const ckpt_file *file) {
     mst_status status = error == 0 ? MST_OK : ckpt_errno(error, "fsync", file->path);
     ckpt_report(file->context, false);
     return status;
+}
+
+mst_status ckpt_file_settle(const ckpt_file *file) {
+    const unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    /* A failed write is reported once: fsync would not hear of it any more. */
+    if (sync_file_range(file->fd, 0, 0, all) != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT))
+        return ckpt_errno(errno, "write", file->path);
+    ckpt_report(file->context, false);
+    return MST_OK;
 }
 
 void ckpt_file_forget(const ckpt_file *file) {

@@ -6,8 +6,7 @@
 enum {
     PAGE = 4096,
     CHECK_BLOCKS = CKPT_CHECK_BYTES / (MST_BLOCK * (int)sizeof(float)),
-    /* Between two fsyncs, 64 MiB: what is left to be checked when the last is over. */
-    SYNC_BLOCKS = 32 * CHECK_BLOCKS
+    STRETCH_BLOCKS = 32 * CHECK_BLOCKS /* that are handed to the disk together: 64 MiB */
 };
 
 /* --- blocks, counted through the pieces of kind after kind --- */
@@ -65,7 +64,7 @@ mst_status ckpt_part_begin(ckpt_part *p, const char *folder, int rank) {
     mst_status status = MST_OK;
     char name[MST_FILE_NAME_MAX];
     p->file = CKPT_FILE_CLOSED(p->context);
-    p->safe = 0;
+    p->settled = 0;
     p->ended = false;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->moved, NULL);
@@ -78,40 +77,50 @@ done:
     return status;
 }
 
-static void tell(ckpt_part *p, size_t safe, bool ended) {
+static void tell(ckpt_part *p, size_t settled, bool ended) {
     pthread_mutex_lock(&p->lock);
-    p->safe = safe;
+    p->settled = settled;
     p->ended = ended;
     pthread_cond_broadcast(&p->moved);
     pthread_mutex_unlock(&p->lock);
 }
 
+static mst_status write_blocks(const ckpt_part *p, size_t from, size_t end) {
+    mst_status status = MST_OK;
+    while (from < end) {
+        const run r = run_at(p, from, end);
+        MST_TRY(ckpt_file_write(&p->file, r.data, r.count * sizeof *r.data, r.offset));
+        from += r.blocks;
+    }
+done:
+    return status;
+}
+
 mst_status ckpt_part_write(ckpt_part *p) {
     mst_status status = MST_OK;
     const size_t all = MST_KIND_COUNT * blocks_of_kind(p);
-    size_t safe = 0;
-    for (size_t at = 0; at < all;) {
-        const run r = run_at(p, at, safe + SYNC_BLOCKS < all ? safe + SYNC_BLOCKS : all);
-        MST_TRY(ckpt_file_write(&p->file, r.data, r.count * sizeof *r.data, r.offset));
-        at += r.blocks;
-        if (at < safe + SYNC_BLOCKS && at < all) continue;
-        MST_TRY(ckpt_file_sync(&p->file));
-        tell(p, safe = at, false);
+    size_t written = 0;
+    for (size_t end; written < all; written = end) {
+        end = all - written < STRETCH_BLOCKS ? all : written + STRETCH_BLOCKS;
+        MST_TRY(write_blocks(p, written, end));
+        MST_TRY(ckpt_file_settle(&p->file));
+        tell(p, end, false);
     }
+    MST_TRY(ckpt_file_sync(&p->file));
 done:
-    tell(p, safe, true);
+    tell(p, written, true);
     return status;
 }
 
 /* --- others check --- */
 
 /* False: they will not be. */
-static bool wait_until_safe(ckpt_part *p, size_t end) {
+static bool wait_until_settled(ckpt_part *p, size_t end) {
     pthread_mutex_lock(&p->lock);
-    while (p->safe < end && !p->ended) pthread_cond_wait(&p->moved, &p->lock);
-    const bool safe = p->safe >= end;
+    while (p->settled < end && !p->ended) pthread_cond_wait(&p->moved, &p->lock);
+    const bool settled = p->settled >= end;
     pthread_mutex_unlock(&p->lock);
-    return safe;
+    return settled;
 }
 
 /* The first element that differs, or `count`. */
@@ -150,28 +159,48 @@ done:
     return status;
 }
 
-static mst_status check_blocks(void *context, size_t task, int thread) {
+static mst_status compare_blocks(ckpt_part *p, size_t from, size_t end, int thread) {
     mst_status status = MST_OK;
-    ckpt_part *p = context;
-    const size_t all = MST_KIND_COUNT * blocks_of_kind(p), from = task * CHECK_BLOCKS,
-                 end = all - from < CHECK_BLOCKS ? all : from + CHECK_BLOCKS;
     void *buffer = mst_queue_scratch(p->context->queue, thread, CKPT_BUFFER);
     MST_CHECK(buffer != NULL, MST_ENOMEM, "checkpoint: no memory for a buffer of %d bytes", CKPT_BUFFER);
-    if (!wait_until_safe(p, end)) goto done;
-    for (size_t at = from; at < end;) {
-        const run r = run_at(p, at, end);
+    if (!wait_until_settled(p, end)) goto done;
+    while (from < end) {
+        const run r = run_at(p, from, end);
         MST_TRY(compare_run(p, &r, buffer));
-        MST_TRY(hash_run(p, &r));
-        at += r.blocks;
+        from += r.blocks;
     }
-    ckpt_report(p->context, false);
 done:
     return status;
 }
 
+static mst_status hash_blocks(const ckpt_part *p, size_t from, size_t end) {
+    mst_status status = MST_OK;
+    while (from < end) {
+        const run r = run_at(p, from, end);
+        MST_TRY(hash_run(p, &r));
+        from += r.blocks;
+    }
+done:
+    return status;
+}
+
+static size_t check_count(const ckpt_part *p) {
+    return (MST_KIND_COUNT * blocks_of_kind(p) + CHECK_BLOCKS - 1) / CHECK_BLOCKS;
+}
+
+/* All are hashed, then all compared: what the disk can do is left to the writing as long as there is something else to do. */
+static mst_status check_blocks(void *context, size_t task, int thread) {
+    ckpt_part *p = context;
+    const size_t count = check_count(p), all = MST_KIND_COUNT * blocks_of_kind(p),
+                 from = task % count * CHECK_BLOCKS,
+                 end = all - from < CHECK_BLOCKS ? all : from + CHECK_BLOCKS;
+    const mst_status status = task < count ? hash_blocks(p, from, end) : compare_blocks(p, from, end, thread);
+    ckpt_report(p->context, false);
+    return status;
+}
+
 mst_status ckpt_part_check(ckpt_part *p) {
-    const size_t all = MST_KIND_COUNT * blocks_of_kind(p);
-    return mst_queue_for(p->context->queue, (all + CHECK_BLOCKS - 1) / CHECK_BLOCKS, check_blocks, p);
+    return mst_queue_for(p->context->queue, 2 * check_count(p), check_blocks, p);
 }
 
 /* --- the end --- */

@@ -1,7 +1,8 @@
 /*
- * A rank's shard file in the making: one thread writes it, others follow it on the disk. What was brought to the disk is read
- * back past the page cache, compared with the memory that it was written from, and hashed from there while that is still in
- * the core's cache: so the disk, the comparing and the hashing go on side by side.
+ * A rank's shard file in the making: one thread writes it; others hash the memory that it is written from, then follow it on
+ * the disk: what the disk has been given they read back past the page cache and compare. So the disk, the hashing and the
+ * comparing go on side by side. An fsync at the end covers all of it; one after each stretch would wait for whatever else the
+ * file system has to write.
  */
 #ifndef CHECKPOINT_PART_H
 #define CHECKPOINT_PART_H
@@ -22,8 +23,8 @@ typedef struct ckpt_part {
     ckpt_file file;
     pthread_mutex_t lock;
     pthread_cond_t moved;
-    size_t safe; /* so many blocks, of all kinds in their order, are on the disk */
-    bool ended;  /* there will be no more */
+    size_t settled; /* so many blocks, of all kinds in their order, have left the page cache */
+    bool ended;     /* there will be no more */
 } ckpt_part;
 
 /* Threads that check, what each takes at a time, and its scratch memory: more than one page more, for what lies on no page
@@ -41,7 +42,7 @@ mst_status ckpt_part_begin(ckpt_part *part, const char *folder, int rank);
 /** Writes all data and brings it to the disk. */
 mst_status ckpt_part_write(ckpt_part *part);
 
-/** Meanwhile, on another thread: checks and hashes every block, as soon as it is on the disk. After a failure of the writing
+/** Meanwhile, on another thread: hashes every block, and compares it as soon as the disk has it. After a failure of the writing
  * there is nothing more to check: MST_OK.
  * @retval MST_EIO it differs: says where */
 mst_status ckpt_part_check(ckpt_part *part);

@@ -29,9 +29,9 @@ mst_status ckpt_thread_start(ckpt_thread *thread, const char *name);
 /** Waits for its job and ends it; accepts one that was not started. */
 void ckpt_thread_end(ckpt_thread *thread);
 
-/** A queue whose threads, but the caller's, take processors that nobody else wants, and nothing from anybody else: what one of
- * them has begun may take long. They get no signals. @retval as mst_queue_create */
-mst_status ckpt_idle_queue_create(int threads, mst_queue **queue_out);
+/** A queue whose threads, but the caller's, stand behind these: several of them take a core that is spare, and little from
+ * training. They get no signals. @retval as mst_queue_create */
+mst_status ckpt_thread_queue(int threads, mst_queue **queue_out);
 
 /** Gives it a job; it must have none. */
 void ckpt_thread_give(ckpt_thread *thread, ckpt_job *job, void *context);
