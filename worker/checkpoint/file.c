@@ -205,15 +205,6 @@ mst_status ckpt_file_sync(const ckpt_file *file) {
     return status;
 }
 
-mst_status ckpt_file_settle(const ckpt_file *file) {
-    const unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
-    /* A failed write is reported once: fsync would not hear of it any more. */
-    if (sync_file_range(file->fd, 0, 0, all) != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT))
-        return ckpt_errno(errno, "write", file->path);
-    ckpt_report(file->context, false);
-    return MST_OK;
-}
-
 void ckpt_file_forget(const ckpt_file *file) {
     posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
 }

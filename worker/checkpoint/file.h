@@ -54,7 +54,7 @@ void ckpt_file_bypass(ckpt_file *file);
 mst_status ckpt_file_size(const ckpt_file *file, uint64_t *bytes_out);
 /** Reads exactly `bytes`. @retval MST_EIO, MST_EFORMAT the file ends before */
 mst_status ckpt_file_read(const ckpt_file *file, void *buffer, size_t bytes, uint64_t offset);
-/** As ckpt_file_read, of what has been settled: read from there, not from the page cache, where the system can, or listens to
+/** As ckpt_file_read, of what was synced: read from there, not from the page cache, where the system can, or listens to
  * hints. @param buffer at a page boundary, with room for whole pages, and `offset` at one: else it is the latter */
 mst_status ckpt_file_read_back(const ckpt_file *file, void *buffer, size_t bytes, uint64_t offset);
 /** Writes all of it. Now and then it waits until what was written is on the disk,
@@ -63,9 +63,6 @@ mst_status ckpt_file_write(const ckpt_file *file, const void *buffer, size_t byt
 mst_status ckpt_file_resize(const ckpt_file *file, uint64_t bytes);
 /** Waits until the file's content is on the disk. */
 mst_status ckpt_file_sync(const ckpt_file *file);
-/** Waits until the disk has been given what was written, where the system can tell. What it has may still lie in its own
- * cache, and names and sizes are not covered: ckpt_file_sync is for that. @retval MST_EIO */
-mst_status ckpt_file_settle(const ckpt_file *file);
 /** After ckpt_file_sync: what is read next comes from the disk, where the system listens to such hints. */
 void ckpt_file_forget(const ckpt_file *file);
 /** Closes; accepts a closed one. The error matters after writing: NFS may report a full disk only here. */

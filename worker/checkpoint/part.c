@@ -3,11 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    PAGE = 4096,
-    CHECK_BLOCKS = CKPT_CHECK_BYTES / (MST_BLOCK * (int)sizeof(float)),
-    STRETCH_BLOCKS = 32 * CHECK_BLOCKS /* that are handed to the disk together: 64 MiB */
-};
+enum { PAGE = 4096, CHECK_BLOCKS = CKPT_CHECK_BYTES / (MST_BLOCK * (int)sizeof(float)) };
 
 /* --- blocks, counted through the pieces of kind after kind --- */
 
@@ -64,8 +60,7 @@ mst_status ckpt_part_begin(ckpt_part *p, const char *folder, int rank) {
     mst_status status = MST_OK;
     char name[MST_FILE_NAME_MAX];
     p->file = CKPT_FILE_CLOSED(p->context);
-    p->settled = 0;
-    p->ended = false;
+    p->written = p->ended = false;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->moved, NULL);
     if (p->pieces->count == 0) return MST_OK;
@@ -77,50 +72,38 @@ done:
     return status;
 }
 
-static void tell(ckpt_part *p, size_t settled, bool ended) {
+static void tell(ckpt_part *p, bool written) {
     pthread_mutex_lock(&p->lock);
-    p->settled = settled;
-    p->ended = ended;
+    p->written = written;
+    p->ended = true;
     pthread_cond_broadcast(&p->moved);
     pthread_mutex_unlock(&p->lock);
-}
-
-static mst_status write_blocks(const ckpt_part *p, size_t from, size_t end) {
-    mst_status status = MST_OK;
-    while (from < end) {
-        const run r = run_at(p, from, end);
-        MST_TRY(ckpt_file_write(&p->file, r.data, r.count * sizeof *r.data, r.offset));
-        from += r.blocks;
-    }
-done:
-    return status;
 }
 
 mst_status ckpt_part_write(ckpt_part *p) {
     mst_status status = MST_OK;
     const size_t all = MST_KIND_COUNT * blocks_of_kind(p);
-    size_t written = 0;
-    for (size_t end; written < all; written = end) {
-        end = all - written < STRETCH_BLOCKS ? all : written + STRETCH_BLOCKS;
-        MST_TRY(write_blocks(p, written, end));
-        MST_TRY(ckpt_file_settle(&p->file));
-        tell(p, end, false);
+    for (size_t at = 0; at < all;) {
+        const run r = run_at(p, at, all);
+        MST_TRY(ckpt_file_write(&p->file, r.data, r.count * sizeof *r.data, r.offset));
+        at += r.blocks;
     }
     MST_TRY(ckpt_file_sync(&p->file));
+    ckpt_file_forget(&p->file);
 done:
-    tell(p, written, true);
+    tell(p, status == MST_OK);
     return status;
 }
 
 /* --- others check --- */
 
-/* False: they will not be. */
-static bool wait_until_settled(ckpt_part *p, size_t end) {
+/* False: it will not be. */
+static bool wait_until_written(ckpt_part *p) {
     pthread_mutex_lock(&p->lock);
-    while (p->settled < end && !p->ended) pthread_cond_wait(&p->moved, &p->lock);
-    const bool settled = p->settled >= end;
+    while (!p->ended) pthread_cond_wait(&p->moved, &p->lock);
+    const bool written = p->written;
     pthread_mutex_unlock(&p->lock);
-    return settled;
+    return written;
 }
 
 /* The first element that differs, or `count`. */
@@ -163,7 +146,7 @@ static mst_status compare_blocks(ckpt_part *p, size_t from, size_t end, int thre
     mst_status status = MST_OK;
     void *buffer = mst_queue_scratch(p->context->queue, thread, CKPT_BUFFER);
     MST_CHECK(buffer != NULL, MST_ENOMEM, "checkpoint: no memory for a buffer of %d bytes", CKPT_BUFFER);
-    if (!wait_until_settled(p, end)) goto done;
+    if (!wait_until_written(p)) goto done;
     while (from < end) {
         const run r = run_at(p, from, end);
         MST_TRY(compare_run(p, &r, buffer));
@@ -188,7 +171,8 @@ static size_t check_count(const ckpt_part *p) {
     return (MST_KIND_COUNT * blocks_of_kind(p) + CHECK_BLOCKS - 1) / CHECK_BLOCKS;
 }
 
-/* All are hashed, then all compared: what the disk can do is left to the writing as long as there is something else to do. */
+/* All are hashed, and then all compared. Reading back what is written while more is written was tried: the disk does not do both at
+ * once, and the data was on it much later. */
 static mst_status check_blocks(void *context, size_t task, int thread) {
     ckpt_part *p = context;
     const size_t count = check_count(p), all = MST_KIND_COUNT * blocks_of_kind(p),
@@ -221,7 +205,6 @@ static mst_status hash_outside(ckpt_part *p) {
             (mst_manifest_place){.offset = p->record->offsets[i],
                                  .bytes = p->pieces->pieces[i % p->pieces->count].count * sizeof(float)};
     qsort(places, count, sizeof *places, compare_offsets);
-    ckpt_file_forget(&p->file);
     MST_TRY(ckpt_file_size(&p->file, &p->record->bytes));
     MST_TRY(ckpt_outside_digest(&p->file, p->record->bytes, places, count, &p->record->outside));
 done:

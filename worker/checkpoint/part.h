@@ -1,8 +1,7 @@
 /*
- * A rank's shard file in the making: one thread writes it; others hash the memory that it is written from, then follow it on
- * the disk: what the disk has been given they read back past the page cache and compare. So the disk, the hashing and the
- * comparing go on side by side. An fsync at the end covers all of it; one after each stretch would wait for whatever else the
- * file system has to write.
+ * A rank's shard file in the making: one thread writes it, while others hash the memory that it is written from. When all is on
+ * the disk these read it back past the page cache and compare it, several at once, so that neither the disk nor a core waits for
+ * the other.
  */
 #ifndef CHECKPOINT_PART_H
 #define CHECKPOINT_PART_H
@@ -23,8 +22,7 @@ typedef struct ckpt_part {
     ckpt_file file;
     pthread_mutex_t lock;
     pthread_cond_t moved;
-    size_t settled; /* so many blocks, of all kinds in their order, have left the page cache */
-    bool ended;     /* there will be no more */
+    bool written, ended; /* all data is on the disk; the writing is over, with success or without */
 } ckpt_part;
 
 /* Threads that check, what each takes at a time, and its scratch memory: more than one page more, for what lies on no page
@@ -42,7 +40,7 @@ mst_status ckpt_part_begin(ckpt_part *part, const char *folder, int rank);
 /** Writes all data and brings it to the disk. */
 mst_status ckpt_part_write(ckpt_part *part);
 
-/** Meanwhile, on another thread: hashes every block, and compares it as soon as the disk has it. After a failure of the writing
+/** Meanwhile, on another thread: hashes every block, and compares it when all are on the disk. After a failure of the writing
  * there is nothing more to check: MST_OK.
  * @retval MST_EIO it differs: says where */
 mst_status ckpt_part_check(ckpt_part *part);

@@ -6,8 +6,8 @@
  *
  *  0. M, once a run: make the checkpoints folder; clear what killed jobs left there; allocate everything.
  *  1. M: rank 0 makes .tmp-step-N. Each rank copies its shards. Training goes on.
- *  2. W: write the shards' file, part-RRRR, and fsync it. Beside it other threads hash every block of the copy, then follow:
- *        what the disk has been given they read back and compare with the copy, byte by byte.
+ *  2. W: write the shards' file, part-RRRR, and fsync it. Beside it other threads hash every block of the copy; then they read
+ *        the file back and compare every byte with the copy.
  *  3. M, when all have: gather on rank 0 the digests of the blocks and where every piece stands. Training goes on.
  *  4. R: write digests.bin and checksums.bin, fsync them, and hash them: weights and state. The shard files' names follow from the state,
  *        so that a foreign file has another name: rename them.
@@ -110,7 +110,7 @@ done:
 
 static mst_status allocate_queue(mst_saver *s) {
     mst_status status = MST_OK;
-    MST_TRY(ckpt_thread_queue(CKPT_CHECKERS, &s->behind.queue));
+    MST_TRY(ckpt_thread_queue(CKPT_CHECKERS, CKPT_FAR_BEHIND, &s->behind.queue));
     for (int thread = 0; thread < CKPT_CHECKERS; thread++)
         MST_CHECK(mst_queue_scratch(s->behind.queue, thread, CKPT_BUFFER) != NULL, MST_ENOMEM,
                   "checkpoint: no memory for a buffer of %d bytes", CKPT_BUFFER);
@@ -127,8 +127,8 @@ static mst_status allocate(mst_saver *s) {
     MST_TRY(allocate_records(s));
     if (s->options.copies) MST_TRY(ckpt_snapshot_create(&s->context, s->layout, s->shards, &s->snapshot));
     MST_TRY(allocate_queue(s));
-    MST_TRY(ckpt_thread_start(&s->writer, "writes"));
-    MST_TRY(ckpt_thread_start(&s->checker, "checks"));
+    MST_TRY(ckpt_thread_start(&s->writer, "writes", CKPT_BEHIND));
+    MST_TRY(ckpt_thread_start(&s->checker, "checks", CKPT_FAR_BEHIND));
 done:
     return status;
 }

@@ -7,13 +7,10 @@
 #include <sys/resource.h>
 #include <time.h>
 
-/* Nice values: Linux gives such threads 56 and 15 parts where one at 0 gets 1,024. */
-enum { BEHIND_TRAINING = 13, BEHIND_ALL = 19 };
-
 static void *work(void *argument) {
     ckpt_thread *t = argument;
     setpriority(PRIO_PROCESS, 0,
-                BEHIND_TRAINING); /* of this thread alone; refused? Then it works as fast as training */
+                t->nice); /* of this thread alone; refused? Then it works as fast as training */
     pthread_mutex_lock(&t->lock);
     for (;;) {
         while (t->job == NULL && !t->ends) pthread_cond_wait(&t->changed, &t->lock);
@@ -32,11 +29,12 @@ static void *work(void *argument) {
     return NULL;
 }
 
-mst_status ckpt_thread_start(ckpt_thread *thread, const char *name) {
+mst_status ckpt_thread_start(ckpt_thread *thread, const char *name, int nice) {
     sigset_t all, before; /* signals are for the main thread, whose handlers have a stack of their own */
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    thread->nice = nice;
     pthread_mutex_init(&thread->lock, NULL);
     pthread_cond_init(&thread->changed, &attributes);
     pthread_condattr_destroy(&attributes);
@@ -60,14 +58,13 @@ typedef struct queue_wanted {
 /* Threads inherit it from the one that starts them. */
 static mst_status create_queue(void *context) {
     const queue_wanted *wanted = context;
-    setpriority(PRIO_PROCESS, 0, BEHIND_ALL);
     return mst_queue_create(wanted->threads, wanted->queue_out);
 }
 
-mst_status ckpt_thread_queue(int threads, mst_queue **queue_out) {
+mst_status ckpt_thread_queue(int threads, int nice, mst_queue **queue_out) {
     queue_wanted wanted = {threads, queue_out};
     ckpt_thread starter = {0};
-    mst_status status = ckpt_thread_start(&starter, "starts others");
+    mst_status status = ckpt_thread_start(&starter, "starts others", nice);
     if (status != MST_OK) return status;
     ckpt_thread_give(&starter, create_queue, &wanted);
     while (!ckpt_thread_rest(&starter, 3600)) {}
