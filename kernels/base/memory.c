@@ -13,9 +13,24 @@ typedef struct header {
     size_t bytes;
 } header;
 
+static const mst_memory_face
+    *attached; /* where PINNED and DEVICE memory comes from; NULL: the CPU has one kind */
+
+void mst_memory_attach(const mst_memory_face *face) {
+    attached = face;
+}
+
+mst_status mst_memory_drive(mst_queue *queue) {
+    return attached && !mst_queue_device(queue) ? attached->drive(queue) : MST_OK;
+}
+
+bool mst_memory_is_apart(void) {
+    return attached != NULL;
+}
+
 mst_status mst_memory_alloc(mst_space space, size_t bytes, void **memory_out) {
-    (void)space; /* one kind of memory on the CPU */
     *memory_out = NULL;
+    if (attached && space != MST_SPACE_HOST) return attached->alloc(space, bytes > 0 ? bytes : 1, memory_out);
     if (bytes > SIZE_MAX - 2 * PAGE) return mst_error(MST_ENOMEM, "cannot allocate %zu bytes", bytes);
     size_t rounded = (bytes + LINE - 1) / LINE * LINE;
     size_t alignment = rounded >= PAGE ? PAGE : LINE;
@@ -30,17 +45,23 @@ mst_status mst_memory_alloc(mst_space space, size_t bytes, void **memory_out) {
     return MST_OK;
 }
 
-void mst_memory_free(mst_space space, void *memory_pointer_address) {
-    (void)space;
-    char *memory;
-    memcpy(&memory, memory_pointer_address, sizeof memory);
-    if (memory == NULL) return;
+static void free_host(char *memory) {
     header h;
     memcpy(&h, memory - sizeof h, sizeof h);
 #ifdef MST_DEBUG
     memset(memory, 0xff, h.bytes);
 #endif
     free(h.base);
+}
+
+void mst_memory_free(mst_space space, void *memory_pointer_address) {
+    char *memory;
+    memcpy(&memory, memory_pointer_address, sizeof memory);
+    if (memory == NULL) return;
+    if (attached && space != MST_SPACE_HOST)
+        attached->free(space, memory);
+    else
+        free_host(memory);
     memory = NULL;
     memcpy(memory_pointer_address, &memory, sizeof memory);
 }

@@ -57,8 +57,10 @@ struct mst_queue {
     int threads;
     int spins; /* before a waiting thread sleeps; 0 when there are more threads than cores */
     member *members;
-    scratch *scratches; /* [threads] owned */
-    run *runs;          /* [threads] owned */
+    scratch *scratches;         /* [threads] owned */
+    run *runs;                  /* [threads] owned */
+    const mst_queue_face *face; /* of the device; NULL: the CPU alone */
+    void *device;               /* owned */
     loop loop;
     _Atomic uint64_t gate;
     _Atomic uint64_t loops; /* that have begun */
@@ -271,6 +273,7 @@ done:
 void mst_queue_destroy(mst_queue **queue_pointer) {
     mst_queue *queue = *queue_pointer;
     if (queue == NULL) return;
+    if (queue->face) queue->face->destroy(queue->device);
     pthread_mutex_lock(&queue->lock);
     atomic_store(&queue->stop, true);
     pthread_cond_broadcast(&queue->opened);
@@ -303,7 +306,31 @@ uint64_t mst_queue_pulse(const mst_queue *queue) {
 }
 
 mst_status mst_queue_sync(mst_queue *queue) {
-    (void)queue;
+    return queue->face ? queue->face->sync(queue->device) : MST_OK;
+}
+
+void mst_queue_attach(mst_queue *queue, const mst_queue_face *face, void *device) {
+    queue->face = face;
+    queue->device = device;
+}
+
+void *mst_queue_device(const mst_queue *queue) {
+    return queue->device;
+}
+
+mst_status mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes) {
+    mst_status status = mst_memory_drive(queue);
+    if (status != MST_OK) return status;
+    if (queue->face) return queue->face->copy(queue->device, to, from, bytes);
+    if (bytes > 0) memmove(to, from, bytes);
+    return MST_OK;
+}
+
+mst_status mst_memory_fill(mst_queue *queue, void *memory, unsigned char value, size_t bytes) {
+    mst_status status = mst_memory_drive(queue);
+    if (status != MST_OK) return status;
+    if (queue->face) return queue->face->fill(queue->device, memory, value, bytes);
+    if (bytes > 0) memset(memory, value, bytes);
     return MST_OK;
 }
 

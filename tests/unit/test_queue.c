@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "muster/digest.h"
 #include "muster/queue.h"
@@ -94,6 +95,72 @@ static void check_memory(void) {
     mst_memory_free(MST_SPACE_HOST, &memory);
 }
 
+/* ---- a device beside the CPU: what it is asked to do, in order ---- */
+
+static char asked[64];
+
+static mst_status ask(char what) {
+    size_t length = strlen(asked);
+    asked[length] = what;
+    asked[length + 1] = '\0';
+    return MST_OK;
+}
+static mst_status fake_copy(void *device, void *to, const void *from, size_t bytes) {
+    memcpy(to, from, bytes);
+    return device == asked ? ask('c') : MST_EINTERNAL;
+}
+static mst_status fake_fill(void *device, void *memory, unsigned char value, size_t bytes) {
+    memset(memory, value, bytes);
+    return device == asked ? ask('f') : MST_EINTERNAL;
+}
+static mst_status fake_sync(void *device) {
+    return device == asked ? ask('s') : MST_EINTERNAL;
+}
+static void fake_destroy(void *device) {
+    if (device == asked) ask('d');
+}
+static mst_status fake_alloc(mst_space space, size_t bytes, void **memory_out) {
+    *memory_out = calloc(bytes, 1);
+    return ask(space == MST_SPACE_DEVICE ? 'D' : 'P');
+}
+static void fake_free(mst_space space, void *memory) {
+    free(memory);
+    ask(space == MST_SPACE_DEVICE ? 'x' : 'y');
+}
+static mst_status fake_drive(mst_queue *queue) {
+    static const mst_queue_face face = {fake_copy, fake_fill, fake_sync, fake_destroy};
+    mst_queue_attach(queue, &face, asked);
+    return ask('+');
+}
+
+/* Last of all: the process keeps the device. */
+static void check_device(void) {
+    static const mst_memory_face face = {fake_alloc, fake_free, fake_drive};
+    mst_queue *queue = NULL;
+    char from[3] = "ab", to[3] = "";
+    void *host = NULL, *pinned = NULL, *device = NULL;
+    CHECK_OK(mst_queue_create(1, &queue));
+    CHECK_OK(mst_memory_copy(queue, to, from, 3));
+    CHECK(strcmp(to, "ab") == 0 && mst_queue_device(queue) == NULL, "a copy without a device");
+    CHECK_OK(mst_memory_fill(queue, to, 'x', 1));
+    CHECK(strcmp(to, "xb") == 0 && !mst_memory_is_apart(), "filling without a device");
+    mst_memory_attach(&face);
+    CHECK(mst_memory_is_apart(), "memory is apart");
+    CHECK_OK(mst_memory_alloc(MST_SPACE_HOST, 5, &host));
+    CHECK_OK(mst_memory_alloc(MST_SPACE_PINNED, 5, &pinned));
+    CHECK_OK(mst_memory_alloc(MST_SPACE_DEVICE, 5, &device));
+    CHECK_OK(mst_queue_sync(queue)); /* nothing was queued, so there is nothing to drive */
+    CHECK_OK(mst_memory_fill(queue, to, 'y', 1));
+    CHECK_OK(mst_memory_copy(queue, to + 1, from, 1));
+    CHECK_OK(mst_queue_sync(queue));
+    CHECK(strcmp(to, "ya") == 0, "the device's copy and fill");
+    mst_memory_free(MST_SPACE_HOST, &host);
+    mst_memory_free(MST_SPACE_PINNED, &pinned);
+    mst_memory_free(MST_SPACE_DEVICE, &device);
+    mst_queue_destroy(&queue);
+    CHECK(strcmp(asked, "PD+fcsyxd") == 0, "the device was asked '%s'", asked);
+}
+
 static void check_status_texts(void) {
     mst_error(MST_EIO, "reading %s", "x");
     CHECK(mst_error_context(MST_EIO, "file %d", 3) == MST_EIO, "the code is kept");
@@ -136,6 +203,7 @@ int main(void) {
     check_scratch();
     check_memory();
     check_status_texts();
+    check_device();
     check_digest();
     return test_finish("test_queue");
 }

@@ -3,6 +3,7 @@
 #ifndef MUSTER_QUEUE_H
 #define MUSTER_QUEUE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,7 +15,8 @@ extern "C" {
 
 typedef struct mst_queue mst_queue;
 
-/* Where memory lives. The CPU treats all three alike. */
+/* Where memory lives. The CPU treats all three alike; with a GPU only HOST memory is out of its kernels' reach, and only
+ * DEVICE memory is out of the CPU's. */
 typedef enum mst_space { MST_SPACE_HOST, MST_SPACE_PINNED, MST_SPACE_DEVICE } mst_space;
 
 /**
@@ -58,7 +60,7 @@ mst_status mst_queue_for(mst_queue *queue, size_t count, mst_task_fn *task, void
 uint64_t mst_queue_pulse(const mst_queue *queue);
 
 /** Waits until all work queued so far has ended, and returns its first error.
- * On the CPU there is nothing to wait for. */
+ * On the CPU there is nothing to wait for. Not collective. */
 mst_status mst_queue_sync(mst_queue *queue);
 
 /**
@@ -80,6 +82,47 @@ mst_status mst_memory_alloc(mst_space space, size_t bytes, void **memory_out);
 /** Frees memory of mst_memory_alloc and resets the pointer; accepts NULL.
  * Debug builds fill it with NaN first. */
 void mst_memory_free(mst_space space, void *memory_pointer_address);
+
+/**
+ * Copies `bytes` between memories of any two spaces, after all work queued so far, and returns when it has ended.
+ *
+ * Not collective. @retval MST_ELIBRARY with the device's own text
+ */
+mst_status mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes);
+
+/** Sets every byte of memory of any space, in the order of the queue's work. Not collective. @retval MST_ELIBRARY */
+mst_status mst_memory_fill(mst_queue *queue, void *memory, unsigned char value, size_t bytes);
+
+/** Whether DEVICE memory is out of the CPU's reach: a GPU's table has been opened. Not collective. */
+bool mst_memory_is_apart(void);
+
+/*
+ * What a device's bodies put behind these functions. A queue has no device until it is first used with it; the memory of the process is the CPU's until a table of another device is opened.
+ */
+typedef struct mst_queue_face {
+    mst_status (*copy)(void *device, void *to, const void *from, size_t bytes); /* has ended on return */
+    mst_status (*fill)(void *device, void *memory, unsigned char value, size_t bytes);
+    mst_status (*sync)(void *device);
+    void (*destroy)(void *device);
+} mst_queue_face;
+
+typedef struct mst_memory_face {
+    mst_status (*alloc)(mst_space space, size_t bytes, void **memory_out); /* zeroed; PINNED or DEVICE */
+    void (*free)(mst_space space, void *memory);
+    mst_status (*drive)(mst_queue *queue); /* attaches a device to a queue that has none */
+} mst_memory_face;
+
+/** Gives a queue the device that it drives; the queue owns it from now on. Not collective. */
+void mst_queue_attach(mst_queue *queue, const mst_queue_face *face, void *device);
+
+/** Attaches a device to a queue that has none, where memory is apart. Not collective. @retval MST_ELIBRARY */
+mst_status mst_memory_drive(mst_queue *queue);
+
+/** The device of a queue, NULL before one was attached. */
+void *mst_queue_device(const mst_queue *queue);
+
+/** PINNED and DEVICE memory comes from `face` from now on. Before the process allocates any of it. Not collective. */
+void mst_memory_attach(const mst_memory_face *face);
 
 #ifdef __cplusplus
 }
