@@ -43,6 +43,11 @@ static inline bool takes_f64(const check_state *checker) {
     return strcmp(checker->table.name, "ref") == 0;
 }
 
+/* Bodies of a GPU: they work on pinned memory here, which the CPU can look into, and have ended when the queue has. */
+static inline bool is_on_gpu(const check_state *checker) {
+    return strcmp(checker->table.name, "cuda") == 0;
+}
+
 /* ---------------------------------------------------------------- tensors and trials */
 
 typedef enum check_role {

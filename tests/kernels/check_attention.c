@@ -202,7 +202,8 @@ static void check_past(check_state *checker, attention_shape all, size_t past, m
         args.out = out;
         args.lse = lse;
         for (size_t i = 0; i < QUEUES; i++) {
-            if (checker->table.attention_forward(checker->queue[i], &args) != MST_OK)
+            if (checker->table.attention_forward(checker->queue[i], &args) != MST_OK ||
+                mst_queue_sync(checker->queue[i]) != MST_OK)
                 trial_fail(&trial, "%s", mst_error_message());
             if (memcmp(out, c.out->result + c.out->offset + past * row, rows * row) != 0)
                 trial_fail(&trial, "out is not that of a pass over all tokens");

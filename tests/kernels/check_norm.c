@@ -62,7 +62,7 @@ static void check_sizes(check_state *checker, bool layernorm, mst_dtype dtype, i
                         set_up_fn *set_up, run_fn *run) {
     static const size_t sizes[][3] = {{0, 1, 8},    {3, 1, 0},   {1, 1, 1},    {3, 1, 17},   {5, 1, 64},
                                       {2, 1, 1000}, {67, 1, 33}, {130, 1, 96}, {300, 1, 40}, {3, 5, 8},
-                                      {70, 3, 64},  {9, 12, 1},  {40, 9, 21}};
+                                      {70, 3, 64},  {9, 12, 1},  {40, 9, 21},  {3, 1, 1500}, {2, 2, 8192}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         for (int residual = 0; residual < residuals; residual++) {
             size_t turn = i + (size_t)residual;

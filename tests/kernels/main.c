@@ -34,7 +34,8 @@ typedef struct check_options {
 
 static void usage(FILE *stream) {
     fprintf(stream,
-            "check_kernels [--table cpu|ref] [--level LEVEL] [--seed N] [--op SLOT] [--bench [--threads N]]\n"
+            "check_kernels [--table cpu|ref|cuda] [--level LEVEL] [--seed N] [--op SLOT] [--bench [--threads "
+            "N]]\n"
             "Compares every kernel body with the specification; --bench times it instead.\n"
             "Exit status: 0 all is right, 1 something is wrong, 2 wrong usage, 77 the level is not available "
             "here.\n"
@@ -44,6 +45,18 @@ static void usage(FILE *stream) {
 static bool is_operation(const char *name) {
     for (size_t i = 0; i < OPERATIONS; i++)
         if (strcmp(operations[i].name, name) == 0) return true;
+    return false;
+}
+
+static bool parse_table(const char *name, mst_device *device_out) {
+    static const struct {
+        const char *name;
+        mst_device device;
+    } tables[] = {{"cpu", MST_DEVICE_CPU}, {"ref", MST_DEVICE_REF}, {"cuda", MST_DEVICE_CUDA}};
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        *device_out = tables[i].device;
+        if (strcmp(name, tables[i].name) == 0) return true;
+    }
     return false;
 }
 
@@ -57,8 +70,7 @@ static bool parse(int argc, char **argv, check_options *options_out) {
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (option) {
         case 't':
-            right = right && (strcmp(optarg, "cpu") == 0 || strcmp(optarg, "ref") == 0);
-            options_out->device = strcmp(optarg, "ref") == 0 ? MST_DEVICE_REF : MST_DEVICE_CPU;
+            right = right && parse_table(optarg, &options_out->device);
             break;
         case 'l':
             options_out->level = optarg;
@@ -98,8 +110,29 @@ static mst_status copy_part(void *context, size_t task, int thread) {
     return MST_OK;
 }
 
+/* The same for copies inside a GPU's memory, of 1 GiB. */
+static double measure_gpu_gbytes(check_state *checker) {
+    enum { BYTES = 1 << 30 };
+    void *memory[2] = {0};
+    double best = 0.0;
+    for (int i = 0; i < 2; i++)
+        if (mst_memory_alloc(MST_SPACE_DEVICE, BYTES, &memory[i]) != MST_OK) goto done;
+    for (int run = 0; run < 5; run++) {
+        struct timespec start, end;
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        if (mst_memory_copy(checker->bench_queue, memory[1], memory[0], BYTES) != MST_OK) break;
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        double seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+        best = fmax(best, 2e-9 * BYTES / seconds);
+    }
+done:
+    for (int i = 0; i < 2; i++) mst_memory_free(MST_SPACE_DEVICE, &memory[i]);
+    return best;
+}
+
 /* Bytes per second read and written by memcpy on all threads: the best of 5. */
 static double measure_gbytes(check_state *checker) {
+    if (is_on_gpu(checker)) return measure_gpu_gbytes(checker);
     unsigned char *memory[2] = {calloc(STREAM_BYTES, 1), calloc(STREAM_BYTES, 1)};
     double best = 0.0;
     for (int run = 0; memory[0] && memory[1] && run < 5; run++) {
@@ -126,35 +159,37 @@ static void fill_operand(check_state *checker, mst_dtype dtype, size_t count, fl
         fprintf(stderr, "check_kernels: the peak is measured on zeros: %s\n", mst_error_message());
 }
 
-/* The table's own matrix product of 1024 x 1024 x 1024: what these cores reach at best. Best of 5. */
+/* The table's own matrix product of 1024^3, on a GPU 8192^3: what the device reaches at best. Best of 5. */
 static double measure_gflops(check_state *checker, mst_dtype dtype) {
-    enum { N = 1024 };
+    const size_t n = is_on_gpu(checker) ? 8192 : 1024;
     void *memory[3] = {0};
     double best = 0.0;
     for (int i = 0; i < 3; i++)
-        if (mst_memory_alloc(MST_SPACE_HOST, (size_t)N * N * sizeof(float), &memory[i]) != MST_OK) goto done;
-    mst_matmul_args args = {.m = N,
-                            .n = N,
-                            .k = N,
+        if (mst_memory_alloc(MST_SPACE_DEVICE, n * n * sizeof(float), &memory[i]) != MST_OK) goto done;
+    mst_matmul_args args = {.m = n,
+                            .n = n,
+                            .k = n,
                             .dtype = dtype,
                             .c_dtype = MST_F32,
                             .a = memory[0],
-                            .lda = N,
+                            .lda = n,
                             .b = memory[1],
-                            .ldb = N,
+                            .ldb = n,
                             .c = memory[2],
-                            .ldc = N};
-    for (int i = 0; i < 2; i++) fill_operand(checker, dtype, (size_t)N * N, memory[2], memory[i]);
+                            .ldc = n};
+    for (int i = 0; i < 2; i++) fill_operand(checker, dtype, n * n, memory[2], memory[i]);
     for (int run = 0; run < 5; run++) {
         struct timespec start, end;
         clock_gettime(CLOCK_MONOTONIC, &start);
-        if (checker->table.matmul(checker->bench_queue, &args) != MST_OK) break;
+        if (checker->table.matmul(checker->bench_queue, &args) != MST_OK ||
+            mst_queue_sync(checker->bench_queue) != MST_OK)
+            break;
         clock_gettime(CLOCK_MONOTONIC, &end);
         double seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
-        best = fmax(best, 2e-9 * N * N * N / seconds);
+        best = fmax(best, 2e-9 * (double)n * (double)n * (double)n / seconds);
     }
 done:
-    for (int i = 0; i < 3; i++) mst_memory_free(MST_SPACE_HOST, &memory[i]);
+    for (int i = 0; i < 3; i++) mst_memory_free(MST_SPACE_DEVICE, &memory[i]);
     return best;
 }
 
@@ -162,7 +197,7 @@ static void measure_peaks(check_state *checker) {
     checker->peak_gbytes = measure_gbytes(checker);
     checker->peak_gflops[0] = measure_gflops(checker, MST_F32);
     checker->peak_gflops[1] = measure_gflops(checker, MST_BF16);
-    printf("measured peaks on %d threads: memcpy %.1f GB/s; matmul f32 %.1f, bf16 %.1f GFLOP/s\n",
+    printf("measured peaks on %d threads: copy %.1f GB/s; matmul f32 %.1f, bf16 %.1f GFLOP/s\n",
            mst_queue_threads(checker->bench_queue), checker->peak_gbytes, checker->peak_gflops[0],
            checker->peak_gflops[1]);
 }

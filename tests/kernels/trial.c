@@ -36,6 +36,28 @@ static void *allocate(size_t bytes) {
     return memory;
 }
 
+/* Memory that the bodies work on. */
+static void *allocate_shared(const check_state *checker, size_t bytes) {
+    void *memory = NULL;
+    if (!is_on_gpu(checker)) return allocate(bytes);
+    if (mst_memory_alloc(MST_SPACE_PINNED, bytes, &memory) == MST_OK) return memory;
+    fprintf(stderr, "check_kernels: %s\n", mst_error_message());
+    exit(1);
+}
+
+static void release_shared(const check_state *checker, void *memory) {
+    if (is_on_gpu(checker))
+        mst_memory_free(MST_SPACE_PINNED, &memory);
+    else
+        free(memory);
+}
+
+/* Calls the body under test and waits for it. */
+static mst_status call_body(check_trial *trial, check_call_fn *call, const void *context, mst_queue *queue) {
+    mst_status status = call(context, &trial->checker->table, queue, VIEW_BODY);
+    return status == MST_OK ? mst_queue_sync(queue) : status;
+}
+
 void trial_begin(check_trial *trial, check_state *checker, const char *format, ...) {
     va_list args;
     *trial = (check_trial){.checker = checker};
@@ -51,12 +73,12 @@ void trial_end(check_trial *trial) {
         free(x->bound);
         free(x->squares);
         if (x->aliased) continue;
-        free(x->memory);
+        release_shared(trial->checker, x->memory);
         free(x->initial);
         free(x->result);
         free(x->exact);
     }
-    for (size_t i = 0; i < trial->array_count; i++) free(trial->arrays[i]);
+    for (size_t i = 0; i < trial->array_count; i++) release_shared(trial->checker, trial->arrays[i]);
 }
 
 static check_tensor *next_tensor(check_trial *trial) {
@@ -74,7 +96,7 @@ check_tensor *trial_tensor(check_trial *trial, const char *name, check_role role
     x->exact_ld = ld;
     x->offset = MARGIN + shift * size;
     x->bytes = x->offset + extent * size + MARGIN;
-    x->memory = allocate(x->bytes);
+    x->memory = allocate_shared(trial->checker, x->bytes);
     x->initial = allocate(x->bytes);
     memset(x->initial, 0xff, x->bytes); /* NaN in every dtype */
     return x;
@@ -94,7 +116,9 @@ check_tensor *trial_alias(check_trial *trial, const char *name, check_tensor *of
 }
 
 static void *trial_array(check_trial *trial, size_t bytes) {
-    void *memory = malloc(bytes ? bytes : 1); /* not a byte more: the address sanitizer watches the end */
+    if (bytes == 0) bytes = 1;
+    /* not a byte more: the address sanitizer watches the end */
+    void *memory = is_on_gpu(trial->checker) ? allocate_shared(trial->checker, bytes) : malloc(bytes);
     if (!memory || trial->array_count == MAX_ARRAYS) abort();
     return trial->arrays[trial->array_count++] = memory;
 }
@@ -284,7 +308,7 @@ bool trial_run(check_trial *trial, check_call_fn *call, const void *context, che
     check_state *checker = trial->checker;
     for (int q = 0; q < QUEUES; q++) {
         restore(trial);
-        mst_status status = call(context, &checker->table, checker->queue[q], VIEW_BODY);
+        mst_status status = call_body(trial, call, context, checker->queue[q]);
         if (status != MST_OK) {
             trial_fail(trial, "%s: %s", mst_status_name(status), mst_error_message());
             return false;
@@ -304,7 +328,7 @@ bool trial_run(check_trial *trial, check_call_fn *call, const void *context, che
 
 void trial_expect(check_trial *trial, check_call_fn *call, const void *context, mst_status expected) {
     restore(trial);
-    mst_status status = call(context, &trial->checker->table, trial->checker->queue[0], VIEW_BODY);
+    mst_status status = call_body(trial, call, context, trial->checker->queue[0]);
     if (status != expected)
         trial_fail(trial, "got %s (%s) instead of %s", mst_status_name(status),
                    status ? mst_error_message() : "", mst_status_name(expected));
@@ -369,23 +393,64 @@ static int by_size(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-void trial_time(check_trial *trial, check_call_fn *call, const void *context, mst_dtype dtype, double bytes,
-                double flops) {
-    enum { RUNS = 9 };
+enum { RUNS = 9, GPU_CALLS = 10 };
+
+/* GPU: the tensors of a timed call move to the device's own memory, and back to where they are freed. */
+static bool move_tensors(check_trial *trial, unsigned char *kept[MAX_TENSORS], bool to_device) {
+    mst_queue *queue = trial->checker->bench_queue;
+    for (size_t i = 0; i < trial->tensor_count; i++) {
+        check_tensor *x = &trial->tensors[i];
+        if (x->aliased) continue;
+        unsigned char *before = x->memory;
+        if (to_device) {
+            void *device = NULL;
+            kept[i] = before;
+            if (mst_memory_alloc(MST_SPACE_DEVICE, x->bytes, &device) != MST_OK) return false;
+            x->memory = device;
+            if (mst_memory_copy(queue, device, before, x->bytes) != MST_OK) return false;
+        } else if (x->memory != kept[i]) {
+            mst_memory_free(MST_SPACE_DEVICE, &before);
+            x->memory = kept[i];
+        }
+        for (size_t j = i + 1; j < trial->tensor_count; j++)
+            if (trial->tensors[j].aliased && trial->tensors[j].memory == before)
+                trial->tensors[j].memory = x->memory;
+    }
+    return true;
+}
+
+/* Seconds of one call: the median of RUNS; on a GPU each of GPU_CALLS calls behind each other. */
+static bool measure(check_trial *trial, check_call_fn *call, const void *context, double *seconds_out) {
     check_state *checker = trial->checker;
+    int calls = is_on_gpu(checker) ? GPU_CALLS : 1;
     double seconds[RUNS];
-    restore(trial);
     for (int run = -1; run < RUNS; run++) { /* the first call warms up */
+        mst_status status = MST_OK;
         double start = seconds_now();
-        mst_status status = call(context, &checker->table, checker->bench_queue, VIEW_BODY);
+        for (int i = 0; i < calls && status == MST_OK; i++)
+            status = call(context, &checker->table, checker->bench_queue, VIEW_BODY);
+        if (status == MST_OK) status = mst_queue_sync(checker->bench_queue);
         if (status != MST_OK) {
             trial_fail(trial, "%s: %s", mst_status_name(status), mst_error_message());
-            return;
+            return false;
         }
-        if (run >= 0) seconds[run] = seconds_now() - start;
+        if (run >= 0) seconds[run] = (seconds_now() - start) / calls;
     }
     qsort(seconds, RUNS, sizeof *seconds, by_size);
-    double time = seconds[RUNS / 2], peak = checker->peak_gflops[dtype == MST_BF16];
+    *seconds_out = seconds[RUNS / 2];
+    return true;
+}
+
+void trial_time(check_trial *trial, check_call_fn *call, const void *context, mst_dtype dtype, double bytes,
+                double flops) {
+    check_state *checker = trial->checker;
+    unsigned char *kept[MAX_TENSORS] = {0};
+    double time, peak = checker->peak_gflops[dtype == MST_BF16];
+    restore(trial);
+    bool moved = is_on_gpu(checker), right = !moved || move_tensors(trial, kept, true);
+    right = right && measure(trial, call, context, &time);
+    if (moved) move_tensors(trial, kept, false);
+    if (!right) return;
     printf("%-20s %-34s %10.3f ms", checker->operation, trial->label, 1e3 * time);
     if (bytes > 0.0)
         printf("  %7.2f GB/s (%3.0f %%)", 1e-9 * bytes / time, 1e-7 * bytes / time / checker->peak_gbytes);

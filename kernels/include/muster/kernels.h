@@ -2,10 +2,12 @@
  * The kernel table: every operation of training, once as a type. A body is declared by its type
  * (`mst_matmul_fn mst_matmul_ref;`), so a body with another signature does not compile.
  *
- * Bodies: _ref (plain scalar C in fp64 arithmetic, the specification), _cpu (fast), later _cuda.
+ * Bodies: _ref (plain scalar C in fp64 arithmetic, the specification), _cpu (fast), _cuda (NVIDIA GPUs).
  *
  * Rules for every operation
- *  - Not collective. Work is queued on `queue`; on the CPU it has ended on return.
+ *  - Not collective. Work is queued on `queue`; on the CPU it has ended on return, on a GPU after mst_queue_sync.
+ *    Tensors, tokens and targets lie in DEVICE or PINNED memory; arrays of pointers and levels, and digests, lie in
+ *    HOST memory and are read or written before the call returns.
  *  - `dtype` names the type of activations and weights. ACC below means mst_dtype_acc(dtype):
  *    float, or double for F64. Fast bodies take F32 and BF16 and return MST_EUNSUPPORTED for
  *    F64; ref bodies take all three.
@@ -310,7 +312,7 @@ typedef mst_status mst_block_digest_fn(mst_queue *queue, const mst_block_digest_
     X(block_digest)
 
 typedef struct mst_kernels {
-    const char *name;     /* "ref", "cpu" */
+    const char *name;     /* "ref", "cpu", "cuda" */
     char class_name[160]; /* device class: what the bits depend on,
                              e.g. "cpu x86-64-v4-bf16 onednn-2.6.3-avx512_core_bf16" */
 #define MST_KERNEL_MEMBER(slot) mst_##slot##_fn *slot;
@@ -318,7 +320,8 @@ typedef struct mst_kernels {
 #undef MST_KERNEL_MEMBER
 } mst_kernels;
 
-typedef enum mst_device { MST_DEVICE_CPU, MST_DEVICE_REF } mst_device;
+/* AUTO: CUDA where a GPU works, else CPU. */
+typedef enum mst_device { MST_DEVICE_CPU, MST_DEVICE_REF, MST_DEVICE_CUDA, MST_DEVICE_AUTO } mst_device;
 
 /**
  * Fills the table of a device. Every slot is set: an empty slot is MST_EINTERNAL
@@ -326,10 +329,16 @@ typedef enum mst_device { MST_DEVICE_CPU, MST_DEVICE_REF } mst_device;
  *
  * Not collective.
  * @param level NULL for the best instruction-set level that the processor and the operating system enable, or
- * one of "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-bf16" ("generic" on other machines) to choose a lower one
- * @retval MST_EUNSUPPORTED the level is not known or not available here; the message names those that are
+ * one of "x86-64-v2", "x86-64-v3", "x86-64-v4", "x86-64-v4-bf16" ("generic" on other machines) to choose a lower one; on
+ * CUDA the number of a GPU, modulo those here, so that the ranks of a node take turns; NULL for 0
+ * @retval MST_EUNSUPPORTED the level is not known or not available here; the message names those that are. No GPU, no
+ * driver, or built without CUDA, likewise
  */
 mst_status mst_kernels_open(mst_device device, const char *level, mst_kernels *kernels_out);
+
+/** What there is of GPUs, in a few words: their number and the device class of the first, or why there is none. Opens
+ * nothing. Not collective. */
+void mst_kernels_describe_gpus(char *text, size_t size);
 
 #ifdef __cplusplus
 }
