@@ -9,7 +9,7 @@ static const char *const balance_names[] = {"even", "auto", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
 static const char *const nonfinite_names[] = {"stop", "skip", "rollback", NULL};
 static const char *const busy_names[] = {"wait", "skip", NULL};
-static const char *const device_names[] = {"cpu", "ref", NULL};
+static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
 _Static_assert(MST_FAMILY_COUNT == 5 && MST_FAMILY_QWEN3 == 4, "family_names follows mst_family_id");
 _Static_assert(MST_F32 == 0 && MST_BF16 == 1, "dtype_names follows mst_dtype");
 _Static_assert(MST_TOKENS_UINT32 == 2, "token_names follows mst_token_type");
@@ -18,7 +18,7 @@ _Static_assert(MST_BALANCE_AUTO == 1, "balance_names follows mst_balance");
 _Static_assert(MST_SCHEDULE_WSD == 3, "schedule_names follows mst_schedule_kind");
 _Static_assert(MST_NONFINITE_ROLLBACK == 2, "nonfinite_names follows mst_nonfinite");
 _Static_assert(MST_BUSY_SKIP == 1, "busy_names follows mst_when_busy");
-_Static_assert(MST_DEVICE_REF == 1, "device_names follows mst_device");
+_Static_assert(MST_DEVICE_REF == 1 && MST_DEVICE_AUTO == 3, "device_names follows mst_device");
 
 /* clang-format off */
 /* The kind's initialisers; _Generic refuses, at compile time, a member of another type. */
@@ -240,9 +240,10 @@ const config_key config_keys[] = {
          "one. The checkpoint at a run's end or stop always waits."},
 
     {FREE("device.kernels"), ENUM(device.kernels, device_names), .fallback = "cpu",
-     .meaning = "cpu: fast; ref: the plain specification, very slow, for comparisons."},
+     .meaning = "cpu: fast; cuda: NVIDIA GPUs, which the ranks of a node share in turn; auto: cuda where it works, else "
+                "cpu; ref: the plain specification, very slow, for comparisons."},
     {FREE("device.level"), TEXT(device.level), .fallback = "null",
-     .meaning = "Instruction-set level such as x86-64-v3; null: the best one here. Results are the same bits "
+     .meaning = "Instruction-set level such as x86-64-v3 of cpu; null: the best one here. Results are the same bits "
                 "within one level."},
     {FREE("device.threads"), WHOLE(device.threads, 0, 1024), .fallback = "0", .unit = "threads",
      .meaning = "CPU threads of a rank; 0: the node's cores divided by its ranks. No effect on the result."},

@@ -49,8 +49,10 @@ static void versions(facts *f) {
 
 static void device_class(const examination *e, facts *f) {
     mst_kernels kernels;
+    mst_kernels_describe_gpus(f->gpus, sizeof f->gpus);
     const mst_device device = e->has_config ? e->config.device.kernels : MST_DEVICE_CPU;
-    if (mst_kernels_open(device, e->has_config ? e->config.device.level : NULL, &kernels) == MST_OK)
+    const bool on_cpu = device == MST_DEVICE_CPU || device == MST_DEVICE_REF;
+    if (mst_kernels_open(device, e->has_config && on_cpu ? e->config.device.level : NULL, &kernels) == MST_OK)
         snprintf(f->class_name, sizeof f->class_name, "%s", kernels.class_name);
     else
         snprintf(f->class_name, sizeof f->class_name, "none: %.*s", FACT_TEXT - 8, mst_error_message());

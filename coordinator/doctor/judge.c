@@ -64,6 +64,9 @@ static void judge_class(examination *e) {
                    e->all[r].class_name + 6);
         all = false;
     }
+    /* none is no fault: a run that needs one has no device then */
+    doctor_say(e, VERDICT_OK, "GPUs", "%s%s", mst_comm_size(e->comm) > 1 ? "rank 0's node: " : "",
+               e->all[0].gpus);
     if (!all) return;
     if (e->has_config && e->config.batch.allow_mixed)
         judge_same(e, "device class", offsetof(facts, class_name), VERDICT_WARN,

@@ -1,5 +1,6 @@
 #include "device.h"
 
+#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,8 +71,12 @@ mst_status device_open(const mst_config *config, mst_comm *comm, run_device *dev
     place mine = {{{0}}, ""}, *places = NULL;
     run_device d = {.threads = config->device.threads};
     *device_out = (run_device){0};
-    status = mst_kernels_open(config->device.kernels, config->device.level, &d.kernels);
-    if (status == MST_EUNSUPPORTED) status = mst_error(MST_ECONFIG, "device.level: %s", mst_error_message());
+    const bool on_cpu = config->device.kernels == MST_DEVICE_CPU || config->device.kernels == MST_DEVICE_REF;
+    char gpu[16];
+    snprintf(gpu, sizeof gpu, "%d", mst_comm_node_rank(comm));
+    status = mst_kernels_open(config->device.kernels, on_cpu ? config->device.level : gpu, &d.kernels);
+    if (status == MST_EUNSUPPORTED)
+        status = mst_error(MST_ECONFIG, "device.%s: %s", on_cpu ? "level" : "kernels", mst_error_message());
     MST_TRY(mst_comm_agree(comm, status));
     memcpy(mine.class_name, d.kernels.class_name, sizeof mine.class_name);
     if (sched_getaffinity(0, sizeof mine.cores, &mine.cores) != 0) CPU_SET(0, &mine.cores);
@@ -100,54 +105,72 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Values of about 1: products of zeros draw less power and run faster than anything else will. `values` is scratch. */
-static mst_status fill_operand(run_device *d, mst_dtype dtype, size_t count, float *values, void *operand) {
+/* Values of about 1: products of zeros draw less power and run faster than anything else will. `scratch` is fp32 [count]. */
+static mst_status fill_operand(run_device *d, mst_dtype dtype, size_t count, void *scratch, void *operand) {
+    mst_status status = MST_OK;
     const mst_cast_args cast = {
-        .count = count, .source = values, .source_dtype = MST_F32, .result = operand, .result_dtype = dtype};
+        .count = count, .source = scratch, .source_dtype = MST_F32, .result = operand, .result_dtype = dtype};
+    float *values = malloc(count * sizeof *values);
+    MST_CHECK(values != NULL, MST_ENOMEM, "measure: no memory for %zu values", count);
     for (size_t i = 0; i < count; i++) values[i] = (float)(i * 2654435761u % 65536) / 32768.0f - 1.0f;
-    return d->kernels.cast(d->queue, &cast);
+    MST_TRY(mst_memory_copy(d->queue, scratch, values, count * sizeof *values));
+    MST_TRY(d->kernels.cast(d->queue, &cast));
+done:
+    free(values);
+    return status;
 }
 
 /*
- * The best of large products: as much as a matrix product reaches, not the processor's data sheet. For a tenth of a
- * second, since a few products in a row may all meet a processor that wakes up or is lent to others.
+ * The best rate of products of side^3 in a tenth of a second, and what that one took: a few products in a row may all
+ * meet a processor that wakes up or is lent to others.
  */
-static mst_status local_peak(run_device *d, mst_dtype dtype, double *peak_out) {
-    enum { SIDE = 1024, LEAST = 4 };
+static mst_status product_rate(run_device *d, mst_dtype dtype, size_t side, double *rate_out,
+                               double *seconds_out) {
+    enum { LEAST = 4 };
     static const double long_enough = 0.1;
     mst_status status = MST_OK;
     void *a = NULL, *b = NULL, *c = NULL;
-    const size_t count = (size_t)SIDE * SIDE;
-    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, count * 4, &a));
-    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, count * 4, &b));
-    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, count * 4, &c));
-    MST_TRY(fill_operand(d, dtype, count, c, a));
-    MST_TRY(fill_operand(d, dtype, count, c, b));
-    mst_matmul_args args = {.m = SIDE,
-                            .n = SIDE,
-                            .k = SIDE,
+    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, side * side * 4, &a));
+    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, side * side * 4, &b));
+    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, side * side * 4, &c));
+    MST_TRY(fill_operand(d, dtype, side * side, c, a));
+    MST_TRY(fill_operand(d, dtype, side * side, c, b));
+    mst_matmul_args args = {.m = side,
+                            .n = side,
+                            .k = side,
                             .dtype = dtype,
                             .c_dtype = MST_F32,
                             .a = a,
-                            .lda = SIDE,
+                            .lda = side,
                             .b = b,
-                            .ldb = SIDE,
+                            .ldb = side,
                             .c = c,
-                            .ldc = SIDE};
+                            .ldc = side};
     const double first = now();
-    *peak_out = 0;
+    *seconds_out = INFINITY;
     for (int i = 0; i < LEAST || now() - first < long_enough; i++) {
         args.b_transposed = i % 2 == 0; /* which is faster depends on the processor */
         const double begin = now();
         MST_TRY(d->kernels.matmul(d->queue, &args));
         MST_TRY(mst_queue_sync(d->queue));
-        const double rate = 2.0 * SIDE * SIDE * SIDE / (now() - begin);
-        if (i > 1 && rate > *peak_out) *peak_out = rate; /* the first of each kind warms up */
+        if (i > 1) *seconds_out = fmin(*seconds_out, now() - begin); /* the first of each kind warms up */
     }
+    *rate_out = 2.0 * (double)side * (double)side * (double)side / *seconds_out;
 done:
     mst_memory_free(MST_SPACE_DEVICE, &a);
     mst_memory_free(MST_SPACE_DEVICE, &b);
     mst_memory_free(MST_SPACE_DEVICE, &c);
+    return status;
+}
+
+/* As much as a large matrix product reaches, not the processor's data sheet: large enough to take a while. */
+static mst_status local_peak(run_device *d, mst_dtype dtype, double *peak_out) {
+    enum { SMALLEST = 1024, LARGEST = 8192 };
+    mst_status status = MST_OK;
+    double seconds = 0;
+    for (size_t side = SMALLEST; side <= LARGEST && seconds < 1e-3; side *= 2)
+        MST_TRY(product_rate(d, dtype, side, peak_out, &seconds));
+done:
     return status;
 }
 

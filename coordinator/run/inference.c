@@ -45,7 +45,7 @@ static mst_status read_weights(mst_inference *x) {
     for (size_t u = 0; u < x->layout.unit_count; u++) {
         void *master = NULL;
         shards[u].blocks = x->layout.units[u].blocks;
-        MST_TRY(mst_memory_alloc(MST_SPACE_HOST, shards[u].blocks * MST_BLOCK * sizeof(float), &master));
+        MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, shards[u].blocks * MST_BLOCK * sizeof(float), &master));
         shards[u].master = master;
     }
     MST_TRY(mst_checkpoint_load(&context, x->path, &x->layout, shards));
@@ -58,11 +58,12 @@ static mst_status read_weights(mst_inference *x) {
                                     .result = x->weights[u],
                                     .result_dtype = x->precision};
         MST_TRY(x->kernels.cast(x->queue, &cast));
-        mst_memory_free(MST_SPACE_HOST, &shards[u].master);
+        MST_TRY(mst_queue_sync(x->queue)); /* then the master may go */
+        mst_memory_free(MST_SPACE_DEVICE, &shards[u].master);
     }
 done:
     for (size_t u = 0; shards != NULL && u < x->layout.unit_count; u++)
-        mst_memory_free(MST_SPACE_HOST, &shards[u].master);
+        mst_memory_free(MST_SPACE_DEVICE, &shards[u].master);
     free(shards);
     mst_comm_destroy(&context.comm);
     return status;
@@ -89,7 +90,9 @@ mst_status mst_inference_open(const char *path, const char *precision, int threa
     }
     MST_TRY(inference_open_tokenizer(x));
     MST_TRY(mst_model_layout(&x->model_config, &x->layout));
-    MST_TRY(mst_kernels_open(x->config.device.kernels, x->config.device.level, &x->kernels));
+    const bool on_cpu =
+        x->config.device.kernels == MST_DEVICE_CPU || x->config.device.kernels == MST_DEVICE_REF;
+    MST_TRY(mst_kernels_open(x->config.device.kernels, on_cpu ? x->config.device.level : NULL, &x->kernels));
     MST_TRY(mst_queue_create(threads > 0 ? threads : usable_cores(), &x->queue));
     MST_TRY(read_weights(x));
     *inference_out = x;

@@ -194,12 +194,66 @@ done:
     return status;
 }
 
+/* ---- shards on a GPU: read into a copy in host memory, which is brought there ---- */
+
+static float **kind_of(mst_shard *shard, int kind) {
+    return kind == MST_KIND_MASTER ? &shard->master : kind == MST_KIND_EXP_AVG ? &shard->m : &shard->v;
+}
+
+static void free_copy(const mst_layout *layout, mst_shard **copy) {
+    for (size_t u = 0; *copy != NULL && u < layout->unit_count; u++)
+        for (int kind = 0; kind < MST_KIND_COUNT; kind++)
+            mst_memory_free(MST_SPACE_HOST, kind_of(&(*copy)[u], kind));
+    free(*copy);
+    *copy = NULL;
+}
+
+static mst_status make_copy(const mst_layout *layout, mst_shard *shards, mst_shard **copy_out) {
+    mst_status status = MST_OK;
+    mst_shard *copy = *copy_out = calloc(layout->unit_count, sizeof *copy);
+    MST_CHECK(copy != NULL, MST_ENOMEM, "checkpoint: no memory for a list of %zu units", layout->unit_count);
+    for (size_t u = 0; u < layout->unit_count; u++) {
+        copy[u].first_block = shards[u].first_block;
+        copy[u].blocks = shards[u].blocks;
+        for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
+            void *memory = NULL;
+            if (*kind_of(&shards[u], kind) == NULL) continue;
+            MST_TRY(mst_memory_alloc(MST_SPACE_HOST, shards[u].blocks * MST_BLOCK * sizeof(float), &memory));
+            *kind_of(&copy[u], kind) = memory;
+        }
+    }
+done:
+    return status;
+}
+
+static mst_status bring_copy(const load *l, mst_shard *shards) {
+    mst_status status = MST_OK;
+    for (size_t u = 0; u < l->layout->unit_count; u++)
+        for (int kind = 0; kind < MST_KIND_COUNT; kind++)
+            if (*kind_of(&shards[u], kind) != NULL)
+                MST_TRY(mst_memory_copy(l->context->queue, *kind_of(&shards[u], kind),
+                                        *kind_of(&l->shards[u], kind),
+                                        shards[u].blocks * MST_BLOCK * sizeof(float)));
+done:
+    return status;
+}
+
+static mst_status load_to_device(load *l, mst_shard *shards) {
+    mst_status status = MST_OK;
+    MST_TRY(make_copy(l->layout, shards, &l->shards));
+    MST_TRY(load_all(l));
+    MST_TRY(bring_copy(l, shards));
+done:
+    free_copy(l->layout, &l->shards);
+    return status;
+}
+
 mst_status mst_checkpoint_load(const mst_checkpoint_context *context, const char *path,
                                const mst_layout *layout, mst_shard *shards) {
     mst_status status = MST_OK;
     load l = {.context = context, .path = path, .layout = layout, .shards = shards};
     MST_TRY(share_manifest(context, path, &l.manifest));
-    MST_TRY(ckpt_agree(context, load_all(&l)));
+    MST_TRY(ckpt_agree(context, mst_memory_is_apart() ? load_to_device(&l, shards) : load_all(&l)));
 done:
     ckpt_reader_destroy(&l.reader);
     ckpt_pieces_clear(&l.pieces);

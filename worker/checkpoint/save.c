@@ -161,6 +161,7 @@ static mst_status fill(mst_saver *s, const mst_checkpoint_context *context, cons
     s->layout = layout;
     s->shards = shards;
     s->options = *options;
+    if (mst_memory_is_apart()) s->options.copies = true; /* the CPU writes, and cannot read the shards */
     s->options.folder = s->folder;
     MST_TRY(allocate(s));
     MST_TRY(prepare_folder(s));

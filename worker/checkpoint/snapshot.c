@@ -68,7 +68,10 @@ mst_status ckpt_snapshot_take(const mst_checkpoint_context *context, const mst_l
             copy_job job = {.from = ckpt_shard_data(&shards[u], (mst_tensor_kind)kind),
                             .to = ckpt_shard_data(&snapshot->shards[u], (mst_tensor_kind)kind),
                             .count = shards[u].blocks * MST_BLOCK};
-            MST_TRY(mst_queue_for(context->queue, (job.count + CHUNK - 1) / CHUNK, copy_chunk, &job));
+            if (mst_memory_is_apart())
+                MST_TRY(mst_memory_copy(context->queue, job.to, job.from, job.count * sizeof *job.to));
+            else
+                MST_TRY(mst_queue_for(context->queue, (job.count + CHUNK - 1) / CHUNK, copy_chunk, &job));
             ckpt_report(context, false);
         }
     }

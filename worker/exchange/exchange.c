@@ -15,8 +15,9 @@ size_t mst_exchange_unit_offset(const mst_exchange *x, size_t unit) {
     return x->layout->units[unit].first_block * MST_BLOCK * mst_dtype_size(x->shape.wire);
 }
 
-mst_status mst_exchange_alloc(mst_exchange *x, size_t bytes, const char *what, void **memory_out) {
-    mst_status status = mst_memory_alloc(MST_SPACE_DEVICE, bytes, memory_out);
+mst_status mst_exchange_alloc(mst_exchange *x, mst_space space, size_t bytes, const char *what,
+                              void **memory_out) {
+    mst_status status = mst_memory_alloc(space, bytes, memory_out);
     if (status != MST_OK) return mst_error_context(status, "%s of the exchange", what);
     x->bytes += bytes;
     return MST_OK;
@@ -38,6 +39,7 @@ static mst_status zero_task(void *context, size_t task, int thread) {
 }
 
 mst_status mst_exchange_zero(mst_queue *queue, void *memory, size_t bytes) {
+    if (mst_memory_is_apart()) return mst_memory_fill(queue, memory, 0, bytes);
     zero_range range = {.memory = memory, .bytes = bytes};
     return mst_queue_for(queue, (bytes + ZERO_BYTES - 1) / ZERO_BYTES, zero_task, &range);
 }
@@ -66,6 +68,7 @@ static mst_status choose_best(mst_exchange *x, bool one_node) {
     size_t needed, room;
     bool all;
     x->transport = &mst_transport_mpi;
+    if (mst_memory_is_apart()) goto done; /* shared windows are the CPU's */
     if (!one_node && mst_comm_nodes(x->comm) == x->size) goto done;
     MST_TRY(mst_window_room(x, &needed, &room));
     MST_TRY(mst_comm_all(x->comm, needed <= room, &all));
@@ -84,6 +87,9 @@ static mst_status choose_transport(mst_exchange *x, mst_transport wanted) {
     MST_CHECK(wanted != MST_TRANSPORT_SELF, MST_ECONFIG,
               "exchange: transport self is for one rank, the job has %d; use auto, shm, node or mpi",
               x->size);
+    MST_CHECK(!mst_memory_is_apart() || wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI,
+              MST_ECONFIG,
+              "exchange: transports shm and node share memory of the CPU; on GPUs use auto or mpi");
     MST_CHECK(wanted != MST_TRANSPORT_SHM || one_node, MST_ECONFIG,
               "exchange: transport shm is for ranks of one node, the job has %d nodes; use auto, node or mpi",
               mst_comm_nodes(x->comm));
@@ -128,19 +134,19 @@ static mst_status allocate(mst_exchange *x) {
     void *memory;
     x->gradient_is_slot = x->size == 1 && x->shape.wire == MST_F32 && x->shape.rounds == 1;
     if (!x->gradient_is_slot) {
-        MST_TRY(
-            mst_exchange_alloc(x, x->owned_blocks * MST_BLOCK * sizeof(float), "summed gradients", &memory));
+        MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, x->owned_blocks * MST_BLOCK * sizeof(float),
+                                   "summed gradients", &memory));
         x->gradient = memory;
     }
     if (x->shape.wire != MST_F32) {
         size_t bytes = x->plan.lane_count > 0 ? x->layout->blocks * MST_BLOCK * sizeof(float) : 0;
-        MST_TRY(mst_exchange_alloc(x, bytes, "lane sums", &memory));
+        MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, bytes, "lane sums", &memory));
         x->lane_sum = memory;
     }
-    MST_TRY(mst_exchange_alloc(x, x->owned_blocks * sizeof(double), "norms", &memory));
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, x->owned_blocks * sizeof(double), "norms", &memory));
     x->block_norm2 = memory;
     if (x->rank == 0) {
-        MST_TRY(mst_exchange_alloc(x, x->layout->blocks * sizeof(double), "norms", &memory));
+        MST_TRY(mst_exchange_alloc(x, MST_SPACE_HOST, x->layout->blocks * sizeof(double), "norms", &memory));
         x->all_norm2 = memory;
     }
 done:
@@ -208,8 +214,8 @@ void mst_exchange_destroy(mst_exchange **exchange) {
     if (x->transport) x->transport->close(x);
     if (!x->gradient_is_slot) mst_memory_free(MST_SPACE_DEVICE, &x->gradient);
     mst_memory_free(MST_SPACE_DEVICE, &x->lane_sum);
-    mst_memory_free(MST_SPACE_DEVICE, &x->block_norm2);
-    mst_memory_free(MST_SPACE_DEVICE, &x->all_norm2);
+    mst_memory_free(MST_SPACE_PINNED, &x->block_norm2);
+    mst_memory_free(MST_SPACE_HOST, &x->all_norm2);
     mst_sum_plan_clear(&x->plan);
     free(x->runs);
     free(x->owned);
@@ -384,6 +390,7 @@ static mst_status finish(mst_exchange *x) {
     mst_status status = MST_OK;
     MST_TRY(x->transport->receive(x));
     for (size_t unit = 0; unit < x->layout->unit_count; unit++) MST_TRY(finish_unit(x, unit));
+    MST_TRY(mst_queue_sync(x->queue)); /* norms are for the CPU, and slots for what comes next */
     MST_TRY(x->transport->fence(x));
 done:
     return status;

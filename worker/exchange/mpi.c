@@ -1,6 +1,9 @@
 /*
  * Ranks anywhere: every shard of every piece is one message to its owner, by persistent requests that are
  * made once. Counts are in blocks, so that they fit an int whatever the size.
+ *
+ * MPI knows the CPU's memory only. Where the device's is apart, what is sent is copied to pinned memory first, what is
+ * received lies in pinned memory, which the owner's kernel reads in place, and weights are published from and to it.
  */
 #include <stdlib.h>
 
@@ -13,6 +16,8 @@ typedef struct mpi_state {
     mst_requests sends; /* [unit][own piece][rank]; null where nothing goes */
     mst_requests receives;
     char *received;      /* wire type, [foreign pieces][owned_blocks * MST_BLOCK] */
+    char *sent;          /* copies of the slots for MPI; the slots themselves where it can read them */
+    char *published;     /* a copy of the weights for MPI, likewise */
     int *blocks, *place; /* [size] of one unit's shards, for publishing */
 } mpi_state;
 
@@ -42,14 +47,14 @@ static const void *shard_of(const mst_exchange *x, size_t unit, size_t piece) {
 
 /* ---- opening ---- */
 
-static mst_status make_send(mst_exchange *x, mpi_state *s, size_t unit, size_t piece, int to,
+static mst_status make_send(mst_exchange *x, const mpi_state *s, size_t unit, size_t piece, int to,
                             MPI_Request *request) {
     mst_status status = MST_OK;
     size_t first, blocks;
     *request = MPI_REQUEST_NULL;
     mst_shard_range(&x->layout->units[unit], to, x->size, &first, &blocks);
     if (to == x->rank || blocks == 0) goto done;
-    const char *slot = (const char *)x->slots + x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x);
+    const char *slot = s->sent + x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x);
     const char *start = slot + mst_exchange_unit_offset(x, unit) + first * wire_block_bytes(x);
     MST_MPI(MPI_Send_init(start, (int)blocks, s->wire_block, to, tag_of(x, unit, piece), s->all, request));
 done:
@@ -82,14 +87,24 @@ static mst_status allocate(mst_exchange *x, mpi_state *s) {
     size_t weights = x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype);
     size_t sends = units * x->plan.own_pieces * ranks, receives = units * foreign;
     void *received, *memory;
-    MST_TRY(mst_exchange_alloc(x, x->plan.slots * mst_exchange_slot_bytes(x), "gradients", &x->slots));
-    MST_TRY(mst_exchange_alloc(x, weights, "weights", &x->weights));
-    MST_TRY(mst_exchange_alloc(x, foreign * x->owned_blocks * wire_block_bytes(x), "received gradients",
-                               &received));
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, x->plan.slots * mst_exchange_slot_bytes(x), "gradients",
+                               &x->slots));
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, weights, "weights", &x->weights));
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, foreign * x->owned_blocks * wire_block_bytes(x),
+                               "received gradients", &received));
     s->received = received;
+    s->sent = x->slots;
+    s->published = x->weights;
+    if (mst_memory_is_apart()) {
+        size_t slots = x->plan.slots * mst_exchange_slot_bytes(x);
+        MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, slots, "copies of gradients", &memory));
+        s->sent = memory;
+        MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, weights, "copies of weights", &memory));
+        s->published = memory;
+    }
     MST_TRY(mst_requests_init(x, &s->sends, sends));
     MST_TRY(mst_requests_init(x, &s->receives, receives));
-    MST_TRY(mst_exchange_alloc(x, 2 * ranks * sizeof *s->blocks, "counts", &memory));
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_HOST, 2 * ranks * sizeof *s->blocks, "counts", &memory));
     s->blocks = memory;
     s->place = s->blocks + ranks;
 done:
@@ -134,8 +149,10 @@ static void close_mpi(mst_exchange *x) {
         mst_requests_clear(&s->receives);
         if (s->wire_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->wire_block);
         if (s->weight_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->weight_block);
-        mst_memory_free(MST_SPACE_DEVICE, &s->received);
-        mst_memory_free(MST_SPACE_DEVICE, &s->blocks);
+        mst_memory_free(MST_SPACE_PINNED, &s->received);
+        if (s->sent != x->slots) mst_memory_free(MST_SPACE_PINNED, &s->sent);
+        if (s->published != x->weights) mst_memory_free(MST_SPACE_PINNED, &s->published);
+        mst_memory_free(MST_SPACE_HOST, &s->blocks);
         free(s);
         x->state = NULL;
     }
@@ -157,6 +174,12 @@ static mst_status send_piece(mst_exchange *x, size_t unit, size_t piece) {
     mst_status status = MST_OK;
     mpi_state *s = x->state;
     size_t first = (unit * x->plan.own_pieces + piece - x->plan.first_piece) * (size_t)x->size;
+    if (s->sent != x->slots) {
+        size_t at =
+            x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x) + mst_exchange_unit_offset(x, unit);
+        MST_TRY(mst_memory_copy(x->queue, s->sent + at, (const char *)x->slots + at,
+                                x->layout->units[unit].blocks * wire_block_bytes(x)));
+    }
     for (int to = 0; to < x->size; to++)
         if (s->sends.request[first + (size_t)to] != MPI_REQUEST_NULL)
             MST_MPI(MPI_Start(&s->sends.request[first + (size_t)to]));
@@ -188,8 +211,14 @@ static mst_status publish_unit(mst_exchange *x, size_t unit) {
         s->blocks[rank] = (int)blocks;
         s->place[rank] = (int)first;
     }
-    MST_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, mst_exchange_weights(x, unit), s->blocks,
-                           s->place, s->weight_block, s->all));
+    char *device = mst_exchange_weights(x, unit), *host = s->published + (device - (const char *)x->weights);
+    size_t block = MST_BLOCK * mst_dtype_size(x->weight_dtype), own = (size_t)s->place[x->rank] * block;
+    if (host != device)
+        MST_TRY(mst_memory_copy(x->queue, host + own, device + own, (size_t)s->blocks[x->rank] * block));
+    MST_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, host, s->blocks, s->place, s->weight_block,
+                           s->all));
+    if (host != device)
+        MST_TRY(mst_memory_copy(x->queue, device, host, x->layout->units[unit].blocks * block));
 done:
     return status;
 }

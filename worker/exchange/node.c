@@ -106,7 +106,8 @@ static mst_status place_partials(mst_exchange *x, node_state *s) {
     void *memory;
     for (size_t i = 0; i < s->sends.count; i++)
         if (s->partials[i].piece->parts > 1) blocks += s->partials[i].blocks;
-    MST_TRY(mst_exchange_alloc(x, blocks * wire_block_bytes(x), "sums of this node", &memory));
+    MST_TRY(
+        mst_exchange_alloc(x, MST_SPACE_DEVICE, blocks * wire_block_bytes(x), "sums of this node", &memory));
     char *next = s->sums = memory;
     for (size_t i = 0; i < s->sends.count; i++) {
         partial *p = &s->partials[i];
@@ -233,8 +234,8 @@ static mst_status prepare(mst_exchange *x, node_state *s) {
     MST_TRY(mst_requests_init(x, &s->receives, units * s->foreign));
     MST_TRY(mst_requests_init(x, &s->weight_sends, units * (size_t)mst_comm_nodes(x->comm)));
     MST_TRY(mst_requests_init(x, &s->weight_receives, units * ranks));
-    MST_TRY(mst_exchange_alloc(x, s->foreign * x->owned_blocks * wire_block_bytes(x), "received gradients",
-                               &received));
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, s->foreign * x->owned_blocks * wire_block_bytes(x),
+                               "received gradients", &received));
     s->received = received;
     MST_TRY(make_requests(x, s));
 done:

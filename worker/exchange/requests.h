@@ -15,7 +15,8 @@ typedef struct mst_requests {
 /** @retval MST_ENOMEM */
 static inline mst_status mst_requests_init(mst_exchange *x, mst_requests *r, size_t room) {
     void *memory = NULL;
-    const mst_status status = mst_exchange_alloc(x, room * sizeof *r->request, "requests", &memory);
+    const mst_status status =
+        mst_exchange_alloc(x, MST_SPACE_HOST, room * sizeof *r->request, "requests", &memory);
     *r = (mst_requests){.request = memory};
     return status;
 }
@@ -55,7 +56,7 @@ static inline void mst_requests_cancel(mst_requests *r) {
 static inline void mst_requests_clear(mst_requests *r) {
     for (size_t i = 0; i < r->count; i++)
         if (r->request[i] != MPI_REQUEST_NULL) MPI_Request_free(&r->request[i]);
-    mst_memory_free(MST_SPACE_DEVICE, &r->request);
+    mst_memory_free(MST_SPACE_HOST, &r->request);
     *r = (mst_requests){0};
 }
 

@@ -4,8 +4,9 @@
 static mst_status open_self(mst_exchange *x) {
     mst_status status = MST_OK;
     size_t weights = x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype);
-    MST_TRY(mst_exchange_alloc(x, x->plan.slots * mst_exchange_slot_bytes(x), "gradients", &x->slots));
-    MST_TRY(mst_exchange_alloc(x, weights, "weights", &x->weights));
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, x->plan.slots * mst_exchange_slot_bytes(x), "gradients",
+                               &x->slots));
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, weights, "weights", &x->weights));
 done:
     return status;
 }

@@ -76,8 +76,9 @@ struct mst_exchange {
 size_t mst_exchange_slot_bytes(const mst_exchange *x);
 size_t mst_exchange_unit_offset(const mst_exchange *x, size_t unit);
 
-/** Zeroed memory that counts in mst_exchange_bytes. Not collective. @retval MST_ENOMEM naming `what` */
-mst_status mst_exchange_alloc(mst_exchange *x, size_t bytes, const char *what, void **memory_out);
+/** Zeroed memory of a space that counts in mst_exchange_bytes. Not collective. @retval MST_ENOMEM naming `what` */
+mst_status mst_exchange_alloc(mst_exchange *x, mst_space space, size_t bytes, const char *what,
+                              void **memory_out);
 
 /** Fills memory with zeros on the queue's threads, in fixed pieces: each thread touches what it will use. */
 mst_status mst_exchange_zero(mst_queue *queue, void *memory, size_t bytes);

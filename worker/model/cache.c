@@ -34,10 +34,10 @@ done:
 static mst_status extend_by(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
                             size_t count, void *logits_out) {
     mst_status status = MST_OK;
-    const mst_pass pass = {.model = model, .source = weights, .tokens = tokens};
+    mst_pass pass = {.model = model, .source = weights, .tokens = tokens};
     model->rows = count;
     model->first = model->kept;
-    mst_poison(model);
+    MST_TRY(mst_pass_begin(&pass));
     MST_TRY(mst_pass_forward(&pass));
     if (logits_out) MST_TRY(mst_pass_logits(&pass, count - 1, logits_out));
     model->kept += count;

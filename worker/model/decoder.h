@@ -60,9 +60,11 @@ struct mst_model {
         keys_values; /* [n_layers, kept_tokens, 2 kv] a kept token's keys, turned, and behind them its values */
     mst_layer_buffers *layers; /* [n_layers], or one for all in a forward-only model */
     mst_norm_buffers final;
-    void *delta;        /* [rows, d_model] what a layer half adds to the residual stream */
-    void *logits;       /* ACC [chunk_rows, vocab] */
-    void *loss, *zloss; /* ACC [rows] */
+    void *delta;               /* [rows, d_model] what a layer half adds to the residual stream */
+    void *logits;              /* ACC [chunk_rows, vocab] */
+    void *loss, *zloss;        /* ACC [rows] */
+    void *losses;              /* ACC [2, rows] both, in host memory */
+    int32_t *tokens, *targets; /* [rows] */
 
     /* Of the backward pass, one set for all layers. */
     void *dx;         /* [rows, d_model] gradient of the residual stream */
@@ -165,8 +167,8 @@ mst_status mst_keep(const mst_held *held, const void *qkv, mst_attention_args *a
 /** Every token and target is in the vocabulary. @param targets NULL: not looked at @retval MST_EINVAL */
 mst_status mst_check_tokens(const mst_model *model, const int32_t *tokens, size_t count,
                             const int32_t *targets);
-/** Debug builds: a pass that reads what it has not written computes NaN. */
-void mst_poison(mst_model *model);
+/** Brings tokens and targets to the device. Debug builds: a pass that reads what it has not written computes NaN. */
+mst_status mst_pass_begin(mst_pass *pass);
 
 /** Logits of one row. @param logits_out ACC [vocab] */
 mst_status mst_pass_logits(const mst_pass *pass, size_t row, void *logits_out);

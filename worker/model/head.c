@@ -103,7 +103,7 @@ static mst_status chunk(const head *h, size_t first, size_t rows) {
         .vocab = vocab,
         .dtype = model->dtype,
         .logits = model->logits,
-        .targets = pass->targets + first,
+        .targets = model->targets + first,
         .scale = pass->loss_scale,
         .z_coefficient = pass->z_coefficient,
         .loss = mst_at(model->loss, first, model->acc),
@@ -121,16 +121,23 @@ static double value_at(const void *values, size_t index, mst_dtype acc) {
     return acc == MST_F64 ? ((const double *)values)[index] : (double)((const float *)values)[index];
 }
 
-/* Sums in fp64, in the order of the rows. */
-static mst_loss sum_loss(const mst_pass *pass) {
+/* Waits for the pass; sums in fp64, in the order of the rows. */
+static mst_status sum_loss(const mst_pass *pass, mst_loss *loss_out) {
+    mst_status status = MST_OK;
     const mst_model *model = pass->model;
+    const size_t bytes = model->rows * mst_dtype_size(model->acc);
     mst_loss sum = {0};
+    MST_TRY(mst_memory_copy(model->queue, model->losses, model->loss, bytes));
+    MST_TRY(
+        mst_memory_copy(model->queue, mst_at(model->losses, model->rows, model->acc), model->zloss, bytes));
     for (size_t r = 0; r < model->rows; r++) {
-        sum.loss += value_at(model->loss, r, model->acc);
-        sum.zloss += value_at(model->zloss, r, model->acc);
+        sum.loss += value_at(model->losses, r, model->acc);
+        sum.zloss += value_at(model->losses, model->rows + r, model->acc);
         sum.valid += pass->targets[r] >= 0;
     }
-    return sum;
+    *loss_out = sum;
+done:
+    return status;
 }
 
 static mst_status final_norm(const head *h) {
@@ -154,8 +161,7 @@ mst_status mst_pass_head(const mst_pass *pass, mst_loss *loss_out) {
             mst_norm_backward(&h.norm, MST_ROLE_FINAL_NORM, &model->final, model->dnorm, NULL, model->dx));
         MST_TRY(mst_unit_done(pass, h.norm.unit));
     }
-    MST_TRY(mst_queue_sync(model->queue));
-    *loss_out = sum_loss(pass);
+    MST_TRY(sum_loss(pass, loss_out));
 done:
     head_release(&h);
     return status ? mst_error_context(status, "head") : MST_OK;
@@ -163,11 +169,13 @@ done:
 
 mst_status mst_pass_logits(const mst_pass *pass, size_t row, void *logits_out) {
     mst_status status = MST_OK;
+    const mst_model *model = pass->model;
     head h;
     MST_TRY(head_acquire(pass, &h));
     MST_TRY(final_norm(&h));
-    MST_TRY(logits_of(&h, row, 1, logits_out));
-    MST_TRY(mst_queue_sync(pass->model->queue));
+    MST_TRY(logits_of(&h, row, 1, model->logits));
+    MST_TRY(mst_memory_copy(model->queue, logits_out, model->logits,
+                            model->config.vocab_size * mst_dtype_size(model->acc)));
 done:
     head_release(&h);
     return status ? mst_error_context(status, "head") : MST_OK;

@@ -214,7 +214,7 @@ static mst_embedding_args embedding_args(const mst_pass *pass) {
         .seq_len = model->options.seq_len,
         .first = model->first,
         .dtype = model->dtype,
-        .tokens = pass->tokens,
+        .tokens = model->tokens,
     };
 }
 

@@ -85,12 +85,14 @@ static void place(mst_model *model, arena *a) {
     model->delta = take(a, rows * model->config.d_model, model->dtype);
     for (size_t i = 0; i < layer_sets(model); i++) place_layer(model, a, &model->layers[i]);
     place_norm(model, a, MST_ROLE_FINAL_NORM, &model->final);
-    bool keeps = model->options.kept_tokens > 0; /* then there is no loss, and logits are the caller's */
-    model->logits = take(a, keeps ? 0 : model->chunk_rows * model->config.vocab_size, model->acc);
+    bool keeps = model->options.kept_tokens > 0; /* then there is no loss, and logits of one row at most */
+    model->logits = take(a, (keeps ? 1 : model->chunk_rows) * model->config.vocab_size, model->acc);
     model->loss = take(a, keeps ? 0 : rows, model->acc);
     model->zloss = take(a, keeps ? 0 : rows, model->acc);
     if (!model->options.forward_only) place_backward(model, a);
     model->passing = a->used;
+    model->tokens = take(a, rows, MST_F32); /* of the same size */
+    model->targets = take(a, keeps ? 0 : rows, MST_F32);
     if (model->family->positions == MST_POSITIONS_ROPE) {
         size_t count = mst_positions(model) * (model->config.head_dim / 2);
         model->cosine = take(a, count, MST_F32);
@@ -113,6 +115,8 @@ static mst_status allocate(mst_model *model) {
               "model: activations of %zu sequences of %zu tokens exceed any memory; use smaller microbatches",
               model->options.micro, model->options.seq_len);
     MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, measure.used, &model->arena));
+    model->losses = calloc(2 * model->rows, mst_dtype_size(model->acc));
+    MST_CHECK(model->losses, MST_ENOMEM, "model: no memory for %zu losses", model->rows);
     model->arena_bytes = measure.used;
     arena placed = {.base = model->arena};
     place(model, &placed);
@@ -185,6 +189,20 @@ done:
     return status;
 }
 
+static mst_status fill_angles(const mst_model *model) {
+    mst_status status = MST_OK;
+    size_t count = mst_positions(model) * (model->config.head_dim / 2);
+    float *cosine = calloc(count, sizeof *cosine), *sine = calloc(count, sizeof *sine);
+    MST_CHECK(cosine && sine, MST_ENOMEM, "model: no memory for %zu angles", count);
+    mst_rope_tables(&model->config, mst_positions(model), cosine, sine);
+    MST_TRY(mst_memory_copy(model->queue, model->cosine, cosine, count * sizeof *cosine));
+    MST_TRY(mst_memory_copy(model->queue, model->sine, sine, count * sizeof *sine));
+done:
+    free(cosine);
+    free(sine);
+    return status;
+}
+
 mst_status mst_model_create(const mst_model_config *config, const mst_layout *layout,
                             const mst_model_options *options, mst_queue *queue, const mst_kernels *kernels,
                             mst_model **model_out) {
@@ -203,7 +221,7 @@ mst_status mst_model_create(const mst_model_config *config, const mst_layout *la
     model->kernels = kernels;
     describe(model);
     MST_TRY(allocate(model));
-    if (model->cosine) mst_rope_tables(config, mst_positions(model), model->cosine, model->sine);
+    if (model->cosine) MST_TRY(fill_angles(model));
     *model_out = model;
     model = NULL;
 done:
@@ -215,6 +233,7 @@ void mst_model_destroy(mst_model **model) {
     if (!*model) return;
     mst_memory_free(MST_SPACE_DEVICE, &(*model)->arena);
     free((*model)->layers);
+    free((*model)->losses);
     free(*model);
     *model = NULL;
 }
@@ -246,12 +265,18 @@ done:
     return status;
 }
 
-void mst_poison(mst_model *model) {
+/* The device's copies of what a pass reads. Debug builds: a pass that reads what it has not written computes NaN. */
+mst_status mst_pass_begin(mst_pass *pass) {
+    mst_status status = MST_OK;
+    const mst_model *model = pass->model;
+    size_t bytes = model->rows * sizeof *pass->tokens;
 #ifdef MST_DEBUG
-    memset(model->arena, 0xff, model->passing);
-#else
-    (void)model;
+    MST_TRY(mst_memory_fill(model->queue, model->arena, 0xff, model->passing));
 #endif
+    MST_TRY(mst_memory_copy(model->queue, model->tokens, pass->tokens, bytes));
+    if (pass->targets) MST_TRY(mst_memory_copy(model->queue, model->targets, pass->targets, bytes));
+done:
+    return status;
 }
 
 mst_status mst_check_tokens(const mst_model *model, const int32_t *tokens, size_t count,
@@ -293,7 +318,7 @@ mst_status mst_model_train(mst_model *model, const mst_weight_source *weights, c
                      .z_coefficient = z_coefficient};
     MST_CHECK(!model->options.forward_only, MST_EINVAL, "model: a forward-only model cannot be trained");
     MST_TRY(mst_check_tokens(model, tokens, model->rows, targets));
-    mst_poison(model);
+    MST_TRY(mst_pass_begin(&pass));
     MST_TRY(mst_pass_forward(&pass));
     MST_TRY(mst_pass_head(&pass, loss_out));
     MST_TRY(mst_pass_backward(&pass));
@@ -307,7 +332,7 @@ mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, co
     mst_pass pass = {.model = model, .source = weights, .tokens = tokens, .targets = targets};
     MST_TRY(check_whole(model));
     MST_TRY(mst_check_tokens(model, tokens, model->rows, targets));
-    mst_poison(model);
+    MST_TRY(mst_pass_begin(&pass));
     MST_TRY(mst_pass_forward(&pass));
     MST_TRY(mst_pass_head(&pass, loss_out));
 done:
@@ -323,7 +348,7 @@ mst_status mst_model_logits(mst_model *model, const mst_weight_source *weights, 
               "model: logits of position %zu; it must be below seq_len, %zu", position,
               model->options.seq_len);
     MST_TRY(mst_check_tokens(model, tokens, model->rows, NULL));
-    mst_poison(model);
+    MST_TRY(mst_pass_begin(&pass));
     MST_TRY(mst_pass_forward(&pass));
     MST_TRY(mst_pass_logits(&pass, position, logits_out));
 done:

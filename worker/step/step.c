@@ -181,8 +181,10 @@ mst_status mst_trainer_init(mst_trainer *trainer) {
     for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++) {
         mst_shard *shard = &shards[unit];
         mst_watchdog_progress(t->watchdog, "initialise", 0);
-        memset(shard->m, 0, shard->blocks * MST_BLOCK * sizeof *shard->m);
-        memset(shard->v, 0, shard->blocks * MST_BLOCK * sizeof *shard->v);
+        const size_t bytes = shard->blocks * MST_BLOCK * sizeof(float);
+        status = mst_memory_fill(t->queue, shard->m, 0, bytes);
+        if (status == MST_OK) status = mst_memory_fill(t->queue, shard->v, 0, bytes);
+        if (status != MST_OK) break;
         status = mst_model_init_blocks(&t->config.model, &t->layout, unit, t->config.seed, shard->first_block,
                                        shard->blocks, t->queue, &t->kernels, shard->master);
     }
@@ -324,14 +326,21 @@ done:
     return status;
 }
 
-static bool all_finite(const mst_trainer *t) {
+/* Block by block, as the gradients may be on a GPU. */
+static mst_status all_finite(const mst_trainer *t, bool *finite_out) {
+    mst_status status = MST_OK;
+    float block[MST_BLOCK];
+    *finite_out = true;
     for (size_t unit = 0; unit < t->layout.unit_count; unit++) {
-        const float *gradient = t->gradients[unit];
         mst_watchdog_progress(t->watchdog, "diagnose", t->position.step);
-        for (size_t i = 0; i < t->layout.units[unit].blocks * MST_BLOCK; i++)
-            if (!isfinite(gradient[i])) return false;
+        for (size_t b = 0; b < t->layout.units[unit].blocks && *finite_out; b++) {
+            MST_TRY(mst_memory_copy(t->queue, block, (const float *)t->gradients[unit] + b * MST_BLOCK,
+                                    sizeof block));
+            for (size_t i = 0; i < MST_BLOCK; i++) *finite_out = *finite_out && isfinite(block[i]);
+        }
     }
-    return true;
+done:
+    return status;
 }
 
 /*
@@ -351,7 +360,9 @@ static mst_status find_culprit(mst_trainer *t, mst_step_report *report) {
         record ignored;
         mine = mst_exchange_clear_lane(t->exchange, t->gradients);
         if (mine == MST_OK) mine = compute_microbatch(t, index, &sink, &ignored);
-        if (mine == MST_OK && !all_finite(t)) found.culprit = index;
+        bool finite = true;
+        if (mine == MST_OK) mine = all_finite(t, &finite);
+        if (!finite) found.culprit = index;
     }
     mst_watchdog_waiting(t->watchdog, "diagnose", t->position.step);
     MST_TRY(mst_comm_agree(t->comm, mine));

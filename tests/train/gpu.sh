@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Training on a GPU: the losses are the CPU's within rounding, the bits are the same on 1, 2 and 3 ranks that share it and
+# through a stop and a resume, and a checkpoint of the CPU goes on there and back.
+#   gpu.sh MUSTER [quick]: with quick, for the emulated device, fewer families and steps
+set -euo pipefail
+limit=600 # of one command: the emulated device is slow
+muster=$1 families="llama gpt2 qwen3 olmo2" steps=8
+if [ "${2:-}" = quick ]; then families="llama gpt2" steps=4; fi
+. "$(dirname "$0")/../shell.sh"
+
+for _ in 1 2 3 4 5 6; do printf 'It was the best of times, it was the worst of times, it was the age of wisdom. '; done >"$work/text.txt"
+"$muster" data build "$work/text.txt" -o "$work/tokens.h5" >/dev/null
+
+config() { # config FAMILY PRECISION
+  cat >"$work/$1-$2.yaml" <<END
+run: {name: gpu, steps: $steps, seed: 1}
+model: {family: $1, d_model: 32, n_layers: 2, n_heads: 4, d_ff: 64}
+data: {sources: [tokens.h5], seq_len: 32}
+batch: {micro: 2, leaf: 1, lanes: 4, rounds: 1}
+schedule: {kind: constant, peak: 0.005, warmup: 0}
+train: {precision: $2}
+checkpoint: {every: $((steps / 2))}
+device: {threads: 1}
+watchdog: {seconds: 600}
+END
+}
+
+train() { # train NAME RANKS CONFIG [OPTION...]
+  local run=$work/$1.run ranks=$2 config=$work/$3.yaml
+  shift 3
+  expect 0 ranks "$ranks" "$muster" train "$config" --run "$run" "$@"
+}
+# without jq, which a machine that is lent for its GPU may lack
+losses() { sed -n 's/.*"event": *"step".*"loss": *\([^,}]*\).*/\1/p' "$work/$1.run/metrics.jsonl"; }
+digest() { "$muster" verify "$work/$1.run" | grep -o 'weights [0-9a-f]* *state [0-9a-f]*'; }
+
+config llama f32
+if ! "$muster" train "$work/llama-f32.yaml" --run "$work/probe.run" --set device.kernels=cuda --set run.steps=1 >"$work/out" 2>"$work/err"; then
+  grep -q 'cuda: ' "$work/err" && skip "$(grep -o 'cuda: .*' "$work/err" | head -n 1)"
+  cat "$work/err" >&2
+  exit 1
+fi
+
+close() { # close A B TOLERANCE: the losses of two runs, step by step, and that they fall
+  paste <(losses "$1") <(losses "$2") | awk -v most="$3" -v steps="$steps" '
+    {d = $1 - $2; if (d < 0) d = -d; if (!(d <= most)) bad = 1; if (d > worst) worst = d; if (NR == 1) first = $2; last = $2}
+    END {printf "%d steps, largest difference %g, loss %g to %g\n", NR, worst, first, last; exit bad || NR != steps || !(last < first)}'
+}
+
+# fp32: 1e-4 of a loss near 5 is a few hundred roundings; bf16 has 2^-9 for each value that a loss is made of.
+for family in $families; do
+  config $family f32
+  config $family bf16
+  train "$family-cpu" 1 $family-f32
+  train "$family-gpu" 1 $family-f32 --set device.kernels=cuda
+  check "losses of $family in f32" close "$family-cpu" "$family-gpu" 1e-4
+  train "$family-cpu16" 1 $family-bf16
+  train "$family-gpu16" 1 $family-bf16 --set device.kernels=cuda
+  check "losses of $family in bf16" close "$family-cpu16" "$family-gpu16" 0.03
+done
+
+want=$(digest llama-gpu16)
+if has_mpirun; then
+  for ranks in 2 3; do
+    train "on-$ranks" $ranks llama-bf16 --set device.kernels=cuda
+    check "the bits on $ranks ranks" [ "$(digest "on-$ranks")" = "$want" ]
+  done
+fi
+
+train half 1 llama-bf16 --set device.kernels=cuda --set run.steps=$((steps / 2))
+train half 1 llama-bf16 --set device.kernels=cuda
+check 'the bits after a resume' [ "$(digest half)" = "$want" ]
+
+train there 1 llama-f32 --set run.steps=$((steps / 2))
+train there 1 llama-f32 --set device.kernels=cuda
+check 'from the CPU to the GPU' close llama-cpu there 1e-4
+train back 1 llama-f32 --set device.kernels=cuda --set run.steps=$((steps / 2))
+train back 1 llama-f32
+check 'from the GPU to the CPU' close llama-cpu back 1e-4
+
+expect 0 "$muster" generate "$work/llama-gpu.run" --prompt 'It was ' --tokens 4 --temperature 0
+finish
