@@ -299,9 +299,27 @@ mst_status mst_hf_read(void *hf, size_t tensor, uint64_t first, uint64_t count, 
 
 /* ---- into a run ---- */
 
+/* What a load works with. */
+typedef struct hf_load {
+    const mst_hf *hf;
+    mst_queue *queue;
+    float *part; /* [PART] in host memory, where that of shards is apart; else NULL */
+    void (*progress)(void *progress_context);
+    void *progress_context;
+} hf_load;
+
+static mst_status load_part(const hf_load *l, const hf_tensor *from, uint64_t first, uint64_t count,
+                            float *master) {
+    mst_status status = MST_OK;
+    MST_TRY(read_from(l->hf, from, first, count, l->part != NULL ? l->part : master));
+    if (l->part != NULL) MST_TRY(mst_memory_copy(l->queue, master, l->part, count * sizeof *master));
+    if (l->progress != NULL) l->progress(l->progress_context);
+done:
+    return status;
+}
+
 /* The part of a tensor that lies in a shard, and zeros to the end of its last block. */
-static mst_status load_tensor(const mst_hf *hf, size_t number, const mst_tensor *t, mst_shard *shard,
-                              void (*progress)(void *progress_context), void *progress_context) {
+static mst_status load_tensor(const hf_load *l, size_t number, const mst_tensor *t, mst_shard *shard) {
     mst_status status = MST_OK;
     const uint64_t begin = (uint64_t)shard->first_block * MST_BLOCK,
                    end = begin + (uint64_t)shard->blocks * MST_BLOCK,
@@ -310,18 +328,23 @@ static mst_status load_tensor(const mst_hf *hf, size_t number, const mst_tensor 
                    high = last < end ? last : end, fill = t->offset + padded < end ? t->offset + padded : end;
     for (uint64_t at = low, count; at < high; at += count) {
         count = high - at < PART ? high - at : PART;
-        MST_TRY(read_from(hf, hf->of[number], at - t->offset, count, shard->master + (at - begin)));
-        if (progress != NULL) progress(progress_context);
+        MST_TRY(load_part(l, l->hf->of[number], at - t->offset, count, shard->master + (at - begin)));
     }
     if (low < fill && high < fill)
-        memset(shard->master + (high - begin), 0, (size_t)(fill - high) * sizeof *shard->master);
+        MST_TRY(mst_memory_fill(l->queue, shard->master + (high - begin), 0,
+                                (size_t)(fill - high) * sizeof *shard->master));
 done:
     return status;
 }
 
-mst_status mst_hf_load(mst_hf *hf, const mst_layout *layout, mst_shard *shards,
+mst_status mst_hf_load(mst_hf *hf, const mst_layout *layout, mst_queue *queue, mst_shard *shards,
                        void (*progress)(void *progress_context), void *progress_context) {
     mst_status status = MST_OK;
+    hf_load l = {.hf = hf, .queue = queue, .progress = progress, .progress_context = progress_context};
+    if (mst_memory_is_apart()) {
+        l.part = malloc((size_t)PART * sizeof *l.part);
+        MST_CHECK(l.part != NULL, MST_ENOMEM, "%s: no memory to read it", hf->folder);
+    }
     MST_CHECK(layout->tensor_count == hf->layout.tensor_count, MST_ECONFIG,
               "%s is another model than the config's: %zu tensors, and %zu in the config's", hf->folder,
               hf->layout.tensor_count, layout->tensor_count);
@@ -331,9 +354,10 @@ mst_status mst_hf_load(mst_hf *hf, const mst_layout *layout, mst_shard *shards,
                       t->shape[0] == theirs->shape[0] && t->shape[1] == theirs->shape[1],
                   MST_ECONFIG, "%s is another model than the config's: tensor %s differs in name or shape",
                   hf->folder, theirs->name);
-        MST_TRY(load_tensor(hf, i, t, &shards[t->unit], progress, progress_context));
+        MST_TRY(load_tensor(&l, i, t, &shards[t->unit]));
     }
 done:
+    free(l.part);
     return status;
 }
 

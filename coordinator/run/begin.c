@@ -72,7 +72,8 @@ static mst_status load_folder(training *t) {
     size_t bytes = 0;
     const mst_hf_notes notes = {.say = say, .context = t};
     MST_TRY(mst_hf_open(t->config.init, &notes, &hf));
-    MST_TRY(mst_hf_load(hf, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer), read_on, t));
+    MST_TRY(mst_hf_load(hf, mst_trainer_layout(t->trainer), t->device.queue, mst_trainer_shards(t->trainer),
+                        read_on, t));
     if (!t->first) goto done;
     MST_TRY(mst_hf_tokenizer(hf, &json, &bytes));
     MST_TRY(take_tokenizer(t, json, bytes));

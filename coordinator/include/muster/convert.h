@@ -50,10 +50,11 @@ mst_status mst_hf_read(void *hf, size_t tensor, uint64_t first, uint64_t count, 
 /**
  * Fills the masters of shards with any ranges; padding with zeros. Not collective.
  * @param layout of the model that is trained; every tensor must be there in the same shape
+ * @param queue brings what was read to a device whose memory is apart
  * @param progress called every few MiB; NULL: nobody listens
  * @retval MST_ECONFIG another model; and as mst_hf_read
  */
-mst_status mst_hf_load(mst_hf *hf, const mst_layout *layout, mst_shard *shards,
+mst_status mst_hf_load(mst_hf *hf, const mst_layout *layout, mst_queue *queue, mst_shard *shards,
                        void (*progress)(void *progress_context), void *progress_context);
 
 /** The text of tokenizer.json, NUL behind. Not collective. @param json_out freed by the caller with free; NULL: there is none
