@@ -318,6 +318,12 @@ done:
     return status;
 }
 
+static mst_status load_zeros(const hf_load *l, uint64_t count, float *master) {
+    if (l->part != NULL) return mst_memory_fill(l->queue, master, 0, count * sizeof *master);
+    memset(master, 0, count * sizeof *master);
+    return MST_OK;
+}
+
 /* The part of a tensor that lies in a shard, and zeros to the end of its last block. */
 static mst_status load_tensor(const hf_load *l, size_t number, const mst_tensor *t, mst_shard *shard) {
     mst_status status = MST_OK;
@@ -330,9 +336,7 @@ static mst_status load_tensor(const hf_load *l, size_t number, const mst_tensor 
         count = high - at < PART ? high - at : PART;
         MST_TRY(load_part(l, l->hf->of[number], at - t->offset, count, shard->master + (at - begin)));
     }
-    if (low < fill && high < fill)
-        MST_TRY(mst_memory_fill(l->queue, shard->master + (high - begin), 0,
-                                (size_t)(fill - high) * sizeof *shard->master));
+    if (low < fill && high < fill) MST_TRY(load_zeros(l, fill - high, shard->master + (high - begin)));
 done:
     return status;
 }

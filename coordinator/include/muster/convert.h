@@ -50,7 +50,7 @@ mst_status mst_hf_read(void *hf, size_t tensor, uint64_t first, uint64_t count, 
 /**
  * Fills the masters of shards with any ranges; padding with zeros. Not collective.
  * @param layout of the model that is trained; every tensor must be there in the same shape
- * @param queue brings what was read to a device whose memory is apart
+ * @param queue brings what was read to a device whose memory is apart; NULL where none is
  * @param progress called every few MiB; NULL: nobody listens
  * @retval MST_ECONFIG another model; and as mst_hf_read
  */
