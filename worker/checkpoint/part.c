@@ -22,6 +22,10 @@ static size_t blocks_of_kind(const ckpt_part *p) {
     return p->pieces->first_digest[p->pieces->count];
 }
 
+static size_t all_blocks(const ckpt_part *p) {
+    return MST_KIND_COUNT * blocks_of_kind(p);
+}
+
 /* The piece that has a block of its kind. */
 static size_t piece_with(const ckpt_pieces *pieces, size_t block) {
     size_t low = 0, high = pieces->count;
@@ -82,9 +86,8 @@ static void tell(ckpt_part *p, bool written) {
 
 mst_status ckpt_part_write(ckpt_part *p) {
     mst_status status = MST_OK;
-    const size_t all = MST_KIND_COUNT * blocks_of_kind(p);
-    for (size_t at = 0; at < all;) {
-        const run r = run_at(p, at, all);
+    for (size_t at = 0; at < all_blocks(p);) {
+        const run r = run_at(p, at, all_blocks(p));
         MST_TRY(ckpt_file_write(&p->file, r.data, r.count * sizeof *r.data, r.offset));
         at += r.blocks;
     }
@@ -142,49 +145,54 @@ done:
     return status;
 }
 
-static mst_status compare_blocks(ckpt_part *p, size_t from, size_t end, int thread) {
-    mst_status status = MST_OK;
-    void *buffer = mst_queue_scratch(p->context->queue, thread, CKPT_BUFFER);
-    MST_CHECK(buffer != NULL, MST_ENOMEM, "checkpoint: no memory for a buffer of %d bytes", CKPT_BUFFER);
-    if (!wait_until_written(p)) goto done;
-    while (from < end) {
-        const run r = run_at(p, from, end);
-        MST_TRY(compare_run(p, &r, buffer));
-        from += r.blocks;
-    }
-done:
-    return status;
+static size_t checks(const ckpt_part *p) {
+    return (all_blocks(p) + CHECK_BLOCKS - 1) / CHECK_BLOCKS;
 }
 
-static mst_status hash_blocks(const ckpt_part *p, size_t from, size_t end) {
+static size_t end_of_check(const ckpt_part *p, size_t task) {
+    const size_t end = (task + 1) * CHECK_BLOCKS;
+    return end < all_blocks(p) ? end : all_blocks(p);
+}
+
+static mst_status hash_blocks(void *context, size_t task, int thread) {
     mst_status status = MST_OK;
-    while (from < end) {
+    const ckpt_part *p = context;
+    const size_t end = end_of_check(p, task);
+    (void)thread;
+    for (size_t from = task * CHECK_BLOCKS; from < end;) {
         const run r = run_at(p, from, end);
         MST_TRY(hash_run(p, &r));
         from += r.blocks;
     }
 done:
-    return status;
-}
-
-static size_t check_count(const ckpt_part *p) {
-    return (MST_KIND_COUNT * blocks_of_kind(p) + CHECK_BLOCKS - 1) / CHECK_BLOCKS;
-}
-
-/* All are hashed, and then all compared. Reading back what is written while more is written was tried: the disk does not do both at
- * once, and the data was on it much later. */
-static mst_status check_blocks(void *context, size_t task, int thread) {
-    ckpt_part *p = context;
-    const size_t count = check_count(p), all = MST_KIND_COUNT * blocks_of_kind(p),
-                 from = task % count * CHECK_BLOCKS,
-                 end = all - from < CHECK_BLOCKS ? all : from + CHECK_BLOCKS;
-    const mst_status status = task < count ? hash_blocks(p, from, end) : compare_blocks(p, from, end, thread);
     ckpt_report(p->context, false);
     return status;
 }
 
+static mst_status compare_blocks(void *context, size_t task, int thread) {
+    mst_status status = MST_OK;
+    const ckpt_part *p = context;
+    const size_t end = end_of_check(p, task);
+    void *buffer = mst_queue_scratch(p->context->queue, thread, CKPT_BUFFER);
+    MST_CHECK(buffer != NULL, MST_ENOMEM, "checkpoint: no memory for a buffer of %d bytes", CKPT_BUFFER);
+    for (size_t from = task * CHECK_BLOCKS; from < end;) {
+        const run r = run_at(p, from, end);
+        MST_TRY(compare_run(p, &r, buffer));
+        from += r.blocks;
+    }
+done:
+    ckpt_report(p->context, false);
+    return status;
+}
+
+/* All are hashed, and then all compared. Reading back what is written while more is written was tried: the disk does not do both at
+ * once, and the data was on it much later. */
 mst_status ckpt_part_check(ckpt_part *p) {
-    return mst_queue_for(p->context->queue, 2 * check_count(p), check_blocks, p);
+    mst_status status = MST_OK;
+    MST_TRY(mst_queue_for(p->context->queue, checks(p), hash_blocks, p));
+    if (wait_until_written(p)) MST_TRY(mst_queue_for(p->context->queue, checks(p), compare_blocks, p));
+done:
+    return status;
 }
 
 /* --- the end --- */
