@@ -106,17 +106,14 @@ done:
     return status;
 }
 
-static mst_status read_json(const char *path, json_t **json_out) {
+/* Only texts are taken, so numbers may be of any size: transformers writes 10^30 for a length without a limit. */
+static mst_status parse_json(const char *text, size_t bytes, const char *path, json_t **json_out) {
     mst_status status = MST_OK;
     json_error_t error;
-    chat_buffer text = {0};
-    *json_out = NULL;
-    MST_TRY(read_file(path, &text));
-    *json_out = json_loadb(text.at != NULL ? text.at : "", text.count, JSON_ALLOW_NUL, &error);
+    *json_out = json_loadb(text, bytes, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
     MST_CHECK(json_is_object(*json_out), MST_EFORMAT, "%s:%d: no object of JSON: %s", path,
               *json_out != NULL ? 1 : error.line, *json_out != NULL ? "it is something else" : error.text);
 done:
-    free(text.at);
     if (status != MST_OK) {
         json_decref(*json_out);
         *json_out = NULL;
@@ -162,10 +159,10 @@ done:
 }
 
 /* A tokenizer_config.json; its template only where there is none yet. */
-static mst_status read_config(const char *path, mst_chat_template *chat) {
+static mst_status parse_config(const char *content, size_t bytes, const char *path, mst_chat_template *chat) {
     mst_status status = MST_OK;
     json_t *config = NULL;
-    MST_TRY(read_json(path, &config));
+    MST_TRY(parse_json(content, bytes, path, &config));
     MST_TRY(read_tokens(config, chat));
     if (chat->program != NULL) goto done;
     const json_t *text = json_object_get(config, "chat_template");
@@ -176,6 +173,14 @@ static mst_status read_config(const char *path, mst_chat_template *chat) {
     MST_CHECK(chat->program != NULL, MST_EFORMAT, "%s has no chat_template", path);
 done:
     json_decref(config);
+    return status;
+}
+
+static mst_status read_config(const char *path, mst_chat_template *chat) {
+    chat_buffer text = {0};
+    mst_status status = read_file(path, &text);
+    if (status == MST_OK) status = parse_config(text.at != NULL ? text.at : "", text.count, path, chat);
+    free(text.at);
     return status;
 }
 
@@ -232,6 +237,23 @@ static mst_status read_builtin(const char *text, const char *tokens, mst_chat_te
     MST_CHECK(chat->tokens != NULL, MST_ENOMEM, "%s: out of memory", chat->name);
     MST_TRY(program_read(text, strlen(text), chat->name, &chat->program));
 done:
+    return status;
+}
+
+mst_status mst_chat_template_carried(const char *jinja, size_t jinja_bytes, const char *config,
+                                     size_t config_bytes, const char *name,
+                                     mst_chat_template **template_out) {
+    mst_status status = MST_OK;
+    mst_chat_template *chat = NULL;
+    *template_out = NULL;
+    MST_TRY(template_new(name, &chat));
+    if (jinja != NULL) MST_TRY(program_read(jinja, jinja_bytes, name, &chat->program));
+    if (config != NULL) MST_TRY(parse_config(config, config_bytes, name, chat));
+    MST_CHECK(chat->program != NULL, MST_ECONFIG, "%s has no chat template", name);
+    *template_out = chat;
+    chat = NULL;
+done:
+    mst_chat_template_destroy(&chat);
     return status;
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "muster/chat.h"
+#include "muster/convert.h"
 #include "muster/terminal.h"
 
 typedef struct chat {
@@ -122,6 +123,28 @@ done:
 
 /* ---- the chat ---- */
 
+/* The template that came with the model. */
+static mst_status load_carried(const char *checkpoint, mst_chat_template **how) {
+    mst_status status = MST_OK;
+    char *jinja = NULL, *config = NULL;
+    size_t jinja_bytes = 0, config_bytes = 0;
+    MST_TRY(mst_hf_carried(checkpoint, "chat_template.jinja", &jinja, &jinja_bytes));
+    MST_TRY(mst_hf_carried(checkpoint, "tokenizer_config.json", &config, &config_bytes));
+    MST_CHECK(
+        jinja != NULL || config != NULL, MST_ECONFIG,
+        "no chat template came with %s: --chat wants a --chat-template: a file, a model's folder, or one "
+        "of %s",
+        checkpoint, mst_chat_template_names());
+    status = mst_chat_template_carried(jinja, jinja_bytes, config, config_bytes, checkpoint, how);
+    if (status != MST_OK)
+        mst_error_context(status,
+                          "the chat template that came with the model (--chat-template names another)");
+done:
+    free(jinja);
+    free(config);
+    return status;
+}
+
 static mst_status open_chat(const cli_args *args, chat *c) {
     mst_status status = MST_OK;
     const char *name = cli_text(args, "chat-template", NULL), *system = cli_text(args, "system", NULL);
@@ -130,10 +153,8 @@ static mst_status open_chat(const cli_args *args, chat *c) {
         MST_CHECK(!cli_flag(args, others[i]), MST_ECONFIG,
                   "--%s is not for a chat, whose turns come from standard input and end by themselves",
                   others[i]);
-    MST_CHECK(name != NULL, MST_ECONFIG,
-              "--chat wants a --chat-template: a file, a model's folder, or one of %s",
-              mst_chat_template_names());
-    MST_TRY(mst_chat_template_load(name, &c->how));
+    MST_TRY(name != NULL ? mst_chat_template_load(name, &c->how)
+                         : load_carried(mst_inference_path(c->inference), &c->how));
     c->options = (mst_chat_options){.date = cli_text(args, "date", NULL), .reply = true};
     MST_TRY(mst_conversation_create(&c->conversation));
     if (system != NULL) MST_TRY(mst_conversation_add(c->conversation, "system", system, strlen(system)));
@@ -141,6 +162,11 @@ static mst_status open_chat(const cli_args *args, chat *c) {
     MST_TRY(mst_inference_context(c->inference, c->wanted.context, &c->wanted.context));
     if (c->wanted.count == 0) c->wanted.count = c->wanted.context;
     MST_TRY(mst_chat_ends(c->how, mst_inference_tokenizer(c->inference), &c->options, c->wanted.end_tokens));
+    if (c->wanted.end_tokens[1] < 0)
+        fprintf(stderr,
+                "muster: %s puts no special token of this model's behind an answer: is it another model's "
+                "template?\n",
+                mst_chat_template_name(c->how));
     MST_TRY(mst_generator_create(c->inference, c->wanted.context, &c->generator));
 done:
     return status;

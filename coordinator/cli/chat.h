@@ -11,7 +11,8 @@
      .help = "a conversation: each line of standard input is a turn of the user's, and the model answers"},  \
         {.name = "chat-template",                                                                            \
          .argument = "chatml|llama3|tulu|FILE",                                                              \
-         .help = "what makes texts of conversations, as in 'data build'"},                                   \
+         .help = "what makes texts of conversations, as in 'data build'; default: the template that came "   \
+                 "with the model"},                                                                          \
         {.name = "system",                                                                                   \
          .argument = "TEXT",                                                                                 \
          .help = "of a chat: the system's message, which comes first"},                                      \

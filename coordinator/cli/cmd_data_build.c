@@ -131,6 +131,16 @@ static void close_encoding(encoding *e) {
     mst_tokenizer_destroy(&e->tokenizer);
 }
 
+/* The marks of a template that is another model's are ordinary text to this tokenizer. */
+static void print_template_note(const cli_args *args, const encoding *e) {
+    int32_t ends[2];
+    const mst_chat_options options = {.date = cli_text(args, "date", NULL)};
+    if (mst_chat_ends(e->chat_template, e->tokenizer, &options, ends) != MST_OK || ends[1] >= 0) return;
+    printf("note: %s puts no special token of this tokenizer behind what the assistant says: is it\n"
+           "      another model's template?\n",
+           mst_chat_template_name(e->chat_template));
+}
+
 static mst_status build(const cli_args *args) {
     mst_status status = MST_OK;
     mst_build_report report;
@@ -144,7 +154,10 @@ static mst_status build(const cli_args *args) {
     const double begin = seconds_now();
     MST_TRY(mst_data_build(&options, &report));
     print_report(options.output, &report, seconds_now() - begin);
-    if (e.chat != NULL) print_chat_report(&e.report);
+    if (e.chat != NULL) {
+        print_chat_report(&e.report);
+        print_template_note(args, &e);
+    }
     if (options.heldout_fraction > 0 && report.heldout_documents == 0)
         printf("note: the held-out split is empty. Documents are held out whole, and there are only %llu: "
                "give more of them\n"

@@ -41,6 +41,9 @@ static const cli_option options[] = {
      .repeated = true},
     {.name = "ignore-eos", .help = "go on behind the end of a document"},
     CLI_CHAT_OPTIONS,
+    {.name = "tokenizer",
+     .argument = "bytes|FILE.json",
+     .help = "of a checkpoint that holds none: the tokenizer.json that its data was made with"},
     {.name = "context",
      .argument = "N",
      .help = "tokens that the model sees, at most model.max_seq_len; default: data.seq_len of its training"},
@@ -185,6 +188,22 @@ done:
     return status;
 }
 
+/* What the tokens stand for. Without knowing it, text would be noise on either side of the model. */
+static mst_status know_text(const cli_args *args, mst_inference *inference) {
+    mst_status status = MST_OK;
+    const char *name = cli_text(args, "tokenizer", NULL);
+    if (name != NULL) status = mst_inference_take_tokenizer(inference, name);
+    if (status != MST_OK) mst_error_context(status, "--tokenizer");
+    MST_TRY(status);
+    MST_CHECK(
+        mst_inference_text_is_known(inference), MST_ECONFIG,
+        "%s does not say what its tokens stand for, since its data did not: name the tokenizer.json that "
+        "this was made with: --tokenizer FILE.json, or --tokenizer bytes",
+        mst_inference_path(inference));
+done:
+    return status;
+}
+
 static mst_status run(const cli_args *args) {
     mst_status status = MST_OK;
     mst_inference *inference = NULL;
@@ -192,6 +211,7 @@ static mst_status run(const cli_args *args) {
     MST_TRY(read_request(args, &r));
     MST_TRY(mst_inference_open(cli_operands(args)[0], cli_text(args, "precision", NULL), (int)r.threads,
                                &inference));
+    MST_TRY(know_text(args, inference));
     MST_TRY(cli_flag(args, "chat") ? cli_chat(args, inference, &r.wanted) : write_text(args, &r, inference));
 done:
     mst_inference_close(&inference);

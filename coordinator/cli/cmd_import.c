@@ -65,7 +65,7 @@ static mst_status read_beside(job *j, const mst_hf_notes *notes) {
     MST_TRY(mst_hf_tokenizer(j->model, &j->tokenizer, &bytes));
     if (j->tokenizer == NULL)
         notes->say(notes->context,
-                   "there is no tokenizer.json: the checkpoint's tokens will be taken for bytes");
+                   "there is no tokenizer.json: unless tokens are bytes, 'muster generate' asks for one");
     MST_TRY(mst_hf_companions(j->model, notes, &j->companions, &j->meta.companion_bytes));
     MST_TRY(make_config(j));
     j->meta.tokenizer = j->tokenizer;

@@ -165,12 +165,13 @@ static mst_status inspect(const cli_args *args, const char *path) {
         goto done;
     }
     put_line("checkpoint", path);
-    put_line("run", manifest.meta.run_id);
+    const bool imported = manifest.meta.run_id[0] == '\0'; /* then no run has a state or data */
+    put_line("run", imported ? "none: imported" : manifest.meta.run_id);
     put_model(&manifest);
     put_progress(&manifest.meta);
     put_digest("weights", &manifest.kinds[MST_KIND_MASTER]);
-    put_digest(manifest.weights_only ? "packed from" : "state", &manifest.state);
-    put_digest("data", &manifest.meta.data);
+    if (!imported) put_digest(manifest.weights_only ? "packed from" : "state", &manifest.state);
+    if (!imported) put_digest("data", &manifest.meta.data);
     if (manifest.tokenizer.name[0] != '\0') put_digest("tokenizer", &manifest.tokenizer.digest);
     put_line("device class", manifest.meta.device_class);
     put_line("versions", manifest.meta.versions);

@@ -143,6 +143,26 @@ done:
     return status;
 }
 
+mst_status mst_hf_carried(const char *checkpoint, const char *name, char **content_out, size_t *bytes_out) {
+    mst_status status = MST_OK;
+    char *tar = NULL;
+    size_t bytes = 0;
+    hf_tar_file file;
+    bool found = false;
+    *content_out = NULL;
+    *bytes_out = 0;
+    MST_TRY(mst_checkpoint_companions(checkpoint, &tar, &bytes));
+    MST_TRY(hf_tar_find(tar, bytes, name, &file, &found));
+    if (!found) goto done;
+    *content_out = malloc(file.bytes + 1); /* an empty file is not NULL */
+    MST_CHECK(*content_out != NULL, MST_ENOMEM, "%s: no memory for its %s", checkpoint, name);
+    memcpy(*content_out, file.content, file.bytes);
+    *bytes_out = file.bytes;
+done:
+    free(tar);
+    return status;
+}
+
 mst_status hf_tar_find(const char *tar, size_t bytes, const char *name, hf_tar_file *file_out,
                        bool *found_out) {
     mst_status status = MST_OK;

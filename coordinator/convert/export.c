@@ -77,8 +77,8 @@ static mst_status find_end_token(export *e) {
     bool special = false;
     e->end = -1;
     if (e->tokenizer == NULL) {
-        hf_note(&e->options->notes, "the model's tokens are bytes: there is no tokenizer.json, which "
-                                    "transformers would need for text");
+        hf_note(&e->options->notes, "the checkpoint holds no tokenizer.json, which transformers would need "
+                                    "for text");
         goto done;
     }
     if (mst_tokenizer_parse(e->tokenizer, e->tokenizer_bytes, "tokenizer.json", &t) != MST_OK) {

@@ -14,7 +14,8 @@ struct mst_inference {
     void **weights; /* [units] flat, in `precision` */
     mst_dtype precision;
     mst_tokenizer *tokenizer; /* that of the training data */
-    bool bytes_are_tokens;    /* it is that of bytes */
+    bool bytes_are_tokens;    /* it is that of bytes, since the checkpoint holds none */
+    bool text_is_known;       /* its pieces are what the tokens stand for, and no guess */
     mst_model *model; /* for evaluation: batch.micro sequences of seq_len tokens; NULL until it is needed */
 };
 

@@ -245,6 +245,7 @@ static mst_status begin(training *t, const mst_train_options *options) {
     training_announce(t);
     training_know_end(t);
     MST_TRY(training_resume(t, options->resume));
+    training_announce_tokenizer(t);
     if (t->folder.existed) MST_TRY(record_folder(t)); /* only now: a start that is refused changes nothing */
 done:
     return status;

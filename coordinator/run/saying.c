@@ -33,8 +33,6 @@ static size_t memory_bytes(const training *t) {
 void training_announce(training *t) {
     const mst_layout *layout = mst_trainer_layout(t->trainer);
     const mst_config *c = &t->config;
-    mst_data_tokenizer tokenizer;
-    mst_data_tokenizer_of(t->data, &tokenizer);
     training_say(t, "run %s in %s", c->run.name, t->folder.path);
     char parameters[32], memory[32];
     training_say(
@@ -48,10 +46,6 @@ void training_announce(training *t) {
                  mst_trainer_samples_per_step(t->trainer), c->data.seq_len,
                  (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_TRAIN),
                  (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_HELDOUT));
-    if (!tokenizer.is_bytes && !tokenizer.has_json)
-        training_say(
-            t, "note: the data does not say its tokenizer (data.tokenizer): bits per byte are not known, and "
-               "'muster generate' will take tokens for bytes");
     training_say(t, "device class %s; measured peak %.0f GFLOP/s", t->device.class_name, t->peak * 1e-9);
     if (t->device.mixed)
         training_say(t, "warning: ranks of different device classes train together (batch.allow_mixed): the "
@@ -66,6 +60,16 @@ void training_announce(training *t) {
                      "warning: %d ranks are more than the %zu lanes of a round: the others only hold "
                      "optimizer state (batch.lanes)",
                      mst_comm_size(t->comm), c->batch.shape.lanes);
+}
+
+void training_announce_tokenizer(training *t) {
+    mst_data_tokenizer data;
+    mst_data_tokenizer_of(t->data, &data);
+    if (data.is_bytes || data.has_json) return;
+    training_say(t,
+                 "note: the data does not say its tokenizer (data.tokenizer): bits per byte are not known%s",
+                 t->tokenizer == NULL ? ", and 'muster generate' will ask for it"
+                                      : "; 'muster generate' takes that of the first weights");
 }
 
 mst_status training_open_metrics(training *t) {

@@ -82,6 +82,8 @@ mst_status training_open_folder(training *t, const mst_train_options *options);
 
 /** Tells the user what is about to be trained, where and with what. Rank 0; others say nothing. */
 void training_announce(training *t);
+/** Says, once the first weights are there, where neither data nor weights say what tokens stand for. */
+void training_announce_tokenizer(training *t);
 
 /** Opens metrics.jsonl and records this start. Rank 0. @retval MST_EIO, MST_ENOMEM */
 mst_status training_open_metrics(training *t);

@@ -115,6 +115,20 @@ says 'muster: 1 turn, '
 expect 0 sh -c 'printf "\377\n" | "$0" generate sft --chat --chat-template chatml --tokens 5 --system "Brief."' "$muster"
 expect 2 "$muster" generate sft --chat </dev/null
 says '--chat wants a --chat-template'
+expect 0 sh -c 'echo x | "$0" generate sft --chat --chat-template llama3 --tokens 2' "$muster"
+says "llama3 puts no special token of this model's behind an answer"
+
+# ---- the template that came with the model ----
+expect 0 "$muster" export sft -o model
+cp plain.jinja model/chat_template.jinja
+sed -i 's/"model_max_length": [0-9]*/"model_max_length": 1000000000000000019884624838656/' model/tokenizer_config.json
+check 'no limit, as transformers writes it' grep -q 019884624838656 model/tokenizer_config.json
+build 0 chats.jsonl --chat-template model -o model-chats.h5
+expect 0 "$muster" import model -o model.h5
+expect 0 sh -c '"$0" generate model.h5 --chat --chat-template plain.jinja --temperature 0 --tokens 8 <lines' "$muster"
+mv out wanted
+expect 0 sh -c '"$0" generate model.h5 --chat --temperature 0 --tokens 8 <lines' "$muster"
+check 'a chat takes the template that came with the model' cmp -s wanted out
 expect 2 "$muster" generate sft --system Brief. </dev/null
 says '--system is for a chat: give --chat, too'
 expect 2 "$muster" generate sft --chat --chat-template chatml --prompt x </dev/null

@@ -117,6 +117,11 @@ check "the same weights without a tokenizer" [ "$(digest)" = "$want" ]
 says "the data does not say its tokenizer"
 expect 0 "$muster" eval bare --split train
 prints "bits per byte  not known"
+expect 2 "$muster" generate bare --prompt x
+says "does not say what its tokens stand for"
+expect 0 "$muster" generate bare --prompt x --tokens 3 --tokenizer tokenizer.json
+expect 2 "$muster" generate run-pair --prompt x --tokenizer tokenizer.json
+says "holds the tokenizer that it was trained with"
 expect 1 "$muster" train other.yaml --run x --set data.tokenizer=null --set model.vocab_size=290
 says "is outside the vocabulary of 290"
 expect 1 "$muster" train other.yaml --run x --set data.tokenizer=no.json

@@ -165,9 +165,11 @@ mst_status mst_checkpoint_resolve(const char *path, char *path_out) {
     }
     MST_TRY(ckpt_path_join(path, "checkpoints", inner));
     MST_TRY(mst_checkpoint_newest(ckpt_exists(inner) ? inner : path, 0, path_out));
-    MST_CHECK(path_out[0] != '\0', MST_EIO,
-              "%s is no checkpoint (it has no manifest.json), and no run folder with a checkpoint in it",
-              path);
+    MST_TRY(ckpt_path_join(path, "config.json", inner));
+    MST_CHECK(
+        path_out[0] != '\0', MST_EIO,
+        "%s is no checkpoint (it has no manifest.json), and no run folder with a checkpoint in it%s", path,
+        ckpt_exists(inner) ? "; 'muster import' makes a checkpoint of a model in Hugging Face's layout" : "");
 done:
     return status;
 }

@@ -88,7 +88,7 @@ static mst_status line_end(line *l, const char *path, const char *field, const d
     }
     if (!is_blank(start, count)) {
         json_error_t error;
-        object = json_loadb(start, count, JSON_ALLOW_NUL, &error);
+        object = json_loadb(start, count, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &error);
         MST_CHECK(object != NULL, MST_EFORMAT, "%s:%" PRIu64 ":%d: not valid JSON: %s", path, l->number,
                   error.position, error.text);
         MST_CHECK(json_is_object(object), MST_EFORMAT,

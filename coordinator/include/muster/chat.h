@@ -33,6 +33,18 @@ mst_status mst_chat_template_parse(const char *text, size_t bytes, const char *n
  * Not collective. @retval MST_ECONFIG neither a file nor a built-in name; MST_EIO; and as mst_chat_template_parse
  */
 mst_status mst_chat_template_load(const char *name, mst_chat_template **template_out);
+
+/**
+ * The template of a model whose files are in memory: the text of chat_template.jinja, else the `chat_template` of
+ * tokenizer_config.json, whose special tokens it takes in any case.
+ *
+ * Not collective.
+ * @param jinja, config NULL: there is none
+ * @param name of the model, for messages
+ * @retval MST_ECONFIG there is no template; and as mst_chat_template_load
+ */
+mst_status mst_chat_template_carried(const char *jinja, size_t jinja_bytes, const char *config,
+                                     size_t config_bytes, const char *name, mst_chat_template **template_out);
 void mst_chat_template_destroy(mst_chat_template **chat);
 
 /** The names of the built-in templates, blanks between them. Static storage. */

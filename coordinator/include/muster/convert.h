@@ -66,6 +66,11 @@ mst_status mst_hf_tokenizer(const mst_hf *hf, char **json_out, size_t *bytes_out
  * @param tar_out freed by the caller with free @retval MST_EIO, MST_ENOMEM */
 mst_status mst_hf_companions(const mst_hf *hf, const mst_hf_notes *notes, char **tar_out, size_t *bytes_out);
 
+/** A file that came with a checkpoint's imported model. Not collective.
+ * @param content_out freed by the caller with free; NULL: there is none
+ * @retval as mst_checkpoint_companions; MST_EFORMAT, MST_ENOMEM */
+mst_status mst_hf_carried(const char *checkpoint, const char *name, char **content_out, size_t *bytes_out);
+
 /** Whether a path is a folder with a config.json, which no checkpoint has. */
 bool mst_hf_is_there(const char *path);
 

@@ -31,8 +31,13 @@ const char *mst_inference_path(const mst_inference *inference);
 
 /** The tokenizer that the checkpoint holds, or that of bytes. Owned by the inference. */
 mst_tokenizer *mst_inference_tokenizer(const mst_inference *inference);
-/** Whether the checkpoint holds none: then bytes are tokens. */
+/** Whether the checkpoint holds none: then bytes are tokens, or what they stand for is not known. */
 bool mst_inference_bytes_are_tokens(const mst_inference *inference);
+/** Whether it is known what its tokens stand for: it holds a tokenizer, was given one, or has the vocabulary of bytes. */
+bool mst_inference_text_is_known(const mst_inference *inference);
+/** Gives a tokenizer to a checkpoint that holds none. Not collective. @param name "bytes", or the path of a tokenizer.json
+ * @retval MST_ECONFIG it holds one, or the model has fewer tokens; as mst_tokenizer_load */
+mst_status mst_inference_take_tokenizer(mst_inference *inference, const char *name);
 
 typedef struct mst_evaluation {
     double loss;          /* mean over valid tokens, nats */
