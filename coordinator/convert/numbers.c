@@ -33,12 +33,6 @@ mst_hf_dtype hf_dtype_tagged(const char *tag) {
     return (mst_hf_dtype)i;
 }
 
-mst_hf_dtype hf_dtype_of_torch(const char *name) {
-    int i = 0;
-    while (i < MST_HF_DTYPES && strcmp(dtypes[i].torch, name) != 0) i++;
-    return (mst_hf_dtype)i;
-}
-
 /* IEEE 754 binary16: 5 bits of exponent, biased by 15; 10 of fraction. */
 static float widen_f16(uint16_t half) {
     const uint32_t sign = (uint32_t)(half & 0x8000u) << 16, exponent = half >> 10 & 31u,

@@ -10,9 +10,8 @@ size_t hf_dtype_size(mst_hf_dtype dtype);
 const char *hf_dtype_tag(mst_hf_dtype dtype);
 /** "float32", "float16", "bfloat16": as config.json has it. */
 const char *hf_dtype_torch(mst_hf_dtype dtype);
-/** The type of such a tag, or of such a name; MST_HF_DTYPES: none of ours. */
+/** The type of such a tag; MST_HF_DTYPES: none of ours. */
 mst_hf_dtype hf_dtype_tagged(const char *tag);
-mst_hf_dtype hf_dtype_of_torch(const char *name);
 
 /** Widens elements in place, exactly: on entry the raw ones fill the end of values [count]. */
 void hf_widen(mst_hf_dtype dtype, float *values, size_t count);

@@ -142,14 +142,22 @@ mst_status training_begin(training *t) {
     mst_status status = MST_OK;
     const mst_position beginning = {0};
     bool folder = false;
+    MST_CHECK(
+        t->config.init != NULL || t->folder.init[0] == '\0', MST_ECONFIG,
+        "model.init is not given, but this run began with the weights %s from elsewhere; give it again, "
+        "or begin another run",
+        t->folder.init);
     MST_TRY(mst_trainer_init(t->trainer));
     if (t->config.init == NULL) goto done;
     if (t->first) folder = mst_hf_is_there(t->config.init);
     MST_TRY(mst_comm_broadcast(t->comm, 0, &folder, sizeof folder));
-    if (folder)
-        MST_TRY(mst_comm_agree(t->comm, load_folder(t)));
-    else
+    if (folder) {
+        const mst_status loaded = load_folder(t);
+        mst_watchdog_waiting(t->watchdog, "initialise", 0); /* who is done is not to blame for the others */
+        MST_TRY(mst_comm_agree(t->comm, loaded));
+    } else {
         MST_TRY(load_checkpoint(t));
+    }
     MST_TRY(mst_trainer_restore(t->trainer, &beginning));
     MST_TRY(record_init(t));
 done:

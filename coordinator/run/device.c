@@ -168,9 +168,10 @@ static mst_status local_peak(run_device *d, mst_dtype dtype, double *peak_out) {
     enum { SMALLEST = 1024, LARGEST = 8192 };
     mst_status status = MST_OK;
     double seconds = 0;
-    for (size_t side = SMALLEST; side <= LARGEST && seconds < 1e-3; side *= 2)
-        MST_TRY(product_rate(d, dtype, side, peak_out, &seconds));
-done:
+    for (size_t side = SMALLEST; status == MST_OK && side <= LARGEST && seconds < 1e-3; side *= 2) {
+        status = product_rate(d, dtype, side, peak_out, &seconds);
+        if (status == MST_ENOMEM && side > SMALLEST) return MST_OK; /* the smaller one counts */
+    }
     return status;
 }
 

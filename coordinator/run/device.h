@@ -28,7 +28,7 @@ void device_close(run_device *device);
 
 /**
  * The speed of large matrix products in `dtype`, all ranks at once and added, FLOP/s: what the machine can do
- * in this very run. Takes about 0.1 s. Collective. 0 for the reference kernels, which are not meant to be
+ * in this very run. Takes some tenths of a second at most. Collective. 0 for the reference kernels, which are not meant to be
  * fast. @param watchdog told when this rank has measured and waits for the others; NULL: none
  */
 mst_status device_peak(run_device *device, mst_comm *comm, mst_watchdog *watchdog, mst_dtype dtype,

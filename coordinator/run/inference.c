@@ -92,7 +92,9 @@ mst_status mst_inference_open(const char *path, const char *precision, int threa
     MST_TRY(mst_model_layout(&x->model_config, &x->layout));
     const bool on_cpu =
         x->config.device.kernels == MST_DEVICE_CPU || x->config.device.kernels == MST_DEVICE_REF;
-    MST_TRY(mst_kernels_open(x->config.device.kernels, on_cpu ? x->config.device.level : NULL, &x->kernels));
+    const mst_device device = /* where it was trained there was a GPU; here there need be none */
+        x->config.device.kernels == MST_DEVICE_CUDA ? MST_DEVICE_AUTO : x->config.device.kernels;
+    MST_TRY(mst_kernels_open(device, on_cpu ? x->config.device.level : NULL, &x->kernels));
     MST_TRY(mst_queue_create(threads > 0 ? threads : usable_cores(), &x->queue));
     MST_TRY(read_weights(x));
     *inference_out = x;

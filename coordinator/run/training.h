@@ -30,7 +30,7 @@ typedef struct training {
     lease *lease; /* rank 0 only, else NULL: this run alone writes into the folder */
     run_device device;
     mst_data *data;
-    char *tokenizer;  /* tokenizer.json of the data, on rank 0; NULL: bytes are tokens */
+    char *tokenizer;  /* tokenizer.json of the data, on rank 0; NULL: bytes are tokens, or nobody says */
     char *companions; /* the archive of what came with an imported model, on rank 0; NULL: nothing did */
     size_t companion_bytes;
     mst_watchdog *watchdog;

@@ -21,7 +21,6 @@ enum { THREADS_MAX = 1024, SPINS = 4000 };
 typedef struct loop {
     mst_task_fn *task;
     void *context;
-    size_t count;
     pthread_mutex_t failure_lock;
     atomic_size_t failed_task; /* lowest so far; SIZE_MAX: none */
     mst_status failure;
@@ -213,7 +212,6 @@ mst_status mst_queue_for(mst_queue *queue, size_t count, mst_task_fn *task, void
     loop *l = &queue->loop;
     l->task = task;
     l->context = context;
-    l->count = count;
     atomic_store_explicit(&l->failed_task, SIZE_MAX, memory_order_relaxed);
     l->failure = MST_OK;
     deal(queue, count);

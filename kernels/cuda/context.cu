@@ -192,7 +192,12 @@ void mst_cuda_describe(char *text, size_t size) {
 mst_status mst_kernels_fill_cuda(const char *device, mst_kernels *table) {
     static const mst_memory_face memory = {device_alloc_zeroed, device_free, drive};
     cudaDeviceProp properties;
+    char product[64];
     MST_RETURN_IF(choose(device, &properties));
+    mst_product_class(product, sizeof product);
+    if (!product[0])
+        return mst_error(MST_EUNSUPPORTED,
+                         "cuda: cuBLASLt is not found; load the CUDA module, or add its folder to LD_LIBRARY_PATH");
     mst_memory_attach(&memory);
     *table = mst_kernels();
     table->name = "cuda";

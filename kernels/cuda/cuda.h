@@ -50,7 +50,7 @@ void mst_product_destroy(mst_product **product);
 /** The matrix library's name and version, such as "cublas-13.1.0"; "" when there is none. */
 void mst_product_class(char *text, size_t size);
 
-/** c = bias in every row, or 0 without one: fill.cu. */
+/** c = bias in every row, or 0 without one: product.cu. */
 mst_status mst_cuda_fill_rows(mst_cuda *cuda, const mst_matmul_args *args);
 
 /** A product by a kernel of our own, for shapes that the matrix library refuses: product.cu. */

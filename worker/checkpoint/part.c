@@ -86,6 +86,7 @@ static void tell(ckpt_part *p, bool written) {
 
 mst_status ckpt_part_write(ckpt_part *p) {
     mst_status status = MST_OK;
+    if (p->pieces->count == 0) goto done; /* there is no file */
     for (size_t at = 0; at < all_blocks(p);) {
         const run r = run_at(p, at, all_blocks(p));
         MST_TRY(ckpt_file_write(&p->file, r.data, r.count * sizeof *r.data, r.offset));

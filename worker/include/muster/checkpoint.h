@@ -105,7 +105,7 @@ mst_status mst_checkpoint_open(const char *path, mst_checkpoint_meta *meta_out,
                                mst_checkpoint_digests *digests_out);
 
 /** Reads the tokenizer.json that a checkpoint keeps, and compares it with its digest. Not collective.
- * @param json_out NUL behind; freed by the caller with free; NULL where the checkpoint has none: bytes are tokens
+ * @param json_out NUL behind; freed by the caller with free; NULL where the checkpoint has none: bytes are tokens, or nobody said what they stand for
  * @retval MST_EIO, MST_EFORMAT, MST_ENOMEM */
 mst_status mst_checkpoint_tokenizer(const char *path, char **json_out, size_t *bytes_out);
 
