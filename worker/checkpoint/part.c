@@ -110,26 +110,36 @@ static bool wait_until_written(ckpt_part *p) {
     return written;
 }
 
-/* The first element that differs, or `count`. */
-static size_t first_difference(const void *one, const void *other, size_t count) {
-    const char *a = one, *b = other;
-    size_t i = 0;
-    if (memcmp(a, b, count * sizeof(float)) == 0) return count;
-    while (a[i] == b[i]) i++;
-    return i / sizeof(float);
+static size_t bytes_of_block(const run *r, size_t i) {
+    const size_t left = r->count - i * MST_BLOCK;
+    return (left < MST_BLOCK ? left : MST_BLOCK) * sizeof *r->data;
 }
 
-/* @param buffer room for the run and a page before and behind it */
+/* Of the block's bytes the first that differs from `found`: element of the tensor. */
+static uint64_t first_difference(const run *r, size_t i, const char *found) {
+    const char *written = (const char *)(r->data + i * MST_BLOCK);
+    const size_t bytes = bytes_of_block(r, i);
+    size_t at = 0;
+    while (at + 1 < bytes && found[at] == written[at]) at++;
+    return r->first + i * MST_BLOCK + at / sizeof *r->data;
+}
+
+/* By its checksums, so that what was written need not come through memory once more: training wants that, too.
+ * @param buffer room for the run and a page before and behind it */
 static mst_status compare_run(const ckpt_part *p, const run *r, char *buffer) {
     mst_status status = MST_OK;
     const size_t before = r->offset % PAGE;
     MST_TRY(ckpt_file_read_back(&p->file, buffer, before + r->count * sizeof *r->data, r->offset - before));
-    const size_t equal = first_difference(buffer + before, r->data, r->count);
-    MST_CHECK(equal == r->count, MST_EIO,
-              "%s, read back, differs from what was written: %s of %s, element %llu; the disk or memory is "
-              "failing",
-              p->file.path, mst_tensor_kind_name(r->kind), r->tensor->name,
-              (unsigned long long)(r->first + equal));
+    for (size_t i = 0; i < r->blocks; i++) {
+        const char *found = buffer + before + i * MST_BLOCK * sizeof *r->data;
+        MST_CHECK(
+            mst_checksum_of(found, bytes_of_block(r, i)) == p->pieces->checksums[r->kind][r->block + i],
+            MST_EIO,
+            "%s, read back, differs from what was written: %s of %s, element %llu; the disk or memory is "
+            "failing",
+            p->file.path, mst_tensor_kind_name(r->kind), r->tensor->name,
+            (unsigned long long)first_difference(r, i, found));
+    }
 done:
     return status;
 }
@@ -137,10 +147,9 @@ done:
 static mst_status hash_run(const ckpt_part *p, const run *r) {
     mst_status status = MST_OK;
     for (size_t i = 0; i < r->blocks; i++) {
-        const size_t at = i * MST_BLOCK, left = r->count - at,
-                     bytes = (left < MST_BLOCK ? left : MST_BLOCK) * sizeof *r->data;
-        MST_TRY(mst_digest_of(r->data + at, bytes, &p->pieces->digests[r->kind][r->block + i]));
-        p->pieces->checksums[r->kind][r->block + i] = mst_checksum_of(r->data + at, bytes);
+        const float *block = r->data + i * MST_BLOCK;
+        MST_TRY(mst_digest_of(block, bytes_of_block(r, i), &p->pieces->digests[r->kind][r->block + i]));
+        p->pieces->checksums[r->kind][r->block + i] = mst_checksum_of(block, bytes_of_block(r, i));
     }
 done:
     return status;
