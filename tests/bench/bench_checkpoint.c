@@ -5,8 +5,8 @@
  *   bench_checkpoint FOLDER THREADS     says at first the bytes of the state, and the elements of each tensor
  *     write plain|early|direct FILE   the bytes of the state by pwrite into a new file, with its fsync
  *     save at_once|behind             to where training can go on, to the last fsync of data, to the commit; and the path
- *     train THREADS                   steps a second of a little trainer: alone, beside a thread that only counts, and while
- *                                     a save is in flight; and the path
+ *     train THREADS                   steps a second of a little trainer: alone, beside a thread that only counts, beside one
+ *                                     that writes and reads the bytes, and while a save is in flight; and the path
  *     read FILE                       the file by pread into the state's memory
  *     load PATH, verify PATH          the checkpoint
  *     copy                            one memcpy of the state
@@ -122,10 +122,10 @@ static double raw_write(const bench *b, const char *how, const char *path) {
     return ended - begun;
 }
 
-static double raw_read(const bench *b, const char *path) {
+static double raw_read(const bench *b, const char *path, int flags) {
     enum { PART = 4 << 20 };
     const double begun = now();
-    int fd = open(path, O_RDONLY);
+    int fd = open(path, O_RDONLY | flags);
     must(fd >= 0, path);
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     ssize_t got;
@@ -143,33 +143,36 @@ static void save(bench *b, mst_saver *saver) {
     printf("%.6f %.6f %.6f %s\n", saved.stalled, saved.written, saved.seconds, saved.path);
 }
 
-/* A step of training, in little: a matrix product, and an update of the optimizer. */
-static void step(const bench *b, mst_queue *queue, float *memory) {
-    enum { SIDE = 1024, COUNT = SIDE * SIDE };
+/* A step of training, in little: as many operations of products to a byte of the optimizer's update as GPT-2 124M has them at 1,024
+ * tokens a step (about 220), over memory that no cache holds. */
+enum { SIDE = 1024, COUNT = SIDE * SIDE, ARRAYS = 7, PRODUCTS = 3, SETS = 16 };
+
+static void step(const bench *b, mst_queue *queue, float *memory, size_t number) {
+    float *set = memory + number % SETS * ARRAYS * COUNT;
     const mst_matmul_args product = {.m = SIDE,
                                      .n = SIDE,
                                      .k = SIDE,
                                      .dtype = MST_F32,
                                      .c_dtype = MST_F32,
-                                     .a = memory,
+                                     .a = set,
                                      .lda = SIDE,
-                                     .b = memory + COUNT,
+                                     .b = set + COUNT,
                                      .ldb = SIDE,
-                                     .c = memory + 2 * COUNT,
+                                     .c = set + 2 * COUNT,
                                      .ldc = SIDE};
     const mst_adamw_args update = {.count = COUNT,
-                                   .gradient = memory + 2 * COUNT,
-                                   .m = memory + 3 * COUNT,
-                                   .v = memory + 4 * COUNT,
-                                   .master = memory + 5 * COUNT,
-                                   .weight = memory + 6 * COUNT,
+                                   .gradient = set + 2 * COUNT,
+                                   .m = set + 3 * COUNT,
+                                   .v = set + 4 * COUNT,
+                                   .master = set + 5 * COUNT,
+                                   .weight = set + 6 * COUNT,
                                    .weight_dtype = MST_F32,
                                    .beta1 = 0.9,
                                    .beta2 = 0.95,
                                    .eps = 1e-8,
                                    .correction1 = 1,
                                    .correction2_sqrt = 1};
-    must(b->kernels.matmul(queue, &product) == MST_OK, "matmul");
+    for (int i = 0; i < PRODUCTS; i++) must(b->kernels.matmul(queue, &product) == MST_OK, "matmul");
     must(b->kernels.adamw(queue, &update) == MST_OK, "adamw");
 }
 
@@ -177,7 +180,7 @@ static void step(const bench *b, mst_queue *queue, float *memory) {
 static double pace(bench *b, mst_queue *queue, float *memory) {
     size_t steps = 0;
     const double begun = now();
-    for (; now() - begun < 1; steps++) step(b, queue, memory);
+    for (; now() - begun < 1; steps++) step(b, queue, memory, steps);
     return (double)steps / (now() - begun);
 }
 
@@ -198,25 +201,62 @@ static double pace_beside_counting(bench *b, mst_queue *queue, float *memory) {
     return found;
 }
 
-/* Steps a second; the save begins and ends as it does in training. */
-static void train(bench *b, int threads) {
-    mst_queue *queue;
-    mst_saved saved;
-    void *memory;
+/* The bytes of the state to the disk and back, past the page cache: what a save asks of the machine at the least. */
+typedef struct traffic {
+    const bench *bench;
+    char path[4200];
+    atomic_bool over;
+} traffic;
+
+static void *write_and_read(void *context) {
+    traffic *t = context;
+    raw_write(t->bench, "direct", t->path);
+    raw_read(t->bench, t->path, O_DIRECT);
+    atomic_store(&t->over, true);
+    return NULL;
+}
+
+static double pace_beside_traffic(bench *b, mst_queue *queue, float *memory) {
+    pthread_t thread;
+    traffic t = {.bench = b};
     size_t steps = 0;
+    snprintf(t.path, sizeof t.path, "%s/traffic.bin", b->folder);
+    must(pthread_create(&thread, NULL, write_and_read, &t) == 0, "thread");
+    const double begun = now();
+    for (; !atomic_load(&t.over); steps++) step(b, queue, memory, steps);
+    const double found = (double)steps / (now() - begun);
+    pthread_join(thread, NULL);
+    unlink(t.path);
+    sync(); /* what removing costs the disk is not the next one's */
+    return found;
+}
+
+/* Steps a second; the save begins and ends as it does in training. */
+static double pace_beside_save(bench *b, mst_queue *queue, float *memory, mst_saved *saved) {
     bool over = false;
-    must(mst_queue_create(threads, &queue) == MST_OK, "queue");
-    must(mst_memory_alloc(MST_SPACE_HOST, 7 << 22, &memory) == MST_OK, "memory");
-    step(b, queue, memory);
-    const double alone = pace(b, queue, memory), counting = pace_beside_counting(b, queue, memory);
+    size_t steps = 0;
     b->meta.step++;
     must(mst_saver_begin(b->behind, &b->meta) == MST_OK, "begin to save");
     const double begun = now();
     for (; !over; steps++) {
-        step(b, queue, memory);
-        must(mst_saver_poll(b->behind, &over, &saved) == MST_OK, "save");
+        step(b, queue, memory, steps);
+        must(mst_saver_poll(b->behind, &over, saved) == MST_OK, "save");
     }
-    printf("%.6f %.6f %.6f %s\n", alone, counting, (double)steps / (now() - begun), saved.path);
+    return (double)steps / (now() - begun);
+}
+
+static void train(bench *b, int threads) {
+    mst_queue *queue;
+    mst_saved saved;
+    void *memory;
+    must(mst_queue_create(threads, &queue) == MST_OK, "queue");
+    must(mst_memory_alloc(MST_SPACE_HOST, SETS * ARRAYS * COUNT * sizeof(float), &memory) == MST_OK,
+         "memory");
+    for (size_t i = 0; i < SETS; i++) step(b, queue, memory, i);
+    const double alone = pace(b, queue, memory), counting = pace_beside_counting(b, queue, memory),
+                 moving = pace_beside_traffic(b, queue, memory),
+                 saving = pace_beside_save(b, queue, memory, &saved);
+    printf("%.6f %.6f %.6f %.6f %s\n", alone, counting, moving, saving, saved.path);
     mst_memory_free(MST_SPACE_HOST, &memory);
     mst_queue_destroy(&queue);
 }
@@ -267,7 +307,7 @@ int main(int argc, char **argv) {
         if (sscanf(line, "write %15s %4095s", how, path) == 2)
             printf("%.6f\n", raw_write(&b, how, path));
         else if (sscanf(line, "read %4095s", path) == 1)
-            printf("%.6f\n", raw_read(&b, path));
+            printf("%.6f\n", raw_read(&b, path, 0));
         else if (sscanf(line, "drop %4095s", path) == 1)
             printf("%.6f\n", drop(path));
         else if (sscanf(line, "save %15s", how) == 1)
