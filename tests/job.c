@@ -125,8 +125,7 @@ static double now(void) {
 
 int job_wait(pid_t id, const char *word) {
     const double limit = now() + LIMIT_SECONDS;
-    bool late = false;
-    int code = -1;
+    int code = -1, late = 0;
     for (;;) {
         int status = 0;
         const pid_t gone = waitpid(-1, &status, WNOHANG);
@@ -134,11 +133,12 @@ int job_wait(pid_t id, const char *word) {
         if (gone == id) code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         if (gone == 0) job_nap(0.004);
         if (now() > limit) {
-            late = true;
+            pid_t found[JOB_RANKS_MAX];
+            if (late == 0) late = job_is_running(id) && job_ranks(word, found) == 0 ? JOB_LAUNCHER_HUNG : -1;
             job_kill_all(id, word);
         }
     }
-    return late ? -1 : code;
+    return late != 0 ? late : code;
 }
 
 int job_run(const job *j, const char *word) {

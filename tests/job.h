@@ -39,8 +39,10 @@ bool job_is_running(pid_t id);
  * Waits until the job and all that it started are gone.
  *
  * @param word a part of the command lines of the job's processes, as for the other functions
- * @retval the exit code; 128 + signal; -1: it did not end within three minutes and was killed
+ * @retval the exit code; 128 + signal; -1: it did not end within three minutes and was killed; JOB_LAUNCHER_HUNG: likewise, but all
+ * ranks were gone, and only mpirun was left
  */
+enum { JOB_LAUNCHER_HUNG = -2 };
 int job_wait(pid_t id, const char *word);
 /** Processes whose command line holds `word`, without mpirun; how many. @param found_out [JOB_RANKS_MAX] */
 uint32_t job_ranks(const char *word, pid_t *found_out);

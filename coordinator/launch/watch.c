@@ -13,7 +13,8 @@
 #include "relay.h"
 
 enum {
-    STUCK_SECONDS = 10, /* from the second Ctrl-C to SIGKILL */
+    STUCK_SECONDS = 10, /* from the second Ctrl-C to SIGKILL, and from the message that a rank died */
+    SRUN_SECONDS = 60,  /* srun gives the others a while (KillWait, 30 s) to end by themselves */
 };
 
 static const struct {
@@ -108,6 +109,13 @@ static void pass_on(watch *w, const job_plan *plan, pid_t job, int number, doubl
             watch_signal_name(number), number == SIGINT ? "; Ctrl-C again stops at once" : "");
 }
 
+/* A launcher that has seen a rank die is soon over. Open MPI 4.1 now and then is not: when a rank dies within MPI_Init, mpirun can
+ * wait for ever for a lock of its own. */
+static void limit_end(const job_plan *plan, const tail *said, double *stuck) {
+    if (*stuck > 0 || plan->launcher == LAUNCHER_NONE || said->culprit[0] == '\0') return;
+    *stuck = child_clock() + (plan->launcher == LAUNCHER_SRUN ? SRUN_SECONDS : STUCK_SECONDS);
+}
+
 /* Until the process has ended, and what it said is passed on. */
 static int attend(watch *w, const job_plan *plan, pid_t job, relay *s) {
     int status = 0, number;
@@ -124,9 +132,14 @@ static int attend(watch *w, const job_plan *plan, pid_t job, relay *s) {
             open = false;
             polled[1].fd = -1;
         }
+        limit_end(plan, s->tail, &stuck);
         const pid_t ended = waitpid(job, &status, WNOHANG);
         if (ended == job || (ended < 0 && errno != EINTR)) break;
-        if (stuck > 0 && child_clock() > stuck) kill(-job, SIGKILL);
+        if (stuck > 0 && child_clock() > stuck) {
+            fprintf(stderr, "launch: %s does not end: killed\n", job_launcher_name(plan->launcher));
+            kill(-job, SIGKILL);
+            stuck = child_clock() + STUCK_SECONDS;
+        }
     }
     if (open) relay_pass(s);
     return status;
