@@ -78,6 +78,12 @@ check "the same loss and bits per byte" [ "$(grep -E '^(loss|bits per byte)' out
 check "they are known" grep -qE '^bits per byte +[0-9]' out
 expect 0 "$muster" eval own llmc.bin --split train
 check "of a file that is named" [ "$(grep -E '^(loss|bits per byte)' out)" = "$own" ]
+expect 1 "$muster" eval own bare.bin --split train
+says "set data.dtype to uint16 or uint32"
+expect 0 "$muster" eval own bare.bin --split train --dtype uint16
+check "of one without a header" [ "$(grep -E '^(loss|bits per byte)' out)" = "$own" ]
+expect 2 "$muster" eval own bare.bin --split train --dtype uint8
+says "--dtype: 'uint8' is neither uint16 nor uint32"
 rm -rf gone && cp -r run-pair gone && mv tokenizer.json away.json
 expect 0 "$muster" eval gone pair.idx --split train
 check "the checkpoint's tokenizer is enough" [ "$(grep -E '^(loss|bits per byte)' out)" = "$own" ]
@@ -99,8 +105,12 @@ check "the report counts its tokens" grep -qF ">${count:0:-3},${count: -3}<" pag
 expect_any "$muster" doctor other.yaml
 check "the doctor reads it" [ "$(cat out err | grep -c 'vocab_size is not given')" = 0 ]
 
-# A held-out file of its own.
-expect 0 "$muster" train other.yaml --run held --set 'data.sources=[{path: pair, heldout: llmc.bin}]' --set train.eval_every=4
+# A held-out file of its own, which is not what is trained on, whatever that lies in.
+for sources in '{path: pair, heldout: llmc.bin}' 'less.bin, {path: numpy.npy, heldout: less.bin}' '{path: less.bin, heldout: pair}, llmc.bin'; do
+  expect 2 "$muster" train other.yaml --run x --set "data.sources=[$sources]" --set data.dtype=uint16
+  says "has the same tokens as"
+done
+expect 0 "$muster" train other.yaml --run held --set 'data.sources=[{path: less.bin, heldout: llmc.bin}]' --set data.dtype=uint16 --set train.eval_every=4
 check "it is evaluated" grep -qF 'step 8: held-out loss' out err
 expect 0 "$muster" eval held
 check "as the same tokens" [ "$(grep -E '^(loss|bits per byte)' out)" = "$own" ]

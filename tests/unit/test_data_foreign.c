@@ -382,12 +382,14 @@ static void test_heldout(void) {
     int32_t tokens[SEQ], targets[SEQ];
     mst_build_report report;
     mst_source_config source = {.path = "b.bin", .weight = 1, .heldout = "val.npy"};
+    bytes others = {.count = 0};
     mst_data_config config = config_of(&source, 1);
     mst_sample_place place;
     mst_digest with;
     mst_data *data = NULL;
     config.type = MST_TOKENS_UINT16;
-    put_bare("b.bin", 2);
+    add_tokens(&others, FIRST + 1, COUNT, 2);
+    put("b.bin", &others);
     put_numpy("val.npy", 1, "<u2", 2);
     CHECK_OK(mst_data_open(&config, &data));
     if (data == NULL) return;
@@ -410,6 +412,35 @@ static void test_heldout(void) {
     source = (mst_source_config){.path = "a.h5", .weight = 1, .heldout = "b.bin"};
     CHECK_STATUS(mst_data_open(&config, &data), MST_ECONFIG);
     CHECK(message_has("a.h5", "held-out split of its own", NULL), "%s", mst_error_message());
+}
+
+/* What is trained on is not held out: of the same source, of another, in another kind of file. */
+static void test_heldout_trained(void) {
+    mst_source_config sources[] = {{"b.bin", 1, "val.npy"}, {"c.bin", 1, NULL}};
+    const mst_source_config turned[] = {{"c.bin", 1, NULL}, {"b.bin", 1, "val.npy"}};
+    mst_data_config config = config_of(sources, 1);
+    bytes others = {.count = 0};
+    mst_data *data = NULL;
+    config.type = MST_TOKENS_UINT16;
+    add_tokens(&others, FIRST + 1, COUNT, 2);
+    put_bare("b.bin", 2);
+    put_numpy("val.npy", 1, "<u2", 2);
+    CHECK_STATUS(mst_data_open(&config, &data), MST_ECONFIG);
+    CHECK(message_has("'val.npy', which is held out of 'b.bin', has the same tokens as 'b.bin'", "trained on",
+                      NULL),
+          "%s", mst_error_message());
+    put("b.bin", &others);
+    put_bare("c.bin", 2);
+    for (int i = 0; i < 2; i++) {
+        config.sources = i == 0 ? sources : turned;
+        config.source_count = 2;
+        CHECK_STATUS(mst_data_open(&config, &data), MST_ECONFIG);
+        CHECK(message_has("'val.npy', which is held out of 'b.bin', has the same tokens as 'c.bin'", NULL),
+              "%s", mst_error_message());
+    }
+    put("c.bin", &others);
+    CHECK_OK(mst_data_open(&config, &data));
+    mst_data_close(&data);
 }
 
 static void test_mix(void) {
@@ -445,6 +476,7 @@ int main(void) {
     test_tokens_outside();
     test_vocabulary();
     test_heldout();
+    test_heldout_trained();
     test_mix();
     scratch_leave();
     return test_finish("test_data_foreign");

@@ -55,6 +55,21 @@ static void take_place(const source_file *file, array_index *tokens_out) {
     *tokens_out = (array_index){.count = file->count, .offset = file->offset, .digest = file->digest};
 }
 
+/* That what is held out of one source is not what is trained on of another, or of the same: as far as their digests show. */
+static mst_status check_heldout(const source *from, const source *trained) {
+    mst_status status = MST_OK;
+    const source_file *heldout = &from->file[MST_SPLIT_HELDOUT], *file = &trained->file[MST_SPLIT_TRAIN];
+    if (heldout->path == NULL || !trained->is_foreign) goto done;
+    MST_CHECK(heldout->count != file->count ||
+                  memcmp(&heldout->digest, &file->digest, sizeof heldout->digest) != 0,
+              MST_ECONFIG,
+              "'%s', which is held out of '%s', has the same tokens as '%s', which is trained on; name "
+              "another file",
+              heldout->path, from->path, trained->path);
+done:
+    return status;
+}
+
 static mst_status open_heldout(const mst_data_config *config, const char *path, source *s) {
     mst_status status = MST_OK;
     source_file *file = &s->file[MST_SPLIT_HELDOUT];
@@ -66,6 +81,7 @@ static mst_status open_heldout(const mst_data_config *config, const char *path, 
               "'%s' has tokens of %zu bytes, '%s', which is held out of it, of %zu; make both of one type",
               s->path, s->index.token_bytes, path, file->token_bytes);
     take_place(file, &s->index.split[MST_SPLIT_HELDOUT].tokens);
+    MST_TRY(check_heldout(s, s));
 done:
     return status;
 }
@@ -118,6 +134,8 @@ mst_status source_compare(const source *first, const source *s) {
     MST_CHECK(same, MST_ECONFIG,
               "data sources '%s' and '%s' were made with different tokenizers; build both with the same one",
               first->path, s->path);
+    MST_TRY(check_heldout(first, s));
+    MST_TRY(check_heldout(s, first));
     if (foreign) goto done; /* nobody says how those were split */
     MST_CHECK(strcmp(a->heldout_seed, b->heldout_seed) == 0 && a->heldout_fraction == b->heldout_fraction,
               MST_ECONFIG,
