@@ -38,6 +38,15 @@ digest=$(grep -o 'weights [0-9a-f]*' <("$muster" verify parts.h5))
 expect 0 "$muster" import parts -o parts2.h5
 check "read back, they are the same" grep -qF "$digest" out
 
+# Weights that are not finite are taken, named, and come back.
+cp -r "$models/llama_9_3_tied" nan
+printf '\0\0\300\177' | dd of=nan/model.safetensors bs=1 seek=$(($(wc -c <nan/model.safetensors) - 4)) conv=notrunc 2>/dev/null
+expect 0 "$muster" import nan -o nan.h5
+says "warning: tensor "
+says " holds nan at element "
+expect 0 "$muster" export nan.h5 -o nan-back
+check "a NaN comes back" cmp nan/model.safetensors nan-back/model.safetensors
+
 # ---- what is refused, and what stays ----
 
 expect 2 "$muster" export model.h5 -o back
