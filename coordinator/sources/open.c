@@ -39,7 +39,7 @@ mst_status mst_sources_open(const mst_config *config, const mst_sources_instead 
                                   other->sources != NULL ? other->source_count : config->data.source_count,
                               .seq_len = config->data.seq_len,
                               .seed = config->run.seed,
-                              .type = config->data.type,
+                              .type = other->type != MST_TOKENS_AUTO ? other->type : config->data.type,
                               .vocab_size = config->model.vocab_size};
     *data_out = NULL;
     if (tokenizer == NULL && config->data.tokenizer != NULL) {

@@ -140,6 +140,13 @@ done:
     return status;
 }
 
+double mst_model_sequence_loss(const mst_model *model, size_t sequence) {
+    double sum = 0;
+    for (size_t r = 0; r < model->options.seq_len; r++)
+        sum += value_at(model->losses, sequence * model->options.seq_len + r, model->acc);
+    return sum;
+}
+
 static mst_status final_norm(const head *h) {
     const mst_model *model = h->norm.pass->model;
     const void *x = mst_layer(model, model->config.n_layers - 1)->norm2.x;

@@ -14,6 +14,7 @@ typedef struct mst_sources_instead {
     const mst_source_config *sources; /* NULL: the config's */
     size_t source_count;
     const mst_tokenizer *tokenizer; /* of files that do not say theirs; NULL: data.tokenizer */
+    mst_token_type type;            /* of files without a header; AUTO: data.dtype */
 } mst_sources_instead;
 
 /**

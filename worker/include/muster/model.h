@@ -131,6 +131,9 @@ mst_status mst_model_train(mst_model *model, const mst_weight_source *weights, c
 mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
                           const int32_t *targets, mst_loss *loss_out);
 
+/** The sum of cross-entropy over the valid tokens of one sequence of the last pass that gave a loss. Not collective. */
+double mst_model_sequence_loss(const mst_model *model, size_t sequence);
+
 /**
  * Logits after position `position` of the first sequence (the others must be filled with
  * valid tokens). Not collective.
