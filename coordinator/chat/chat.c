@@ -7,15 +7,16 @@
 void mst_chat_text_clear(mst_chat_text *text) {
     free(text->at);
     free(text->spans);
+    free(text->names);
     *text = (mst_chat_text){0};
 }
 
-static const chat_program *program_for(const mst_chat_template *chat, const mst_conversation *conversation) {
+const chat_program *chat_program_for(const mst_chat_template *chat, const mst_conversation *conversation) {
     return conversation->tools != NULL && chat->with_tools != NULL ? chat->with_tools : chat->program;
 }
 
 bool chat_has_generation(const mst_chat_template *chat, const mst_conversation *conversation) {
-    return program_for(chat, conversation)->has_generation;
+    return chat_program_for(chat, conversation)->has_generation;
 }
 
 /* ---- one rendering ---- */
@@ -62,7 +63,8 @@ static mst_status take_result(chat_renderer *r, chat_buffer *buffer, mst_chat_te
     for (size_t i = 0; i < r->spans.count; i++)
         spans[i] = (mst_text_span){r->spans.at[i].start, r->spans.at[i].end};
     MST_TRY(chat_buffer_add(buffer, (chat_text){"\0", 1})); /* not counted; so an empty text is not NULL */
-    *text_out = (mst_chat_text){buffer->at, buffer->count - 1, spans, r->spans.count};
+    *text_out = (mst_chat_text){
+        .at = buffer->at, .count = buffer->count - 1, .spans = spans, .span_count = r->spans.count};
     buffer->at = NULL;
     spans = NULL;
 done:
@@ -73,7 +75,7 @@ done:
 mst_status chat_render_first(const mst_chat_template *chat, const mst_conversation *conversation,
                              size_t count, const mst_chat_options *options, mst_chat_text *text_out) {
     mst_status status = MST_OK;
-    const chat_program *program = program_for(chat, conversation);
+    const chat_program *program = chat_program_for(chat, conversation);
     chat_renderer r;
     chat_buffer buffer = {0};
     chat_renderer_init(&r);

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "template.h"
+#include "control.h"
 
 typedef struct encoder {
     mst_encoder offer;  /* first: what the caller holds is this one */
@@ -11,6 +11,8 @@ typedef struct encoder {
     const mst_chat_template *chat;
     mst_chat_encoding encoding;
     mst_chat_report *report;
+    const chat_program *controlled; /* the template that has these controls; NULL: not known yet */
+    chat_controls controls;
     mst_token_list special; /* ids of those of the tokenizer */
     mst_token_list tokens;
     mst_byte_list mask;
@@ -75,7 +77,7 @@ static bool names_special(const encoder *e, chat_text text) {
     return false;
 }
 
-/* Whether the messages hold the name of a special token, which becomes that token as it does in transformers. */
+/* Whether the messages hold the name of a special token. */
 static bool holds_special(const encoder *e, const json_t *value) {
     bool any = json_is_string(value) &&
                names_special(e, (chat_text){json_string_value(value), json_string_length(value)});
@@ -112,12 +114,40 @@ static bool cut(encoder *e) {
     return memchr(e->mask.at, 1, most) != NULL;
 }
 
+/* A copy of a conversation with the names of control tokens marked. */
+static mst_status mark(encoder *e, const mst_conversation *conversation, mst_conversation **marked_out) {
+    mst_status status = MST_OK;
+    const chat_program *program = chat_program_for(e->chat, conversation);
+    if (program != e->controlled) {
+        chat_controls_clear(&e->controls);
+        e->controlled = NULL;
+        MST_TRY(chat_controls_find(program, e->tokenizer, &e->controls));
+        e->controlled = program;
+    }
+    MST_TRY(chat_mark(&e->controls, conversation, marked_out));
+done:
+    return status;
+}
+
+/* The text of a conversation and the parts that are learned. */
+static mst_status render(encoder *e, const mst_conversation *conversation, mst_chat_text *text) {
+    mst_status status = MST_OK;
+    const mst_chat_options options = {.date = e->encoding.date};
+    mst_conversation *marked = NULL;
+    if (e->encoding.sanitize) MST_TRY(mark(e, conversation, &marked));
+    if (marked != NULL) conversation = marked;
+    MST_TRY(mst_chat_render_spans(e->chat, conversation, &options, text));
+    MST_TRY(forget_prompt(e, conversation, &options, text));
+    if (marked != NULL) MST_TRY(chat_unmark(&e->controls, text));
+done:
+    mst_conversation_destroy(&marked);
+    return status;
+}
+
 static mst_status encode_text(encoder *e, const mst_conversation *conversation, const mst_chat_text *text) {
     mst_status status = MST_OK;
-    const mst_encode_options options = {.plain = false};
     e->tokens.count = e->mask.count = 0;
-    MST_TRY(mst_tokenizer_encode_spans(e->tokenizer, (const uint8_t *)text->at, text->count, &options,
-                                       text->spans, text->span_count, &e->tokens, &e->mask));
+    MST_TRY(chat_encode(e->tokenizer, text, &e->tokens, &e->mask));
     if (!chat_has_generation(e->chat, conversation)) end_turns(e->tokenizer, &e->tokens, e->mask.at);
     MST_CHECK(e->tokens.count > 0 && memchr(e->mask.at, 1, e->mask.count) != NULL, MST_EFORMAT,
               "no token of the assistant's: there is nothing to learn in this conversation; drop it, or look "
@@ -132,11 +162,9 @@ static mst_status encode_record(void *context, const uint8_t *bytes, size_t coun
     encoder *e = context;
     mst_conversation *conversation = NULL;
     mst_chat_text text = {0};
-    const mst_chat_options options = {.date = e->encoding.date};
     *count_out = 0;
     MST_TRY(mst_conversation_parse((const char *)bytes, count, &conversation));
-    MST_TRY(mst_chat_render_spans(e->chat, conversation, &options, &text));
-    MST_TRY(forget_prompt(e, conversation, &options, &text));
+    MST_TRY(render(e, conversation, &text));
     MST_TRY(encode_text(e, conversation, &text));
     e->report->conversations++;
     e->report->named += holds_special(e, conversation->messages);
@@ -151,6 +179,29 @@ static mst_status encode_record(void *context, const uint8_t *bytes, size_t coun
 done:
     mst_chat_text_clear(&text);
     mst_conversation_destroy(&conversation);
+    return status;
+}
+
+/* ---- tokens alone ---- */
+
+mst_status mst_chat_tokens(const mst_chat_template *chat, mst_tokenizer *tokenizer,
+                           const mst_conversation *conversation, const mst_chat_options *options,
+                           bool sanitize, mst_token_list *tokens) {
+    mst_status status = MST_OK;
+    mst_conversation *marked = NULL;
+    mst_chat_text text = {0};
+    chat_controls controls = {0};
+    if (sanitize) {
+        MST_TRY(chat_controls_find(chat_program_for(chat, conversation), tokenizer, &controls));
+        MST_TRY(chat_mark(&controls, conversation, &marked));
+    }
+    MST_TRY(mst_chat_render(chat, marked != NULL ? marked : conversation, options, &text));
+    if (marked != NULL) MST_TRY(chat_unmark(&controls, &text));
+    MST_TRY(chat_encode(tokenizer, &text, tokens, NULL));
+done:
+    chat_controls_clear(&controls);
+    mst_chat_text_clear(&text);
+    mst_conversation_destroy(&marked);
     return status;
 }
 
@@ -192,6 +243,7 @@ void mst_chat_encoder_destroy(mst_encoder **offer) {
     *offer = NULL;
     if (e == NULL) return;
     mst_tokenizer_encoder_destroy(&e->plain);
+    chat_controls_clear(&e->controls);
     free(e->special.at);
     free(e->tokens.at);
     free(e->mask.at);

@@ -11,7 +11,7 @@ static int shown(chat_text text) {
 /* ---- what values are to each other ---- */
 
 mst_status chat_value_text(const chat_value *v, char *buffer, chat_text *text_out) {
-    if (v->kind == KIND_STRING)
+    if (v->kind == KIND_STRING || v->kind == KIND_SAFE)
         *text_out = v->text;
     else if (v->kind == KIND_UNDEFINED)
         *text_out = (chat_text){"", 0};
@@ -219,7 +219,7 @@ static int64_t clamp(int64_t bound, int64_t count, int64_t low, int64_t high) {
 static mst_status evaluate_slice(chat_renderer *r, const chat_node *node, chat_value *value_out) {
     mst_status status = MST_OK;
     chat_value whole;
-    int64_t step = 1, first, last;
+    int64_t step = 1, first = 0, last = 0;
     const chat_value *items = NULL;
     size_t count = 0, kept = 0;
     void *memory = NULL;
@@ -464,6 +464,9 @@ static mst_status evaluate_name(chat_renderer *r, const chat_node *node, chat_va
     if (status != MST_OK) return status;
     const chat_value *found = chat_variable_get(r, node->name);
     *value_out = found != NULL ? *found : chat_undefined(node->name);
+    if (found != NULL && found->kind == KIND_MACRO)
+        return mst_error(MST_EUNSUPPORTED, "the macro '%.*s' without a call is not supported",
+                         shown(node->name), node->name.at);
     if (found == NULL && is_function(r, node->name))
         return mst_error(MST_EUNSUPPORTED, "the function '%.*s' without a call is not supported",
                          shown(node->name), node->name.at);
@@ -486,13 +489,33 @@ done:
     return status;
 }
 
+/* Whether a name stands for what can be called, and for no variable. */
+static bool is_callable(const chat_renderer *r, const chat_node *node) {
+    if (node->kind != NODE_NAME) return false;
+    const chat_value *found = chat_variable_get(r, node->name);
+    return found != NULL ? found->kind == KIND_MACRO : is_function(r, node->name);
+}
+
+/* A text made safe stays so; other filters, and methods, would escape their arguments. */
+static mst_status call_of_safe(chat_renderer *r, const chat_node *node, const chat_value *self,
+                               const chat_arguments *arguments, chat_value *value_out) {
+    mst_status status = MST_OK;
+    const char *name = node->callable->name;
+    const bool keeps = strcmp(name, "safe") == 0 || strcmp(name, "string") == 0;
+    MST_CHECK(node->kind == NODE_FILTER && keeps, MST_EUNSUPPORTED,
+              "'%s' of a text made safe is not supported", name);
+    MST_TRY(node->callable->call(r, self, arguments, value_out));
+    value_out->kind = KIND_SAFE;
+done:
+    return status;
+}
+
 static mst_status evaluate_call(chat_renderer *r, const chat_node *node, chat_value *value_out) {
     mst_status status = MST_OK;
     chat_arguments arguments;
     chat_value self = {0};
     const bool applied = node->kind != NODE_FUNCTION;
-    if (node->kind == NODE_TEST && node->a->kind == NODE_NAME && is_function(r, node->a->name) &&
-        chat_variable_get(r, node->a->name) == NULL) { /* "is strftime_now defined?" */
+    if (node->kind == NODE_TEST && is_callable(r, node->a)) { /* "is strftime_now defined?" */
         const bool defined = strcmp(node->callable->name, "defined") == 0;
         MST_CHECK(defined || strcmp(node->callable->name, "undefined") == 0, MST_EUNSUPPORTED,
                   "the test '%s' of a function is not supported", node->callable->name);
@@ -501,6 +524,8 @@ static mst_status evaluate_call(chat_renderer *r, const chat_node *node, chat_va
     }
     if (applied) MST_TRY(chat_evaluate(r, node->a, &self));
     MST_TRY(evaluate_arguments(r, node, &arguments));
+    if (self.kind == KIND_SAFE && node->kind != NODE_TEST)
+        return call_of_safe(r, node, &self, &arguments, value_out);
     MST_TRY(node->callable->call(r, applied ? &self : NULL, &arguments, value_out));
 done:
     return status;
@@ -541,11 +566,14 @@ static evaluate_fn *const evaluators[] = {[NODE_CONSTANT] = evaluate_constant,
                                           [NODE_TEST] = evaluate_call,
                                           [NODE_METHOD] = evaluate_call,
                                           [NODE_FUNCTION] = evaluate_call,
-                                          [NODE_MAKE_DICT] = evaluate_dict};
+                                          [NODE_MAKE_DICT] = evaluate_dict,
+                                          [NODE_MACRO_CALL] = chat_call_macro};
 
 mst_status chat_evaluate(chat_renderer *r, const chat_node *node, chat_value *value_out) {
-    mst_status status = chat_work(r, 0);
+    mst_status status = chat_descend(r);
+    if (status == MST_OK) status = chat_work(r, 0);
     if (status == MST_OK) status = evaluators[node->kind](r, node, value_out);
+    r->depth--;
     if (status != MST_OK && r->failed == NULL) r->failed = node;
     return status;
 }

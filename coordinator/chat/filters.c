@@ -44,6 +44,12 @@ FILTER(string) {
     return status;
 }
 
+FILTER(safe) {
+    mst_status status = string(r, self, arguments, value_out);
+    value_out->kind = KIND_SAFE;
+    return status;
+}
+
 static char upper_of(char c) {
     return c >= 'a' && c <= 'z' ? (char)(c - 32) : c;
 }
@@ -330,6 +336,7 @@ static const chat_callable filters[] = {{"trim", "chars", 0, trim},
                                         {"length", "", 0, length},
                                         {"count", "", 0, length},
                                         {"string", "", 0, string},
+                                        {"safe", "", 0, safe},
                                         {"upper", "", 0, upper},
                                         {"lower", "", 0, lower},
                                         {"capitalize", "", 0, capitalize},

@@ -255,6 +255,7 @@ static mst_status parse_call(chat_parser *p, chat_node **node) {
     const bool method = called->kind == NODE_FIELD;
     if (!method && called->kind != NODE_NAME)
         return chat_refuse(p, p->next, MST_EUNSUPPORTED, "a call of what is neither a name nor a method");
+    if (!method && chat_has_macro(p, called->name)) return chat_parse_macro_call(p, called);
     const bool changes = chat_text_is(called->name, "namespace");
     if (!method && (changes || chat_text_is(called->name, "dict")))
         return parse_make_dict(p, &at, changes, node);

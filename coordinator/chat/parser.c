@@ -185,28 +185,32 @@ static mst_status parse_for(chat_parser *p, const chat_token *begin, chat_node *
         goto done;
     }
     MST_TRY(expect(p, TOKEN_BLOCK_END, "%}"));
+    p->scopes++;
     p->loops++;
     status = parse_body_of(p, node, begin, ends, &node->body);
     p->loops--;
-    if (status != MST_OK) goto done;
-    if (chat_take_name(p, "else")) {
-        MST_TRY(expect(p, TOKEN_BLOCK_END, "%}"));
-        MST_TRY(parse_body_of(p, node, begin, last, &node->otherwise));
+    if (status == MST_OK && chat_take_name(p, "else")) {
+        status = expect(p, TOKEN_BLOCK_END, "%}");
+        if (status == MST_OK) status = parse_body_of(p, node, begin, last, &node->otherwise);
     }
+    p->scopes--;
+    MST_TRY(status);
     p->next++; /* endfor */
     *node_out = node;
 done:
     return status;
 }
 
-/* A body that loops outside of it are not left from: Jinja makes a function of it. */
-static mst_status parse_apart(chat_parser *p, chat_node *node, const chat_token *begin,
-                              const char *const *ends) {
+/* Jinja makes a function of it. */
+mst_status chat_parse_apart(chat_parser *p, chat_node *node, const chat_token *begin,
+                            const char *const *ends) {
     mst_status status = MST_OK;
     const size_t loops = p->loops;
     MST_TRY(expect(p, TOKEN_BLOCK_END, "%}"));
     p->loops = 0;
+    p->scopes++;
     status = parse_body_of(p, node, begin, ends, &node->body);
+    p->scopes--;
     p->loops = loops;
     if (status == MST_OK) p->next++; /* the end's name */
 done:
@@ -227,7 +231,7 @@ static mst_status parse_set(chat_parser *p, const chat_token *begin, chat_node *
         const bool outer = p->in_capture;
         node->kind = NODE_SET_BLOCK;
         p->in_capture = true;
-        status = parse_apart(p, node, begin, ends);
+        status = chat_parse_apart(p, node, begin, ends);
         p->in_capture = outer;
     } else {
         MST_TRY(chat_expect_operator(p, "="));
@@ -243,9 +247,10 @@ static mst_status parse_generation(chat_parser *p, const chat_token *begin, chat
     static const char *const ends[] = {"endgeneration", NULL};
     mst_status status = MST_OK;
     if (p->in_capture)
-        return chat_refuse(p, begin, MST_EUNSUPPORTED, "{%% generation %%} within {%% set %%} has no place");
+        return chat_refuse(p, begin, MST_EUNSUPPORTED,
+                           "{%% generation %%} within {%% set %%} or a macro has no place");
     MST_TRY(chat_node_new(p, NODE_GENERATION, begin, node_out));
-    MST_TRY(parse_apart(p, *node_out, begin, ends));
+    MST_TRY(chat_parse_apart(p, *node_out, begin, ends));
     p->has_generation = true;
 done:
     return status;
@@ -261,6 +266,7 @@ static mst_status parse_statement(chat_parser *p, chat_node **node_out) {
     if (chat_text_is(word, "for")) return parse_for(p, begin, node_out);
     if (chat_text_is(word, "set")) return parse_set(p, begin, node_out);
     if (chat_text_is(word, "generation")) return parse_generation(p, begin, node_out);
+    if (chat_text_is(word, "macro")) return chat_parse_macro(p, begin, node_out);
     const bool breaks = chat_text_is(word, "break");
     if (!breaks && !chat_text_is(word, "continue"))
         return chat_refuse(p, begin, MST_EUNSUPPORTED, "the statement '%.*s' is not supported",
@@ -327,5 +333,6 @@ done:
 }
 
 mst_status chat_parse(chat_parser *p, chat_nodes *body_out) {
-    return parse_body(p, NULL, NULL, body_out);
+    const mst_status status = chat_find_macros(p);
+    return status == MST_OK ? parse_body(p, NULL, NULL, body_out) : status;
 }

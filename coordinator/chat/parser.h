@@ -9,9 +9,11 @@ typedef struct chat_parser {
     const char *name; /* of the template, for messages */
     chat_arena *arena;
     const chat_token *next;
+    chat_nodes macros;     /* a NODE_NAME for each macro, wherever it stands */
     size_t nodes, nesting; /* against their limits */
     size_t loops;          /* that break and continue may leave */
-    bool in_capture;       /* within {% set %}...{% endset %} */
+    size_t scopes;         /* that are open: loops and the like */
+    bool in_capture;       /* within {% set %}...{% endset %} or a macro */
     bool has_generation;
 } chat_parser;
 
@@ -24,6 +26,18 @@ enum { CHAT_TREE_DEPTH = 300 };
 
 /** An expression; without `if ... else` where `plain`. */
 mst_status chat_parse_expression(chat_parser *p, bool plain, chat_node **node_out);
+
+/** Whether the template has a macro of this name. */
+bool chat_has_macro(const chat_parser *p, chat_text name);
+/** A macro from its word on, without the %} at its end. */
+mst_status chat_parse_macro(chat_parser *p, const chat_token *begin, chat_node **node_out);
+/** The call of a macro, from its ( on. @param node NODE_NAME */
+mst_status chat_parse_macro_call(chat_parser *p, chat_node *node);
+/** Finds all macros. */
+mst_status chat_find_macros(chat_parser *p);
+/** What stands up to the name of an end, which is passed; loops outside of it are not left from. */
+mst_status chat_parse_apart(chat_parser *p, chat_node *node, const chat_token *begin,
+                            const char *const *ends);
 
 /** A failure at a token. */
 mst_status chat_refuse(const chat_parser *p, const chat_token *at, mst_status code, const char *format, ...)

@@ -9,7 +9,9 @@ enum {
     STEP_BYTES = 512,       /* of text that count as a step */
     ARENA_MAX = 256 << 20,  /* bytes of values */
     OUTPUT_MAX = 128 << 20, /* bytes of text */
-    VARIABLES_MAX = 4096
+    VARIABLES_MAX = 4096,
+    DEPTH_MAX =
+        1000 /* parts at work in each other, some hundred bytes of stack each: a macro may call itself */
 };
 
 void chat_renderer_init(chat_renderer *r) {
@@ -75,7 +77,21 @@ mst_status chat_join(chat_renderer *r, const chat_text *parts, size_t count, cha
     return MST_OK;
 }
 
+mst_status chat_descend(chat_renderer *r) {
+    if (++r->depth <= DEPTH_MAX) return MST_OK;
+    return mst_error(MST_EUNSUPPORTED,
+                     "more than %d parts of the template at work in each other: a macro without an end?",
+                     DEPTH_MAX);
+}
+
 /* ---- variables ---- */
+
+size_t chat_scope_begin(chat_renderer *r) {
+    const size_t around = r->scope;
+    if (around == 0) r->top = r->variable_count;
+    r->scope = r->variable_count;
+    return around;
+}
 
 mst_status chat_variable_set(chat_renderer *r, chat_text name, const chat_value *value) {
     for (size_t i = r->scope; i < r->variable_count; i++) {
@@ -95,15 +111,16 @@ mst_status chat_variable_set(chat_renderer *r, chat_text name, const chat_value 
 }
 
 const chat_value *chat_variable_get(const chat_renderer *r, chat_text name) {
-    for (size_t i = r->variable_count; i > 0; i--)
+    for (size_t i = r->variable_count; i > 0; i--) {
+        if (i == r->frame && (i = r->top) == 0) break; /* what lies between is the caller's */
         if (chat_text_same(r->variables[i - 1].name, name)) return &r->variables[i - 1].value;
+    }
     return NULL;
 }
 
 /* Runs statements in a scope of their own: what they set is gone behind them. */
 static mst_status run_apart(chat_renderer *r, const chat_nodes *body) {
-    const size_t scope = r->scope, count = r->variable_count;
-    r->scope = count;
+    const size_t count = r->variable_count, scope = chat_scope_begin(r);
     mst_status status = chat_run(r, body);
     r->scope = scope;
     r->variable_count = count;
@@ -191,7 +208,7 @@ static mst_status run_for(chat_renderer *r, const chat_node *node) {
     size_t count = 0;
     MST_TRY(chat_evaluate(r, node->a, &value));
     MST_TRY(chat_elements(r, &value, &items, &count));
-    r->scope = variables;
+    chat_scope_begin(r);
     MST_TRY(select_items(r, node, &items, &count));
     r->variable_count = variables;
     if (count > 0)
@@ -251,6 +268,11 @@ done:
     return status;
 }
 
+static mst_status run_macro(chat_renderer *r, const chat_node *node) {
+    const chat_value value = {.kind = KIND_MACRO, .macro = node};
+    return chat_variable_set(r, node->name, &value);
+}
+
 static mst_status run(chat_renderer *r, const chat_node *node) {
     mst_status status = chat_work(r, 0);
     chat_value value;
@@ -274,6 +296,8 @@ static mst_status run(chat_renderer *r, const chat_node *node) {
         return run_set_block(r, node);
     case NODE_GENERATION:
         return run_generation(r, node);
+    case NODE_MACRO:
+        return run_macro(r, node);
     default:
         r->jump = node->kind == NODE_BREAK ? JUMP_BREAK : JUMP_CONTINUE;
     }
@@ -284,7 +308,9 @@ done:
 mst_status chat_run(chat_renderer *r, const chat_nodes *body) {
     mst_status status = MST_OK;
     for (size_t i = 0; i < body->count && status == MST_OK && r->jump == JUMP_NONE; i++) {
-        status = run(r, body->at[i]);
+        status = chat_descend(r);
+        if (status == MST_OK) status = run(r, body->at[i]);
+        r->depth--;
         if (status != MST_OK && r->failed == NULL) r->failed = body->at[i];
     }
     return status;

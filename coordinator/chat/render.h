@@ -40,8 +40,12 @@ typedef struct chat_renderer {
     chat_arena arena;         /* of all values */
     chat_variable *variables; /* owned; the newest scope last */
     size_t variable_count, variable_room, scope; /* scope: where the innermost begins */
-    chat_buffer *out;                            /* where text goes */
-    chat_spans spans;                            /* of {% generation %} */
+    size_t top;                                  /* how many of them are the template's own, outside of
+                                                    loops and the like; where scope is 0, all */
+    size_t frame; /* where those of a macro at work begin, which sees these and the template's; 0: none is */
+    size_t depth; /* of parts at work in each other */
+    chat_buffer *out; /* where text goes */
+    chat_spans spans; /* of {% generation %} */
     chat_jump jump;
     uint64_t steps;          /* that are left */
     const chat_node *failed; /* the innermost part that could not be done */
@@ -51,15 +55,23 @@ typedef struct chat_renderer {
 void chat_renderer_init(chat_renderer *r);
 void chat_renderer_clear(chat_renderer *r);
 
+/** Begins a scope; the caller restores what is behind it. Returns where the one around it begins. */
+size_t chat_scope_begin(chat_renderer *r);
 /** Sets a variable of the innermost scope. @retval MST_ENOMEM */
 mst_status chat_variable_set(chat_renderer *r, chat_text name, const chat_value *value);
-/** The value of a name; NULL: there is none. */
+/** The value of a name that can be seen; NULL: there is none. */
 const chat_value *chat_variable_get(const chat_renderer *r, chat_text name);
+/** Goes into a part of the template, of which there may be only so many in each other; r->depth-- goes back.
+ * @retval MST_EUNSUPPORTED too many */
+mst_status chat_descend(chat_renderer *r);
 
 /** Runs statements. @retval MST_EFORMAT, MST_EUNSUPPORTED, and r->failed says where; MST_ENOMEM */
 mst_status chat_run(chat_renderer *r, const chat_nodes *body);
 /** The value of an expression. @retval as chat_run */
 mst_status chat_evaluate(chat_renderer *r, const chat_node *node, chat_value *value_out);
+
+/** The text that a macro makes of its arguments. @param node NODE_MACRO_CALL @retval as chat_run */
+mst_status chat_call_macro(chat_renderer *r, const chat_node *node, chat_value *value_out);
 
 enum { CHAT_LOOK_BYTES = 32 /* that looking at a key or a variable counts as, see chat_work */ };
 

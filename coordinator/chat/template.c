@@ -18,9 +18,21 @@ static void program_destroy(chat_program **program) {
     *program = NULL;
     if (old == NULL) return;
     chat_arena_clear(&old->arena);
+    free(old->literals.at);
     free(old->name);
     free(old->text);
     free(old);
+}
+
+static mst_status collect_literals(const chat_token *tokens, chat_buffer *literals) {
+    mst_status status = MST_OK;
+    for (; tokens->kind != TOKEN_END; tokens++) {
+        if (tokens->kind != TOKEN_TEXT && tokens->kind != TOKEN_STRING) continue;
+        MST_TRY(chat_buffer_add(literals, tokens->text));
+        MST_TRY(chat_buffer_add(literals, (chat_text){"\0", 1}));
+    }
+done:
+    return status;
 }
 
 static mst_status program_read(const char *text, size_t bytes, const char *name, chat_program **program_out) {
@@ -39,6 +51,7 @@ static mst_status program_read(const char *text, size_t bytes, const char *name,
     chat_parser parser = {.name = name, .arena = &program->arena, .next = tokens.at};
     MST_TRY(chat_parse(&parser, &program->body));
     program->has_generation = parser.has_generation;
+    MST_TRY(collect_literals(tokens.at, &program->literals));
     *program_out = program;
     program = NULL;
 done:

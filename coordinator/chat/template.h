@@ -12,6 +12,8 @@ typedef struct chat_program {
     size_t bytes;
     chat_arena arena; /* of the tree */
     chat_nodes body;
+    chat_buffer
+        literals; /* all that it says by itself: texts outside of tags and in quotes, each with a NUL behind */
     bool has_generation;
 } chat_program;
 
@@ -32,6 +34,8 @@ struct mst_conversation {
 /** Renders the first `count` messages. @retval as mst_chat_render */
 mst_status chat_render_first(const mst_chat_template *chat, const mst_conversation *conversation,
                              size_t count, const mst_chat_options *options, mst_chat_text *text_out);
+/** The text of Jinja that a conversation takes. */
+const chat_program *chat_program_for(const mst_chat_template *chat, const mst_conversation *conversation);
 /** Whether the template that a conversation takes says itself what the assistant wrote. */
 bool chat_has_generation(const mst_chat_template *chat, const mst_conversation *conversation);
 /** Whether a message is the assistant's and learned. */

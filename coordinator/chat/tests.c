@@ -13,7 +13,7 @@
 TEST(defined, self->kind != KIND_UNDEFINED)
 TEST(undefined, self->kind == KIND_UNDEFINED)
 TEST(none, self->kind == KIND_NONE)
-TEST(string, self->kind == KIND_STRING)
+TEST(string, self->kind == KIND_STRING || self->kind == KIND_SAFE)
 TEST(mapping, self->kind == KIND_DICT)
 TEST(boolean, self->kind == KIND_BOOL)
 TEST(true, self->kind == KIND_BOOL && self->truth)
@@ -22,8 +22,8 @@ TEST(integer, self->kind == KIND_INT)
 TEST(float, self->kind == KIND_REAL)
 TEST(number, chat_is_number(self)) /* truths are numbers in Python */
 /* an undefined value has no elements, but can be asked for them */
-TEST(iterable, self->kind == KIND_STRING || self->kind == KIND_LIST || self->kind == KIND_DICT ||
-                   self->kind == KIND_UNDEFINED)
+TEST(iterable, self->kind == KIND_STRING || self->kind == KIND_SAFE || self->kind == KIND_LIST ||
+                   self->kind == KIND_DICT || self->kind == KIND_UNDEFINED)
 
 static mst_status parity(const chat_value *self, bool odd, chat_value *value_out) {
     if (self->kind != KIND_INT)

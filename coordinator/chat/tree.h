@@ -14,6 +14,7 @@ typedef enum chat_node_kind {
     NODE_SET_FIELD,  /* name.field = a */
     NODE_SET_BLOCK,  /* name = the text of body */
     NODE_GENERATION, /* body: what the assistant wrote */
+    NODE_MACRO,      /* name(parameters): body */
     NODE_BREAK,
     NODE_CONTINUE,
     /* expressions */
@@ -38,7 +39,11 @@ typedef enum chat_node_kind {
     NODE_TEST,       /* a is name(body) */
     NODE_METHOD,     /* a.name(body) */
     NODE_FUNCTION,   /* name(body) */
-    NODE_MAKE_DICT   /* namespace(...) and dict(...): body: keys and values by turns */
+    NODE_MAKE_DICT,  /* namespace(...) and dict(...): body: keys and values by turns */
+    NODE_MACRO_CALL, /* name(body): a macro's text; body: NODE_ARGUMENT */
+    /* parts of these */
+    NODE_PARAMETER, /* name, or name = a */
+    NODE_ARGUMENT   /* a, or name = a */
 } chat_node_kind;
 
 typedef enum chat_operation {
@@ -76,7 +81,7 @@ struct chat_node {
     chat_text name, field, second; /* second: the other name of `for key, value in` */
     chat_value constant;
     chat_node *a, *b, *c, *d;
-    chat_nodes body, otherwise;
+    chat_nodes body, otherwise, parameters;
     const struct chat_callable *callable;
 };
 

@@ -9,7 +9,7 @@
 const char *chat_kind_name(chat_kind kind) {
     static const char *const names[] = {"an undefined value", "none",   "a truth value", "a whole number",
                                         "a real number",      "a text", "a list",        "a mapping",
-                                        "a namespace",        "loop"};
+                                        "a namespace",        "loop",   "a macro",       "a text made safe"};
     return names[kind];
 }
 
@@ -41,6 +41,7 @@ bool chat_is_true(const chat_value *v) {
     case KIND_REAL:
         return v->real != 0;
     case KIND_STRING:
+    case KIND_SAFE:
         return v->text.count > 0;
     case KIND_LIST:
         return v->list.count > 0;
@@ -82,6 +83,10 @@ done:
     return status;
 }
 
+static bool is_text(const chat_value *v) {
+    return v->kind == KIND_STRING || v->kind == KIND_SAFE;
+}
+
 static bool numbers_equal(const chat_value *a, const chat_value *b) {
     if (a->kind == KIND_REAL || b->kind == KIND_REAL) return chat_real_of(a) == chat_real_of(b);
     return (a->kind == KIND_BOOL ? a->truth : a->integer) == (b->kind == KIND_BOOL ? b->truth : b->integer);
@@ -91,14 +96,17 @@ mst_status chat_equal(const chat_value *a, const chat_value *b, size_t depth, ui
                       bool *equal_out) {
     mst_status status = MST_OK;
     MST_CHECK(depth < CHAT_VALUE_DEPTH, MST_EUNSUPPORTED, "values nested deeper than %d", CHAT_VALUE_DEPTH);
-    MST_TRY(spend(steps, a->kind == KIND_STRING ? a->text.count / 512 : 0));
+    MST_TRY(spend(steps, is_text(a) ? a->text.count / 512 : 0));
     if (chat_is_number(a) && chat_is_number(b)) {
         *equal_out = numbers_equal(a, b);
         return MST_OK;
     }
+    if (is_text(a) && is_text(b)) {
+        *equal_out = chat_text_same(a->text, b->text);
+        return MST_OK;
+    }
     *equal_out = a->kind == b->kind;
     if (!*equal_out) return MST_OK;
-    if (a->kind == KIND_STRING) *equal_out = chat_text_same(a->text, b->text);
     if (a->kind == KIND_NAMESPACE) *equal_out = a->dict == b->dict;
     if (a->kind == KIND_DICT) MST_TRY(dicts_equal(a->dict, b->dict, depth, steps, equal_out));
     if (a->kind == KIND_LIST) {

@@ -16,7 +16,9 @@ typedef enum chat_kind {
     KIND_LIST,
     KIND_DICT,
     KIND_NAMESPACE,
-    KIND_LOOP
+    KIND_LOOP,
+    KIND_MACRO,
+    KIND_SAFE /* a text that the filter safe has marked: + would escape what it is added to */
 } chat_kind;
 
 typedef struct chat_value chat_value;
@@ -30,6 +32,7 @@ typedef struct chat_dict {
 } chat_dict;
 
 struct chat_loop;
+struct chat_node;
 
 /* Lists, dicts and texts lie in an arena and never change once made, so values may share them. */
 struct chat_value {
@@ -38,13 +41,14 @@ struct chat_value {
         bool truth;
         int64_t integer;
         double real;
-        chat_text text; /* KIND_STRING; of KIND_UNDEFINED the name that has no value */
+        chat_text text; /* KIND_STRING, KIND_SAFE; of KIND_UNDEFINED the name that has no value */
         struct {
             chat_value *at;
             size_t count;
         } list;
         chat_dict *dict; /* KIND_DICT, KIND_NAMESPACE */
         const struct chat_loop *loop;
+        const struct chat_node *macro;
     };
 };
 

@@ -16,6 +16,7 @@ typedef struct chat {
     mst_generation wanted;
     mst_chat_template *how;
     mst_chat_options options;
+    bool sanitize;
     mst_conversation *conversation;
     mst_generator *generator;
     const char *const *stops;
@@ -105,19 +106,17 @@ static void count(chat *c, const mst_generated *made, size_t prompt) {
 /* One turn: the user's text, and the answer. */
 static mst_status answer(chat *c, const char *text, size_t bytes) {
     mst_status status = MST_OK;
-    mst_chat_text rendered = {0};
     mst_token_list prompt = {0};
     mst_generated made;
     c->answer.count = 0;
     MST_TRY(mst_conversation_add(c->conversation, "user", text, bytes));
-    MST_TRY(mst_chat_render(c->how, c->conversation, &c->options, &rendered));
-    MST_TRY(mst_inference_encode(c->inference, (const uint8_t *)rendered.at, rendered.count, &prompt));
+    MST_TRY(mst_chat_tokens(c->how, mst_inference_tokenizer(c->inference), c->conversation, &c->options,
+                            c->sanitize, &prompt));
     MST_TRY(generate(c, &prompt, &made));
     count(c, &made, prompt.count);
     MST_TRY(mst_conversation_add(c->conversation, "assistant", (const char *)c->answer.at, c->answer.count));
 done:
     free(prompt.at);
-    mst_chat_text_clear(&rendered);
     return status;
 }
 
@@ -156,6 +155,7 @@ static mst_status open_chat(const cli_args *args, chat *c) {
     MST_TRY(name != NULL ? mst_chat_template_load(name, &c->how)
                          : load_carried(mst_inference_path(c->inference), &c->how));
     c->options = (mst_chat_options){.date = cli_text(args, "date", NULL), .reply = true};
+    c->sanitize = cli_flag(args, "sanitize");
     MST_TRY(mst_conversation_create(&c->conversation));
     if (system != NULL) MST_TRY(mst_conversation_add(c->conversation, "system", system, strlen(system)));
     c->stop_count = cli_texts(args, "stop", &c->stops);

@@ -5,6 +5,13 @@
 #include "cli.h"
 #include "muster/inference.h"
 
+/* For 'data build', too. */
+#define CLI_SANITIZE_OPTION                                                                                  \
+    {                                                                                                        \
+        .name = "sanitize",                                                                                  \
+        .help = "of conversations: names of special tokens in messages are text, and no such tokens"         \
+    }
+
 /* To be set into the list of options. */
 #define CLI_CHAT_OPTIONS                                                                                     \
     {.name = "chat",                                                                                         \
@@ -13,6 +20,7 @@
          .argument = "chatml|llama3|tulu|FILE",                                                              \
          .help = "what makes texts of conversations, as in 'data build'; default: the template that came "   \
                  "with the model"},                                                                          \
+        CLI_SANITIZE_OPTION,                                                                                 \
         {.name = "system",                                                                                   \
          .argument = "TEXT",                                                                                 \
          .help = "of a chat: the system's message, which comes first"},                                      \

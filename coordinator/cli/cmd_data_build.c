@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "chat.h"
 #include "commands.h"
 #include "inputs.h"
 #include "muster/chat.h"
@@ -37,6 +38,7 @@ static const cli_option build_options[] = {
      .help = "of a conversation: what is behind them is cut off, and one of which nothing of the assistant's "
              "is left is passed over "
              "(default: none is cut)"},
+    CLI_SANITIZE_OPTION,
     {.name = "date",
      .argument = "YYYY-MM-DD",
      .help = "what a chat template takes for today (default: there is no such date, and a template that can "
@@ -72,16 +74,15 @@ static void print_report(const char *output, const mst_build_report *report, dou
 }
 
 /* What was done with conversations. */
-static void print_chat_report(const mst_chat_report *report) {
+static void print_chat_report(const mst_chat_report *report, bool sanitized) {
     printf("learned    %llu tokens of the assistant's in %llu conversation%s; %llu cut, %llu passed over\n",
            (unsigned long long)report->targets, (unsigned long long)report->conversations,
            report->conversations == 1 ? "" : "s", (unsigned long long)report->cut,
            (unsigned long long)report->skipped);
     if (report->named > 0)
-        printf("note: the messages of %llu conversation%s hold the name of a special token, which became "
-               "that token, as in\n"
-               "      transformers.\n",
-               (unsigned long long)report->named, report->named == 1 ? "" : "s");
+        printf("note: the messages of %llu conversation%s hold the name of a special token, which %s\n",
+               (unsigned long long)report->named, report->named == 1 ? "" : "s",
+               sanitized ? "stayed text." : "became that token (--sanitize: it stays text).");
 }
 
 /* What turns text into tokens, all owned; zeroed for bytes. */
@@ -99,7 +100,9 @@ static mst_status open_chat(const cli_args *args, encoding *e, const char *name,
               "data build: --chat-template wants the --tokenizer of the model, which has its special tokens");
     MST_TRY(cli_whole(args, "max-tokens", 1, UINT64_C(1) << 32, &most));
     MST_TRY(mst_chat_template_load(name, &e->chat_template));
-    const mst_chat_encoding how = {.date = cli_text(args, "date", NULL), .max_tokens = (size_t)most};
+    const mst_chat_encoding how = {.date = cli_text(args, "date", NULL),
+                                   .sanitize = cli_flag(args, "sanitize"),
+                                   .max_tokens = (size_t)most};
     MST_TRY(mst_chat_encoder(e->tokenizer, end, e->chat_template, &how, &e->report, &e->chat));
 done:
     return status;
@@ -113,8 +116,10 @@ static mst_status open_encoding(const cli_args *args, encoding *e) {
     const bool bytes = strcmp(name, "bytes") == 0;
     MST_CHECK(end == NULL || !bytes, MST_ECONFIG,
               "data build: --end wants a --tokenizer with special tokens");
-    MST_CHECK(chat != NULL || (!cli_flag(args, "max-tokens") && !cli_flag(args, "date")), MST_ECONFIG,
-              "data build: --max-tokens and --date are for conversations; they want a --chat-template");
+    for (const char *const *only = (const char *const[]){"max-tokens", "sanitize", "date", NULL};
+         *only != NULL; only++)
+        MST_CHECK(chat != NULL || !cli_flag(args, *only), MST_ECONFIG,
+                  "data build: --%s is for conversations: give a --chat-template, too", *only);
     if (!bytes) MST_TRY(mst_tokenizer_load(name, &e->tokenizer));
     if (chat != NULL)
         MST_TRY(open_chat(args, e, chat, end));
@@ -155,7 +160,7 @@ static mst_status build(const cli_args *args) {
     MST_TRY(mst_data_build(&options, &report));
     print_report(options.output, &report, seconds_now() - begin);
     if (e.chat != NULL) {
-        print_chat_report(&e.report);
+        print_chat_report(&e.report, cli_flag(args, "sanitize"));
         print_template_note(args, &e);
     }
     if (options.heldout_fraction > 0 && report.heldout_documents == 0)

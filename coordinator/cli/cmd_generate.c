@@ -121,7 +121,7 @@ static mst_status read_request(const cli_args *args, request *r) {
     MST_TRY(cli_whole(args, "threads", 1, 1024, &r->threads));
     sampling->top_k = (size_t)top_k;
     r->wanted.context = (size_t)context;
-    for (const char *const *name = (const char *const[]){"chat-template", "system", "date", NULL};
+    for (const char *const *name = (const char *const[]){"chat-template", "sanitize", "system", "date", NULL};
          *name != NULL; name++)
         MST_CHECK(cli_flag(args, "chat") || !cli_flag(args, *name), MST_ECONFIG,
                   "--%s is for a chat: give --chat, too", *name);

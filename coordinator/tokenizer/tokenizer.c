@@ -81,6 +81,17 @@ const uint8_t *mst_tokenizer_piece(const mst_tokenizer *tokenizer, int32_t id, s
     return v->text.at + v->entries[id].bytes;
 }
 
+static mst_status append_ids(const added_set *set, mst_token_list *ids) {
+    mst_status status = token_list_reserve(ids, set->count);
+    for (size_t i = 0; status == MST_OK && i < set->count; i++) ids->at[ids->count++] = set->tokens[i].id;
+    return status;
+}
+
+mst_status mst_tokenizer_added(const mst_tokenizer *t, mst_token_list *ids) {
+    const mst_status status = append_ids(&t->added, ids);
+    return status == MST_OK ? append_ids(&t->normalized_added, ids) : status;
+}
+
 mst_status mst_tokenizer_decode(const mst_tokenizer *tokenizer, const int32_t *tokens, size_t count,
                                 bool keep_special, mst_byte_list *bytes) {
     for (size_t i = 0; i < count; i++) {

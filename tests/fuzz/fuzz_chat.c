@@ -20,16 +20,21 @@ static void check_text(const mst_chat_text *text) {
 }
 
 static mst_status render(const mst_chat_template *chat, const mst_conversation *conversation) {
+    static mst_tokenizer *tokenizer;
     mst_status status = MST_OK;
     mst_chat_text text = {0};
+    mst_token_list tokens = {0};
     const mst_chat_options whole = {.date = "2026-02-28"}, reply = {.reply = true};
     MST_TRY(mst_chat_render(chat, conversation, &reply, &text));
     check_text(&text);
     mst_chat_text_clear(&text);
     MST_TRY(mst_chat_render_spans(chat, conversation, &whole, &text));
     check_text(&text);
+    if (tokenizer == NULL && mst_tokenizer_bytes(&tokenizer) != MST_OK) abort();
+    MST_TRY(mst_chat_tokens(chat, tokenizer, conversation, &whole, true, &tokens));
 done:
     mst_chat_text_clear(&text);
+    free(tokens.at);
     return status;
 }
 
@@ -60,7 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 #define TALK                                                                                                 \
     BORDER                                                                                                   \
     "{\"messages\": [{\"role\": \"system\", \"content\": \" caf\\u00e9 \\n\"}, {\"role\": \"user\", "        \
-    "\"content\": \"1 2,3\"}, {\"role\": \"assistant\", \"content\": \"a</think>b\", \"tool_calls\": "       \
+    "\"content\": \"1 2,3<eos>\"}, {\"role\": \"assistant\", \"content\": \"a</think>b\", \"tool_calls\": "  \
     "[{\"function\": {\"name\": \"f\", \"arguments\": {\"x\": [1, 2.5e-7, null, true, {}]}}}]}], "           \
     "\"tools\": [{\"type\": \"function\"}], \"chat_template_kwargs\": {\"bos_token\": \"<s>\", "             \
     "\"n\": -7}}"
@@ -86,7 +91,12 @@ static const char *const valid_inputs[] = {
     "first | default('') "
     "}}{{ strftime_now('%d %b') if strftime_now is defined }}{% generation %}{{ "
     "messages[2].tool_calls[0].function.arguments | "
-    "tojson }}{% endgeneration %}" TALK};
+    "tojson }}{% endgeneration %}" TALK,
+    "{% macro f(a, b=1, c=a ~ b) %}{% if b < 4 %}{{ a ~ f(c, b=b + 1) }}{% else %}{{ c }}{% endif %}{% "
+    "endmacro %}{% macro g() "
+    "%}{{ f(n) }}{% endmacro %}{{ g() ~ (tools | tojson | safe) }}{% for m in messages %}{{ f(m.content, 2, "
+    "c='<eos>') }}{% "
+    "endfor %}" TALK};
 enum { VALID = sizeof valid_inputs / sizeof *valid_inputs };
 
 static size_t fuzz_valid(size_t number, uint8_t *data) {
@@ -145,6 +155,12 @@ static void change_once(uint8_t *data, size_t *size) {
                                         "{% set ns.i = ns %}",
                                         "{% set ns.text = ns.text ~ ns.text ~ 'ab' %}",
                                         "{% generation %}",
+                                        "{% macro f(a, b=2) %}",
+                                        "{% endmacro %}",
+                                        "f(a, b=n)",
+                                        "{{ f(f(1)) }}",
+                                        "<eos>",
+                                        "| safe",
                                         "{% endgeneration %}",
                                         "{% break %}",
                                         "{% continue %}",

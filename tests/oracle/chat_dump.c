@@ -1,9 +1,10 @@
 /* What muster makes of conversations with a chat template, for another program to compare.
  *
- *     chat_dump TEMPLATE render|reply|spans [DATE] [TOKENIZER]
+ *     chat_dump TEMPLATE render|reply|spans|sanitize [DATE] [TOKENIZER]
  *
  * Standard input: a conversation on each line. Standard output: a line of JSON for each: {"text": ..., "spans": [[start, end], ...]},
- * spans in characters, or {"error": ..., "status": ...}. With a tokenizer, tokens and mask too. */
+ * spans in characters, or {"error": ..., "status": ...}. With a tokenizer, tokens and mask too; sanitize: control
+ * tokens' names in the conversation are text. */
 #include <jansson.h>
 
 #include "muster/chat.h"
@@ -66,7 +67,7 @@ int main(int argc, char **argv) {
     ssize_t length;
     if (argc < 3) return 2;
     const char *date = argc > 3 && argv[3][0] != '\0' ? argv[3] : NULL;
-    const mst_chat_encoding encoding = {.date = date};
+    const mst_chat_encoding encoding = {.date = date, .sanitize = strcmp(argv[2], "sanitize") == 0};
     mst_status status = mst_chat_template_load(argv[1], &chat);
     if (status == MST_OK && argc > 4) status = mst_tokenizer_load(argv[4], &tokenizer);
     if (status == MST_OK && argc > 4)

@@ -278,6 +278,66 @@ MARKED = r"""{%- set ns = namespace(last_user=-1, calls=0, text='') -%}
 {% endif %}
 """.replace("1e1", "100.0")
 
+# Macros, as Qwen3-Coder's and gpt-oss's templates have them: with parameters by place and by name, values of their own, one that calls
+# itself, one that calls another, what they see of the template's variables and of those of the loop around the call, `safe`.
+MACROS = r"""{%- macro extra(spec, handled) %}
+    {%- if spec is mapping %}
+        {%- for key in spec if key not in handled %}
+            {%- if spec[key] is mapping or (spec[key] is sequence and spec[key] is not string) %}
+                {{- '\n<' ~ key ~ '>' ~ (spec[key] | tojson | safe) ~ '</' ~ key ~ '>' }}
+            {%- else %}
+                {{- '\n<' ~ key ~ '>' ~ (spec[key] | string) ~ '</' ~ key ~ '>' }}
+            {%- endif %}
+        {%- endfor %}
+    {%- endif %}
+{%- endmacro %}
+{%- macro type_of(spec, required, nullable=false, indent='  ', open='{' ~ indent) -%}
+    {%- if spec.type == "array" -%}
+        {{- type_of(spec['items'], required, indent=indent) if spec['items'] else 'any' }}[]
+    {%- elif spec.type == "object" -%}
+        {%- set before = open -%}
+        {{- before }}
+        {%- for name, inner in spec.properties.items() -%}
+            {{- name ~ ('' if name in (spec.required or []) else '?') }}: {{ type_of(inner, spec.required or [], nullable=true,) -}}
+            {{- ', ' if not loop.last -}}
+        {%- endfor -%}
+        {{- '}' }}
+    {%- elif spec.type is defined and spec.type is sequence and spec.type is not string -%}
+        {{- spec.type | join(' | ') }}
+    {%- else -%}
+        {{- spec.type | default('any') }}
+    {%- endif -%}
+    {%- if nullable and not spec.nullable is defined %} | null{% endif -%}
+{%- endmacro -%}
+{%- macro tools_of(name, tools) -%}
+    {{- "## " + name + "\n" }}
+    {%- for tool in tools -%}
+        {%- set tool = tool.function -%}
+        {{- tool.name ~ (extra(tool, ['name', 'parameters'])) ~ ' = ' }}{{ type_of(tool.parameters, []) ~ ';\n' }}
+    {%- endfor -%}
+{%- endmacro -%}
+{%- macro turn(role, text='nothing') %}<|im_start|>{{ role ~ '/' ~ style ~ '/' ~ count.turns }}
+{{ text }}{% set count.turns = count.turns + 1 %}{{ inner is defined }}{{ message is defined }}{{ missing is defined }}<|im_end|>{% endmacro -%}
+{%- set style = 'plain' -%}
+{%- set count = namespace(turns=0) -%}
+{{- turn is defined ~ turn('system', tools_of('functions', tools) if tools else 'no tools') }}
+{%- set style = 'later' -%}
+{%- for message in messages -%}
+    {%- set inner = message.content or '' -%}
+    {{- turn(text=inner, role=message.role) }}
+    {%- if message.tool_calls -%}
+        {%- for call in message.tool_calls -%}
+            {%- for name, value in call.function.arguments.items() -%}
+                {%- set value = value | tojson | safe if value is mapping or (value is sequence and value is not string) else value | string %}
+                {{- turn(name, value) }}{{ value == 'x' }}{{ value is string }}{{ value ~ '&' }}
+            {%- endfor -%}
+        {%- endfor -%}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt %}<|im_start|>assistant/{{ style }}/{{ count.turns }}
+{% endif %}
+"""
+
 TEMPLATES = {
     "chatml": (CHATML, {"eos_token": "<|im_end|>"}),
     "smollm2": (CHATML, {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}),
@@ -286,6 +346,7 @@ TEMPLATES = {
     "tulu": (TULU, {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}),
     "mistral": (MISTRAL, {"bos_token": "<s>", "eos_token": "</s>"}),
     "marked": (MARKED, {"eos_token": "<|im_end|>"}),
+    "macros": (MACROS, {"eos_token": "<|im_end|>"}),
 }
 
 WORDS = ["naïve", "cafe\u0301", "漢字", "😀", "👨‍👩‍👧", "hello", "world", "\u0338x", "ﬁ", "Straße", "a\u00a0b", "{{ x }}", "<|im_end|>",

@@ -29,10 +29,12 @@ void *__wrap_realloc(void *at, size_t bytes) {
     return fails() ? NULL : __real_realloc(at, bytes);
 }
 
-static const char text[] = "{% set a %}x{% endset %}{% for m in messages %}{{ a ~ m.role ~ (m | tojson) }}{% "
-                           "generation %}{{ m.content.split(' ') | "
-                           "join('-') }}{% endgeneration %}{% endfor %}";
-static const char line[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"a b\"}, {\"role\": "
+static const char text[] =
+    "{% macro f(a, b='y') %}{{ a ~ b }}{% endmacro %}{% set a %}x{% endset %}{% for m in messages "
+    "%}{{ f(a) ~ m.role ~ (m | tojson) }}{% "
+    "generation %}{{ m.content.split(' ') | "
+    "join('-') }}{% endgeneration %}{% endfor %}";
+static const char line[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"a <eos> b\"}, {\"role\": "
                            "\"assistant\", \"content\": \"c d\"}]}";
 
 /* Reads, renders and encodes; the first failure. Nothing may be left of what failed. */
@@ -44,7 +46,7 @@ static mst_status try_all(mst_tokenizer *tokenizer) {
     const int32_t *tokens = NULL;
     const uint8_t *mask = NULL;
     size_t count = 0;
-    const mst_chat_encoding encoding = {0};
+    const mst_chat_encoding encoding = {.sanitize = true};
     MST_TRY(mst_chat_template_parse(text, sizeof text - 1, "test", &chat));
     MST_TRY(mst_chat_encoder(tokenizer, NULL, chat, &encoding, &report, &encoder));
     MST_TRY(encoder->encode_record(encoder->context, (const uint8_t *)line, sizeof line - 1, &tokens, &mask,

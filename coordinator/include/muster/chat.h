@@ -80,6 +80,10 @@ typedef struct mst_chat_text {
     size_t count;
     mst_text_span *spans; /* in order, apart from each other */
     size_t span_count;
+    /* Names of control tokens that came with the conversation, to be encoded as text; an empty one cuts the text. In order. Only
+     * where a conversation is encoded with `sanitize`. */
+    mst_text_span *names;
+    size_t name_count;
 } mst_chat_text;
 void mst_chat_text_clear(mst_chat_text *text);
 
@@ -112,8 +116,22 @@ mst_status mst_chat_render_spans(const mst_chat_template *chat, const mst_conver
 
 /* ---- tokens ---- */
 
+/**
+ * Renders a conversation and appends its tokens.
+ *
+ * Not collective.
+ * @param sanitize the names of control tokens in messages, tools, documents and variables are text, and only those that the
+ * template writes become tokens. Control tokens are the special ones, and other added ones that the template names. The tokens are
+ * those of transformers' apply_chat_template with sanitize_control_tokens.
+ * @retval MST_EUNSUPPORTED the tokenizer makes a control token of its name as plain text; as mst_chat_render, mst_tokenizer_encode
+ */
+mst_status mst_chat_tokens(const mst_chat_template *chat, mst_tokenizer *tokenizer,
+                           const mst_conversation *conversation, const mst_chat_options *options,
+                           bool sanitize, mst_token_list *tokens);
+
 typedef struct mst_chat_encoding {
     const char *date;  /* as mst_chat_options */
+    bool sanitize;     /* as mst_chat_tokens */
     size_t max_tokens; /* a conversation's end behind so many is cut off; 0: none is */
 } mst_chat_encoding;
 

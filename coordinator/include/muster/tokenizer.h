@@ -60,6 +60,9 @@ int32_t mst_tokenizer_end(const mst_tokenizer *tokenizer);
 const uint8_t *mst_tokenizer_piece(const mst_tokenizer *tokenizer, int32_t id, size_t *bytes_out,
                                    bool *special_out);
 
+/** Appends the ids of the added tokens: those whose names in a text become tokens, special ones and others. @retval MST_ENOMEM */
+mst_status mst_tokenizer_added(const mst_tokenizer *tokenizer, mst_token_list *ids);
+
 /* ---- using ---- */
 
 typedef struct mst_encode_options {
