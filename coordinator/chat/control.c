@@ -288,15 +288,14 @@ done:
 static mst_status check_plain(mst_tokenizer *tokenizer, const mst_chat_text *text, mst_text_span name,
                               const int32_t *tokens, size_t count) {
     mst_status status = MST_OK;
-    for (size_t i = 0; i < count; i++) {
-        size_t bytes;
-        bool special;
-        const uint8_t *piece = mst_tokenizer_piece(tokenizer, tokens[i], &bytes, &special);
-        MST_CHECK(bytes != name.end - name.start || memcmp(piece, text->at + name.start, bytes) != 0,
-                  MST_EUNSUPPORTED, "the tokenizer makes the token '%.*s' of its name in plain text",
-                  (int)bytes, (const char *)piece);
-    }
+    char *content = strndup(text->at + name.start, name.end - name.start);
+    MST_CHECK(content != NULL, MST_ENOMEM, "out of memory for a token's name");
+    const int32_t id = mst_tokenizer_id(tokenizer, content);
+    for (size_t i = 0; i < count; i++)
+        MST_CHECK(tokens[i] != id, MST_EUNSUPPORTED,
+                  "the tokenizer makes the token '%s' of its name in plain text", content);
 done:
+    free(content);
     return status;
 }
 
