@@ -293,7 +293,7 @@ def main(tool, muster, mpirun):
             model = hf_models.make(name)
             model.save_pretrained(work / name)
             check_logits(tool, name, work / name, model)
-        for name in ("llama_9_3_tied", "llama_15_5_scaled", "mistral_6_2", "qwen2_15_5_tied", "qwen3_9_3", "olmo2_9_3", "gpt2_9"):
+        for name in hf_models.MODELS:
             check_round_trip(muster, name, work / name, work)
         check_loads([*work.glob("*-out"), *work.glob("*-bf16")])
         check_variants(muster, work)
