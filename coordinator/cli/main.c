@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli.h"
+#include "muster/comm.h"
 #include "muster/nearest.h"
 #include "muster/terminal.h"
 
@@ -92,7 +93,8 @@ void cli_print_error(mst_status status) {
 }
 
 int main(int argc, char **argv) {
-    mst_status status = run(argc - 1, argv + 1);
+    mst_status status = mst_comm_enter_bundle();
+    if (status == MST_OK) status = run(argc - 1, argv + 1);
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == MST_OK)
         status = mst_error(MST_EIO, "cannot write to standard output: %s", strerror(errno));
     cli_print_error(status);

@@ -13,6 +13,7 @@ enum { FACT_TEXT = 160 };
 /* What one rank sees of its machine. Travels as bytes: no pointers. */
 typedef struct facts {
     char muster[FACT_TEXT], mpi[FACT_TEXT], hdf5[FACT_TEXT]; /* versions */
+    char cuda[FACT_TEXT], driver[32];                        /* software; the driver's version or "" */
     char gpus[FACT_TEXT];                                    /* or why there is none */
     char class_name[FACT_TEXT];                              /* of its device; with the version of oneDNN */
     char clock_source[32];

@@ -49,6 +49,8 @@ static void versions(facts *f) {
 
 static void device_class(const examination *e, facts *f) {
     mst_kernels kernels;
+    mst_kernels_describe_cuda(f->cuda, sizeof f->cuda);
+    read_line("/sys/module/nvidia/version", f->driver, sizeof f->driver);
     mst_kernels_describe_gpus(f->gpus, sizeof f->gpus);
     const mst_device device = e->has_config ? e->config.device.kernels : MST_DEVICE_CPU;
     const bool on_cpu = device == MST_DEVICE_CPU || device == MST_DEVICE_REF;

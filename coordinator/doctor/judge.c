@@ -65,8 +65,11 @@ static void judge_class(examination *e) {
         all = false;
     }
     /* none is no fault: a run that needs one has no device then */
-    doctor_say(e, VERDICT_OK, "GPUs", "%s%s", mst_comm_size(e->comm) > 1 ? "rank 0's node: " : "",
-               e->all[0].gpus);
+    const char *where = mst_comm_size(e->comm) > 1 ? "rank 0's node: " : "";
+    const facts *first = &e->all[0];
+    doctor_say(e, VERDICT_OK, "CUDA", "%s%s%s%s", where, first->cuda,
+               first->driver[0] ? "; driver " : "", first->driver);
+    doctor_say(e, VERDICT_OK, "GPUs", "%s%s", where, first->gpus);
     if (!all) return;
     if (e->has_config && e->config.batch.allow_mixed)
         judge_same(e, "device class", offsetof(facts, class_name), VERDICT_WARN,

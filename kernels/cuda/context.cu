@@ -189,6 +189,18 @@ void mst_cuda_describe(char *text, size_t size) {
     snprintf(text, size, "%d: %s", count, class_name);
 }
 
+void mst_cuda_describe_software(char *text, size_t size) {
+    char driver_text[48] = "no driver", product[256];
+    int driver = 0;
+    cudaDriverGetVersion(&driver);
+    if (driver > 0)
+        snprintf(driver_text, sizeof driver_text, "the driver is for %d.%d", driver / 1000,
+                 driver % 1000 / 10);
+    mst_product_describe(product, sizeof product);
+    snprintf(text, size, "%d.%d is built in; %s; %s", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10,
+             driver_text, product);
+}
+
 mst_status mst_kernels_fill_cuda(const char *device, mst_kernels *table) {
     static const mst_memory_face memory = {device_alloc_zeroed, device_free, drive};
     cudaDeviceProp properties;
@@ -197,7 +209,7 @@ mst_status mst_kernels_fill_cuda(const char *device, mst_kernels *table) {
     mst_product_class(product, sizeof product);
     if (!product[0])
         return mst_error(MST_EUNSUPPORTED,
-                         "cuda: cuBLASLt is not found; load the CUDA module, or add its folder to LD_LIBRARY_PATH");
+                         "cuda: cuBLASLt is not found; " MST_CUBLAS_ADVICE);
     mst_memory_attach(&memory);
     *table = mst_kernels();
     table->name = "cuda";

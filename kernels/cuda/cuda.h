@@ -50,6 +50,10 @@ void mst_product_destroy(mst_product **product);
 /** The matrix library's name and version, such as "cublas-13.1.0"; "" when there is none. */
 void mst_product_class(char *text, size_t size);
 
+/** The same with the file that it was loaded from, or what to do where there is none. */
+void mst_product_describe(char *text, size_t size);
+#define MST_CUBLAS_ADVICE "load the CUDA module, or add its folder to LD_LIBRARY_PATH"
+
 /** c = bias in every row, or 0 without one: product.cu. */
 mst_status mst_cuda_fill_rows(mst_cuda *cuda, const mst_matmul_args *args);
 
@@ -61,6 +65,9 @@ mst_status mst_kernels_fill_cuda(const char *device, mst_kernels *table);
 
 /** Their number and the first one's class, or why there is none. */
 void mst_cuda_describe(char *text, size_t size);
+
+/** The versions of CUDA that are built in and that the driver is for, and the matrix library. */
+void mst_cuda_describe_software(char *text, size_t size);
 
 #define MST_CUDA_DECLARE(slot) mst_##slot##_fn mst_##slot##_cuda;
 MST_KERNEL_SLOTS(MST_CUDA_DECLARE)

@@ -32,6 +32,9 @@
 static bool library_find(void) {
     return true; /* tests/support/cublaslt_emulation.c is linked */
 }
+static void *library_part(void) {
+    return NULL;
+}
 #define CALL(name) name
 #else
 static struct {
@@ -42,12 +45,23 @@ static struct {
 } library;
 #define CALL(name) library.name
 
+/* As the system's loader finds it, else in the toolkit's usual places: the version that this was built for, no other. */
+static void *library_open(void) {
+    const char *const folders[] = {getenv("CUDA_HOME"), getenv("CUDA_PATH"), "/usr/local/cuda"};
+    char path[4096];
+    snprintf(path, sizeof path, "libcublasLt.so.%d", CUBLAS_VER_MAJOR);
+    void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    for (size_t i = 0; !handle && i < sizeof folders / sizeof *folders; i++) {
+        if (!folders[i]) continue;
+        snprintf(path, sizeof path, "%s/lib64/libcublasLt.so.%d", folders[i], CUBLAS_VER_MAJOR);
+        handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    }
+    return handle;
+}
+
 static bool library_find(void) {
-    char name[64];
     if (library.handle) return true;
-    snprintf(name, sizeof name, "libcublasLt.so.%d", CUBLAS_VER_MAJOR);
-    void *handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-    if (!handle) handle = dlopen("/usr/local/cuda/lib64/libcublasLt.so", RTLD_NOW | RTLD_LOCAL);
+    void *handle = library_open();
     if (!handle) return false;
     bool whole = true;
 #define FIND(name)                                                                                           \
@@ -58,6 +72,11 @@ static bool library_find(void) {
     if (whole) library.handle = handle;
     return whole;
 }
+
+/* An address in it. */
+static void *library_part(void) {
+    return *(void **)&library.cublasLtGetVersion;
+}
 #endif
 
 void mst_product_class(char *text, size_t size) {
@@ -66,6 +85,18 @@ void mst_product_class(char *text, size_t size) {
     text[0] = '\0';
     if (version > 0)
         snprintf(text, size, "cublas-%zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
+}
+
+void mst_product_describe(char *text, size_t size) {
+    char version[64];
+    Dl_info found = {0};
+    mst_product_class(version, sizeof version);
+    if (!version[0])
+        snprintf(text, size, "no libcublasLt.so.%d: " MST_CUBLAS_ADVICE, CUBLAS_VER_MAJOR);
+    else if (library_part() && dladdr(library_part(), &found) && found.dli_fname)
+        snprintf(text, size, "%s, %s", version, found.dli_fname);
+    else
+        snprintf(text, size, "%s", version);
 }
 
 /* ---------------------------------------------------------------- kinds of products */
@@ -117,8 +148,7 @@ mst_status mst_product_create(mst_product **product_out) {
     mst_product *product = NULL;
     MST_CHECK(
         library_find(), MST_EUNSUPPORTED,
-        "cuda: libcublasLt.so.%d is not found; load the CUDA module, or add its folder to LD_LIBRARY_PATH",
-        CUBLAS_VER_MAJOR);
+        "cuda: libcublasLt.so.%d is not found; " MST_CUBLAS_ADVICE, CUBLAS_VER_MAJOR);
     product = calloc(1, sizeof *product);
     MST_CHECK(product, MST_ENOMEM, "matmul: out of memory");
     MST_TRY_CUBLAS("begin", CALL(cublasLtCreate)(&product->handle));

@@ -59,3 +59,11 @@ void mst_kernels_describe_gpus(char *text, size_t size) {
     snprintf(text, size, "none: built without CUDA");
 #endif
 }
+
+void mst_kernels_describe_cuda(char *text, size_t size) {
+#ifdef MST_CUDA
+    mst_cuda_describe_software(text, size);
+#else
+    snprintf(text, size, "not built in");
+#endif
+}

@@ -340,6 +340,9 @@ mst_status mst_kernels_open(mst_device device, const char *level, mst_kernels *k
  * nothing. Not collective. */
 void mst_kernels_describe_gpus(char *text, size_t size);
 
+/** What there is of CUDA: the version that is built in, the driver's, and the matrix library that was found. Likewise. */
+void mst_kernels_describe_cuda(char *text, size_t size);
+
 #ifdef __cplusplus
 }
 #endif

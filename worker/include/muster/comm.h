@@ -14,6 +14,14 @@ extern "C" {
 typedef struct mst_comm mst_comm;
 
 /**
+ * In a bundle, which brings an MPI for one node: tells that MPI where its parts lie now, and puts its mpirun first in PATH.
+ * Elsewhere nothing. Changes the environment: call once, before any other thread is started and before mst_comm_create.
+ *
+ * Not collective. @retval MST_ENOMEM
+ */
+mst_status mst_comm_enter_bundle(void);
+
+/**
  * Joins the job: MPI with MPI_THREAD_MULTIPLE when a launcher (mpirun, srun) started this
  * process, else one rank alone.
  *

@@ -1,0 +1,6 @@
+#!/bin/sh
+# mpirun of this bundle, for one node: tells Open MPI where its parts lie now, as muster does for itself.
+root=$(dirname "$(dirname "$(readlink -f "$0")")")
+mpi=$root/lib/muster-mpi
+export OPAL_PREFIX="$mpi" OPAL_PKGLIBDIR="$mpi/plugins" OPAL_PKGDATADIR="$mpi/texts" OPAL_SYSCONFDIR="$mpi/etc" PMIX_PREFIX="$mpi/pmix"
+exec "$mpi/mpirun" "$@"
