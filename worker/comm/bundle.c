@@ -14,7 +14,8 @@ static const struct {
              {"OPAL_PKGLIBDIR", "lib/muster-mpi/plugins"},
              {"OPAL_PKGDATADIR", "lib/muster-mpi/texts"},
              {"OPAL_SYSCONFDIR", "lib/muster-mpi/etc"},
-             {"PMIX_PREFIX", "lib/muster-mpi/pmix"}};
+             {"PMIX_PKGLIBDIR", "lib/muster-mpi/pmix-plugins"},
+             {"PMIX_PKGDATADIR", "lib/muster-mpi/pmix-texts"}};
 
 enum { PARTS = sizeof parts / sizeof *parts, PATH_ROOM = PATH_MAX + 32 };
 
