@@ -42,12 +42,18 @@ foreach(folder pkglibdir pkgdatadir)
   run(line ${OMPI_INFO} --parsable --path ${folder})
   string(REGEX REPLACE "^path:[a-z]*:" "" ${folder} ${line})
 endforeach()
-# Not: other nodes, other launchers and fabrics, MPI's own files, OpenSHMEM, traces.
 file(GLOB plugins ${pkglibdir}/mca_*.so)
-list(FILTER plugins EXCLUDE REGEX
-     "mca_(plm_(rsh|slurm|tm|lsf)|ras_|schizo_(slurm|jsm|flux|alps)|ess_(slurm|alps|lsf|tm)|pmix_flux|btl_(openib|ofi|uct|usnic|tcp)|mtl_|pml_(ucx|cm)|osc_(ucx|monitoring)|coll_(monitoring|hcoll)|pml_monitoring|io_|fs_|fbtl_|fcoll_|sharedfp_|atomic_|memheap_|scoll_|spml_|sshmem_|crs_|vprotocol_|pml_v)")
+set(left_out
+    "plm_(rsh|slurm|tm|lsf)|ras_|schizo_(slurm|jsm|flux|alps)|ess_(slurm|alps|lsf|tm)|pmix_flux" # other nodes and launchers
+    "btl_(openib|ofi|uct|usnic|tcp)|mtl_|pml_(ucx|cm)|osc_ucx|coll_hcoll"                        # fabrics
+    "io_|fs_|fbtl_|fcoll_|sharedfp_"                                                             # MPI's own files
+    "atomic_|memheap_|scoll_|spml_|sshmem_"                                                      # OpenSHMEM
+    "(coll|osc|pml)_monitoring|pml_v|vprotocol_|crs_")                                           # traces, restarts
+list(JOIN left_out "|" left_out)
+list(FILTER plugins EXCLUDE REGEX "mca_(${left_out})")
 # PMIx of its own has its plugins beside the library; one that is part of Open MPI has none.
-file(GET_RUNTIME_DEPENDENCIES LIBRARIES ${plugins} RESOLVED_DEPENDENCIES_VAR libraries PRE_INCLUDE_REGEXES "^libpmix\\." PRE_EXCLUDE_REGEXES .)
+file(GET_RUNTIME_DEPENDENCIES LIBRARIES ${plugins} RESOLVED_DEPENDENCIES_VAR libraries
+     PRE_INCLUDE_REGEXES "^libpmix\\." PRE_EXCLUDE_REGEXES .)
 set(pmix_plugins)
 if(libraries)
   file(REAL_PATH ${libraries} pmix)
