@@ -29,9 +29,11 @@ static const term variables[] = {
      "how many ranks there are, and on this node; set by mpirun, whose ranks print without colours"},
     {"MPI_LOCALNRANKS", "the same of this node, set by the mpirun of MPICH"},
     {"PATH", "where mpirun, srun and sbatch are looked for"},
-    {"CUDA_HOME, CUDA_PATH", "where cuBLASLt is looked for (lib64) when the system's loader does not find it"},
+    {"CUDA_HOME, CUDA_PATH",
+     "where cuBLASLt is looked for (lib64) when the system's loader does not find it"},
     {"OPAL_PREFIX, OPAL_PKGLIBDIR, OPAL_PKGDATADIR, OPAL_SYSCONFDIR, PMIX_PKGLIBDIR, PMIX_PKGDATADIR",
-     "where the parts of Open MPI lie; muster sets them where it was unpacked from a bundle, which brings its own"},
+     "where the parts of Open MPI lie; muster sets them where it was unpacked from a bundle, which brings "
+     "its own"},
     {"OMPI_MCA_osc_sm_backing_directory",
      "where Open MPI puts memory that ranks of a node share, instead of /dev/shm"},
     {"OMPI_MCA_mpi_yield_when_idle",

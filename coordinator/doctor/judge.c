@@ -67,7 +67,7 @@ static void judge_class(examination *e) {
     /* none is no fault: a run that needs one has no device then */
     const char *where = mst_comm_size(e->comm) > 1 ? "rank 0's node: " : "";
     const facts *first = &e->all[0];
-    doctor_say(e, VERDICT_OK, "CUDA", "%s%s%s%s", where, first->cuda,
+    doctor_say(e, VERDICT_OK, "GPU software", "%s%s%s%s", where, first->cuda,
                first->driver[0] ? "; driver " : "", first->driver);
     doctor_say(e, VERDICT_OK, "GPUs", "%s%s", where, first->gpus);
     if (!all) return;

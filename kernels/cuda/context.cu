@@ -197,7 +197,7 @@ void mst_cuda_describe_software(char *text, size_t size) {
         snprintf(driver_text, sizeof driver_text, "the driver is for %d.%d", driver / 1000,
                  driver % 1000 / 10);
     mst_product_describe(product, sizeof product);
-    snprintf(text, size, "%d.%d is built in; %s; %s", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10,
+    snprintf(text, size, "CUDA %d.%d is built in; %s; %s", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10,
              driver_text, product);
 }
 

@@ -146,9 +146,8 @@ static void choice_clear(product_choice *choice) {
 mst_status mst_product_create(mst_product **product_out) {
     mst_status status = MST_OK;
     mst_product *product = NULL;
-    MST_CHECK(
-        library_find(), MST_EUNSUPPORTED,
-        "cuda: libcublasLt.so.%d is not found; " MST_CUBLAS_ADVICE, CUBLAS_VER_MAJOR);
+    MST_CHECK(library_find(), MST_EUNSUPPORTED, "cuda: libcublasLt.so.%d is not found; " MST_CUBLAS_ADVICE,
+              CUBLAS_VER_MAJOR);
     product = calloc(1, sizeof *product);
     MST_CHECK(product, MST_ENOMEM, "matmul: out of memory");
     MST_TRY_CUBLAS("begin", CALL(cublasLtCreate)(&product->handle));

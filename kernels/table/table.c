@@ -64,6 +64,6 @@ void mst_kernels_describe_cuda(char *text, size_t size) {
 #ifdef MST_CUDA
     mst_cuda_describe_software(text, size);
 #else
-    snprintf(text, size, "not built in");
+    snprintf(text, size, "built without CUDA");
 #endif
 }

@@ -16,6 +16,7 @@ clean() { check "nothing is left behind" [ -z "$(find "$work" -name '.muster-doc
 # ---- alone ----
 expect 0 "$muster" doctor
 for subject in ranks config muster MPI HDF5 'device class' cores 'open files' memory /dev/shm links; do line '(ok|warn)' "$subject" .; done
+line ok 'GPU software' '(CUDA [0-9.]+ is built in; (no driver|the driver is for [0-9.]+); (cublas-|no libcublasLt)|built without CUDA$)'
 check "no run folder is looked at" [ "$(grep -c 'run folder' out)" = 0 ]
 check "the last line is the verdict" grep -qE '^(all well|fit to train): ' <(tail -n 1 out)
 expect 0 "$muster" doctor tiny.yaml

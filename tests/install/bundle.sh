@@ -76,9 +76,9 @@ check "launched: the same digest" [ "$(tail -n 1 out)" = "$want" ]
 
 # ---- without a GPU ----
 away 0 ./moved/bin/muster doctor tiny.yaml
-prints '^ok +CUDA +'
-if grep -q 'is built in; ' out; then
-  prints 'CUDA +[0-9.]+ is built in; no driver; no libcublasLt.so.[0-9]+: load the CUDA module, or add its folder to LD_LIBRARY_PATH'
+prints '^ok +GPU software +'
+if grep -q 'CUDA .* is built in; ' out; then
+  prints 'GPU software +CUDA [0-9.]+ is built in; no driver; no libcublasLt.so.[0-9]+: load the CUDA module, or add its folder to LD_LIBRARY_PATH'
   away 2 ./moved/bin/muster train tiny.yaml --run gpu --set device.kernels=cuda
   says 'cuda: no NVIDIA driver here'
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The CUDA bodies by nvcc 12.4: they compile without a warning and without spills, for sm_90 and with PTX for later, and the
+# The CUDA bodies by nvcc 12.4: they compile without a warning and without spills, for sm_80, sm_90 and with PTX, and the
 # runtime of CUDA 12 has the functions that they call. The header of cuBLASLt is that of 12.4, too.
 #   cuda12.sh CC NVCC_OPTION...
 set -u
@@ -13,13 +13,16 @@ check "it is 12.4" grep -q 'release 12\.4' <("$toolkit/bin/nvcc" --version)
 
 bodies=(cuda/*.cu) libraries=(cuda/*.c)
 includes=(-Icuda -Iinclude)
-printf '%s\n' "${bodies[@]}" | xargs -P 2 -I FILE sh -c 'folder=$1 file=$2; shift 2; exec "$@" -c "$file" -o "$folder/$(basename "$file").o"' \
-  sh "$work" FILE "$toolkit/bin/nvcc" -ccbin "$cc" -std=c++17 -gencode 'arch=compute_90,code=[sm_90,compute_90]' "$@" "${includes[@]}" >"$work/log" 2>&1
+nvcc=("$toolkit/bin/nvcc" -ccbin "$cc" -std=c++17 -gencode arch=compute_80,code=sm_80
+  -gencode 'arch=compute_90,code=[sm_90,compute_90]' "$@" "${includes[@]}")
+printf '%s\n' "${bodies[@]}" | # two at a time
+  xargs -P 2 -I FILE sh -c 'to=$1/$(basename "$2").o from=$2; shift 2; exec "$@" -c "$from" -o "$to"' sh "$work" FILE "${nvcc[@]}" >"$work/log" 2>&1
 cat "$work/log"
 check "nothing is said" [ ! -s "$work/log" ]
 for file in "${bodies[@]}"; do check "$file" [ -s "$work/$(basename "$file").o" ]; done
 for file in "${libraries[@]}"; do
-  expect 0 "$cc" -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror "${includes[@]}" -isystem "$toolkit/include" -c "$file" -o "$work/$(basename "$file").o"
+  expect 0 "$cc" -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror "${includes[@]}" -isystem "$toolkit/include" -c "$file" \
+    -o "$work/$(basename "$file").o"
 done
 
 names() { grep -oE '\b(__)?cuda[A-Za-z0-9_]+' | sort -u; }
