@@ -12,7 +12,7 @@ for word in help -h --help ''; do
   expect 0 "$run" $word
   check "'$word' gives the same help" cmp -s out help
 done
-for command in quickstart build test lint torture bench; do
+for command in quickstart build bundle test lint torture bench; do
   check "the help names $command" grep -q "^\./run $command " help
 done
 expect 2 "$run" biuld
