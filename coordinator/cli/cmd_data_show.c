@@ -108,31 +108,66 @@ done:
     return status;
 }
 
+/* A sequence that is to be shown. */
+typedef struct shown {
+    int32_t *tokens, *targets, *starts; /* [seq_len] */
+    mst_byte_list waiting;
+} shown;
+
+static void print_place(size_t number, uint64_t sample, const mst_sample_place *place, const shown *s,
+                        size_t seq_len) {
+    size_t valid = 0;
+    for (size_t t = 0; t < seq_len; t++) valid += s->targets[t] >= 0;
+    printf("\nsequence %zu: sample %llu, %s, epoch %llu, ", number, (unsigned long long)sample, place->path,
+           (unsigned long long)place->epoch);
+    if (place->documents > 0)
+        printf("%llu document%s", (unsigned long long)place->documents, place->documents == 1 ? "" : "s");
+    else
+        printf("tokens %llu to %llu", (unsigned long long)place->first_token,
+               (unsigned long long)place->first_token + seq_len);
+    printf(", %zu of %zu targets count\n", valid, seq_len);
+}
+
+/* Prints the documents of a sequence, each with the target behind it, and how much room is left. */
+static mst_status print_documents(const mst_tokenizer *tokenizer, uint64_t documents, shown *s,
+                                  size_t seq_len) {
+    mst_status status = MST_OK;
+    size_t begin = 0;
+    for (uint64_t i = 0; i < documents; i++) {
+        size_t end = begin + 1;
+        while (end < seq_len && s->starts[end] == (int32_t)begin) end++;
+        printf("  places %zu to %zu\n", begin, end - 1);
+        MST_TRY(print_sequence(tokenizer, s->tokens + begin, s->targets + begin, end - begin, &s->waiting));
+        begin = end;
+    }
+    if (begin < seq_len) printf("  places %zu to %zu are empty\n", begin, seq_len - 1);
+done:
+    return status;
+}
+
 /* Prints `micro` sequences of the training order, from sample `first` on. */
 static mst_status print_microbatch(mst_data *data, const mst_tokenizer *tokenizer, uint64_t first,
                                    size_t micro, size_t seq_len) {
     mst_status status = MST_OK;
-    int32_t *tokens = malloc(seq_len * sizeof *tokens), *targets = malloc(seq_len * sizeof *targets);
-    mst_byte_list waiting = {0};
-    MST_CHECK(tokens != NULL && targets != NULL, MST_ENOMEM, "no memory for a sequence of %zu tokens",
-              seq_len);
+    const size_t bytes = seq_len * sizeof(int32_t);
+    shown s = {.tokens = malloc(bytes), .targets = malloc(bytes), .starts = malloc(bytes)};
+    MST_CHECK(s.tokens != NULL && s.targets != NULL && s.starts != NULL, MST_ENOMEM,
+              "no memory for a sequence of %zu tokens", seq_len);
     for (size_t i = 0; i < micro; i++) {
         mst_sample_place place;
-        size_t valid = 0;
-        uint64_t end;
         MST_TRY(mst_data_locate(data, MST_SPLIT_TRAIN, first + i, &place));
-        MST_TRY(mst_data_read(data, MST_SPLIT_TRAIN, first + i, 1, tokens, targets));
-        for (size_t t = 0; t < seq_len; t++) valid += targets[t] >= 0;
-        end = place.first_token + seq_len;
-        printf("\nsequence %zu: sample %llu, %s, epoch %llu, tokens %llu to %llu, %zu of %zu targets count\n",
-               i, (unsigned long long)first + i, place.path, (unsigned long long)place.epoch,
-               (unsigned long long)place.first_token, (unsigned long long)end, valid, seq_len);
-        MST_TRY(print_sequence(tokenizer, tokens, targets, seq_len, &waiting));
+        MST_TRY(mst_data_read(data, MST_SPLIT_TRAIN, first + i, 1, s.tokens, s.targets, s.starts));
+        print_place(i, first + i, &place, &s, seq_len);
+        if (place.documents > 0)
+            MST_TRY(print_documents(tokenizer, place.documents, &s, seq_len));
+        else
+            MST_TRY(print_sequence(tokenizer, s.tokens, s.targets, seq_len, &s.waiting));
     }
 done:
-    free(tokens);
-    free(targets);
-    free(waiting.at);
+    free(s.tokens);
+    free(s.targets);
+    free(s.starts);
+    free(s.waiting.at);
     return status;
 }
 
@@ -156,6 +191,7 @@ static mst_status show(const cli_args *args) {
     MST_TRY(mst_config_load(cli_operands(args)[0], overrides, override_count, stderr, &config));
     const mst_sum_shape *shape = &config.batch.shape;
     const size_t microbatches = shape->leaf * shape->lanes * shape->rounds;
+    MST_TRY(mst_sources_count_steps(&config));
     MST_TRY(cli_whole(args, "step", 1, config.run.steps, &step));
     MST_TRY(cli_whole(args, "micro", 0, microbatches - 1, &micro));
     sample = (step - 1) * microbatches * config.batch.micro;
@@ -181,7 +217,10 @@ const cli_command cli_data_show = {
                    "sequences with\n"
                    "their sources and places. Controls are shown as \\n, \\t, \\x07, specials as <eos>; a "
                    "new line begins after\n"
-                   "every \\n. What stands between [- and -] is read, but is no target of the loss.",
+                   "every \\n. What stands between [- and -] is read, but is no target of the loss. Of "
+                   "documents that are "
+                   "packed\n"
+                   "(data.packing) each stands for itself, with the places that it takes.",
     .operands = show_operands,
     .options = show_options,
     .example = "muster data show configs/tiny-llama.yaml --step 120 --micro 3",

@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "muster/plan.h"
 #include "muster/run.h"
+#include "muster/sources.h"
 #include "muster/units.h"
 
 static const cli_operand operands[] = {{.name = "CONFIG.yaml", .help = "the config of the run"}, {0}};
@@ -70,6 +71,13 @@ done:
     return status;
 }
 
+/* run.epochs can be planned with without the data, too; then the plan does not know the steps. */
+static mst_status count_steps(mst_config *config) {
+    for (size_t i = 0; i < config->data.source_count; i++)
+        if (!mst_data_is_there(config->data.sources[i].path)) return MST_OK;
+    return mst_sources_count_steps(config);
+}
+
 static mst_status run(const cli_args *args) {
     mst_status status = MST_OK;
     const char *const *overrides;
@@ -82,6 +90,7 @@ static mst_status run(const cli_args *args) {
     MST_TRY(read_machine(args, &machine));
     MST_TRY(mst_config_load(cli_operands(args)[0], overrides, count, stderr, &config));
     MST_TRY(mst_run_vocabulary(&config));
+    MST_TRY(count_steps(&config));
     const char *source = machine.flops > 0 ? "declared" : "measured here";
     if (machine.flops == 0) MST_TRY(measure(&config, &machine));
     MST_TRY(mst_plan_make(&config, &machine, &plan));

@@ -1,5 +1,6 @@
 /* Defaults, and the checks of values against each other. */
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "muster/convert.h"
@@ -40,6 +41,7 @@ static void report_missing(config_reader *reader) {
     for (size_t i = 0; i < config_key_count; i++) {
         const config_key *key = &config_keys[i];
         if (key->fallback != NULL || key->derived != NULL || is_given(reader, i)) continue;
+        if (i == KEY(run.steps) && reader->config->run.epochs > 0) continue;
         config_key_describe(key, expected, sizeof expected);
         config_report(reader, place_to_blame(reader, i), key->path,
                       "required, but missing; give it %s, such as %s", expected, key->example);
@@ -88,15 +90,22 @@ static void derive_model(config_reader *reader) {
     }
 }
 
+/* From run.steps; what is given stays. */
+static void derive_schedule(mst_config *config, bool warmup_given, bool decay_given) {
+    const uint64_t steps = config->run.steps;
+    const double ratio = config->schedule_warmup_ratio;
+    config->schedule.steps = steps;
+    if (!warmup_given)
+        config->schedule.warmup = ratio > 0 ? (uint64_t)ceil(ratio * (double)steps) : steps / 100;
+    if (!decay_given) config->schedule.decay = config->schedule.kind == MST_SCHEDULE_WSD ? steps / 5 : 0;
+}
+
 void config_derive(config_reader *reader) {
     mst_config *config = reader->config;
     mst_model_config *model = &config->model;
-    bool wsd = config->schedule.kind == MST_SCHEDULE_WSD;
     derive_name(reader);
     derive_model(reader);
-    config->schedule.steps = config->run.steps;
-    if (!is_given(reader, KEY(schedule.warmup))) config->schedule.warmup = config->run.steps / 100;
-    if (!is_given(reader, KEY(schedule.decay))) config->schedule.decay = wsd ? config->run.steps / 5 : 0;
+    derive_schedule(config, is_given(reader, KEY(schedule.warmup)), is_given(reader, KEY(schedule.decay)));
     if (!is_given(reader, KEY(model.n_kv_heads))) model->n_kv_heads = model->n_heads;
     if (!is_given(reader, KEY(model.head_dim)) && model->n_heads > 0)
         model->head_dim = model->d_model / model->n_heads;
@@ -151,6 +160,7 @@ static void check_batch(config_reader *reader) {
 static void check_schedule(config_reader *reader) {
     const mst_schedule *schedule = &reader->config->schedule;
     bool wsd = schedule->kind == MST_SCHEDULE_WSD;
+    if (schedule->steps == 0) return; /* mst_config_count_steps will know */
     if (schedule->warmup > schedule->steps)
         REPORT(reader, schedule.warmup,
                "%" PRIu64 " steps of warm-up, but run.steps is %" PRIu64 "; expected at most that",
@@ -224,6 +234,40 @@ static void check_watchdog(config_reader *reader) {
                seconds);
 }
 
+static void check_epochs(config_reader *reader) {
+    const mst_config *config = reader->config;
+    if (config->run.epochs > 0 && config->run.steps > 0)
+        REPORT(reader, run.epochs,
+               "%g passes, but run.steps is given too, %" PRIu64 "; leave out one of them",
+               config->run.epochs, config->run.steps);
+}
+
+mst_status mst_config_count_steps(mst_config *config, uint64_t samples) {
+    mst_status status = MST_OK;
+    if (config->run.steps > 0) goto done;
+    const mst_sum_shape *shape = &config->batch.shape;
+    const double batch = (double)(shape->leaf * shape->lanes * shape->rounds * config->batch.micro);
+    const double steps = ceil(config->run.epochs * (double)samples / batch);
+    const char *place = mst_config_place(config, "run.epochs");
+    MST_CHECK(steps * batch <= 0x1p62 && steps <= 1e12, MST_ECONFIG,
+              "%s: run.epochs: %g passes over %" PRIu64 " samples are too many", place, config->run.epochs,
+              samples);
+    config->run.steps = steps < 1 ? 1 : (uint64_t)steps;
+    config->run.epochs = 0;
+    derive_schedule(config, config->places[KEY(schedule.warmup)] != NULL,
+                    config->places[KEY(schedule.decay)] != NULL);
+    const mst_schedule *schedule = &config->schedule;
+    const bool wsd = schedule->kind == MST_SCHEDULE_WSD;
+    MST_CHECK(schedule->warmup <= schedule->steps &&
+                  (!wsd || schedule->decay <= schedule->steps - schedule->warmup),
+              MST_ECONFIG,
+              "%s: run.epochs: these are %" PRIu64 " steps, but the schedule has %" PRIu64
+              " of warm-up and %" PRIu64 " of decay",
+              place, schedule->steps, schedule->warmup, schedule->decay);
+done:
+    return status;
+}
+
 void config_check(config_reader *reader) {
     if (!reader->incomplete) report_missing(reader);
     /* Values that are wrong by themselves would only cause more errors. */
@@ -232,6 +276,7 @@ void config_check(config_reader *reader) {
     check_name(reader);
     check_model(reader);
     check_batch(reader);
+    check_epochs(reader);
     check_schedule(reader);
     check_level(reader);
     check_busy(reader);

@@ -4,6 +4,7 @@
 static const char *const family_names[] = {"llama", "gpt2", "olmo2", "qwen2", "qwen3", NULL};
 static const char *const dtype_names[] = {"f32", "bf16", NULL};
 static const char *const token_names[] = {"auto", "uint16", "uint32", NULL};
+static const char *const packing_names[] = {"stream", "documents", "single", NULL};
 static const char *const transport_names[] = {"auto", "self", "shm", "mpi", "node", NULL};
 static const char *const balance_names[] = {"even", "auto", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
@@ -13,6 +14,7 @@ static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
 _Static_assert(MST_FAMILY_COUNT == 5 && MST_FAMILY_QWEN3 == 4, "family_names follows mst_family_id");
 _Static_assert(MST_F32 == 0 && MST_BF16 == 1, "dtype_names follows mst_dtype");
 _Static_assert(MST_TOKENS_UINT32 == 2, "token_names follows mst_token_type");
+_Static_assert(MST_PACKING_SINGLE == 2, "packing_names follows mst_packing");
 _Static_assert(MST_TRANSPORT_NODE == 4, "transport_names follows mst_transport");
 _Static_assert(MST_BALANCE_AUTO == 1, "balance_names follows mst_balance");
 _Static_assert(MST_SCHEDULE_WSD == 3, "schedule_names follows mst_schedule_kind");
@@ -69,7 +71,14 @@ const config_key config_keys[] = {
     {FIXED("run.seed"), WHOLE(run.seed, 0, UINT64_MAX), .fallback = "0",
      .meaning = "Decides the initial weights and the order of the data."},
     {FREE("run.steps"), WHOLE(run.steps, 1, FOREVER), .example = "1000", .unit = "steps",
-     .meaning = "Optimizer steps of the whole run; the schedule ends there."},
+     .meaning = "Optimizer steps of the whole run; the schedule ends there. May be left out where run.epochs "
+                "is given."},
+    {FREE("run.epochs"), REAL(run.epochs, 0, 1e6), .fallback = "0", .unit = "passes",
+     .meaning = "Passes over the training data, in the place of run.steps: as many steps as that takes, "
+                "rounded up. The run's "
+                "own config then has these. With several sources: as many samples as all have together, "
+                "drawn by their "
+                "weights. 0: run.steps says it."},
     {FREE("run.minutes"), REAL(run.minutes, 0, 1e6), .fallback = "0", .unit = "minutes",
      .meaning = "Wall time of one start, which then stops with a checkpoint and exit code 75; 0: no limit "
                 "but the end "
@@ -142,6 +151,12 @@ const config_key config_keys[] = {
          "and bits per byte are not known. Token files of muster have their own inside."},
     {FIXED("data.seq_len"), WHOLE(data.seq_len, 1, 1 << 24), .fallback = "1024", .unit = "tokens",
      .meaning = "Length of a sequence."},
+    {FIXED("data.packing"), ENUM(data.packing, packing_names), .fallback = "stream",
+     .meaning =
+         "What a sequence holds. stream: a piece of all documents one behind the other. documents: as many "
+         "whole "
+         "documents as fit, each of which sees only itself; what is longer is cut. single: one document, and "
+         "padding (docs/sft.md)."},
 
     {FIXED("batch.micro"), WHOLE(batch.micro, 1, 65536), .fallback = "4", .unit = "sequences",
      .meaning = "Sequences of a microbatch, which one rank computes at once: what memory allows."},
@@ -189,8 +204,12 @@ const config_key config_keys[] = {
      .meaning = "Learning rate after the warm-up."},
     {FREE("schedule.min_ratio"), REAL(schedule.min_ratio, 0, 1), .fallback = "0.1",
      .meaning = "Learning rate at the end, relative to the peak."},
-    {FREE("schedule.warmup"), WHOLE(schedule.warmup, 0, FOREVER), .derived = "run.steps / 100",
-     .example = "10", .unit = "steps", .meaning = "Steps of the linear rise to the peak."},
+    {FREE("schedule.warmup"), WHOLE(schedule.warmup, 0, FOREVER),
+     .derived = "run.steps / 100, or warmup_ratio", .example = "10", .unit = "steps",
+     .meaning = "Steps of the linear rise to the peak."},
+    {FREE("schedule.warmup_ratio"), REAL(schedule_warmup_ratio, 0, 1), .fallback = "0",
+     .meaning = "Share of run.steps that the rise takes, rounded up, where schedule.warmup is not given; 0: "
+                "that default."},
     {FREE("schedule.decay"), WHOLE(schedule.decay, 0, FOREVER), .derived = "run.steps / 5 for wsd, else 0",
      .example = "0", .unit = "steps", .meaning = "Steps of the final decay (wsd only)."},
 
@@ -240,11 +259,13 @@ const config_key config_keys[] = {
          "one. The checkpoint at a run's end or stop always waits."},
 
     {FREE("device.kernels"), ENUM(device.kernels, device_names), .fallback = "cpu",
-     .meaning = "cpu: fast; cuda: NVIDIA GPUs, which the ranks of a node share in turn; auto: cuda where it works, else "
+     .meaning = "cpu: fast; cuda: NVIDIA GPUs, which the ranks of a node share in turn; auto: cuda where it "
+                "works, else "
                 "cpu; ref: the plain specification, very slow, for comparisons."},
     {FREE("device.level"), TEXT(device.level), .fallback = "null",
-     .meaning = "Instruction-set level such as x86-64-v3 of cpu; null: the best one here. Results are the same bits "
-                "within one level."},
+     .meaning =
+         "Instruction-set level such as x86-64-v3 of cpu; null: the best one here. Results are the same bits "
+         "within one level."},
     {FREE("device.threads"), WHOLE(device.threads, 0, 1024), .fallback = "0", .unit = "threads",
      .meaning = "CPU threads of a rank; 0: the node's cores divided by its ranks. No effect on the result."},
 

@@ -188,7 +188,7 @@ static void judge_system(examination *e, const trial *t) {
     const double one = 3.0 * (double)layout.parameters * sizeof(float);
     const uint64_t steps = e->config.run.steps, every = e->config.checkpoint.every;
     const double kept = e->config.checkpoint.keep > 0 ? (double)e->config.checkpoint.keep
-                        : every > 0                   ? ceil((double)steps / (double)every)
+                        : every > 0 && steps > 0      ? ceil((double)steps / (double)every)
                                                       : 1;
     mst_layout_clear(&layout);
     mst_quantity_text(MST_QUANTITY_BYTES, one, a);

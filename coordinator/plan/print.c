@@ -101,6 +101,13 @@ static void put_time(const mst_plan *plan, const mst_config *config, FILE *file)
                 config->checkpoint.async ? "" : " and checkpoints");
     fprintf(file, "\nspeed          %.4g tokens/s, %.3g tokens a day\n", plan->tokens_per_second,
             plan->tokens_per_second * 86400);
+    if (plan->steps == 0) {
+        fprintf(file,
+                "finish         after %g passes over the data; how many steps these are, is known when it is "
+                "there\n",
+                config->run.epochs);
+        return;
+    }
     fprintf(file, "finish         %llu steps, %.3g tokens: %s\n", (unsigned long long)plan->steps,
             (double)plan->steps * (double)plan->tokens_per_step, seconds(plan->finish_seconds, a));
 }

@@ -16,6 +16,7 @@ mst_status training_share_config(training *t, const mst_train_options *options) 
     if (t->first) {
         status = mst_config_load(options->config_path, options->overrides, options->override_count, stderr,
                                  &t->config);
+        if (status == MST_OK) status = mst_sources_count_steps(&t->config);
         if (status == MST_OK) status = mst_config_to_yaml(&t->config, &t->config_yaml);
         if (status == MST_OK) bytes = strlen(t->config_yaml) + 1;
     }

@@ -198,6 +198,7 @@ static mst_trainer_config trainer_config(const mst_config *c) {
                                 .balance = c->batch.balance,
                                 .micro = c->batch.micro,
                                 .seq_len = c->data.seq_len,
+                                .packing = c->data.packing,
                                 .precision = c->train.precision,
                                 .z_coefficient = c->train.z_loss,
                                 .optimizer = c->optimizer,

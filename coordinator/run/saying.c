@@ -30,6 +30,22 @@ static size_t memory_bytes(const training *t) {
     return mst_trainer_bytes(t->trainer) + mst_saver_bytes(t->saver);
 }
 
+/* What whole documents came to, where samples are made of them. */
+static void announce_packing(training *t) {
+    mst_packing_report report;
+    mst_data_packing_report(t->data, MST_SPLIT_TRAIN, &report);
+    if (report.sequences == 0) return;
+    const double places = (double)report.sequences * (double)t->config.data.seq_len;
+    training_say(t, "%llu documents in %llu sequences, %.1f %% of whose places are taken",
+                 (unsigned long long)report.documents, (unsigned long long)report.sequences,
+                 100 * (double)report.places / places);
+    if (report.cut > 0)
+        training_say(
+            t, "note: %llu document%s longer than a sequence (data.seq_len): %llu tokens at %s are cut off",
+            (unsigned long long)report.cut, report.cut == 1 ? " is" : "s are",
+            (unsigned long long)report.cut_tokens, report.cut == 1 ? "its end" : "their ends");
+}
+
 void training_announce(training *t) {
     const mst_layout *layout = mst_trainer_layout(t->trainer);
     const mst_config *c = &t->config;
@@ -46,6 +62,7 @@ void training_announce(training *t) {
                  mst_trainer_samples_per_step(t->trainer), c->data.seq_len,
                  (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_TRAIN),
                  (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_HELDOUT));
+    announce_packing(t);
     training_say(t, "device class %s; measured peak %.0f GFLOP/s", t->device.class_name, t->peak * 1e-9);
     if (t->device.mixed)
         training_say(t, "warning: ranks of different device classes train together (batch.allow_mixed): the "

@@ -39,6 +39,7 @@ mst_status mst_sources_open(const mst_config *config, const mst_sources_instead 
                                   other->sources != NULL ? other->source_count : config->data.source_count,
                               .seq_len = config->data.seq_len,
                               .seed = config->run.seed,
+                              .packing = config->data.packing,
                               .type = other->type != MST_TOKENS_AUTO ? other->type : config->data.type,
                               .vocab_size = config->model.vocab_size};
     *data_out = NULL;
@@ -58,5 +59,16 @@ done:
     mst_data_close(&data);
     mst_tokenizer_vocabulary_clear(&vocabulary);
     mst_tokenizer_destroy(&loaded);
+    return status;
+}
+
+mst_status mst_sources_count_steps(mst_config *config) {
+    mst_status status = MST_OK;
+    mst_data *data = NULL;
+    if (config->run.steps > 0) goto done;
+    MST_TRY(mst_sources_open(config, NULL, &data));
+    MST_TRY(mst_config_count_steps(config, mst_data_samples(data, MST_SPLIT_TRAIN)));
+done:
+    mst_data_close(&data);
     return status;
 }

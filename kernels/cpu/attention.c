@@ -49,23 +49,28 @@ static forward_memory lay_out(float *memory, size_t width) {
     return m;
 }
 
+/* A tile of queries of one head: tokens `first` to end - 1 of the document that begins at token `origin` of its sequence. */
+typedef struct query_tile {
+    size_t sequence, head, origin, first, end;
+} query_tile;
+
 /* The queries of a strip that are there. Strips and tiles stand where they would stand in a pass over all tokens:
  * the first may begin with tokens of the past, whose lanes compute with zeros and are not stored. */
 typedef struct lane_range {
     size_t from, until;
 } lane_range;
 
-static lane_range lanes_of(const mst_attention_args *a, size_t query) {
+static lane_range lanes_of(const mst_attention_args *a, const query_tile *tile, size_t query) {
     return (lane_range){.from = query < a->past ? a->past - query : 0,
-                        .until = smaller(STRIP, a->past + a->seq_len - query)};
+                        .until = smaller(STRIP, tile->end - query)};
 }
 
-MST_INLINE void begin_strip(bool pairs, const forward_job *job, size_t sequence, size_t head, size_t query,
+MST_INLINE void begin_strip(bool pairs, const forward_job *job, const query_tile *tile, size_t query,
                             float *rows, strip *s) {
     const mst_attention_args *a = job->args;
-    const lane_range there = lanes_of(a, query);
-    size_t depth = depth_of(pairs, job->width), token = query + there.from - a->past;
-    const void *q = element(a->q, token_offset(a, sequence, token, a->ldq, head), a->dtype);
+    const lane_range there = lanes_of(a, tile, query);
+    size_t depth = depth_of(pairs, job->width), token = tile->origin + query + there.from - a->past;
+    const void *q = element(a->q, token_offset(a, tile->sequence, token, a->ldq, tile->head), a->dtype);
     for (size_t i = 0; i < there.from * depth; i++) rows[i] = 0.0f;
     pack_operand(pairs, q, a->dtype, a->ldq, there.until - there.from, STRIP - there.from, a->head_dim,
                  (float)a->scale, rows + there.from * depth, job->width);
@@ -133,24 +138,25 @@ MST_INLINE void visit(bool pairs, const forward_job *job, const forward_memory *
     add_over_keys(pairs, query, key, seen, &weights, m->values, width, s->out);
 }
 
-static void end_strip(const forward_job *job, size_t sequence, size_t head, size_t query, const strip *s) {
+static void end_strip(const forward_job *job, const query_tile *tile, size_t query, const strip *s) {
     const mst_attention_args *a = job->args;
-    const lane_range there = lanes_of(a, query);
-    float *lse = (float *)a->lse + (sequence * a->heads + head) * a->seq_len;
+    const lane_range there = lanes_of(a, tile, query);
+    float *lse = (float *)a->lse + (tile->sequence * a->heads + tile->head) * a->seq_len;
     for (size_t i = there.from; i < there.until; i++) {
-        size_t token = query + i - a->past;
-        size_t at = token_offset(a, sequence, token, a->heads * a->head_dim, head);
+        size_t token = tile->origin + query + i - a->past;
+        size_t at = token_offset(a, tile->sequence, token, a->heads * a->head_dim, tile->head);
         store_row(a->out, at, a->dtype, s->out + i * job->width, s->sum[i], a->head_dim);
         lse[token] = log_sum_exp(s->maximum[i], s->sum[i]);
     }
 }
 
 /* A tile of keys and values, as the products read them. */
-MST_INLINE void load_tile(bool pairs, const forward_job *job, const forward_memory *m, size_t sequence,
-                          size_t kv_head, size_t key, size_t keys) {
+MST_INLINE void load_tile(bool pairs, const forward_job *job, const forward_memory *m, const query_tile *tile,
+                          size_t key, size_t keys) {
     const mst_attention_args *a = job->args;
-    const void *k = element(a->k, key_offset(a, sequence, key, a->ldk, kv_head), a->dtype);
-    const void *v = element(a->v, key_offset(a, sequence, key, a->ldv, kv_head), a->dtype);
+    size_t kv_head = tile->head / (a->heads / a->kv_heads), token = tile->origin + key;
+    const void *k = element(a->k, key_offset(a, tile->sequence, token, a->ldk, kv_head), a->dtype);
+    const void *v = element(a->v, key_offset(a, tile->sequence, token, a->ldv, kv_head), a->dtype);
     pack_operand(pairs, k, a->dtype, a->ldk, keys, round_up(keys, MR), a->head_dim, 1.0f, m->keys,
                  job->width);
     pack_operand(pairs, v, a->dtype, a->ldv, keys, keys, a->head_dim, 1.0f, pairs ? m->rows : m->values,
@@ -158,41 +164,51 @@ MST_INLINE void load_tile(bool pairs, const forward_job *job, const forward_memo
     if (pairs) pair_rows(m->rows, keys, job->width, m->values);
 }
 
-/* One head's queries `first` to `end` - 1. */
-MST_INLINE void run_tile(bool pairs, const forward_job *job, forward_memory *m, size_t sequence, size_t head,
-                         size_t first, size_t end) {
-    const mst_attention_args *a = job->args;
-    size_t strips = tiles_of(end - first, STRIP);
+MST_INLINE void run_tile(bool pairs, const forward_job *job, forward_memory *m, const query_tile *tile) {
+    size_t first = tile->first, strips = tiles_of(tile->end - first, STRIP);
     for (size_t i = 0; i < strips; i++)
-        begin_strip(pairs, job, sequence, head, first + i * STRIP, m->rows, &m->strips[i]);
-    for (size_t key = 0; key < end; key += KEYS) {
-        size_t keys = smaller(KEYS, end - key);
-        load_tile(pairs, job, m, sequence, head / (a->heads / a->kv_heads), key, keys);
+        begin_strip(pairs, job, tile, first + i * STRIP, m->rows, &m->strips[i]);
+    for (size_t key = 0; key < tile->end; key += KEYS) {
+        size_t keys = smaller(KEYS, tile->end - key);
+        load_tile(pairs, job, m, tile, key, keys);
         for (size_t i = 0; i < strips; i++) {
             size_t query = first + i * STRIP;
             if (query + STRIP > key) visit(pairs, job, m, &m->strips[i], query, key, keys);
         }
     }
-    for (size_t i = 0; i < strips; i++) end_strip(job, sequence, head, first + i * STRIP, &m->strips[i]);
+    for (size_t i = 0; i < strips; i++) end_strip(job, tile, first + i * STRIP, &m->strips[i]);
 }
 
-/* Task: one head's tile of queries, sequence by sequence. The last tiles see most keys and go first. */
+/* Tokens `first` to `limit` - 1 of a sequence: those tiles of its documents that begin there. Without documents that is one
+ * tile, which begins in the strip of the first token that is not past. */
+MST_INLINE void run_tiles(bool pairs, const forward_job *job, forward_memory *m, size_t sequence, size_t head,
+                          size_t first, size_t limit) {
+    const mst_attention_args *a = job->args;
+    for (size_t token = first, next; token < limit; token = next) {
+        size_t origin = document_begin(a, sequence, token), inside = (token - origin) % QUERIES;
+        next = document_end(a, sequence, token, smaller(a->past + a->seq_len, token - inside + QUERIES));
+        if (inside > 0) continue;
+        size_t begin = token < a->past ? a->past / STRIP * STRIP : token;
+        run_tile(pairs, job, m, &(query_tile){sequence, head, origin, begin - origin, next - origin});
+    }
+}
+
+/* Task: QUERIES tokens of one head, sequence by sequence. The last ones see most keys and go first. */
 static mst_status forward_task(void *context, size_t task, int thread) {
     mst_status status = MST_OK;
     const forward_job *job = context;
     const mst_attention_args *a = job->args;
     size_t tile = job->first_tile + job->tiles - 1 - task % job->tiles, head = task / job->tiles % a->heads,
            sequence = task / job->tiles / a->heads;
-    size_t first = tile * QUERIES, end = smaller(a->past + a->seq_len, first + QUERIES);
-    if (first < a->past) first = a->past / STRIP * STRIP;
+    size_t first = tile * QUERIES, limit = smaller(a->past + a->seq_len, first + QUERIES);
     float *memory = mst_queue_scratch(job->queue, thread, job->scratch_bytes);
     MST_CHECK(memory != NULL, MST_ENOMEM, "attention_forward: no memory for %zu bytes of scratch",
               job->scratch_bytes);
     forward_memory m = lay_out(memory, job->width);
     if (takes_pairs(a))
-        run_tile(true, job, &m, sequence, head, first, end);
+        run_tiles(true, job, &m, sequence, head, first, limit);
     else
-        run_tile(false, job, &m, sequence, head, first, end);
+        run_tiles(false, job, &m, sequence, head, first, limit);
 done:
     return status;
 }

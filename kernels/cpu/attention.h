@@ -12,6 +12,10 @@
  * Token t sees tokens 0 to t, and exactly these: a key after the query takes part in no product with it, not
  * even times zero, because its elements may be infinite or NaN.
  *
+ * Where a sequence holds several documents, each is computed as if it were a sequence of its own: tokens, tiles and strips
+ * are counted from its beginning. So the bits of its rows do not depend on where it stands, but for dk and dv where several
+ * tasks share a head.
+ *
  * Private to attention*.c.
  */
 #ifndef MST_CPU_ATTENTION_H
@@ -242,6 +246,19 @@ static inline size_t key_offset(const mst_attention_args *a, size_t sequence, si
     return (sequence * (a->past + a->seq_len) + token) * ld + head * a->head_dim;
 }
 
+/** Where in its sequence the document of a token begins. */
+static inline size_t document_begin(const mst_attention_args *a, size_t sequence, size_t token) {
+    return a->starts ? (size_t)a->starts[sequence * a->seq_len + token] : 0;
+}
+
+/** Where it ends, but at most `limit`. */
+static inline size_t document_end(const mst_attention_args *a, size_t sequence, size_t token, size_t limit) {
+    if (!a->starts) return limit;
+    size_t begin = document_begin(a, sequence, token), end = token + 1;
+    while (end < limit && document_begin(a, sequence, end) == begin) end++;
+    return end;
+}
+
 /** log(sum exp(score)); an empty sum (every score -inf) is NaN, as in the definition. */
 static inline float log_sum_exp(float maximum, float sum) {
     if (!(sum > 0.0f)) return __builtin_nanf("");
@@ -274,6 +291,8 @@ static inline mst_status check_attention(const char *name, const mst_attention_a
     MST_CHECK(a->ldq >= q_cols && a->ldk >= kv_cols && a->ldv >= kv_cols, MST_EINVAL,
               "%s: leading dimensions %zu, %zu, %zu are below the rows' lengths %zu, %zu, %zu", name, a->ldq,
               a->ldk, a->ldv, q_cols, kv_cols, kv_cols);
+    MST_CHECK(!a->starts || a->past == 0, MST_EINVAL,
+              "%s: starts of documents and a past of %zu; only one of them is possible", name, a->past);
 done:
     return status;
 }

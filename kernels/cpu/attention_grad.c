@@ -4,7 +4,8 @@
  *
  * A task takes all or some of the query tiles that read one key/value head, in a fixed order, and adds to
  * sums of its own for all keys; where several tasks share a head, a second loop adds their sums in order. How
- * many do is a function of the shapes.
+ * many do is a function of the shapes. A task goes through the documents of its sequence one by one; their tiles are dealt
+ * to the tasks in turn.
  */
 #include "attention_pack.h"
 
@@ -20,13 +21,17 @@ typedef struct backward_job {
     const mst_attention_args *args;
     mst_queue *queue;
     size_t width;  /* head_dim padded */
-    size_t tokens; /* seq_len padded */
-    size_t tiles;  /* of queries, per head */
+    size_t tokens; /* seq_len padded, and room behind the last document */
     size_t parts;  /* tasks per key/value head */
     float *sums;   /* [sequences * kv_heads * parts, dk and dv, tokens, width],
                       in thread 0's scratch; NULL for one part */
     size_t shared_bytes, scratch_bytes;
 } backward_job;
+
+/* Tokens of a sequence from `origin` on that see each other. */
+typedef struct document {
+    size_t sequence, origin, tokens;
+} document;
 
 typedef struct strip {
     float *q, *dout;             /* [STRIP, width], or pairs of queries; floats of q are scaled */
@@ -103,14 +108,15 @@ MST_INLINE void pack_strip(bool pairs, const void *source, mst_dtype dtype, size
     if (pairs) pair_rows(packed, STRIP, width, rows);
 }
 
-MST_INLINE void begin_strip(bool pairs, const backward_job *job, size_t sequence, size_t head, size_t query,
-                            const backward_memory *m, strip *s) {
+MST_INLINE void begin_strip(bool pairs, const backward_job *job, const document *of, size_t head,
+                            size_t query, const backward_memory *m, strip *s) {
     const mst_attention_args *a = job->args;
-    size_t width = job->width, count = smaller(STRIP, a->seq_len - query), row = a->heads * a->head_dim;
-    const void *q = element(a->q, token_offset(a, sequence, query, a->ldq, head), a->dtype);
-    const void *dout = element(a->dout, token_offset(a, sequence, query, row, head), a->dtype);
-    const void *out = element(a->out, token_offset(a, sequence, query, row, head), a->dtype);
-    const float *lse = (const float *)a->lse + (sequence * a->heads + head) * a->seq_len + query;
+    size_t width = job->width, count = smaller(STRIP, of->tokens - query), row = a->heads * a->head_dim;
+    size_t token = of->origin + query;
+    const void *q = element(a->q, token_offset(a, of->sequence, token, a->ldq, head), a->dtype);
+    const void *dout = element(a->dout, token_offset(a, of->sequence, token, row, head), a->dtype);
+    const void *out = element(a->out, token_offset(a, of->sequence, token, row, head), a->dtype);
+    const float *lse = (const float *)a->lse + (of->sequence * a->heads + head) * a->seq_len + token;
     /* dq is not in use yet: dout as floats, for delta */
     pack_rows(dout, a->dtype, row, count, STRIP, a->head_dim, 1.0f, s->dq, width);
     pack_rows(out, a->dtype, row, count, STRIP, a->head_dim, 1.0f, m->out, width);
@@ -142,12 +148,11 @@ MST_INLINE void weigh(float *weights, float *dscores, size_t keys, float scale, 
 
 /* One strip of queries meets one tile of keys. */
 MST_INLINE void visit(bool pairs, const backward_job *job, const backward_memory *m, const strip *s,
-                      size_t query, size_t key, size_t keys) {
+                      size_t query, size_t queries, size_t key, size_t keys) {
     const mst_attention_args *a = job->args;
     size_t width = job->width, ld = depth_of(pairs, width), at = key * width;
     size_t depth = depth_of(pairs, round_up(a->head_dim, 2));
     size_t seen = smaller(keys, query + STRIP - key), rows = round_up(seen, MR);
-    size_t queries = smaller(STRIP, a->seq_len - query);
     float scale = pairs ? (float)a->scale : 1.0f; /* else the queries are scaled */
     multiply_scores(pairs, rows, depth, m->k + key * ld, ld, s->q_panel, m->weights);
     multiply_scores(pairs, rows, depth, m->v + key * ld, ld, s->dout_panel, m->dscores);
@@ -182,23 +187,24 @@ static void store_rows(void *result, size_t at, mst_dtype dtype, size_t ld, size
 }
 
 /* All that one tile of queries of one head contributes. */
-MST_INLINE void run_tile(bool pairs, const backward_job *job, backward_memory *m, size_t sequence,
+MST_INLINE void run_tile(bool pairs, const backward_job *job, backward_memory *m, const document *of,
                          size_t head, size_t tile) {
     const mst_attention_args *a = job->args;
-    size_t first = tile * QUERIES, end = smaller(a->seq_len, first + QUERIES),
+    size_t first = tile * QUERIES, end = smaller(of->tokens, first + QUERIES),
            strips = tiles_of(end - first, STRIP);
     for (size_t i = 0; i < strips; i++)
-        begin_strip(pairs, job, sequence, head, first + i * STRIP, m, &m->strips[i]);
+        begin_strip(pairs, job, of, head, first + i * STRIP, m, &m->strips[i]);
     for (size_t key = 0; key < end; key += KEYS)
         for (size_t i = 0; i < strips; i++) {
             size_t query = first + i * STRIP;
             if (query + STRIP > key)
-                visit(pairs, job, m, &m->strips[i], query, key, smaller(KEYS, end - key));
+                visit(pairs, job, m, &m->strips[i], query, smaller(STRIP, end - query), key,
+                      smaller(KEYS, end - key));
         }
     for (size_t i = 0; i < strips; i++) {
         size_t query = first + i * STRIP, count = smaller(STRIP, end - query);
-        store_rows(a->dq, token_offset(a, sequence, query, a->ldq, head), a->dtype, a->ldq, count,
-                   a->head_dim, (float)a->scale, m->strips[i].dq, job->width);
+        store_rows(a->dq, token_offset(a, of->sequence, of->origin + query, a->ldq, head), a->dtype, a->ldq,
+                   count, a->head_dim, (float)a->scale, m->strips[i].dq, job->width);
     }
 }
 
@@ -211,20 +217,37 @@ static void store_sums(const backward_job *job, size_t sequence, size_t kv_head,
                1.0f, dv, job->width);
 }
 
+/* Every parts-th query tile of a document, from tile `item` of all heads that read one key/value head. The sums' padding lies
+ * in the rows of the next document, which begins after this one has ended.
+ * @return where the next document's items begin for this task */
+MST_INLINE size_t run_document(bool pairs, const backward_job *job, backward_memory m, const document *of,
+                               size_t kv_head, size_t item) {
+    const mst_attention_args *a = job->args;
+    size_t group = a->heads / a->kv_heads, tiles = tiles_of(of->tokens, QUERIES), width = job->width;
+    size_t padded = round_up(of->tokens, MR);
+    const void *k = element(a->k, token_offset(a, of->sequence, of->origin, a->ldk, kv_head), a->dtype);
+    const void *v = element(a->v, token_offset(a, of->sequence, of->origin, a->ldv, kv_head), a->dtype);
+    pack_operand(pairs, k, a->dtype, a->ldk, of->tokens, padded, a->head_dim, 1.0f, m.k, width);
+    pack_operand(pairs, v, a->dtype, a->ldv, of->tokens, padded, a->head_dim, 1.0f, m.v, width);
+    if (pairs) pair_rows(m.k, padded, width, m.k_pairs);
+    m.dk += of->origin * width;
+    m.dv += of->origin * width;
+    for (size_t i = 0; i < padded * width; i++) m.dk[i] = m.dv[i] = 0.0f;
+    for (; item < group * tiles; item += job->parts)
+        run_tile(pairs, job, &m, of, kv_head * group + item / tiles, item % tiles);
+    if (job->parts == 1) store_sums(job, of->sequence, kv_head, of->origin, of->tokens, m.dk, m.dv);
+    return item - group * tiles;
+}
+
 /* Part `part` of the query tiles of all heads that read one key/value head. */
-MST_INLINE void run_part(bool pairs, const backward_job *job, backward_memory *m, size_t sequence,
+MST_INLINE void run_part(bool pairs, const backward_job *job, const backward_memory *m, size_t sequence,
                          size_t kv_head, size_t part) {
     const mst_attention_args *a = job->args;
-    size_t group = a->heads / a->kv_heads, tokens = a->seq_len;
-    const void *k = element(a->k, token_offset(a, sequence, 0, a->ldk, kv_head), a->dtype);
-    const void *v = element(a->v, token_offset(a, sequence, 0, a->ldv, kv_head), a->dtype);
-    pack_operand(pairs, k, a->dtype, a->ldk, tokens, job->tokens, a->head_dim, 1.0f, m->k, job->width);
-    pack_operand(pairs, v, a->dtype, a->ldv, tokens, job->tokens, a->head_dim, 1.0f, m->v, job->width);
-    if (pairs) pair_rows(m->k, job->tokens, job->width, m->k_pairs);
-    for (size_t i = 0; i < sum_floats(job); i++) m->dk[i] = 0.0f;
-    for (size_t item = part; item < group * job->tiles; item += job->parts)
-        run_tile(pairs, job, m, sequence, kv_head * group + item / job->tiles, item % job->tiles);
-    if (job->parts == 1) store_sums(job, sequence, kv_head, 0, tokens, m->dk, m->dv);
+    size_t item = part;
+    for (size_t begin = 0, end; begin < a->seq_len; begin = end) {
+        end = document_end(a, sequence, begin, a->seq_len);
+        item = run_document(pairs, job, *m, &(document){sequence, begin, end - begin}, kv_head, item);
+    }
 }
 
 static mst_status backward_task(void *context, size_t task, int thread) {
@@ -268,9 +291,8 @@ static mst_status sum_task(void *context, size_t task, int thread) {
 static backward_job plan(mst_queue *queue, const mst_attention_args *a) {
     backward_job job = {.args = a, .queue = queue, .parts = 1};
     job.width = round_up(a->head_dim, PAD);
-    job.tokens = round_up(a->seq_len, MR);
-    job.tiles = tiles_of(a->seq_len, QUERIES);
-    size_t heads = a->sequences * a->kv_heads, items = a->heads / a->kv_heads * job.tiles;
+    job.tokens = round_up(a->seq_len + (a->starts ? (size_t)MR - 1 : 0), MR);
+    size_t heads = a->sequences * a->kv_heads, items = a->heads / a->kv_heads * tiles_of(a->seq_len, QUERIES);
     if (heads < TASKS_FEW) job.parts = smaller(tiles_of(TASKS, heads), items);
     job.shared_bytes = job.parts == 1 ? 0 : heads * job.parts * sum_floats(&job) * sizeof(float);
     job.scratch_bytes = backward_floats(&job) * sizeof(float);

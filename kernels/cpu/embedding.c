@@ -26,7 +26,7 @@ done:
 
 /** Row of the position tables that row r uses. */
 static size_t position_of(const mst_embedding_args *a, size_t r) {
-    return a->first + r % a->seq_len;
+    return a->first + r % a->seq_len - (a->starts ? (size_t)a->starts[r] : 0);
 }
 
 MST_INLINE void add_rows(void *y, const void *token, const void *position, size_t cols, mst_dtype dtype) {

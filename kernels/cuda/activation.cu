@@ -151,12 +151,12 @@ mst_status mst_gelu_backward_cuda(mst_queue *queue, const mst_gelu_args *args) {
 /* N pairs (i, i + half) of one head by a thread. */
 template <class T, int N>
 MST_KERNEL(THREADS)
-rope(size_t pairs, size_t row_pairs, size_t half, size_t seq_len, size_t first, const float *cosine,
-     const float *sine, float sign, T *x_all, size_t ld) {
+rope(size_t pairs, size_t row_pairs, size_t half, size_t seq_len, size_t first, const int32_t *starts,
+     const float *cosine, const float *sine, float sign, T *x_all, size_t ld) {
     size_t pair = ((size_t)blockIdx.x * THREADS + threadIdx.x) * N;
     if (pair >= pairs) return;
     size_t row = pair / row_pairs, in_row = pair % row_pairs, i = in_row % half;
-    size_t angle = (first + row % seq_len) * half + i;
+    size_t angle = (first + row % seq_len - (starts ? (size_t)starts[row] : 0)) * half + i;
     T *at = x_all + row * ld + in_row / half * 2 * half + i;
     float x[N], y[N], c[N], s[N];
     load(at, N, N > 1, x);
@@ -189,7 +189,7 @@ template <class T, int N> static mst_status start_rope(mst_cuda *cuda, const mst
     MST_RETURN_IF(mst_grid("rope", pairs, THREADS * N, &blocks));
     if (blocks == 0) return MST_OK;
     return MST_LAUNCH(cuda, (rope<T, N>), blocks, THREADS, 0, pairs, args->heads * half, half, args->seq_len,
-                      args->first, args->cosine, args->sine, args->inverse ? -1.0f : 1.0f,
+                      args->first, args->starts, args->cosine, args->sine, args->inverse ? -1.0f : 1.0f,
                       static_cast<T *>(args->x), args->ld);
 }
 

@@ -18,6 +18,10 @@ mst_status mst_attention_check(const char *name, const mst_attention_args *args)
     if (args->ldk < kv_cols || args->ldv < kv_cols)
         return mst_error(MST_EINVAL, "%s: ldk %zu or ldv %zu is less than kv_heads * head_dim = %zu", name,
                          args->ldk, args->ldv, kv_cols);
+    if (args->starts && args->past != 0)
+        return mst_error(MST_EINVAL,
+                         "%s: starts of documents and a past of %zu; only one of them is possible", name,
+                         args->past);
     if (args->head_dim > HEAD_MAX)
         return mst_error(MST_EUNSUPPORTED, "%s: heads of %zu elements; at most %d on device cuda", name,
                          args->head_dim, (int)HEAD_MAX);
@@ -39,6 +43,7 @@ attention_shape mst_attention_shape_of(const mst_attention_args *args) {
             args->ldk,
             args->ldv,
             ldo,
+            args->starts,
             (unsigned)args->head_dim,
             (float)args->scale,
             (float)(args->scale * 1.44269504088896340736),

@@ -12,6 +12,7 @@
 
 struct attention_shape {
     size_t seq_len, past, heads, kv_heads, ldq, ldk, ldv, ldo;
+    const int32_t *starts; /* as mst_attention_args has it */
     unsigned head_dim;
     float scale;  /* of the scores */
     float scale2; /* scale / ln 2 */
@@ -25,6 +26,25 @@ struct attention_shape {
 template <class T>
 MST_DEVICE T *rows_of(T *tensor, size_t sequence, size_t tokens, size_t ld, size_t head, unsigned head_dim) {
     return tensor + sequence * tokens * ld + head * head_dim;
+}
+
+/* Where in its sequence the document of a token begins. */
+MST_DEVICE size_t document_begin(const attention_shape &s, size_t sequence, size_t token) {
+    return s.starts ? (size_t)s.starts[sequence * s.seq_len + token] : 0;
+}
+
+/* Where it ends: the first token behind it that begins a document, found by halving, as starts never fall. */
+MST_DEVICE size_t document_end(const attention_shape &s, size_t sequence, size_t token) {
+    size_t low = token + 1, high = s.seq_len;
+    if (!s.starts) return high;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (document_begin(s, sequence, middle) > token)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
 }
 
 mst_status mst_attention_check(const char *name, const mst_attention_args *args);

@@ -12,7 +12,7 @@ template <int D> constexpr size_t SHARED_BYTES = 2 * TILE_BYTES<ROWS, D> + 4 * T
 /* ---------------------------------------------------------------- dq */
 
 /* dq = scale sum over keys of ds k, ds = p (dout . v - dout . out), p = exp(score - lse). */
-template <int D>
+template <int D, bool DOCUMENTS>
 MST_KERNEL_BLOCKS(THREADS, 2)
 backward_q_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const bf16 *v_all,
                 const float *lse_all, const bf16 *dout_all, const float *work, bf16 *dq_all) {
@@ -28,12 +28,21 @@ backward_q_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const b
     const bf16 *k = rows_of(k_all, sequence, s.seq_len, s.ldk, kv_head, s.head_dim);
     const bf16 *v = rows_of(v_all, sequence, s.seq_len, s.ldv, kv_head, s.head_dim);
     unsigned warp_row = threadIdx.x / 32 * 16;
+    size_t from = 0, begin[2] = {0, 0},
+           newest = 0; /* the tile of the first key; of the last document of the queries */
+    if (DOCUMENTS) {
+        from = document_begin(s, sequence, first) / KEYS;
+        newest = document_begin(s, sequence, smaller(first + ROWS, s.seq_len) - 1);
+        row_begins(s, sequence, first + warp_row, begin);
+    }
     load_tile<ROWS, D, THREADS>(q_tile, rows_of(q_all, sequence, s.seq_len, s.ldq, head, s.head_dim), s.ldq,
                                 (long long)first, rows, s.head_dim, s.wide);
     load_tile<ROWS, D, THREADS>(dout_tile, rows_of(dout_all, sequence, s.seq_len, s.ldo, head, s.head_dim),
                                 s.ldo, (long long)first, rows, s.head_dim, s.wide);
-    load_tile<KEYS, D, THREADS>(k_tiles, k, s.ldk, 0, rows, s.head_dim, s.wide);
-    load_tile<KEYS, D, THREADS>(v_tiles, v, s.ldv, 0, rows, s.head_dim, s.wide);
+    load_tile<KEYS, D, THREADS>(k_tiles + from % 2 * KEYS * STRIDE<D>, k, s.ldk, (long long)(from * KEYS),
+                                rows, s.head_dim, s.wide);
+    load_tile<KEYS, D, THREADS>(v_tiles + from % 2 * KEYS * STRIDE<D>, v, s.ldv, (long long)(from * KEYS),
+                                rows, s.head_dim, s.wide);
     async_commit();
     float lse[2], own[2], dq[D / 8][4] = {};
     MST_UNROLL for (int h = 0; h < 2; h++) {
@@ -42,7 +51,7 @@ backward_q_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const b
         own[h] = token < s.seq_len ? work[at] : 0.0f;
     }
     size_t end = first + ROWS < s.seq_len ? first + ROWS : s.seq_len, steps = (end + KEYS - 1) / KEYS;
-    for (size_t n = 0; n < steps; n++) {
+    for (size_t n = from; n < steps; n++) {
         bf16 *k_tile = k_tiles + n % 2 * KEYS * STRIDE<D>, *v_tile = v_tiles + n % 2 * KEYS * STRIDE<D>;
         if (n + 1 < steps) {
             size_t next = (n + 1) % 2 * KEYS * STRIDE<D>;
@@ -57,16 +66,23 @@ backward_q_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const b
         float p[KEYS / 8][4], dp[KEYS / 8][4];
         multiply_rows<KEYS, D>(p, q_tile, warp_row, k_tile);
         multiply_rows<KEYS, D>(dp, dout_tile, warp_row, v_tile);
-        bool masked = (n + 1) * KEYS > first + 1;
+        bool masked = (n + 1) * KEYS > first + 1 || (DOCUMENTS && n * KEYS < newest);
         MST_UNROLL for (int m = 0; m < KEYS / 8; m++) MST_UNROLL for (int i = 0; i < 4; i++) {
-            bool seen = !masked || n * KEYS + 8 * m + fragment_col(i) <= first + warp_row + fragment_row(i);
+            size_t key = n * KEYS + 8 * m + fragment_col(i);
+            bool seen =
+                !masked || (key <= first + warp_row + fragment_row(i) && (!DOCUMENTS || key >= begin[i / 2]));
             p[m][i] = seen ? exp2_fast(p[m][i] * s.scale2 - lse[i / 2]) * (dp[m][i] - own[i / 2]) : 0.0f;
         }
         bool odd = masked && take_odd<KEYS, D>(k_tile, found);
         add_product<KEYS, D>(dq, p, k_tile);
         if (odd) {
-            size_t last = (n + 1) * KEYS < s.seq_len ? (n + 1) * KEYS : s.seq_len;
-            add_odd<D, false>(dq, k, s.ldk, n * KEYS, last, first + warp_row, s.head_dim, true);
+            row_range seen;
+            MST_UNROLL for (int h = 0; h < 2; h++) {
+                size_t row = first + warp_row + fragment_row(2 * h);
+                seen.from[h] = larger(n * KEYS, begin[h]);
+                seen.to[h] = smaller(smaller((n + 1) * KEYS, s.seq_len), row + 1);
+            }
+            add_odd<D>(dq, k, s.ldk, seen, s.head_dim, true);
         }
         __syncthreads();
     }
@@ -80,7 +96,7 @@ backward_q_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const b
 
 /* dk = scale sum over queries of ds q, dv = sum p dout: the heads that share a key's head in order, of each the tiles of
  * queries in order. */
-template <int D>
+template <int D, bool DOCUMENTS>
 MST_KERNEL_BLOCKS(THREADS, 2)
 backward_kv_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const bf16 *v_all,
                  const float *lse_all, const bf16 *dout_all, const float *work, bf16 *dk_all, bf16 *dv_all) {
@@ -101,8 +117,15 @@ backward_kv_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const 
     load_tile<ROWS, D, THREADS>(v_tile, rows_of(v_all, sequence, s.seq_len, s.ldv, kv_head, s.head_dim),
                                 s.ldv, (long long)first, rows, s.head_dim, s.wide);
     float dk[D / 8][4] = {}, dv[D / 8][4] = {};
+    /* of the last key's document, of the first key's, and of those of the lane's keys */
+    size_t last_end = s.seq_len, first_end = s.seq_len, end[2] = {s.seq_len, s.seq_len};
+    if (DOCUMENTS) {
+        last_end = document_end(s, sequence, smaller(first + ROWS, s.seq_len) - 1);
+        first_end = document_end(s, sequence, first);
+        row_ends(s, sequence, first + warp_row, end);
+    }
     /* step n of all: a head of the group, and a tile of its queries from the one of the first key on */
-    size_t tiles = (s.seq_len - first + QUERIES - 1) / QUERIES, steps = group * tiles;
+    size_t tiles = (last_end - first + QUERIES - 1) / QUERIES, steps = group * tiles;
     for (size_t n = 0; n <= steps; n++) {
         if (n < steps) { /* begin the next tile, then work on the one before */
             size_t head = kv_head * group + n / tiles, stage = n % 2 * QUERIES * STRIDE<D>;
@@ -130,25 +153,29 @@ backward_kv_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const 
         float p[QUERIES / 8][4], ds[QUERIES / 8][4];
         multiply_rows<QUERIES, D>(p, k_tile, warp_row, q_tile);
         multiply_rows<QUERIES, D>(ds, v_tile, warp_row, dout_tile);
-        bool masked = t < first + ROWS || t + QUERIES > s.seq_len;
+        bool masked = t < first + ROWS || t + QUERIES > first_end;
         MST_UNROLL for (int m = 0; m < QUERIES / 8; m++) MST_UNROLL for (int i = 0; i < 4; i++) {
             unsigned column = 8 * m + fragment_col(i);
             size_t token = t + column;
-            bool seen = !masked || (token >= first + warp_row + fragment_row(i) && token < s.seq_len);
+            bool seen = !masked || (token >= first + warp_row + fragment_row(i) && token < end[i / 2]);
             p[m][i] = seen ? exp2_fast(p[m][i] * s.scale2 - lse[column]) : 0.0f;
             ds[m][i] = seen ? p[m][i] * (ds[m][i] - own[column]) : 0.0f;
         }
-        size_t last = t + QUERIES < s.seq_len ? t + QUERIES : s.seq_len;
+        row_range queries;
+        MST_UNROLL for (int h = 0; h < 2; h++) {
+            queries.from[h] = larger(t, first + warp_row + fragment_row(2 * h));
+            queries.to[h] = smaller(t + QUERIES, end[h]);
+        }
         bool odd = masked && take_odd<QUERIES, D>(dout_tile, found);
         add_product<QUERIES, D>(dv, p, dout_tile);
         if (odd)
-            add_odd<D, true>(dv, rows_of(dout_all, sequence, s.seq_len, s.ldo, head, s.head_dim), s.ldo, t,
-                             last, first + warp_row, s.head_dim, false);
+            add_odd<D>(dv, rows_of(dout_all, sequence, s.seq_len, s.ldo, head, s.head_dim), s.ldo, queries,
+                       s.head_dim, false);
         odd = masked && take_odd<QUERIES, D>(q_tile, found);
         add_product<QUERIES, D>(dk, ds, q_tile);
         if (odd)
-            add_odd<D, true>(dk, rows_of(q_all, sequence, s.seq_len, s.ldq, head, s.head_dim), s.ldq, t, last,
-                             first + warp_row, s.head_dim, true);
+            add_odd<D>(dk, rows_of(q_all, sequence, s.seq_len, s.ldq, head, s.head_dim), s.ldq, queries,
+                       s.head_dim, true);
         __syncthreads();
     }
     async_wait<0>();
@@ -159,7 +186,7 @@ backward_kv_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const 
                   (long long)(first + warp_row), rows, s.head_dim, s.wide);
 }
 
-template <int D> static mst_status start(mst_cuda *cuda, const mst_attention_args *a) {
+template <int D, bool DOCUMENTS> static mst_status start(mst_cuda *cuda, const mst_attention_args *a) {
     attention_shape s = mst_attention_shape_of(a);
     s.wide = s.wide && mst_is_wide(a->dq) && mst_is_wide(a->dk) && mst_is_wide(a->dv);
     size_t tiles = (a->seq_len + ROWS - 1) / ROWS;
@@ -168,15 +195,16 @@ template <int D> static mst_status start(mst_cuda *cuda, const mst_attention_arg
     const float *lse = static_cast<const float *>(a->lse), *work = static_cast<const float *>(a->work);
     dim3 grid;
     MST_RETURN_IF(mst_attention_grid("attention_backward", tiles, a->sequences * a->heads, &grid));
-    MST_RETURN_IF(allow_shared(cuda, backward_q_bf16<D>, SHARED_BYTES<D>));
-    MST_RETURN_IF(allow_shared(cuda, backward_kv_bf16<D>, SHARED_BYTES<D>));
-    MST_RETURN_IF(MST_LAUNCH(cuda, backward_q_bf16<D>, grid, THREADS, SHARED_BYTES<D>, s, q, k, v, lse, dout,
-                             work, static_cast<bf16 *>(a->dq)));
+    MST_RETURN_IF(allow_shared(cuda, backward_q_bf16<D, DOCUMENTS>, SHARED_BYTES<D>));
+    MST_RETURN_IF(allow_shared(cuda, backward_kv_bf16<D, DOCUMENTS>, SHARED_BYTES<D>));
+    MST_RETURN_IF(MST_LAUNCH(cuda, (backward_q_bf16<D, DOCUMENTS>), grid, THREADS, SHARED_BYTES<D>, s, q, k,
+                             v, lse, dout, work, static_cast<bf16 *>(a->dq)));
     MST_RETURN_IF(mst_attention_grid("attention_backward", tiles, a->sequences * a->kv_heads, &grid));
-    return MST_LAUNCH(cuda, backward_kv_bf16<D>, grid, THREADS, SHARED_BYTES<D>, s, q, k, v, lse, dout, work,
-                      static_cast<bf16 *>(a->dk), static_cast<bf16 *>(a->dv));
+    return MST_LAUNCH(cuda, (backward_kv_bf16<D, DOCUMENTS>), grid, THREADS, SHARED_BYTES<D>, s, q, k, v, lse,
+                      dout, work, static_cast<bf16 *>(a->dk), static_cast<bf16 *>(a->dv));
 }
 
 mst_status mst_attention_backward_bf16(mst_cuda *cuda, const mst_attention_args *a) {
-    return a->head_dim <= 64 ? start<64>(cuda, a) : start<128>(cuda, a);
+    if (a->starts) return a->head_dim <= 64 ? start<64, true>(cuda, a) : start<128, true>(cuda, a);
+    return a->head_dim <= 64 ? start<64, false>(cuda, a) : start<128, false>(cuda, a);
 }

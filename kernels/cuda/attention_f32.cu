@@ -41,6 +41,11 @@ MST_DEVICE float warp_max(float x) {
     return x;
 }
 
+/* Of a tile's first `count` rows from position j on, how many stand before `begin`. */
+MST_DEVICE unsigned rows_before(size_t begin, size_t j, unsigned count) {
+    return begin <= j ? 0 : begin - j < count ? (unsigned)(begin - j) : count;
+}
+
 /* ---------------------------------------------------------------- forward */
 
 MST_KERNEL(THREADS)
@@ -61,15 +66,18 @@ forward_f32(attention_shape s, const float *q_all, const float *k_all, const flo
     load_own(q, rows_of(q_all, sequence, s.seq_len, s.ldq, head, s.head_dim) + token * s.ldq, s.head_dim);
     float out[PARTS] = {0.0f}, max = -INFINITY, sum = 0.0f;
     size_t end = first + WARPS < keys ? first + WARPS : keys; /* keys that some query of the block sees */
-    for (size_t j = 0; j < end; j += TILE) {
+    size_t begin = document_begin(s, sequence, token);        /* the first that this one sees */
+    for (size_t j = document_begin(s, sequence, first) / TILE * TILE; j < end; j += TILE) {
         unsigned count = !inside || at < j ? 0 : at - j + 1 < TILE ? (unsigned)(at - j) + 1 : TILE;
+        unsigned skipped = rows_before(begin, j, count);
+        bool seen = lane >= skipped && lane < count;
         __syncthreads();
         load_rows(tile, k, s.ldk, j, keys, s.head_dim);
         __syncthreads();
-        float score = lane < count ? dot(q, tile + lane * PITCH, s.head_dim) * s.scale2 : -INFINITY;
+        float score = seen ? dot(q, tile + lane * PITCH, s.head_dim) * s.scale2 : -INFINITY;
         float new_max = fmaxf(max, warp_max(score));
-        float weight = lane < count ? exp2_fast(score - new_max) : 0.0f;
-        float kept = count > 0 ? exp2_fast(max - new_max) : 1.0f;
+        float weight = seen ? exp2_fast(score - new_max) : 0.0f;
+        float kept = count > skipped ? exp2_fast(max - new_max) : 1.0f;
         p[lane] = weight;
         sum = sum * kept + warp_sum(weight);
         MST_UNROLL for (int i = 0; i < PARTS; i++) out[i] *= kept;
@@ -77,7 +85,7 @@ forward_f32(attention_shape s, const float *q_all, const float *k_all, const flo
         __syncthreads();
         load_rows(tile, v, s.ldv, j, keys, s.head_dim);
         __syncthreads();
-        add_rows(out, p, tile, count, s.head_dim);
+        add_rows(out, p + skipped, tile + skipped * PITCH, count - skipped, s.head_dim);
     }
     if (!inside) return;
     float *to = rows_of(out_all, sequence, s.seq_len, s.ldo, head, s.head_dim) + token * s.ldo;
@@ -121,19 +129,22 @@ backward_q_f32(attention_shape s, const float *q_all, const float *k_all, const 
     float lse = lse_all[blockIdx.x * s.seq_len + token] * LOG2_E, own = work[blockIdx.x * s.seq_len + token];
     float dq[PARTS] = {0.0f};
     size_t end = first + WARPS < s.seq_len ? first + WARPS : s.seq_len;
-    for (size_t j = 0; j < end; j += TILE) {
+    size_t begin = document_begin(s, sequence, token);
+    for (size_t j = document_begin(s, sequence, first) / TILE * TILE; j < end; j += TILE) {
         unsigned count = !inside || token < j ? 0 : token - j + 1 < TILE ? (unsigned)(token - j) + 1 : TILE;
+        unsigned skipped = rows_before(begin, j, count);
+        bool seen = lane >= skipped && lane < count;
         __syncthreads();
         load_rows(tile, v, s.ldv, j, s.seq_len, s.head_dim);
         __syncthreads();
-        float dp = lane < count ? dot(dout, tile + lane * PITCH, s.head_dim) : 0.0f;
+        float dp = seen ? dot(dout, tile + lane * PITCH, s.head_dim) : 0.0f;
         __syncthreads();
         load_rows(tile, k, s.ldk, j, s.seq_len, s.head_dim);
         __syncthreads();
-        float score = lane < count ? dot(q, tile + lane * PITCH, s.head_dim) * s.scale2 : 0.0f;
-        ds[lane] = lane < count ? exp2_fast(score - lse) * (dp - own) : 0.0f;
+        float score = seen ? dot(q, tile + lane * PITCH, s.head_dim) * s.scale2 : 0.0f;
+        ds[lane] = seen ? exp2_fast(score - lse) * (dp - own) : 0.0f;
         __syncwarp();
-        add_rows(dq, ds, tile, count, s.head_dim);
+        add_rows(dq, ds + skipped, tile + skipped * PITCH, count - skipped, s.head_dim);
     }
     if (!inside) return;
     float *to = rows_of(dq_all, sequence, s.seq_len, s.ldq, head, s.head_dim) + token * s.ldq;
@@ -162,15 +173,17 @@ backward_kv_f32(attention_shape s, const float *q_all, const float *k_all, const
     load_own(k, rows_of(k_all, sequence, s.seq_len, s.ldk, kv_head, s.head_dim) + key * s.ldk, s.head_dim);
     load_own(v, rows_of(v_all, sequence, s.seq_len, s.ldv, kv_head, s.head_dim) + key * s.ldv, s.head_dim);
     float dk[PARTS] = {0.0f}, dv[PARTS] = {0.0f};
+    size_t last = first + WARPS < s.seq_len ? first + WARPS - 1 : s.seq_len - 1;
+    size_t end = document_end(s, sequence, last), own_end = document_end(s, sequence, key);
     for (size_t head = kv_head * group; head < (kv_head + 1) * group; head++) {
         const float *q = rows_of(q_all, sequence, s.seq_len, s.ldq, head, s.head_dim);
         const float *dout = rows_of(dout_all, sequence, s.seq_len, s.ldo, head, s.head_dim);
         size_t statistics = (sequence * s.heads + head) * s.seq_len;
-        for (size_t t = first / TILE * TILE; t < s.seq_len; t += TILE) {
+        for (size_t t = first / TILE * TILE; t < end; t += TILE) {
             size_t token = t + lane;
-            bool seen = inside && token >= key && token < s.seq_len;
-            unsigned skipped = key > t ? (unsigned)(key - t < TILE ? key - t : (size_t)TILE) : 0;
-            unsigned rows = s.seq_len - t < TILE ? (unsigned)(s.seq_len - t) : TILE;
+            bool seen = inside && token >= key && token < own_end;
+            unsigned skipped = rows_before(key, t, TILE);
+            unsigned rows = rows_before(own_end, t, TILE);
             unsigned count = inside && skipped < rows ? rows - skipped : 0;
             __syncthreads();
             load_rows(tile, q, s.ldq, t, s.seq_len, s.head_dim);

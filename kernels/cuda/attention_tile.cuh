@@ -44,17 +44,19 @@ template <int ROWS, int D> MST_DEVICE bool take_odd(bf16 *tile, unsigned *found)
     return (found[0] | found[1] | found[2] | found[3]) != 0;
 }
 
-/* Adds the values that were taken: rows first to end of `matrix`, to output rows (whose first stands at position `row`)
- * that see them: LATER, those at or before them, otherwise those at or after them. */
-template <int D, bool LATER>
-MST_DEVICE void add_odd(float (&out)[D / 8][4], const bf16 *matrix, size_t ld, size_t first, size_t end,
-                        size_t row, unsigned head_dim, bool as_nan) {
+/* Rows of a matrix that meet a lane's two output rows, its upper and its lower one. */
+struct row_range {
+    size_t from[2], to[2];
+};
+
+/* Adds the values that were taken from rows of `matrix` to the output rows that see them. */
+template <int D>
+MST_DEVICE void add_odd(float (&out)[D / 8][4], const bf16 *matrix, size_t ld, const row_range &seen,
+                        unsigned head_dim, bool as_nan) {
     for (int n = 0; n < D / 8; n++) {
         MST_UNROLL for (int i = 0; i < 4; i++) {
             unsigned d = 8 * n + fragment_col(i);
-            size_t at = row + fragment_row(i);
-            for (size_t r = LATER && at > first ? at : first; d < head_dim && r < end && (LATER || r <= at);
-                 r++) {
+            for (size_t r = seen.from[i / 2]; d < head_dim && r < seen.to[i / 2]; r++) {
                 bf16 x = matrix[r * ld + d];
                 float value = to_f32(x), odd = as_nan ? value - value : value;
                 /* n is not a constant here, and a variable index would move `out` out of the registers */
@@ -62,6 +64,30 @@ MST_DEVICE void add_odd(float (&out)[D / 8][4], const bf16 *matrix, size_t ld, s
             }
         }
     }
+}
+
+/* ---------------------------------------------------------------- documents */
+
+/* The documents of a lane's two rows, whose warp's first one stands at token `row`: where they begin, or where they end.
+ * Rows behind the sequence have that of its last token. */
+MST_DEVICE void row_begins(const attention_shape &s, size_t sequence, size_t row, size_t (&begin)[2]) {
+    MST_UNROLL for (int h = 0; h < 2; h++) {
+        size_t token = row + fragment_row(2 * h);
+        begin[h] = document_begin(s, sequence, token < s.seq_len ? token : s.seq_len - 1);
+    }
+}
+MST_DEVICE void row_ends(const attention_shape &s, size_t sequence, size_t row, size_t (&end)[2]) {
+    MST_UNROLL for (int h = 0; h < 2; h++) {
+        size_t token = row + fragment_row(2 * h);
+        end[h] = document_end(s, sequence, token < s.seq_len ? token : s.seq_len - 1);
+    }
+}
+
+MST_DEVICE size_t smaller(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+MST_DEVICE size_t larger(size_t a, size_t b) {
+    return a > b ? a : b;
 }
 
 /* ---------------------------------------------------------------- results */

@@ -3,19 +3,35 @@
 
 enum { THREADS = 256 };
 
+/* The rows of a table that rows of tokens are looked up in: by their tokens, or by their positions. */
+struct row_keys {
+    const int32_t *tokens; /* NULL: positions */
+    const int32_t *starts; /* NULL: a sequence is one document */
+    size_t seq_len, first;
+};
+
+MST_DEVICE size_t key_of(const row_keys &keys, size_t row) {
+    if (keys.tokens) return (size_t)keys.tokens[row];
+    return keys.first + row % keys.seq_len - (keys.starts ? (size_t)keys.starts[row] : 0);
+}
+
+static row_keys positions_of(const mst_embedding_args *a) {
+    return {NULL, a->starts, a->seq_len, a->first};
+}
+
 /* ---------------------------------------------------------------- embedding, forward */
 
 template <class T, int N>
 MST_KERNEL(THREADS)
-embedding_forward(size_t packs, size_t cols, size_t seq_len, size_t first, const int32_t *tokens,
-                  const T *table, const T *positions, T *y) {
+embedding_forward(size_t packs, size_t cols, row_keys at, const int32_t *tokens, const T *table,
+                  const T *positions, T *y) {
     size_t pack = (size_t)blockIdx.x * THREADS + threadIdx.x;
     if (pack >= packs) return;
     size_t row = pack / (cols / N), c = pack % (cols / N) * N;
     float x[N], p[N];
     load(table + (size_t)tokens[row] * cols + c, N, N > 1, x);
     if (positions) {
-        load(positions + (first + row % seq_len) * cols + c, N, N > 1, p);
+        load(positions + key_of(at, row) * cols + c, N, N > 1, p);
         MST_UNROLL for (int k = 0; k < N; k++) x[k] += p[k];
     }
     store(y + row * cols + c, N, N > 1, x);
@@ -32,9 +48,9 @@ template <class T, int N> static mst_status start_embedding(mst_cuda *cuda, cons
     unsigned blocks;
     MST_RETURN_IF(mst_grid("embedding_forward", packs, THREADS, &blocks));
     if (blocks == 0) return MST_OK;
-    return MST_LAUNCH(cuda, (embedding_forward<T, N>), blocks, THREADS, 0, packs, a->cols, a->seq_len,
-                      a->first, a->tokens, static_cast<const T *>(a->table),
-                      static_cast<const T *>(a->positions), static_cast<T *>(a->y));
+    return MST_LAUNCH(cuda, (embedding_forward<T, N>), blocks, THREADS, 0, packs, a->cols, positions_of(a),
+                      a->tokens, static_cast<const T *>(a->table), static_cast<const T *>(a->positions),
+                      static_cast<T *>(a->y));
 }
 
 mst_status mst_embedding_forward_cuda(mst_queue *queue, const mst_embedding_args *args) {
@@ -52,19 +68,19 @@ mst_status mst_embedding_forward_cuda(mst_queue *queue, const mst_embedding_args
 /* ---------------------------------------------------------------- embedding, backward */
 
 /*
- * One block for each row of tokens; the block of a token's first row adds all its rows, in order. Which rows these are
- * is found 256 tokens at a time: rows^2 comparisons in all, which cost less than sorting up to 100,000 rows or so.
+ * One block for each row of tokens; the block of a key's first row adds all its rows, in order. Which rows these are
+ * is found 256 rows at a time: rows^2 comparisons in all, which cost less than sorting up to 100,000 rows or so.
  */
 template <class T>
 MST_KERNEL(THREADS)
-embedding_table(size_t rows, size_t cols, const int32_t *tokens, const T *dy, float *dtable) {
+embedding_table(size_t rows, size_t cols, row_keys keys, const T *dy, float *dtable) {
     MST_SHARED(unsigned, hits, THREADS / 32);
     unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     size_t own = blockIdx.x;
-    int32_t token = tokens[own];
+    size_t key = key_of(keys, own);
     for (size_t first = 0; first < rows; first += THREADS) {
         size_t r = first + threadIdx.x;
-        unsigned votes = __ballot_sync(0xffffffffu, r < rows && tokens[r] == token);
+        unsigned votes = __ballot_sync(0xffffffffu, r < rows && key_of(keys, r) == key);
         __syncthreads(); /* the hits before have been used */
         if (lane == 0) hits[warp] = votes;
         __syncthreads();
@@ -73,13 +89,14 @@ embedding_table(size_t rows, size_t cols, const int32_t *tokens, const T *dy, fl
                 size_t row = first + w * 32 + (unsigned)__ffs(left) - 1;
                 if (row < own) return; /* another block's: all threads see it */
                 for (size_t c = threadIdx.x; c < cols; c += THREADS)
-                    dtable[(size_t)token * cols + c] += to_f32(dy[row * cols + c]);
+                    dtable[key * cols + c] += to_f32(dy[row * cols + c]);
             }
         }
     }
 }
 
-/* An element of a position's row: the rows that stand there, in order. */
+/* An element of a position's row: the rows that stand there, in order. Where documents begin anew these are not known without
+ * looking, so that embedding_table does it. */
 template <class T>
 MST_KERNEL(THREADS)
 embedding_positions(size_t rows, size_t cols, size_t seq_len, size_t first, const T *dy, float *dpositions) {
@@ -100,9 +117,13 @@ mst_status mst_embedding_backward_cuda(mst_queue *queue, const mst_embedding_arg
     if (rows == 0 || args->cols == 0) return MST_OK;
     return MST_FOR_DTYPE(args->dtype, T, {
         const T *dy = static_cast<const T *>(args->dy);
-        MST_RETURN_IF(MST_LAUNCH(cuda, embedding_table<T>, rows, THREADS, 0, args->rows, args->cols,
-                                 args->tokens, dy, static_cast<float *>(args->dtable)));
+        row_keys tokens = {args->tokens, NULL, 0, 0};
+        MST_RETURN_IF(MST_LAUNCH(cuda, embedding_table<T>, rows, THREADS, 0, args->rows, args->cols, tokens,
+                                 dy, static_cast<float *>(args->dtable)));
         if (!args->dpositions) return MST_OK;
+        if (args->starts)
+            return MST_LAUNCH(cuda, embedding_table<T>, rows, THREADS, 0, args->rows, args->cols,
+                              positions_of(args), dy, static_cast<float *>(args->dpositions));
         MST_RETURN_IF(mst_grid("embedding_backward", args->seq_len * args->cols, THREADS, &blocks));
         return MST_LAUNCH(cuda, embedding_positions<T>, blocks, THREADS, 0, args->rows, args->cols,
                           args->seq_len, args->first, dy, static_cast<float *>(args->dpositions));

@@ -15,6 +15,8 @@ static mst_status check(const char *name, const mst_attention_args *args) {
     MST_CHECK(args->ldk >= kv_cols && args->ldv >= kv_cols, MST_EINVAL,
               "%s: ldk %zu or ldv %zu is less than kv_heads * head_dim = %zu", name, args->ldk, args->ldv,
               kv_cols);
+    MST_CHECK(!args->starts || args->past == 0, MST_EINVAL,
+              "%s: starts of documents and a past of %zu; only one of them is possible", name, args->past);
 done:
     return status;
 }
@@ -37,11 +39,16 @@ static double dot(const mst_attention_args *args, const void *a, size_t i, const
     return sum;
 }
 
-/* Scores of query token t with the tokens 0 to past + t that it sees. */
+/* The first token that token t sees. */
+static size_t first_seen(const mst_attention_args *args, size_t sequence, size_t t) {
+    return args->starts ? (size_t)args->starts[sequence * args->seq_len + t] : 0;
+}
+
+/* Scores of query token t with the tokens first_seen to past + t that it sees, by their numbers. */
 static void scores_of(const mst_attention_args *args, size_t sequence, size_t head, size_t t,
                       double *scores) {
     size_t kv_head = head / (args->heads / args->kv_heads);
-    for (size_t j = 0; j <= args->past + t; j++)
+    for (size_t j = first_seen(args, sequence, t); j <= args->past + t; j++)
         scores[j] = args->scale * dot(args, args->q, at(args, sequence, t, args->ldq, head), args->k,
                                       at_key(args, sequence, j, args->ldk, kv_head));
 }
@@ -58,12 +65,12 @@ static void forward_token(const mst_attention_args *args, size_t sequence, size_
                           double *scores) {
     size_t kv_head = head / (args->heads / args->kv_heads);
     scores_of(args, sequence, head, t, scores);
-    size_t seen = args->past + t + 1;
-    double lse = log_sum_exp(scores, seen);
+    size_t first = first_seen(args, sequence, t), end = args->past + t + 1;
+    double lse = log_sum_exp(scores + first, end - first);
     store(args->lse, mst_dtype_acc(args->dtype), (sequence * args->heads + head) * args->seq_len + t, lse);
     for (size_t d = 0; d < args->head_dim; d++) {
         double sum = 0.0;
-        for (size_t j = 0; j < seen; j++)
+        for (size_t j = first; j < end; j++)
             sum += exp(scores[j] - lse) *
                    load(args->v, args->dtype, at_key(args, sequence, j, args->ldv, kv_head) + d);
         store(args->out, args->dtype, at(args, sequence, t, args->heads * args->head_dim, head) + d, sum);
@@ -100,8 +107,9 @@ static void backward_token(const mst_attention_args *args, size_t sequence, size
     double lse =
         load(args->lse, mst_dtype_acc(args->dtype), (sequence * args->heads + head) * args->seq_len + t);
     double dout_out = dot(args, args->dout, at_out, args->out, at_out);
+    size_t first = first_seen(args, sequence, t);
     scores_of(args, sequence, head, t, ds);
-    for (size_t j = 0; j <= t; j++) {
+    for (size_t j = first; j <= t; j++) {
         double p = exp(ds[j] - lse);
         ds[j] = p * (dot(args, args->dout, at_out, args->v, at_key(args, sequence, j, args->ldv, kv_head)) -
                      dout_out);
@@ -112,7 +120,7 @@ static void backward_token(const mst_attention_args *args, size_t sequence, size
     }
     for (size_t d = 0; d < head_dim; d++) {
         double dq = 0.0;
-        for (size_t j = 0; j <= t; j++)
+        for (size_t j = first; j <= t; j++)
             dq += ds[j] * load(args->k, args->dtype, at_key(args, sequence, j, args->ldk, kv_head) + d);
         store(args->dq, args->dtype, at_q + d, args->scale * dq);
     }

@@ -14,6 +14,11 @@ done:
     return status;
 }
 
+/* Row of the position tables that row r uses. */
+static size_t position_of(const mst_embedding_args *args, size_t r) {
+    return args->first + r % args->seq_len - (args->starts ? (size_t)args->starts[r] : 0);
+}
+
 mst_status mst_embedding_forward_ref(mst_queue *queue, const mst_embedding_args *args) {
     mst_status status = MST_OK;
     (void)queue;
@@ -22,7 +27,7 @@ mst_status mst_embedding_forward_ref(mst_queue *queue, const mst_embedding_args 
         for (size_t c = 0; c < args->cols; c++) {
             double y = load(args->table, args->dtype, (size_t)args->tokens[r] * args->cols + c);
             if (args->positions)
-                y += load(args->positions, args->dtype, (args->first + r % args->seq_len) * args->cols + c);
+                y += load(args->positions, args->dtype, position_of(args, r) * args->cols + c);
             store(args->y, args->dtype, r * args->cols + c, y);
         }
     }
@@ -40,8 +45,7 @@ mst_status mst_embedding_backward_ref(mst_queue *queue, const mst_embedding_args
         for (size_t c = 0; c < args->cols; c++) {
             double dy = load(args->dy, args->dtype, r * args->cols + c);
             add(args->dtable, acc, (size_t)args->tokens[r] * args->cols + c, dy);
-            if (args->dpositions)
-                add(args->dpositions, acc, (args->first + r % args->seq_len) * args->cols + c, dy);
+            if (args->dpositions) add(args->dpositions, acc, position_of(args, r) * args->cols + c, dy);
         }
     }
 done:

@@ -19,7 +19,7 @@ mst_status mst_rope_ref(mst_queue *queue, const mst_rope_args *args) {
     MST_TRY(check(args));
     size_t half = args->head_dim / 2;
     for (size_t r = 0; r < args->rows; r++) {
-        size_t position = args->first + r % args->seq_len;
+        size_t position = args->first + r % args->seq_len - (args->starts ? (size_t)args->starts[r] : 0);
         for (size_t h = 0; h < args->heads; h++) {
             for (size_t i = 0; i < half; i++) {
                 double cosine = args->cosine[position * half + i], sine = args->sine[position * half + i];

@@ -113,16 +113,16 @@ static int depth; /* a pass of the model also sums: counted once */
     return status
 
 mst_status __real_mst_model_train(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
-                                  const int32_t *targets, double loss_scale, double z_coefficient,
-                                  const mst_gradient_sink *sink, mst_loss *loss_out);
+                                  const int32_t *targets, const int32_t *starts, double loss_scale,
+                                  double z_coefficient, const mst_gradient_sink *sink, mst_loss *loss_out);
 mst_status __wrap_mst_model_train(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
-                                  const int32_t *targets, double loss_scale, double z_coefficient,
-                                  const mst_gradient_sink *sink, mst_loss *loss_out);
+                                  const int32_t *targets, const int32_t *starts, double loss_scale,
+                                  double z_coefficient, const mst_gradient_sink *sink, mst_loss *loss_out);
 mst_status __wrap_mst_model_train(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
-                                  const int32_t *targets, double loss_scale, double z_coefficient,
-                                  const mst_gradient_sink *sink, mst_loss *loss_out) {
-    COMPUTE(
-        __real_mst_model_train(model, weights, tokens, targets, loss_scale, z_coefficient, sink, loss_out));
+                                  const int32_t *targets, const int32_t *starts, double loss_scale,
+                                  double z_coefficient, const mst_gradient_sink *sink, mst_loss *loss_out) {
+    COMPUTE(__real_mst_model_train(model, weights, tokens, targets, starts, loss_scale, z_coefficient, sink,
+                                   loss_out));
 }
 
 mst_status __real_mst_exchange_begin_lane(mst_exchange *exchange, size_t round, size_t lane,
@@ -149,10 +149,10 @@ mst_status __wrap_mst_optimizer_update(mst_optimizer *optimizer, size_t unit, co
 
 /* No data: any tokens do. */
 mst_status __wrap_mst_data_read(mst_data *data, mst_split split, uint64_t sample, size_t count,
-                                int32_t *tokens, int32_t *targets);
+                                int32_t *tokens, int32_t *targets, int32_t *starts);
 mst_status __wrap_mst_data_read(mst_data *data, mst_split split, uint64_t sample, size_t count,
-                                int32_t *tokens, int32_t *targets) {
-    (void)data, (void)split;
+                                int32_t *tokens, int32_t *targets, int32_t *starts) {
+    (void)data, (void)split, (void)starts;
     for (size_t i = 0; i < count * SEQ_LEN; i++) {
         tokens[i] = (int32_t)((sample + i) % 60);
         targets[i] = (int32_t)((sample + i + 1) % 60);

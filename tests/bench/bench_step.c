@@ -126,10 +126,10 @@ static size_t vocabulary, sequence;
 
 /* Takes the place of the room's own (-Wl,--wrap): random tokens, the same in every process. */
 mst_status __wrap_mst_data_read(mst_data *data, mst_split split, uint64_t sample, size_t count,
-                                int32_t *tokens, int32_t *targets);
+                                int32_t *tokens, int32_t *targets, int32_t *starts);
 mst_status __wrap_mst_data_read(mst_data *data, mst_split split, uint64_t sample, size_t count,
-                                int32_t *tokens, int32_t *targets) {
-    (void)data, (void)split;
+                                int32_t *tokens, int32_t *targets, int32_t *starts) {
+    (void)data, (void)split, (void)starts;
     for (size_t i = 0; i < count * sequence; i++) {
         const double draw = mst_random_uniform(1, MST_RANDOM_TEST, sample, i);
         tokens[i] = (int32_t)(draw * (double)vocabulary);

@@ -40,12 +40,13 @@ static void read_some(mst_data *data) {
     int32_t tokens[SAMPLES * SEQ_LEN], targets[SAMPLES * SEQ_LEN];
     const uint64_t windows = mst_data_windows(data, MST_SPLIT_TRAIN);
     for (uint64_t first = 0; first < 2; first++) {
-        if (mst_data_read(data, MST_SPLIT_TRAIN, first * 1000, SAMPLES, tokens, targets) != MST_OK) continue;
+        if (mst_data_read(data, MST_SPLIT_TRAIN, first * 1000, SAMPLES, tokens, targets, NULL) != MST_OK)
+            continue;
         for (int t = 0; t < SAMPLES * SEQ_LEN; t++)
             if (tokens[t] < 0 || tokens[t] >= VOCAB || targets[t] < 0 || targets[t] >= VOCAB) abort();
     }
     if (windows == 0) abort();
-    if (mst_data_read_windows(data, MST_SPLIT_TRAIN, windows - 1, 1, tokens, targets) == MST_OK &&
+    if (mst_data_read_windows(data, MST_SPLIT_TRAIN, windows - 1, 1, tokens, targets, NULL) == MST_OK &&
         targets[0] < 0)
         abort();
 }

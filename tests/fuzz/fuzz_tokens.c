@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                  last = samples > COUNT ? samples - COUNT : 0;
         const uint64_t firsts[] = {0, last, last / 2};
         for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++) {
-            if (mst_data_read(d, (mst_split)split, firsts[i], COUNT, tokens, targets) != MST_OK) continue;
+            if (mst_data_read(d, (mst_split)split, firsts[i], COUNT, tokens, targets, NULL) != MST_OK)
+                continue;
             for (int t = 0; t < COUNT * SEQ_LEN; t++)
                 if (tokens[t] < 0 || tokens[t] >= vocab || targets[t] < -1 || targets[t] >= vocab) abort();
         }

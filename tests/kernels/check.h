@@ -111,6 +111,10 @@ check_tensor *trial_alias(check_trial *trial, const char *name, check_tensor *of
 int32_t *trial_ints(check_trial *trial, size_t count);
 float *trial_floats(check_trial *trial, size_t count);
 
+/* Where the documents of `rows` tokens begin, in sequences of seq_len (mst_attention_args). Documents have the lengths given,
+ * the last of which is 0, in turn, cut at the ends of sequences. NULL gives NULL. */
+const int32_t *trial_starts(check_trial *trial, size_t rows, size_t seq_len, const size_t *lengths);
+
 void tensor_fill(check_tensor *tensor, check_flavour flavour, double scale);
 void tensor_set(check_tensor *tensor, size_t row, size_t col, double value);
 double tensor_initial(const check_tensor *tensor, size_t row, size_t col);

@@ -18,8 +18,10 @@ static mst_status call_rope(const void *context, const mst_kernels *table, mst_q
     return table->rope(queue, &args);
 }
 
-static rope_case set_up_rope(check_trial *trial, mst_rope_args args, size_t padding, check_flavour flavour) {
+static rope_case set_up_rope(check_trial *trial, mst_rope_args args, const size_t *documents, size_t padding,
+                             check_flavour flavour) {
     rope_case c = {.args = args};
+    c.args.starts = trial_starts(trial, args.rows, args.seq_len, documents);
     size_t cols = args.heads * args.head_dim, half = args.head_dim / 2, positions = args.first + args.seq_len;
     float *cosine = trial_floats(trial, positions * half), *sine = trial_floats(trial, positions * half);
     for (size_t i = 0; i < positions * half; i++) {
@@ -41,7 +43,7 @@ static void bounds_of_rope(const rope_case *c) {
     for (size_t r = 0; r < args->rows; r++) {
         for (size_t k = 0; k < args->heads * half; k++) {
             size_t i = k % half, col = k / half * args->head_dim + i,
-                   position = args->first + r % args->seq_len;
+                   position = args->first + r % args->seq_len - (args->starts ? (size_t)args->starts[r] : 0);
             double x = fabs(tensor_initial(c->x, r, col)), y = fabs(tensor_initial(c->x, r, col + half));
             double cosine = fabs((double)args->cosine[position * half + i]);
             double sine = fabs((double)args->sine[position * half + i]);
@@ -56,8 +58,9 @@ void check_rope(check_state *checker) {
     static const size_t shapes[][5] = {{0, 2, 8, 4, 0},     {3, 0, 8, 4, 0},  {1, 1, 2, 1, 0},
                                        {7, 3, 6, 7, 0},     {8, 2, 64, 4, 3}, {9, 1, 34, 5, 11},
                                        {130, 3, 16, 65, 0}, {6, 4, 128, 3, 1}};
-    for (size_t i = 0; i < 8 * sizeof shapes / sizeof *shapes; i++) {
-        const size_t *s = shapes[i / 8];
+    static const size_t documents[] = {3, 1, 4, 0};
+    for (size_t i = 0; i < 16 * sizeof shapes / sizeof *shapes; i++) {
+        const size_t *s = shapes[i / 16];
         mst_dtype dtype = i & 1 ? MST_BF16 : MST_F32;
         mst_rope_args args = {.rows = s[0],
                               .heads = s[1],
@@ -68,10 +71,11 @@ void check_rope(check_state *checker) {
                               .inverse = i & 2};
         size_t padding = i & 4 ? 3 : 0;
         check_trial trial;
-        trial_begin(&trial, checker, "%s %zu rows, %zu heads of %zu, seq_len %zu, first %zu, padding %zu%s",
+        trial_begin(&trial, checker, "%s %zu rows, %zu heads of %zu, seq_len %zu, first %zu, padding %zu%s%s",
                     mst_dtype_name(dtype), s[0], s[1], s[2], s[3], s[4], padding,
-                    args.inverse ? ", inverse" : "");
-        rope_case c = set_up_rope(&trial, args, padding, (check_flavour)(i % FLAVOURS));
+                    args.inverse ? ", inverse" : "", i & 8 ? ", documents" : "");
+        rope_case c =
+            set_up_rope(&trial, args, i & 8 ? documents : NULL, padding, (check_flavour)(i % FLAVOURS));
         if (s[0] > 4 && i % 3 == 0) tensor_set(c.x, 4, 1, NAN);
         if (trial_run(&trial, call_rope, &c, REFERENCE_F64)) {
             bounds_of_rope(&c);
@@ -82,7 +86,7 @@ void check_rope(check_state *checker) {
     check_trial trial;
     trial_begin(&trial, checker, "odd head_dim");
     mst_rope_args odd = {.rows = 2, .heads = 1, .head_dim = 3, .seq_len = 2, .dtype = MST_F32};
-    rope_case c = set_up_rope(&trial, odd, 0, PLAIN);
+    rope_case c = set_up_rope(&trial, odd, NULL, 0, PLAIN);
     trial_expect(&trial, call_rope, &c, MST_EINVAL);
     trial_end(&trial);
 }
@@ -93,7 +97,7 @@ void bench_rope(check_state *checker) {
         trial_begin(&trial, checker, "%s 1024 rows, 12 heads of 64", mst_dtype_name((mst_dtype)dtype));
         mst_rope_args args = {
             .rows = 1024, .heads = 12, .head_dim = 64, .seq_len = 256, .dtype = (mst_dtype)dtype};
-        rope_case c = set_up_rope(&trial, args, 0, PLAIN);
+        rope_case c = set_up_rope(&trial, args, NULL, 0, PLAIN);
         trial_time(&trial, call_rope, &c, args.dtype, 2.0 * 1024 * 768 * (double)mst_dtype_size(args.dtype),
                    0.0);
         trial_end(&trial);

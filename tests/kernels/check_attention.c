@@ -36,6 +36,7 @@ static mst_status call_backward(const void *context, const mst_kernels *table, m
 
 typedef struct attention_shape {
     size_t sequences, seq_len, heads, kv_heads, head_dim, padding, past;
+    const size_t *documents; /* as trial_starts takes them */
 } attention_shape;
 
 static attention_case set_up(check_trial *trial, attention_shape s, mst_dtype dtype, bool backward,
@@ -51,6 +52,7 @@ static attention_case set_up(check_trial *trial, attention_shape s, mst_dtype dt
                                  .kv_heads = s.kv_heads,
                                  .head_dim = s.head_dim,
                                  .past = s.past,
+                                 .starts = trial_starts(trial, rows, s.seq_len, s.documents),
                                  .dtype = dtype,
                                  .scale = 1.0 / sqrt((double)s.head_dim),
                                  .ldq = ldq,
@@ -75,6 +77,12 @@ static attention_case set_up(check_trial *trial, attention_shape s, mst_dtype dt
 }
 
 /* ---------------------------------------------------------------- scores, as both bounds need them */
+
+/* The first token that token t sees. */
+static size_t first_seen(const attention_case *c, size_t sequence, size_t t) {
+    const mst_attention_args *args = &c->args;
+    return args->starts ? (size_t)args->starts[sequence * args->seq_len + t] : 0;
+}
 
 /* Query token t of one head with key token j: its score, and how far off it may be. */
 typedef struct score {
@@ -110,18 +118,19 @@ static void bounds_of_token(const attention_case *c, size_t sequence, size_t hea
     const mst_attention_args *args = &c->args;
     size_t hd = args->head_dim, kv_head = head / (args->heads / args->kv_heads),
            first = sequence * args->seq_len, first_key = sequence * (args->past + args->seq_len);
-    size_t seen = args->past + t + 1, tiles = seen / 16 + 1;
+    size_t from = first_seen(c, sequence, t), end = args->past + t + 1, seen = end - from,
+           tiles = seen / 16 + 1;
     size_t lse_row = sequence * args->heads + head;
     double lse = *tensor_exact(c->lse, lse_row, t), largest = 0.0, error = 0.0,
            operand = roundoff(args->dtype);
-    for (size_t j = 0; j < seen; j++) {
+    for (size_t j = from; j < end; j++) {
         score s = score_of(c, sequence, head, t, j);
         largest = fmax(largest, fabs(s.value));
         error = fmax(error, s.error);
     }
     double eps = error + 2.0 * U32 * largest + EXP_ERROR + (EXP_ERROR + 3.0 * U32) * (double)tiles;
     *tensor_bound(c->lse, lse_row, t) = eps + sum_error(seen) + 3.0 * U32 * (1.0 + fabs(lse) + largest);
-    for (size_t j = 0; j < seen; j++) {
+    for (size_t j = from; j < end; j++) {
         double p = exp(score_of(c, sequence, head, t, j).value - lse);
         for (size_t d = 0; d < hd; d++) {
             double v = fabs(tensor_initial(c->v, first_key + j, kv_head * hd + d));
@@ -143,10 +152,18 @@ static void run_forward(check_trial *trial, const attention_case *c) {
     trial_end(trial);
 }
 
+/* Lengths of documents: whole sequences; of one token; that end at tiles' edges, one before, one behind; odd ones. */
+static const size_t whole[] = {1000, 0}, single[] = {1, 0}, at_edges[] = {32, 64, 128, 1, 31, 0},
+                    past_edges[] = {33, 127, 65, 2, 30, 0}, odd[] = {3, 1, 70, 8, 5, 0}, last[] = {149, 1, 0};
+
 static const attention_shape shapes[] = {
-    {0, 5, 2, 1, 8, 0, 0},    {2, 0, 2, 1, 8, 0, 0},    {1, 1, 1, 1, 1, 0, 0},   {2, 5, 3, 3, 7, 3, 0},
-    {2, 17, 4, 2, 16, 0, 0},  {1, 70, 9, 3, 12, 1, 0},  {3, 33, 2, 1, 64, 0, 0}, {1, 1, 6, 2, 20, 2, 0},
-    {1, 150, 1, 1, 80, 5, 0}, {1, 257, 2, 1, 32, 0, 0},
+    {0, 5, 2, 1, 8, 0, 0, NULL},          {2, 0, 2, 1, 8, 0, 0, NULL},   {1, 1, 1, 1, 1, 0, 0, NULL},
+    {2, 5, 3, 3, 7, 3, 0, NULL},          {2, 17, 4, 2, 16, 0, 0, NULL}, {1, 70, 9, 3, 12, 1, 0, NULL},
+    {3, 33, 2, 1, 64, 0, 0, NULL},        {1, 1, 6, 2, 20, 2, 0, NULL},  {1, 150, 1, 1, 80, 5, 0, NULL},
+    {1, 257, 2, 1, 32, 0, 0, NULL},       {0, 5, 2, 1, 8, 0, 0, whole},  {2, 33, 4, 2, 12, 1, 0, whole},
+    {2, 19, 2, 1, 16, 0, 0, single},      {1, 1, 2, 2, 8, 0, 0, single}, {1, 257, 2, 1, 32, 0, 0, at_edges},
+    {1, 300, 3, 1, 24, 3, 0, past_edges}, {2, 150, 4, 2, 20, 2, 0, odd}, {3, 90, 9, 3, 64, 0, 0, odd},
+    {1, 150, 2, 2, 80, 0, 0, last},
 };
 
 /* A token must not see the tokens after it: other (huge, but finite) values there
@@ -155,7 +172,7 @@ static void check_causal(check_state *checker, mst_dtype dtype) {
     enum { T = 41, SEEN = 22, HEAD = 16 };
     check_trial trial;
     trial_begin(&trial, checker, "%s, huge values after token %d", mst_dtype_name(dtype), SEEN);
-    attention_case c = set_up(&trial, (attention_shape){1, T, 1, 1, HEAD, 0, 0}, dtype, false, 1.0);
+    attention_case c = set_up(&trial, (attention_shape){1, T, 1, 1, HEAD, 0, 0, NULL}, dtype, false, 1.0);
     if (trial_run(&trial, call_forward, &c, REFERENCE_F64)) {
         size_t bytes = (size_t)SEEN * HEAD * mst_dtype_size(dtype), at = c.out->offset;
         void *before = trial_floats(&trial, (size_t)SEEN * HEAD);
@@ -178,7 +195,7 @@ static void check_causal(check_state *checker, mst_dtype dtype) {
 static void check_nonfinite(check_state *checker, mst_dtype dtype) {
     check_trial trial;
     trial_begin(&trial, checker, "%s with NaN in v", mst_dtype_name(dtype));
-    attention_case c = set_up(&trial, (attention_shape){2, 19, 2, 2, 8, 0, 0}, dtype, false, 1.0);
+    attention_case c = set_up(&trial, (attention_shape){2, 19, 2, 2, 8, 0, 0, NULL}, dtype, false, 1.0);
     tensor_set(c.v, 5, 3, NAN);
     tensor_set(c.q, 19 + 7, 9, NAN);
     run_forward(&trial, &c);
@@ -216,11 +233,55 @@ static void check_past(check_state *checker, attention_shape all, size_t past, m
     trial_end(&trial);
 }
 
+/* A document's rows have the bits of the document alone on the CPU, and its neighbours do not matter anywhere: not even where
+ * they are NaN. */
+static void check_alone(check_state *checker, mst_dtype dtype) {
+    enum { T = 190, FROM = 45, LENGTH = 101, HEADS = 4, KV_HEADS = 2, HEAD = 24 };
+    static const size_t documents[] = {FROM, LENGTH, T - FROM - LENGTH, 0};
+    check_trial trial;
+    trial_begin(&trial, checker, "%s, a document between others, and alone", mst_dtype_name(dtype));
+    attention_case c =
+        set_up(&trial, (attention_shape){1, T, HEADS, KV_HEADS, HEAD, 0, 0, documents}, dtype, false, 1.0);
+    size_t size = mst_dtype_size(dtype), row = (size_t)HEADS * HEAD * size;
+    if (trial_run(&trial, call_forward, &c, REFERENCE_F64)) {
+        void *before = trial_floats(&trial, LENGTH * row / sizeof(float)),
+             *out = trial_floats(&trial, LENGTH * row / sizeof(float)),
+             *lse = trial_floats(&trial, (size_t)HEADS * LENGTH);
+        const unsigned char *result = c.out->result + c.out->offset + FROM * row;
+        memcpy(before, result, LENGTH * row);
+        mst_attention_args args = args_of(&c, VIEW_BODY);
+        args.starts = NULL;
+        args.seq_len = LENGTH;
+        args.q = (const char *)args.q + FROM * args.ldq * size;
+        args.k = (const char *)args.k + FROM * args.ldk * size;
+        args.v = (const char *)args.v + FROM * args.ldv * size;
+        args.out = out;
+        args.lse = lse;
+        if (checker->table.attention_forward(checker->queue[0], &args) != MST_OK ||
+            mst_queue_sync(checker->queue[0]) != MST_OK)
+            trial_fail(&trial, "%s", mst_error_message());
+        if (!is_on_gpu(checker) && memcmp(out, before, LENGTH * row) != 0)
+            trial_fail(&trial, "alone it has other bits");
+        for (size_t t = 0; t < T; t++) {
+            if (t >= FROM && t < FROM + LENGTH) continue;
+            for (size_t d = 0; d < HEAD; d++) {
+                tensor_set(c.k, t, d, NAN);
+                tensor_set(c.v, t, HEAD + d, t % 2 ? INFINITY : NAN);
+                tensor_set(c.q, t, d, INFINITY);
+            }
+        }
+        if (trial_run(&trial, call_forward, &c, REFERENCE_F64) && memcmp(before, result, LENGTH * row) != 0)
+            trial_fail(&trial, "its neighbours matter");
+        checker->values += 2 * (size_t)LENGTH * HEADS * HEAD;
+    }
+    trial_end(&trial);
+}
+
 static void check_pasts(check_state *checker, mst_dtype dtype) {
     static const attention_shape continued[] = {
-        {1, 1, 2, 1, 8, 0, 1},    {2, 1, 6, 2, 20, 3, 63},  {1, 1, 3, 3, 64, 0, 130},
-        {3, 1, 4, 1, 7, 1, 64},   {1, 5, 2, 2, 12, 2, 3},   {2, 40, 4, 2, 16, 0, 33},
-        {1, 150, 2, 1, 32, 0, 7}, {1, 3, 1, 1, 80, 5, 190}, {2, 129, 2, 1, 8, 0, 128}};
+        {1, 1, 2, 1, 8, 0, 1, NULL},    {2, 1, 6, 2, 20, 3, 63, NULL},  {1, 1, 3, 3, 64, 0, 130, NULL},
+        {3, 1, 4, 1, 7, 1, 64, NULL},   {1, 5, 2, 2, 12, 2, 3, NULL},   {2, 40, 4, 2, 16, 0, 33, NULL},
+        {1, 150, 2, 1, 32, 0, 7, NULL}, {1, 3, 1, 1, 80, 5, 190, NULL}, {2, 129, 2, 1, 8, 0, 128, NULL}};
     for (size_t i = 0; i < sizeof continued / sizeof *continued; i++) {
         attention_shape s = continued[i];
         check_trial trial;
@@ -232,8 +293,8 @@ static void check_pasts(check_state *checker, mst_dtype dtype) {
     }
     static const size_t pasts[] = {0, 1, 31, 32, 63, 64, 65, 127, 128, 129, 200, 255, 256};
     for (size_t i = 0; i < sizeof pasts / sizeof *pasts; i++) {
-        check_past(checker, (attention_shape){1, 257, 4, 2, 24, 3, 0}, pasts[i], dtype);
-        check_past(checker, (attention_shape){1, pasts[i] + 1, 3, 3, 9, 0, 0}, pasts[i], dtype);
+        check_past(checker, (attention_shape){1, 257, 4, 2, 24, 3, 0, NULL}, pasts[i], dtype);
+        check_past(checker, (attention_shape){1, pasts[i] + 1, 3, 3, 9, 0, 0, NULL}, pasts[i], dtype);
     }
 }
 
@@ -243,15 +304,24 @@ void check_attention_forward(check_state *checker) {
             attention_shape s = shapes[i];
             double q_scale = i % 3 == 2 ? 30.0 : 1.0; /* scores far apart: exp underflows */
             check_trial trial;
-            trial_begin(&trial, checker, "%s %zu x %zu tokens, %zu/%zu heads of %zu, padding %zu, q scale %g",
+            trial_begin(&trial, checker,
+                        "%s %zu x %zu tokens, %zu/%zu heads of %zu, padding %zu, q scale %g%s",
                         mst_dtype_name((mst_dtype)dtype), s.sequences, s.seq_len, s.heads, s.kv_heads,
-                        s.head_dim, s.padding, q_scale);
+                        s.head_dim, s.padding, q_scale, s.documents ? ", documents" : "");
             attention_case c = set_up(&trial, s, (mst_dtype)dtype, false, q_scale);
             run_forward(&trial, &c);
         }
         check_causal(checker, (mst_dtype)dtype);
         check_nonfinite(checker, (mst_dtype)dtype);
         check_pasts(checker, (mst_dtype)dtype);
+        check_alone(checker, (mst_dtype)dtype);
+        check_trial trial;
+        trial_begin(&trial, checker, "%s documents and a past", mst_dtype_name((mst_dtype)dtype));
+        attention_case c =
+            set_up(&trial, (attention_shape){1, 5, 2, 2, 8, 0, 0, single}, (mst_dtype)dtype, false, 1.0);
+        c.args.past = 1;
+        trial_expect(&trial, call_forward, &c, MST_EINVAL);
+        trial_end(&trial);
     }
     if (takes_f64(checker)) return;
     check_trial trial;
@@ -327,7 +397,8 @@ static void run_backward(check_trial *trial, attention_case *c) {
         for (size_t sequence = 0; sequence < c->args.sequences; sequence++)
             for (size_t head = 0; head < c->args.heads; head++)
                 for (size_t t = 0; t < c->args.seq_len; t++)
-                    for (size_t j = 0; j <= t; j++) bounds_of_pair(c, sequence, head, t, j);
+                    for (size_t j = first_seen(c, sequence, t); j <= t; j++)
+                        bounds_of_pair(c, sequence, head, t, j);
         trial_compare(trial);
     }
     trial_end(trial);
@@ -339,9 +410,10 @@ void check_attention_backward(check_state *checker) {
             attention_shape s = shapes[i];
             double q_scale = i % 3 == 2 ? 30.0 : 1.0;
             check_trial trial;
-            trial_begin(&trial, checker, "%s %zu x %zu tokens, %zu/%zu heads of %zu, padding %zu, q scale %g",
+            trial_begin(&trial, checker,
+                        "%s %zu x %zu tokens, %zu/%zu heads of %zu, padding %zu, q scale %g%s",
                         mst_dtype_name((mst_dtype)dtype), s.sequences, s.seq_len, s.heads, s.kv_heads,
-                        s.head_dim, s.padding, q_scale);
+                        s.head_dim, s.padding, q_scale, s.documents ? ", documents" : "");
             attention_case c = set_up(&trial, s, (mst_dtype)dtype, true, q_scale);
             run_backward(&trial, &c);
         }
@@ -349,13 +421,21 @@ void check_attention_backward(check_state *checker) {
         trial_begin(&trial, checker, "%s with NaN in the first and last dout",
                     mst_dtype_name((mst_dtype)dtype));
         attention_case c =
-            set_up(&trial, (attention_shape){1, 19, 2, 2, 8, 0, 0}, (mst_dtype)dtype, true, 1.0);
+            set_up(&trial, (attention_shape){1, 19, 2, 2, 8, 0, 0, NULL}, (mst_dtype)dtype, true, 1.0);
         tensor_set(c.dout, 0, 0, NAN);
         tensor_set(c.dout, 18, 9, NAN);
         run_backward(&trial, &c);
+        check_trial between;
+        trial_begin(&between, checker, "%s with NaN in dout, q and k of a document between others",
+                    mst_dtype_name((mst_dtype)dtype));
+        c = set_up(&between, (attention_shape){1, 150, 2, 1, 8, 0, 0, odd}, (mst_dtype)dtype, true, 1.0);
+        tensor_set(c.dout, 40, 9, NAN);
+        tensor_set(c.q, 41, 3, INFINITY);
+        tensor_set(c.k, 42, 3, NAN);
+        run_backward(&between, &c);
         check_trial past;
         trial_begin(&past, checker, "%s with a past", mst_dtype_name((mst_dtype)dtype));
-        c = set_up(&past, (attention_shape){1, 5, 2, 2, 8, 0, 0}, (mst_dtype)dtype, true, 1.0);
+        c = set_up(&past, (attention_shape){1, 5, 2, 2, 8, 0, 0, NULL}, (mst_dtype)dtype, true, 1.0);
         c.args.past = 1;
         trial_expect(&past, call_backward, &c, MST_EINVAL);
         trial_end(&past);
@@ -367,7 +447,8 @@ void check_attention_backward(check_state *checker) {
 /* GPT-2 124M at B4 T256, and a long grouped one.
  * Two products of t (t + 1) / 2 pairs forward, five backward. */
 static void bench(check_state *checker, bool backward) {
-    static const attention_shape timed[] = {{4, 256, 12, 12, 64, 0, 0}, {1, 1024, 9, 3, 64, 0, 0}};
+    static const attention_shape timed[] = {{4, 256, 12, 12, 64, 0, 0, NULL},
+                                            {1, 1024, 9, 3, 64, 0, 0, NULL}};
     for (size_t i = 0; i < 4; i++) {
         attention_shape s = timed[i / 2];
         mst_dtype dtype = i % 2 ? MST_BF16 : MST_F32;
@@ -386,7 +467,7 @@ static void bench(check_state *checker, bool backward) {
 /* One token after a context: flops as above, bytes those of the kept keys and values. */
 static void bench_token(check_state *checker) {
     for (int i = 0; i < 4; i++) {
-        attention_shape s = {1, 1, 9, i < 2 ? 9 : 3, 64, 0, 1023};
+        attention_shape s = {1, 1, 9, i < 2 ? 9 : 3, 64, 0, 1023, NULL};
         mst_dtype dtype = i % 2 ? MST_BF16 : MST_F32;
         check_trial trial;
         trial_begin(&trial, checker, "%s 1 after %zu, %zu/%zu heads of %zu", mst_dtype_name(dtype), s.past,

@@ -189,6 +189,7 @@ enum { HEADS = 2, HEAD = 6, SEQ = 3, ROPE = SEQ * HEADS * HEAD };
 typedef struct rope_context {
     double x[ROPE], dy[ROPE];
     float cosine[(SEQ + 1) * HEAD / 2], sine[(SEQ + 1) * HEAD / 2];
+    const int32_t *starts;
 } rope_context;
 
 static void rope(const rope_context *c, double *x, bool inverse) {
@@ -197,6 +198,7 @@ static void rope(const rope_context *c, double *x, bool inverse) {
                           .head_dim = HEAD,
                           .seq_len = SEQ,
                           .first = 1,
+                          .starts = c->starts,
                           .dtype = MST_F64,
                           .cosine = c->cosine,
                           .sine = c->sine,
@@ -212,8 +214,8 @@ static double rope_loss(const void *context) {
     return weighted_sum(copy.dy, copy.x, ROPE);
 }
 
-static void test_rope_gradient(void) {
-    rope_context c;
+static void test_rope_gradient(const int32_t *starts) {
+    rope_context c = {.starts = starts};
     double dx[ROPE];
     for (int i = 0; i < (SEQ + 1) * HEAD / 2; i++) {
         c.cosine[i] = (float)cos(0.3 * i);
@@ -279,6 +281,7 @@ static const int32_t embedding_tokens[EMB_ROWS] = {1, 3, 1, 0, 1, 3};
 
 typedef struct embedding_context {
     double table[VOCAB * EMB_COLS], positions[EMB_SEQ * EMB_COLS], dy[EMB_ROWS * EMB_COLS];
+    const int32_t *starts;
 } embedding_context;
 
 static double embedding_loss(const void *context) {
@@ -290,6 +293,7 @@ static double embedding_loss(const void *context) {
                                .seq_len = EMB_SEQ,
                                .dtype = MST_F64,
                                .tokens = embedding_tokens,
+                               .starts = c->starts,
                                .table = c->table,
                                .positions = c->positions,
                                .y = y};
@@ -297,8 +301,8 @@ static double embedding_loss(const void *context) {
     return weighted_sum(c->dy, y, EMB_ROWS * EMB_COLS);
 }
 
-static void test_embedding_gradient(void) {
-    embedding_context c;
+static void test_embedding_gradient(const int32_t *starts) {
+    embedding_context c = {.starts = starts};
     double dtable[VOCAB * EMB_COLS] = {0}, dpositions[EMB_SEQ * EMB_COLS] = {0};
     fill(c.table, VOCAB * EMB_COLS);
     fill(c.positions, EMB_SEQ * EMB_COLS);
@@ -309,6 +313,7 @@ static void test_embedding_gradient(void) {
                                .seq_len = EMB_SEQ,
                                .dtype = MST_F64,
                                .tokens = embedding_tokens,
+                               .starts = c.starts,
                                .dy = c.dy,
                                .dtable = dtable,
                                .dpositions = dpositions};
@@ -331,6 +336,7 @@ enum {
 
 typedef struct attention_context {
     double q[Q], k[KV], v[KV], dout[Q], out[Q], lse[SEQS * Q_HEADS * T];
+    const int32_t *starts;
 } attention_context;
 
 static mst_attention_args attention_args(attention_context *c) {
@@ -339,6 +345,7 @@ static mst_attention_args attention_args(attention_context *c) {
                                 .heads = Q_HEADS,
                                 .kv_heads = KV_HEADS,
                                 .head_dim = D,
+                                .starts = c->starts,
                                 .dtype = MST_F64,
                                 .scale = 0.7,
                                 .q = c->q,
@@ -359,8 +366,8 @@ static double attention_loss(const void *context) {
     return weighted_sum(copy.dout, copy.out, Q);
 }
 
-static void test_attention_gradient(void) {
-    attention_context c;
+static void test_attention_gradient(const int32_t *starts) {
+    attention_context c = {.starts = starts};
     double dq[Q], dk[KV], dv[KV], work[SEQS * Q_HEADS * T];
     fill(c.q, Q);
     fill(c.k, KV);
@@ -426,10 +433,13 @@ int main(void) {
     test_matmul_gradient();
     test_norm_gradient(false);
     test_norm_gradient(true);
-    test_rope_gradient();
+    test_rope_gradient(NULL);
+    test_rope_gradient((const int32_t[SEQ]){0, 1, 1});
     test_pointwise_gradient();
-    test_embedding_gradient();
-    test_attention_gradient();
+    test_embedding_gradient(NULL);
+    test_embedding_gradient((const int32_t[EMB_ROWS]){0, 0, 2, 0, 1, 1});
+    test_attention_gradient(NULL);
+    test_attention_gradient((const int32_t[SEQS *T]){0, 0, 2, 2, 2, 0, 1, 2, 2, 2});
     test_cross_entropy_gradient();
     return test_finish("check_gradients");
 }

@@ -32,14 +32,15 @@ static mst_status call_embedding_backward(const void *context, const mst_kernels
     return table->embedding_backward(queue, &args);
 }
 
-static embedding_case set_up_embedding(check_trial *trial, mst_embedding_args args, bool positions,
-                                       bool backward, check_flavour flavour) {
+static embedding_case set_up_embedding(check_trial *trial, mst_embedding_args args, const size_t *documents,
+                                       bool positions, bool backward, check_flavour flavour) {
     embedding_case c = {.args = args};
     mst_dtype acc = mst_dtype_acc(args.dtype);
     size_t position_rows = args.first + args.seq_len;
     int32_t *tokens = trial_ints(trial, args.rows);
     for (size_t r = 0; r < args.rows; r++) tokens[r] = (int32_t)random_below(trial->checker, args.vocab);
     c.args.tokens = tokens;
+    c.args.starts = trial_starts(trial, args.rows, args.seq_len, documents);
     if (!backward) {
         c.table = trial_tensor(trial, "table", ROLE_IN, args.dtype, args.vocab, args.cols, args.cols);
         tensor_fill(c.table, flavour, 1.0);
@@ -76,17 +77,19 @@ static void check_embedding(check_state *checker, bool backward) {
                                        {12, 17, 3, 4, 0},  {9, 64, 100, 5, 2}, {64, 33, 2, 32, 1},
                                        {200, 50, 7, 50, 0}};
     check_call_fn *call = backward ? call_embedding_backward : call_embedding_forward;
-    for (size_t i = 0; i < 4 * sizeof shapes / sizeof *shapes; i++) {
-        const size_t *s = shapes[i / 4];
+    static const size_t documents[] = {2, 1, 3, 17, 0};
+    for (size_t i = 0; i < 8 * sizeof shapes / sizeof *shapes; i++) {
+        const size_t *s = shapes[i / 8];
         mst_dtype dtype = i & 1 ? MST_BF16 : MST_F32;
         bool positions = i & 2;
         mst_embedding_args args = {
             .rows = s[0], .cols = s[1], .vocab = s[2], .seq_len = s[3], .first = s[4], .dtype = dtype};
         check_trial trial;
-        trial_begin(&trial, checker, "%s %zu x %zu, vocab %zu, seq_len %zu, first %zu%s",
-                    mst_dtype_name(dtype), s[0], s[1], s[2], s[3], s[4], positions ? ", positions" : "");
-        embedding_case c =
-            set_up_embedding(&trial, args, positions, backward, (check_flavour)(i / 4 % FLAVOURS));
+        trial_begin(&trial, checker, "%s %zu x %zu, vocab %zu, seq_len %zu, first %zu%s%s",
+                    mst_dtype_name(dtype), s[0], s[1], s[2], s[3], s[4], positions ? ", positions" : "",
+                    i & 4 ? ", documents" : "");
+        embedding_case c = set_up_embedding(&trial, args, i & 4 ? documents : NULL, positions, backward,
+                                            (check_flavour)(i / 8 % FLAVOURS));
         if (s[1] > 20) tensor_set(backward ? c.dy : c.table, 1, 20, NAN);
         if (trial_run(&trial, call, &c, backward ? REFERENCE_SAME : REFERENCE_F64)) trial_compare(&trial);
         trial_end(&trial);
@@ -107,7 +110,7 @@ static void bench_embedding(check_state *checker, bool backward) {
         double values = 1024.0 * 768.0, size = (double)mst_dtype_size(args.dtype);
         check_trial trial;
         trial_begin(&trial, checker, "%s 1024 x 768, vocab 8192", mst_dtype_name(args.dtype));
-        embedding_case c = set_up_embedding(&trial, args, true, backward, PLAIN);
+        embedding_case c = set_up_embedding(&trial, args, NULL, true, backward, PLAIN);
         trial_time(&trial, backward ? call_embedding_backward : call_embedding_forward, &c, args.dtype,
                    values * (backward ? size + 16.0 : 3.0 * size), 0.0);
         trial_end(&trial);

@@ -131,6 +131,19 @@ float *trial_floats(check_trial *trial, size_t count) {
     return trial_array(trial, count * sizeof(float));
 }
 
+const int32_t *trial_starts(check_trial *trial, size_t rows, size_t seq_len, const size_t *lengths) {
+    if (!lengths) return NULL;
+    int32_t *starts = trial_ints(trial, rows);
+    size_t next = 0;
+    for (size_t r = 0; r < rows;) {
+        size_t begin = r % seq_len;
+        for (size_t left = lengths[next]; left > 0 && r < rows && r % seq_len >= begin; left--)
+            starts[r++] = (int32_t)begin;
+        next = lengths[next + 1] > 0 ? next + 1 : 0;
+    }
+    return starts;
+}
+
 /* ---------------------------------------------------------------- elements */
 
 static double element_load(const check_tensor *x, const unsigned char *image, size_t row, size_t col) {

@@ -62,6 +62,8 @@ class Run:
         shape = (-1, self.c["micro"], self.c["seq"])
         tokens = (numpy.fromfile(folder / f"{n}.i32", "<i4").reshape(shape) for n in ("tokens", "targets"))
         self.tokens, self.targets = (torch.tensor(t, dtype=torch.long) for t in tokens)
+        starts = folder / "starts.i32"
+        self.starts = torch.tensor(numpy.fromfile(starts, "<i4").reshape(shape[1:]), dtype=torch.long) if starts.exists() else None
         self.steps = numpy.fromfile(folder / "steps.f64", "<f8").reshape(-1, 4)
         self.weights = self.tensors(folder / "weights.f32")
         self.gradients = self.tensors(folder / "gradients.f32")

@@ -4,9 +4,10 @@
  *
  *   model_dump FOLDER family=llama tied=1 d=64 layers=3 heads=6 kv=2 ff=160 vocab=101 micro=2 seq=33 ...
  *   model_dump FOLDER hf=DIR micro=2 seq=33 ...      a model in Hugging Face's layout, as `muster import` reads it
+ *   model_dump FOLDER documents=1 ...                several documents in each sequence
  *
  * Files, raw and little-endian: tensors.txt (name dims rows cols, in the order of the others), weights.f32,
- * tokens.i32 and targets.i32 [steps or 1, micro * seq], logits.f32 [seq, vocab] of the first sequence,
+ * tokens.i32 and targets.i32 [steps or 1, micro * seq], starts.i32 (documents only; and then no logits) [micro * seq], logits.f32 [seq, vocab] of the first sequence,
  * gradients.f32, trained.f32, steps.f64 [steps or 1][loss, zloss, valid, norm].
  */
 #include <errno.h>
@@ -21,6 +22,7 @@ typedef struct settings {
     mst_model_options options;
     mst_device device;
     uint64_t seed, steps;
+    bool documents;
     double scale, z, rate, decay, clip;
 } settings;
 
@@ -99,6 +101,8 @@ static void set(settings *s, const char *key, const char *value) {
         s->seed = size;
     else if (!strcmp(key, "steps"))
         s->steps = size;
+    else if (!strcmp(key, "documents"))
+        s->documents = size != 0;
     else if (!strcmp(key, "scale"))
         s->scale = number;
     else if (!strcmp(key, "z"))
@@ -232,6 +236,22 @@ static void write_logits(const settings *s, fixture *f) {
     free(logits);
 }
 
+/* Documents of 1 to 17 tokens in turn, other ones in each sequence. */
+static const int32_t *add_documents(const settings *s, fixture *f) {
+    const size_t seq_len = f->options.seq_len, rows = f->options.micro * seq_len;
+    int32_t *starts = malloc(rows * sizeof *starts);
+    if (!starts) fail("no memory for", "documents");
+    for (size_t r = 0, length = 1, left = 0; r < rows; r++, left--) {
+        const bool begins = r % seq_len == 0 || left == 0;
+        starts[r] = begins ? (int32_t)(r % seq_len) : starts[r - 1];
+        if (!begins) continue;
+        left = length;
+        length = (length + 4) % 17 + 1;
+    }
+    append(s, "starts.i32", starts, rows * sizeof *starts);
+    return starts;
+}
+
 int main(int argc, char **argv) {
     settings s = {.config = fixture_config(MST_FAMILY_LLAMA, 2, 4, 2),
                   .seed = 1,
@@ -253,6 +273,8 @@ int main(int argc, char **argv) {
     fixture_init(&f, &s.config, &s.options, s.device, 2, s.seed);
     if (s.hf != NULL) load_hf(&s, &f);
     write_start(&s, &f);
+    const int32_t *starts = s.documents ? add_documents(&s, &f) : NULL;
+    f.starts = starts;
     if (s.steps > 0) {
         train(&s, &f);
         write_tensors(&s, &f, "trained.f32", f.weights, MST_F32);
@@ -260,8 +282,9 @@ int main(int argc, char **argv) {
         mst_loss loss = {0};
         pass(&s, &f, &loss);
         write_tensors(&s, &f, "gradients.f32", f.gradients, MST_F32);
-        write_logits(&s, &f);
+        if (!s.documents) write_logits(&s, &f);
     }
+    free((void *)(uintptr_t)starts);
     fixture_clear(&f);
     mst_hf_close(&s.hf);
     return 0;

@@ -110,7 +110,7 @@ static inline int32_t *all_tokens(const char *path, mst_split split, size_t *cou
         mst_sample_place place;
         int32_t token, target;
         CHECK_OK(mst_data_locate(data, split, i, &place));
-        CHECK_OK(mst_data_read(data, split, i, 1, &token, &target));
+        CHECK_OK(mst_data_read(data, split, i, 1, &token, &target, NULL));
         tokens[place.first_token] = token;
         tokens[place.first_token + 1] = target;
     }

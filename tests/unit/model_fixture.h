@@ -17,6 +17,7 @@ typedef struct fixture {
     mst_model *model;
     void *weights[FIXTURE_UNITS], *gradients[FIXTURE_UNITS]; /* owned, flat, in dtype and ACC */
     int32_t *tokens, *targets;                               /* owned, [micro * seq_len] */
+    const int32_t *starts;                                   /* as mst_model_train takes them; not owned */
     int held[FIXTURE_UNITS];                                 /* acquired less released */
     size_t acquires, fail_acquire;          /* the acquire of this number, from 1, fails; 0: none */
     size_t done[FIXTURE_UNITS], done_count; /* units in the order of unit_done */
@@ -150,12 +151,13 @@ static inline mst_status fixture_train(fixture *f, double loss_scale, double z, 
     mst_weight_source source = fixture_source(f);
     mst_gradient_sink sink = {.gradients = f->gradients, .context = f, .unit_done = fixture_done};
     f->done_count = 0;
-    return mst_model_train(f->model, &source, f->tokens, f->targets, loss_scale, z, &sink, loss_out);
+    return mst_model_train(f->model, &source, f->tokens, f->targets, f->starts, loss_scale, z, &sink,
+                           loss_out);
 }
 
 static inline mst_status fixture_loss(fixture *f, mst_loss *loss_out) {
     mst_weight_source source = fixture_source(f);
-    return mst_model_loss(f->model, &source, f->tokens, f->targets, loss_out);
+    return mst_model_loss(f->model, &source, f->tokens, f->targets, f->starts, loss_out);
 }
 
 /* ||a - b|| / ||b|| of one tensor's gradients. */

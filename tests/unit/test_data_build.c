@@ -211,7 +211,7 @@ static void test_one_document(void) {
             CHECK(report.heldout_tokens == 0, "no held-out token");
             mst_data *data = open_one("one.h5", 4, 0);
             CHECK(mst_data_samples(data, MST_SPLIT_HELDOUT) == 0, "no held-out sample");
-            CHECK_STATUS(mst_data_read(data, MST_SPLIT_HELDOUT, 0, 1, (int32_t[4]){0}, (int32_t[4]){0}),
+            CHECK_STATUS(mst_data_read(data, MST_SPLIT_HELDOUT, 0, 1, (int32_t[4]){0}, (int32_t[4]){0}, NULL),
                          MST_EINVAL);
             mst_data_close(&data);
             trained++;

@@ -91,7 +91,7 @@ static void check_split(mst_data *data, size_t vocab, const expected *e) {
     uint64_t bytes = 0, samples = mst_data_samples(data, MST_SPLIT_HELDOUT);
     for (uint64_t i = 0; i <= samples; i++) {
         int32_t token = 0, target = 0;
-        if (i < samples) CHECK_OK(mst_data_read(data, MST_SPLIT_HELDOUT, i, 1, &token, &target));
+        if (i < samples) CHECK_OK(mst_data_read(data, MST_SPLIT_HELDOUT, i, 1, &token, &target, NULL));
         if (i < samples) bytes += mst_data_bytes(data, &target, 1);
         size_t pair = (size_t)token - (vocab - 26);
         if ((size_t)token >= vocab - 26) {
@@ -104,7 +104,7 @@ static void check_split(mst_data *data, size_t vocab, const expected *e) {
     CHECK(used == e->count[1] && memcmp(text, e->text[1], used) == 0, "held-out text of %zu bytes, not %zu",
           used, e->count[1]);
     int32_t first = 0, none[2] = {-1, 0}, target;
-    CHECK_OK(mst_data_read(data, MST_SPLIT_HELDOUT, 0, 1, &first, &target));
+    CHECK_OK(mst_data_read(data, MST_SPLIT_HELDOUT, 0, 1, &first, &target, NULL));
     size_t ends = 0;
     for (size_t i = 0; i < used; i++) ends += text[i] == '$';
     CHECK(bytes + lengths[first] + ends == used, "%d bytes of %zu", (int)bytes, used);

@@ -43,13 +43,13 @@ static void check_stream(const char *path, mst_token_type type) {
     CHECK(mst_data_tokens(data, MST_SPLIT_TRAIN) == COUNT, "%s: %zu tokens", path,
           (size_t)mst_data_tokens(data, MST_SPLIT_TRAIN));
     CHECK(mst_data_tokens(data, MST_SPLIT_HELDOUT) == 0, "nothing is held out");
-    CHECK_OK(mst_data_read_windows(data, MST_SPLIT_TRAIN, 0, WINDOWS, tokens, targets));
+    CHECK_OK(mst_data_read_windows(data, MST_SPLIT_TRAIN, 0, WINDOWS, tokens, targets, NULL));
     for (int t = 0; t < COUNT - 1; t++)
         CHECK(tokens[t] == FIRST + t && targets[t] == FIRST + t + 1, "%s: token %d is %d, target %d", path, t,
               tokens[t], targets[t]);
     for (uint64_t i = 0; i < 6; i++) {
         CHECK_OK(mst_data_locate(data, MST_SPLIT_TRAIN, i, &place));
-        CHECK_OK(mst_data_read(data, MST_SPLIT_TRAIN, i, 1, tokens, targets));
+        CHECK_OK(mst_data_read(data, MST_SPLIT_TRAIN, i, 1, tokens, targets, NULL));
         CHECK(tokens[0] == FIRST + (int32_t)place.first_token && targets[SEQ - 1] == tokens[0] + SEQ,
               "sample");
     }
@@ -337,10 +337,10 @@ static void test_tokens_outside(void) {
     add_number(&b, 1, 8);
     put("out.npy", &b);
     CHECK_OK(open_path("out.npy", MST_TOKENS_AUTO, &data));
-    CHECK_STATUS(mst_data_read(data, MST_SPLIT_TRAIN, 0, 1, tokens, targets), MST_EFORMAT);
+    CHECK_STATUS(mst_data_read(data, MST_SPLIT_TRAIN, 0, 1, tokens, targets, NULL), MST_EFORMAT);
     CHECK(message_has("out.npy", "18446744073709551615", "position 6", NULL), "%s", mst_error_message());
     CHECK(truncate("out.npy", 150) == 0, "truncate");
-    CHECK_STATUS(mst_data_read(data, MST_SPLIT_TRAIN, 0, 1, tokens, targets), MST_EFORMAT);
+    CHECK_STATUS(mst_data_read(data, MST_SPLIT_TRAIN, 0, 1, tokens, targets, NULL), MST_EFORMAT);
     mst_data_close(&data);
 }
 
@@ -396,7 +396,7 @@ static void test_heldout(void) {
     CHECK(mst_data_samples(data, MST_SPLIT_HELDOUT) == 3 && mst_data_tokens(data, MST_SPLIT_HELDOUT) == COUNT,
           "held out");
     CHECK_OK(mst_data_locate(data, MST_SPLIT_HELDOUT, 1, &place));
-    CHECK_OK(mst_data_read(data, MST_SPLIT_HELDOUT, 1, 1, tokens, targets));
+    CHECK_OK(mst_data_read(data, MST_SPLIT_HELDOUT, 1, 1, tokens, targets, NULL));
     CHECK(strcmp(place.path, "val.npy") == 0 && tokens[0] == FIRST + SEQ, "its file");
     mst_data_digest(data, &with);
     mst_data_close(&data);
@@ -453,7 +453,7 @@ static void test_mix(void) {
     put_llmc("l.bin", true);
     CHECK_OK(mst_data_open(&config, &data)); /* of different types */
     for (uint64_t i = 0; i < 20; i++) {
-        CHECK_OK(mst_data_read(data, MST_SPLIT_TRAIN, i, 1, tokens, targets));
+        CHECK_OK(mst_data_read(data, MST_SPLIT_TRAIN, i, 1, tokens, targets, NULL));
         CHECK(targets[0] == tokens[0] + 1 && (tokens[0] - FIRST) % SEQ == 0, "sample of either");
     }
     mst_data_close(&data);

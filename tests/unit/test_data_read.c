@@ -71,7 +71,7 @@ static void test_hand_files(void) {
             CHECK(mst_data_vocab(data) == (token_bytes == 4 ? 70000 : 258), "vocabulary");
             for (uint64_t i = 0; i < 4; i++) {
                 CHECK_OK(mst_data_locate(data, MST_SPLIT_TRAIN, i, &place));
-                CHECK_OK(mst_data_read(data, MST_SPLIT_TRAIN, i, 1, tokens, targets));
+                CHECK_OK(mst_data_read(data, MST_SPLIT_TRAIN, i, 1, tokens, targets, NULL));
                 CHECK(place.first_token % 10 == 0 && place.epoch == i / 2 &&
                           strcmp(place.path, "hand.h5") == 0,
                       "place");
@@ -99,25 +99,25 @@ static void test_windows(void) {
         CHECK(mst_data_windows(data, MST_SPLIT_TRAIN) == count * WINDOWS, "windows");
         CHECK(mst_data_windows(data, MST_SPLIT_HELDOUT) == count * 2, "held-out windows");
         for (uint64_t source = 0; source < count; source++) {
-            CHECK_OK(
-                mst_data_read_windows(data, MST_SPLIT_TRAIN, source * WINDOWS, WINDOWS, tokens, targets));
+            CHECK_OK(mst_data_read_windows(data, MST_SPLIT_TRAIN, source * WINDOWS, WINDOWS, tokens, targets,
+                                           NULL));
             for (int t = 0; t < WINDOWS * SEQ;
                  t++) { /* 21 tokens: 20 of them are targets, and one place is left */
                 CHECK(tokens[t] == (t < 20 ? 100 + t : 0), "token %d is %d", t, tokens[t]);
                 CHECK(targets[t] == (t < 20 ? 101 + t : -1), "target %d is %d", t, targets[t]);
             }
         }
-        CHECK_STATUS(mst_data_read_windows(data, MST_SPLIT_TRAIN, count * WINDOWS, 1, tokens, targets),
+        CHECK_STATUS(mst_data_read_windows(data, MST_SPLIT_TRAIN, count * WINDOWS, 1, tokens, targets, NULL),
                      MST_EINVAL);
-        CHECK_OK(
-            mst_data_read_windows(data, MST_SPLIT_HELDOUT, 1, 1, tokens, targets)); /* 9 tokens: 7 and 1 */
+        CHECK_OK(mst_data_read_windows(data, MST_SPLIT_HELDOUT, 1, 1, tokens, targets,
+                                       NULL)); /* 9 tokens: 7 and 1 */
         for (int t = 0; t < SEQ; t++) CHECK(targets[t] == (t < 1 ? 0 : -1), "held-out target %d", targets[t]);
         mst_data_close(&data);
     }
     put_hand_file("hand.h5", (hand_file){.token_bytes = 2, .bad_token_at = 18});
     mst_data *data = open_one("hand.h5", SEQ, 3);
-    CHECK_OK(mst_data_read_windows(data, MST_SPLIT_TRAIN, 0, 2, tokens, targets));
-    CHECK_STATUS(mst_data_read_windows(data, MST_SPLIT_TRAIN, 2, 1, tokens, targets), MST_EFORMAT);
+    CHECK_OK(mst_data_read_windows(data, MST_SPLIT_TRAIN, 0, 2, tokens, targets, NULL));
+    CHECK_STATUS(mst_data_read_windows(data, MST_SPLIT_TRAIN, 2, 1, tokens, targets, NULL), MST_EFORMAT);
     mst_data_close(&data);
 }
 
@@ -198,13 +198,13 @@ static void test_bad_contents(void) {
     int32_t tokens[20], targets[20];
     put_hand_file("bad.h5", (hand_file){.token_bytes = 2, .bad_token_at = 15});
     mst_data *data = open_one("bad.h5", 20, 0);
-    CHECK_STATUS(mst_data_read(data, MST_SPLIT_TRAIN, 0, 1, tokens, targets), MST_EFORMAT);
+    CHECK_STATUS(mst_data_read(data, MST_SPLIT_TRAIN, 0, 1, tokens, targets, NULL), MST_EFORMAT);
     CHECK(message_has("bad.h5", "token 258", "position 15", NULL), "%s", mst_error_message());
     mst_digest digest;
     CHECK_STATUS(mst_data_verify("bad.h5", &digest), MST_EFORMAT);
     /* The file shrinks while it is open. */
     CHECK(truncate("bad.h5", 4100) == 0, "truncate");
-    CHECK_STATUS(mst_data_read(data, MST_SPLIT_TRAIN, 0, 1, tokens, targets), MST_EFORMAT);
+    CHECK_STATUS(mst_data_read(data, MST_SPLIT_TRAIN, 0, 1, tokens, targets, NULL), MST_EFORMAT);
     CHECK(message_has("bad.h5", "ends at byte 4100", NULL), "%s", mst_error_message());
     mst_data_close(&data);
 }
@@ -227,11 +227,11 @@ static void test_built(void) {
     CHECK(mst_data_vocab(data) == MST_BYTE_VOCAB, "vocabulary");
     /* Several at once are the same as one by one. */
     for (uint64_t i = 0; i < 30; i += 3) {
-        CHECK_OK(mst_data_read(data, MST_SPLIT_TRAIN, i, 3, tokens, targets));
+        CHECK_OK(mst_data_read(data, MST_SPLIT_TRAIN, i, 3, tokens, targets, NULL));
         for (uint64_t j = 0; j < 3; j++) {
             mst_sample_place place;
             CHECK_OK(mst_data_locate(data, MST_SPLIT_TRAIN, i + j, &place));
-            CHECK_OK(mst_data_read(data, MST_SPLIT_TRAIN, i + j, 1, one, one_target));
+            CHECK_OK(mst_data_read(data, MST_SPLIT_TRAIN, i + j, 1, one, one_target, NULL));
             CHECK(memcmp(one, tokens + j * LENGTH, sizeof one) == 0 &&
                       memcmp(one_target, targets + j * LENGTH, sizeof one) == 0,
                   "sample %llu", (unsigned long long)(i + j));
@@ -255,7 +255,7 @@ static void test_built(void) {
         CHECK(place.first_token == i % 2 * 4 && place.epoch == 0, "held-out sample %llu",
               (unsigned long long)i);
     }
-    CHECK_STATUS(mst_data_read(data, MST_SPLIT_HELDOUT, 3, 2, tokens, targets), MST_EINVAL);
+    CHECK_STATUS(mst_data_read(data, MST_SPLIT_HELDOUT, 3, 2, tokens, targets, NULL), MST_EINVAL);
     mst_data_close(&data);
 }
 

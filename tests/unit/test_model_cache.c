@@ -196,7 +196,7 @@ static void check_refusals(void) {
     f.tokens[7] = VOCAB;
     CHECK_STATUS(mst_model_extend(model, &source, f.tokens + 7, 1, values), MST_EINVAL);
     CHECK(mst_model_kept(model) == 7, "%zu tokens", mst_model_kept(model));
-    CHECK_STATUS(mst_model_loss(model, &source, f.tokens, f.targets, &loss), MST_EINVAL);
+    CHECK_STATUS(mst_model_loss(model, &source, f.tokens, f.targets, NULL, &loss), MST_EINVAL);
     CHECK_STATUS(mst_model_logits(model, &source, f.tokens, 0, values), MST_EINVAL);
     mst_model_destroy(&model);
     fixture_clear(&f);

@@ -50,10 +50,12 @@ static double check_tensor(fixture *f, const mst_tensor *tensor, uint64_t seed) 
     return error;
 }
 
-static void check_model(const mst_model_config *config, uint64_t seed) {
+/* @param starts [14] or NULL */
+static void check_model(const mst_model_config *config, const int32_t *starts, uint64_t seed) {
     fixture f;
     mst_model_options options = {.dtype = MST_F64, .micro = 2, .seq_len = 7};
     fixture_init(&f, config, &options, MST_DEVICE_REF, 1, seed);
+    f.starts = starts;
     mst_loss loss = {0};
     CHECK_OK(fixture_train(&f, loss_scale, z_coefficient, &loss));
     CHECK(loss.valid == 11, "%zu valid tokens", (size_t)loss.valid);
@@ -62,35 +64,37 @@ static void check_model(const mst_model_config *config, uint64_t seed) {
         double error = check_tensor(&f, &f.layout.tensors[t], seed);
         worst = error > worst ? error : worst;
     }
-    printf("%s heads %zu/%zu %s: %zu tensors, worst relative error %.2e\n", mst_family_name(config->family),
+    printf("%s heads %zu/%zu %s%s: %zu tensors, worst relative error %.2e\n", mst_family_name(config->family),
            config->n_heads, config->n_kv_heads, config->tie_embeddings ? "tied" : "untied",
-           f.layout.tensor_count, worst);
+           starts ? ", documents" : "", f.layout.tensor_count, worst);
     fixture_clear(&f);
 }
 
 int main(void) {
     const uint64_t seed = 20240607;
+    static const int32_t documents[14] = {0, 0, 0, 3, 3, 3, 3, 0, 1, 1, 3, 3, 3, 6};
     printf("seed %llu\n", (unsigned long long)seed);
     for (int family = 0; family < MST_FAMILY_COUNT; family++) {
         for (int tied = 0; tied < 2; tied++) {
             mst_model_config config = fixture_config((mst_family_id)family, 2, 3, 1);
             config.max_seq_len = 9; /* two positions are never reached */
             config.tie_embeddings = tied;
-            check_model(&config, seed);
+            check_model(&config, NULL, seed);
             config = fixture_config((mst_family_id)family, 2, 4, 2);
             config.max_seq_len = 7;
             config.tie_embeddings = !tied;
-            check_model(&config, seed + 1);
+            check_model(&config, NULL, seed + 1);
+            check_model(&config, documents, seed + 5);
         }
     }
     mst_model_config wide = fixture_config(MST_FAMILY_LLAMA, 2, 4, 2);
     wide.head_dim = 6; /* n_heads * head_dim is not d_model */
-    check_model(&wide, seed + 2);
+    check_model(&wide, NULL, seed + 2);
     wide.family = MST_FAMILY_QWEN3;
-    check_model(&wide, seed + 3);
+    check_model(&wide, NULL, seed + 3);
     mst_model_config scaled = fixture_config(MST_FAMILY_LLAMA, 2, 4, 2);
     scaled.rope_theta = 100, scaled.rope_original_seq_len = 16; /* pairs of all three kinds */
     scaled.rope_factor = 8, scaled.rope_low_freq_factor = 0.2, scaled.rope_high_freq_factor = 1;
-    check_model(&scaled, seed + 4);
+    check_model(&scaled, NULL, seed + 4);
     return test_finish("test_model_gradient");
 }

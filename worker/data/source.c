@@ -13,7 +13,10 @@ const source_file *source_file_of(const source *s, mst_split split) {
 }
 
 void source_close(source *s) {
-    for (int which = 0; which < SPLITS; which++) source_file_close(&s->file[which]);
+    for (int which = 0; which < SPLITS; which++) {
+        source_file_close(&s->file[which]);
+        packing_clear(&s->packed[which]);
+    }
     free(s->path);
     *s = (source){0};
 }

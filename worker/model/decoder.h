@@ -65,6 +65,7 @@ struct mst_model {
     void *loss, *zloss;        /* ACC [rows] */
     void *losses;              /* ACC [2, rows] both, in host memory */
     int32_t *tokens, *targets; /* [rows] */
+    int32_t *starts;           /* [rows] where documents begin, for passes that say it */
 
     /* Of the backward pass, one set for all layers. */
     void *dx;         /* [rows, d_model] gradient of the residual stream */
@@ -83,6 +84,7 @@ typedef struct mst_pass {
     const mst_weight_source *source;
     const mst_gradient_sink *sink; /* NULL: forward only */
     const int32_t *tokens, *targets;
+    const int32_t *starts; /* NULL: a sequence is one document */
     double loss_scale, z_coefficient;
 } mst_pass;
 
@@ -167,7 +169,13 @@ mst_status mst_keep(const mst_held *held, const void *qkv, mst_attention_args *a
 /** Every token and target is in the vocabulary. @param targets NULL: not looked at @retval MST_EINVAL */
 mst_status mst_check_tokens(const mst_model *model, const int32_t *tokens, size_t count,
                             const int32_t *targets);
-/** Brings tokens and targets to the device. Debug builds: a pass that reads what it has not written computes NaN. */
+/** Whether a pass's `starts` are such that kernels may trust them. @retval MST_EINVAL */
+mst_status mst_check_starts(const mst_pass *pass);
+/** What kernels take for `starts` in this pass. */
+static inline const int32_t *mst_starts(const mst_pass *pass) {
+    return pass->starts ? pass->model->starts : NULL;
+}
+/** Brings tokens, targets and starts to the device. Debug builds: a pass that reads what it has not written computes NaN. */
 mst_status mst_pass_begin(mst_pass *pass);
 
 /** Logits of one row. @param logits_out ACC [vocab] */

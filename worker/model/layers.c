@@ -88,7 +88,8 @@ static size_t mlp_products(const mst_model *model, void *gate, void *up, mst_pro
 }
 
 /* Turns queries and keys, which stand side by side like heads of one tensor, by their positions; or back. */
-static mst_status turn(const mst_model *model, void *qkv, bool inverse) {
+static mst_status turn(const mst_pass *pass, void *qkv, bool inverse) {
+    const mst_model *model = pass->model;
     const mst_model_config *config = &model->config;
     if (model->family->positions != MST_POSITIONS_ROPE) return MST_OK;
     mst_rope_args args = {
@@ -97,6 +98,7 @@ static mst_status turn(const mst_model *model, void *qkv, bool inverse) {
         .head_dim = config->head_dim,
         .seq_len = model->options.seq_len,
         .first = model->first,
+        .starts = mst_starts(pass),
         .dtype = model->dtype,
         .cosine = model->cosine,
         .sine = model->sine,
@@ -108,7 +110,8 @@ static mst_status turn(const mst_model *model, void *qkv, bool inverse) {
 }
 
 /* What attention's two passes have in common. */
-static mst_attention_args attention_args(const mst_model *model, const mst_layer_buffers *layer) {
+static mst_attention_args attention_args(const mst_pass *pass, const mst_layer_buffers *layer) {
+    const mst_model *model = pass->model;
     const mst_model_config *config = &model->config;
     size_t ld = model->width_qkv;
     return (mst_attention_args){
@@ -117,6 +120,7 @@ static mst_attention_args attention_args(const mst_model *model, const mst_layer
         .heads = config->n_heads,
         .kv_heads = config->n_kv_heads,
         .head_dim = config->head_dim,
+        .starts = mst_starts(pass),
         .dtype = model->dtype,
         .scale = 1 / sqrt((double)config->head_dim),
         .q = layer->qkv,
@@ -150,8 +154,8 @@ static mst_status attention_forward(const mst_held *held, const mst_layer_buffer
     MST_TRY(mst_products_forward(held, count, products, layer->norm1.y));
     MST_TRY(head_norm_forward(held, layer, query_norm(model, layer)));
     MST_TRY(head_norm_forward(held, layer, key_norm(model, layer)));
-    MST_TRY(turn(model, layer->qkv, false));
-    mst_attention_args args = attention_args(model, layer);
+    MST_TRY(turn(held->pass, layer->qkv, false));
+    mst_attention_args args = attention_args(held->pass, layer);
     if (model->keys_values) MST_TRY(mst_keep(held, layer->qkv, &args));
     MST_TRY(model->kernels->attention_forward(model->queue, &args));
     MST_TRY(half_end_forward(held, MST_ROLE_O, layer->attention, MST_ROLE_ATTENTION_NORM,
@@ -215,6 +219,7 @@ static mst_embedding_args embedding_args(const mst_pass *pass) {
         .first = model->first,
         .dtype = model->dtype,
         .tokens = model->tokens,
+        .starts = mst_starts(pass),
     };
 }
 
@@ -300,14 +305,14 @@ static mst_status attention_backward(const mst_held *held, const mst_layer_buffe
     mst_model *model = held->pass->model;
     MST_TRY(half_end_backward(held, MST_ROLE_O, layer->attention, model->dattention, MST_ROLE_ATTENTION_NORM,
                               &layer->attention_norm));
-    mst_attention_args args = attention_args(model, layer);
+    mst_attention_args args = attention_args(held->pass, layer);
     args.dout = model->dattention;
     args.dq = model->dqkv;
     args.dk = mst_at(model->dqkv, model->column_k, model->dtype);
     args.dv = mst_at(model->dqkv, model->column_v, model->dtype);
     args.work = model->work;
     MST_TRY(model->kernels->attention_backward(model->queue, &args));
-    MST_TRY(turn(model, model->dqkv, true));
+    MST_TRY(turn(held->pass, model->dqkv, true));
     MST_TRY(head_norm_backward(held, layer, query_norm(model, layer)));
     MST_TRY(head_norm_backward(held, layer, key_norm(model, layer)));
     mst_product products[MAX_PRODUCTS];

@@ -93,6 +93,7 @@ static void place(mst_model *model, arena *a) {
     model->passing = a->used;
     model->tokens = take(a, rows, MST_F32); /* of the same size */
     model->targets = take(a, keeps ? 0 : rows, MST_F32);
+    model->starts = take(a, keeps ? 0 : rows, MST_F32);
     if (model->family->positions == MST_POSITIONS_ROPE) {
         size_t count = mst_positions(model) * (model->config.head_dim / 2);
         model->cosine = take(a, count, MST_F32);
@@ -275,6 +276,7 @@ mst_status mst_pass_begin(mst_pass *pass) {
 #endif
     MST_TRY(mst_memory_copy(model->queue, model->tokens, pass->tokens, bytes));
     if (pass->targets) MST_TRY(mst_memory_copy(model->queue, model->targets, pass->targets, bytes));
+    if (pass->starts) MST_TRY(mst_memory_copy(model->queue, model->starts, pass->starts, bytes));
 done:
     return status;
 }
@@ -296,6 +298,22 @@ done:
     return status;
 }
 
+mst_status mst_check_starts(const mst_pass *pass) {
+    mst_status status = MST_OK;
+    const int32_t *starts = pass->starts;
+    const size_t seq_len = pass->model->options.seq_len;
+    for (size_t r = 0; starts && r < pass->model->rows; r++) {
+        const int32_t t = (int32_t)(r % seq_len), former = t > 0 ? starts[r - 1] : 0;
+        MST_CHECK(
+            starts[r] == t || (t > 0 && starts[r] == former), MST_EINVAL,
+            "model: the document of token %zu of the microbatch begins at %d; it must be %d, or %d as of "
+            "the token before",
+            r, starts[r], t, former);
+    }
+done:
+    return status;
+}
+
 /* A model that keeps tokens has no buffers for a pass over whole sequences. */
 static mst_status check_whole(const mst_model *model) {
     mst_status status = MST_OK;
@@ -306,18 +324,20 @@ done:
 }
 
 mst_status mst_model_train(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
-                           const int32_t *targets, double loss_scale, double z_coefficient,
-                           const mst_gradient_sink *sink, mst_loss *loss_out) {
+                           const int32_t *targets, const int32_t *starts, double loss_scale,
+                           double z_coefficient, const mst_gradient_sink *sink, mst_loss *loss_out) {
     mst_status status = MST_OK;
     mst_pass pass = {.model = model,
                      .source = weights,
                      .sink = sink,
                      .tokens = tokens,
                      .targets = targets,
+                     .starts = starts,
                      .loss_scale = loss_scale,
                      .z_coefficient = z_coefficient};
     MST_CHECK(!model->options.forward_only, MST_EINVAL, "model: a forward-only model cannot be trained");
     MST_TRY(mst_check_tokens(model, tokens, model->rows, targets));
+    MST_TRY(mst_check_starts(&pass));
     MST_TRY(mst_pass_begin(&pass));
     MST_TRY(mst_pass_forward(&pass));
     MST_TRY(mst_pass_head(&pass, loss_out));
@@ -327,11 +347,13 @@ done:
 }
 
 mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
-                          const int32_t *targets, mst_loss *loss_out) {
+                          const int32_t *targets, const int32_t *starts, mst_loss *loss_out) {
     mst_status status = MST_OK;
-    mst_pass pass = {.model = model, .source = weights, .tokens = tokens, .targets = targets};
+    mst_pass pass = {
+        .model = model, .source = weights, .tokens = tokens, .targets = targets, .starts = starts};
     MST_TRY(check_whole(model));
     MST_TRY(mst_check_tokens(model, tokens, model->rows, targets));
+    MST_TRY(mst_check_starts(&pass));
     MST_TRY(mst_pass_begin(&pass));
     MST_TRY(mst_pass_forward(&pass));
     MST_TRY(mst_pass_head(&pass, loss_out));

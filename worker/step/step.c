@@ -63,6 +63,8 @@ static mst_status allocate_records(mst_trainer *t) {
            all = microbatches(t);
     t->tokens = calloc(tokens, sizeof *t->tokens);
     t->targets = calloc(tokens, sizeof *t->targets);
+    const bool packed = t->config.packing != MST_PACKING_STREAM;
+    if (packed) t->starts = calloc(tokens, sizeof *t->starts);
     t->gradients = calloc(t->layout.unit_count, sizeof *t->gradients);
     t->mine = calloc(all, sizeof *t->mine);
     t->gathered = calloc(all, sizeof *t->gathered);
@@ -73,8 +75,9 @@ static mst_status allocate_records(mst_trainer *t) {
     t->bytes_of = calloc(size, sizeof *t->bytes_of);
     t->bytes_of_message = calloc(size, sizeof *t->bytes_of_message);
     t->lane_counts = calloc(size, sizeof *t->lane_counts);
-    MST_CHECK(t->tokens && t->targets && t->gradients && t->mine && t->gathered && t->records && t->values &&
-                  t->messages && t->paces && t->bytes_of && t->bytes_of_message && t->lane_counts,
+    MST_CHECK(t->tokens && t->targets && (t->starts || !packed) && t->gradients && t->mine && t->gathered &&
+                  t->records && t->values && t->messages && t->paces && t->bytes_of && t->bytes_of_message &&
+                  t->lane_counts,
               MST_ENOMEM, "trainer: out of memory for the records of %zu microbatches", all);
     for (size_t rank = 0; rank < size; rank++) t->bytes_of_message[rank] = sizeof(message);
     MST_TRY(mst_speeds_init(&t->speeds, size));
@@ -145,6 +148,7 @@ void mst_trainer_destroy(mst_trainer **trainer) {
     mst_layout_clear(&t->layout);
     free(t->tokens);
     free(t->targets);
+    free(t->starts);
     free(t->gradients);
     free(t->mine);
     free(t->gathered);
@@ -210,10 +214,10 @@ static mst_status compute_microbatch(mst_trainer *t, size_t index, const mst_gra
     mst_loss loss;
     mst_watchdog_progress(t->watchdog, "data", t->position.step);
     MST_TRY(mst_data_read(t->data, MST_SPLIT_TRAIN, t->position.samples + index * t->config.micro,
-                          t->config.micro, t->tokens, t->targets));
+                          t->config.micro, t->tokens, t->targets, t->starts));
     t->computing -= mst_trainer_now();
-    MST_TRY(mst_model_train(t->model, &weights, t->tokens, t->targets, t->loss_scale, t->config.z_coefficient,
-                            sink, &loss));
+    MST_TRY(mst_model_train(t->model, &weights, t->tokens, t->targets, t->starts, t->loss_scale,
+                            t->config.z_coefficient, sink, &loss));
     t->computing += mst_trainer_now();
     *record_out = (record){loss.loss, loss.zloss, loss.valid};
 done:
@@ -442,8 +446,8 @@ static mst_status evaluate_chunk(mst_trainer *t, heldout_choice choice, uint64_t
         mst_watchdog_progress(t->watchdog, "data", t->position.step);
         mine =
             mst_data_read(t->data, MST_SPLIT_HELDOUT, chosen_microbatch(choice, first + i) * t->config.micro,
-                          t->config.micro, t->tokens, t->targets);
-        if (mine == MST_OK) mine = mst_model_loss(t->model, &weights, t->tokens, t->targets, &one);
+                          t->config.micro, t->tokens, t->targets, t->starts);
+        if (mine == MST_OK) mine = mst_model_loss(t->model, &weights, t->tokens, t->targets, t->starts, &one);
         here[i - begin] = (heldout_record){one.loss, one.valid, mst_data_bytes(t->data, t->targets, targets)};
     }
     mst_watchdog_waiting(t->watchdog, "evaluate", t->position.step);

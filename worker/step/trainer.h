@@ -35,11 +35,12 @@ struct mst_trainer {
     size_t first_lane, lanes;  /* this rank's, in every round */
     double loss_scale;         /* constant of the config: keeps summed gradients near the size of mean ones */
     int32_t *tokens, *targets; /* [micro * seq_len] */
-    void **gradients;          /* [units] accumulators of the current lane */
-    mst_record *mine;          /* [microbatches] this rank's records, in order: as many as it has */
-    mst_record *gathered;      /* [microbatches] in rank order */
-    mst_record *records;       /* [microbatches] in order */
-    double *values;            /* [microbatches] one field of the records */
+    int32_t *starts;      /* [micro * seq_len] where documents begin; NULL: samples are pieces of a stream */
+    void **gradients;     /* [units] accumulators of the current lane */
+    mst_record *mine;     /* [microbatches] this rank's records, in order: as many as it has */
+    mst_record *gathered; /* [microbatches] in rank order */
+    mst_record *records;  /* [microbatches] in order */
+    double *values;       /* [microbatches] one field of the records */
     mst_step_message *messages;          /* [ranks] */
     size_t *bytes_of, *bytes_of_message; /* [ranks] */
     double computing;    /* seconds of passes in this step so far, without what is handed over */

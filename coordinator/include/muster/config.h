@@ -23,7 +23,9 @@ typedef struct mst_config {
     struct {
         char *name; /* of the run; the default run folder is runs/NAME */
         char *dir;  /* run folder; NULL: runs/NAME beside the working directory */
-        uint64_t seed, steps;
+        uint64_t seed;
+        uint64_t steps; /* 0: run.epochs says it, and mst_config_count_steps has not been called */
+        double epochs;  /* 0: run.steps is given */
         double minutes; /* wall time of a start; 0: no limit of its own */
     } run;
     char *
@@ -35,6 +37,7 @@ typedef struct mst_config {
         mst_token_type type; /* of files of other trainers that have no header */
         char *tokenizer;     /* tokenizer.json of files of other trainers; NULL: not known */
         size_t seq_len;
+        mst_packing packing;
     } data;
     struct {
         size_t micro;        /* sequences per microbatch */
@@ -44,7 +47,8 @@ typedef struct mst_config {
         bool allow_mixed; /* ranks of different device classes */
     } batch;
     mst_optimizer_config optimizer;
-    mst_schedule schedule; /* steps is run.steps */
+    mst_schedule schedule;        /* steps is run.steps */
+    double schedule_warmup_ratio; /* of steps, where schedule.warmup is not given; 0: the default */
     struct {
         mst_dtype precision; /* F32 or BF16 */
         double z_loss;       /* coefficient; 0: none */
@@ -94,6 +98,16 @@ mst_status mst_config_load(const char *path, const char *const *overrides, size_
  * paths start at its folder, as if it were a file. */
 mst_status mst_config_parse(const char *text, const char *name, const char *const *overrides,
                             size_t override_count, FILE *errors, mst_config *config_out);
+
+/**
+ * Where run.epochs is given in the place of run.steps: fills in run.steps and what of the schedule follows from it, and sets
+ * run.epochs to 0, so that the config says the same without the data. Does nothing where run.steps is known.
+ *
+ * Not collective.
+ * @param samples of the training split
+ * @retval MST_ECONFIG the schedule does not fit into so many steps, or they are too many
+ */
+mst_status mst_config_count_steps(mst_config *config, uint64_t samples);
 
 /** Where the value of a key ("model.vocab_size") was given: "FILE:LINE:COLUMN" or "--set ...", or "default". For errors that
  * show only once the data is known. The text is the config's. */

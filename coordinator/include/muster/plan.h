@@ -43,7 +43,7 @@ typedef struct mst_plan {
     size_t parameters, layers, tokens_per_step, microbatches, lanes; /* lanes: the most that a rank has */
     size_t rank_microbatches; /* the most that a rank computes in a step */
     size_t slots;             /* whole gradients that wait on the rank that has most */
-    uint64_t steps;
+    uint64_t steps;           /* 0: not known, for run.epochs without the data */
 
     int largest;            /* the rank that needs most memory */
     mst_plan_memory memory; /* of it */

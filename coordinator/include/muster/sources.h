@@ -27,6 +27,10 @@ typedef struct mst_sources_instead {
 mst_status mst_sources_open(const mst_config *config, const mst_sources_instead *instead,
                             mst_data **data_out);
 
+/** mst_config_count_steps with the data of the config, which is opened only where it is needed. Not collective.
+ * @retval as both */
+mst_status mst_sources_count_steps(mst_config *config);
+
 #ifdef __cplusplus
 }
 #endif

@@ -106,8 +106,9 @@ typedef mst_status mst_layernorm_backward_fn(mst_queue *queue, const mst_norm_gr
  * pairs (i, i + head_dim / 2). */
 typedef struct mst_rope_args {
     size_t rows, heads, head_dim; /* head_dim even */
-    size_t seq_len;               /* row r stands at position first + r % seq_len */
+    size_t seq_len;               /* row r stands at position first + r % seq_len - starts[r] */
     size_t first;
+    const int32_t *starts; /* [rows] as in mst_attention_args, or NULL: 0 for all */
     mst_dtype dtype;
     const float *cosine; /* fp32 [positions, head_dim / 2] */
     const float *sine;
@@ -142,12 +143,13 @@ typedef struct mst_gelu_args {
 typedef mst_status mst_gelu_forward_fn(mst_queue *queue, const mst_gelu_args *args);
 typedef mst_status mst_gelu_backward_fn(mst_queue *queue, const mst_gelu_args *args);
 
-/* y[r] = table[tokens[r]] (+ positions[first + r % seq_len]).
+/* y[r] = table[tokens[r]] (+ positions[first + r % seq_len - starts[r]]).
  * Tokens are valid indices (checked by the loader). */
 typedef struct mst_embedding_args {
     size_t rows, cols, vocab, seq_len, first;
     mst_dtype dtype;
     const int32_t *tokens; /* [rows] */
+    const int32_t *starts; /* [rows] as in mst_attention_args, or NULL: 0 for all */
     const void *table;     /* [vocab, cols] */
     const void *positions; /* [at least first + seq_len, cols] or NULL */
     void *y;               /* forward: [rows, cols] */
@@ -166,10 +168,16 @@ typedef mst_status mst_embedding_backward_fn(mst_queue *queue, const mst_embeddi
  * With `past`, forward only: each sequence goes on from that many tokens whose keys and values are kept. Then k
  * and v have past + seq_len rows per sequence, q and out seq_len, and query t sees keys 0 to past + t: the same
  * bits as in a pass over all tokens at once.
+ *
+ * With `starts`, which excludes a past, a sequence holds several documents one behind the other, and a token sees only
+ * tokens of its own: token t sees starts[t] to t. What those of other documents are does not matter, not even NaN.
  */
 typedef struct mst_attention_args {
     size_t sequences, seq_len, heads, kv_heads, head_dim;
     size_t past; /* 0 in the backward pass */
+    /* [rows] where in its sequence the document of a token begins: starts[t] <= t, t itself for a document's first token and
+     * never falling within a sequence (checked by who makes it); or NULL: 0 for all. */
+    const int32_t *starts;
     mst_dtype dtype;
     double scale;          /* of the scores, usually 1 / sqrt(head_dim) */
     const void *q, *k, *v; /* row r, head h at r * ld + h * head_dim */

@@ -119,11 +119,15 @@ typedef struct mst_source_config {
 /* The type of tokens in files that have no header to say it. */
 typedef enum mst_token_type { MST_TOKENS_AUTO, MST_TOKENS_UINT16, MST_TOKENS_UINT32 } mst_token_type;
 
+/* What a sample is: a piece of the stream of all documents; as many whole documents as fit; or one document. */
+typedef enum mst_packing { MST_PACKING_STREAM, MST_PACKING_DOCUMENTS, MST_PACKING_SINGLE } mst_packing;
+
 typedef struct mst_data_config {
     const mst_source_config *sources;
     size_t source_count;
     size_t seq_len;
     uint64_t seed;
+    mst_packing packing;
     /* of files of other trainers, which do not say it; the token files of muster do not heed it */
     mst_token_type type;              /* AUTO: files without a header are refused */
     const mst_vocabulary *vocabulary; /* NULL: not known; copied */
@@ -140,11 +144,12 @@ typedef struct mst_data mst_data;
  * Files of other trainers (numpy's .npy, llm.c's .bin, Megatron's .bin and .idx, bare tokens) are one stream of tokens each.
  * What names them is a digest of a bounded sample of their bytes, so that a big file is not read whole at every start.
  *
- * Not collective. Memory: one sample and one or two open files per source. Threads: one mst_data for each.
+ * Not collective. Memory: one sample and one or two open files per source; where whole documents are wanted, 8 bytes for each
+ * of them, and 20 while it opens. Threads: one mst_data for each.
  * @param config copied
  * @retval MST_EIO; MST_EFORMAT (file, field and value named); MST_EUNSUPPORTED a newer version, or a layout that is not
  * read in place; MST_ECONFIG a weight that is not positive, a source with less than seq_len + 1 training tokens (the
- * held-out split may be empty), sources that disagree about the tokenizer, a file of another trainer of which neither
+ * held-out split may be empty) or, where whole documents are wanted, without any of two tokens, sources that disagree about the tokenizer, a file of another trainer of which neither
  * vocabulary nor vocab_size is known
  */
 mst_status mst_data_open(const mst_data_config *config, mst_data **data_out);
@@ -177,7 +182,18 @@ size_t mst_data_vocab(const mst_data *data);
  * A source of n tokens has (n - 1) / seq_len samples. */
 uint64_t mst_data_tokens(const mst_data *data, mst_split split);
 uint64_t mst_data_samples(const mst_data *data, mst_split split);
-/** SHA-256 over the sources' contents and shares of the mix, seq_len and seed: names the order of samples. */
+/* What whole documents came to, of one split and all sources. */
+typedef struct mst_packing_report {
+    uint64_t documents, sequences; /* documents: without those of less than two tokens */
+    uint64_t places;               /* of sequences * seq_len that are taken */
+    uint64_t cut, cut_tokens;      /* documents longer than seq_len + 1 tokens, and what was cut off them */
+} mst_packing_report;
+
+mst_packing mst_data_packing(const mst_data *data);
+/** All zero for MST_PACKING_STREAM. */
+void mst_data_packing_report(const mst_data *data, mst_split split, mst_packing_report *report_out);
+
+/** SHA-256 over the sources' contents and shares of the mix, packing, seq_len and seed: names the order of samples. */
 void mst_data_digest(const mst_data *data, mst_digest *digest_out);
 
 /**
@@ -185,15 +201,20 @@ void mst_data_digest(const mst_data *data, mst_digest *digest_out);
  * source permuted anew) or of the held-out split (source by source in file order; first + count <= samples).
  *
  * Not collective. Memory: none allocated. Sample i of a source is tokens i * seq_len to (i + 1) * seq_len of
- * its stream, so that its last token is the next one's first.
+ * its stream, so that its last token is the next one's first. Where whole documents are wanted, it is documents one behind
+ * the other, each without its last token, which is a target only and cut to seq_len + 1 tokens; behind them tokens are 0 and
+ * targets -1.
  * @param tokens_out, targets_out [count * seq_len]; target t is token t + 1 of the sample; -1 where not valid
+ * @param starts_out [count * seq_len] where in its sequence the document of each token begins; what follows the last one
+ * counts as one. For MST_PACKING_STREAM not touched, and may be NULL
  * @retval MST_EIO; MST_EFORMAT a token outside the vocabulary, a file that ends too early;
  * MST_EINVAL no such held-out sample
  */
 mst_status mst_data_read(mst_data *data, mst_split split, uint64_t first, size_t count, int32_t *tokens_out,
-                         int32_t *targets_out);
+                         int32_t *targets_out, int32_t *starts_out);
 
-/** Windows of a split: a source of n tokens has (n - 1) / seq_len, rounded up. Unlike samples they cover it whole. */
+/** Windows of a split: a source of n tokens has (n - 1) / seq_len, rounded up. Unlike samples they cover it whole. Where
+ * whole documents are wanted, windows are the samples. */
 uint64_t mst_data_windows(const mst_data *data, mst_split split);
 
 /**
@@ -202,16 +223,17 @@ uint64_t mst_data_windows(const mst_data *data, mst_split split);
  * its end tokens are 0 and targets -1.
  *
  * Not collective. Memory: none allocated.
- * @param tokens_out, targets_out [count * seq_len], as mst_data_read
+ * @param tokens_out, targets_out, starts_out [count * seq_len], as mst_data_read
  * @retval MST_EIO; MST_EFORMAT as mst_data_read; MST_EINVAL no such window
  */
 mst_status mst_data_read_windows(mst_data *data, mst_split split, uint64_t first, size_t count,
-                                 int32_t *tokens_out, int32_t *targets_out);
+                                 int32_t *tokens_out, int32_t *targets_out, int32_t *starts_out);
 
 /* Where a sample stands, for `muster data show`. */
 typedef struct mst_sample_place {
     const char *path;
     uint64_t epoch, first_token; /* of its source; in the split's token stream */
+    uint64_t documents; /* that it holds, where whole documents are wanted: then there is no first_token */
 } mst_sample_place;
 /** Finds a sample without reading it. `path` lives as long as data.
  * @retval MST_EINVAL no such held-out sample */

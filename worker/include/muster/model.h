@@ -119,17 +119,19 @@ mst_status mst_model_bytes_of(const mst_model_config *config, const mst_layout *
  *
  * Not collective.
  * @param tokens, targets [micro * seq_len]; a target below 0 is not valid
- * @retval MST_EINVAL a token or target outside the vocabulary, before anything is computed; or the
+ * @param starts [micro * seq_len] where in its sequence the document of each token begins, never falling; a token sees only
+ * its own document, in which it has the position t - starts[t]. NULL: a sequence is one document
+ * @retval MST_EINVAL a token or target outside the vocabulary, wrong starts, before anything is computed; or the
  * status of a kernel or a callback, and then the sink's buffers hold part of the microbatch. All
  * weights are released in every case.
  */
 mst_status mst_model_train(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
-                           const int32_t *targets, double loss_scale, double z_coefficient,
-                           const mst_gradient_sink *sink, mst_loss *loss_out);
+                           const int32_t *targets, const int32_t *starts, double loss_scale,
+                           double z_coefficient, const mst_gradient_sink *sink, mst_loss *loss_out);
 
 /** Forward pass and loss only. Not collective. */
 mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
-                          const int32_t *targets, mst_loss *loss_out);
+                          const int32_t *targets, const int32_t *starts, mst_loss *loss_out);
 
 /** The sum of cross-entropy over the valid tokens of one sequence of the last pass that gave a loss. Not collective. */
 double mst_model_sequence_loss(const mst_model *model, size_t sequence);
