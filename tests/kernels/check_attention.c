@@ -153,16 +153,19 @@ static void run_forward(check_trial *trial, const attention_case *c) {
 }
 
 /* Lengths of documents: whole sequences; of one token; that end at tiles' edges, one before, one behind; odd ones. */
-static const size_t whole[] = {1000, 0}, single[] = {1, 0}, at_edges[] = {32, 64, 128, 1, 31, 0},
+static const size_t whole_ones[] = {1000, 0}, single[] = {1, 0}, at_edges[] = {32, 64, 128, 1, 31, 0},
                     past_edges[] = {33, 127, 65, 2, 30, 0}, odd[] = {3, 1, 70, 8, 5, 0}, last[] = {149, 1, 0};
 
 static const attention_shape shapes[] = {
-    {0, 5, 2, 1, 8, 0, 0, NULL},          {2, 0, 2, 1, 8, 0, 0, NULL},   {1, 1, 1, 1, 1, 0, 0, NULL},
-    {2, 5, 3, 3, 7, 3, 0, NULL},          {2, 17, 4, 2, 16, 0, 0, NULL}, {1, 70, 9, 3, 12, 1, 0, NULL},
-    {3, 33, 2, 1, 64, 0, 0, NULL},        {1, 1, 6, 2, 20, 2, 0, NULL},  {1, 150, 1, 1, 80, 5, 0, NULL},
-    {1, 257, 2, 1, 32, 0, 0, NULL},       {0, 5, 2, 1, 8, 0, 0, whole},  {2, 33, 4, 2, 12, 1, 0, whole},
-    {2, 19, 2, 1, 16, 0, 0, single},      {1, 1, 2, 2, 8, 0, 0, single}, {1, 257, 2, 1, 32, 0, 0, at_edges},
-    {1, 300, 3, 1, 24, 3, 0, past_edges}, {2, 150, 4, 2, 20, 2, 0, odd}, {3, 90, 9, 3, 64, 0, 0, odd},
+    {0, 5, 2, 1, 8, 0, 0, NULL},        {2, 0, 2, 1, 8, 0, 0, NULL},
+    {1, 1, 1, 1, 1, 0, 0, NULL},        {2, 5, 3, 3, 7, 3, 0, NULL},
+    {2, 17, 4, 2, 16, 0, 0, NULL},      {1, 70, 9, 3, 12, 1, 0, NULL},
+    {3, 33, 2, 1, 64, 0, 0, NULL},      {1, 1, 6, 2, 20, 2, 0, NULL},
+    {1, 150, 1, 1, 80, 5, 0, NULL},     {1, 257, 2, 1, 32, 0, 0, NULL},
+    {0, 5, 2, 1, 8, 0, 0, whole_ones},  {2, 33, 4, 2, 12, 1, 0, whole_ones},
+    {2, 19, 2, 1, 16, 0, 0, single},    {1, 1, 2, 2, 8, 0, 0, single},
+    {1, 257, 2, 1, 32, 0, 0, at_edges}, {1, 300, 3, 1, 24, 3, 0, past_edges},
+    {2, 150, 4, 2, 20, 2, 0, odd},      {3, 90, 9, 3, 64, 0, 0, odd},
     {1, 150, 2, 2, 80, 0, 0, last},
 };
 

@@ -116,12 +116,12 @@ static void build_documents(void) {
     CHECK(report.heldout_documents > 5 && report.train_documents > 50, "splits");
 }
 
-static mst_data *open_packed(mst_packing packing, uint64_t seed) {
+static mst_data *open_packed(mst_packing kind, uint64_t seed) {
     mst_data *data = NULL;
     const mst_source_config source = {"tokens.h5", 1, NULL};
     CHECK_OK(mst_data_open(
         &(mst_data_config){
-            .sources = &source, .source_count = 1, .seq_len = SEQ, .seed = seed, .packing = packing},
+            .sources = &source, .source_count = 1, .seq_len = SEQ, .seed = seed, .packing = kind},
         &data));
     return data;
 }
@@ -160,15 +160,15 @@ static size_t look_at(const sequence *s, size_t documents, int seen[DOCUMENTS]) 
 }
 
 /* An epoch holds every document once, another one in another order; any number of samples at a time is the same. */
-static void test_epochs(mst_packing packing) {
-    mst_data *data = open_packed(packing, 3), *other = open_packed(packing, 4);
+static void test_epochs(mst_packing kind) {
+    mst_data *data = open_packed(kind, 3), *other = open_packed(kind, 4);
     const uint64_t samples = mst_data_samples(data, MST_SPLIT_TRAIN);
     mst_packing_report report;
     size_t same_place = 0, same_seed = 0;
     static sequence first[DOCUMENTS], one;
     mst_data_packing_report(data, MST_SPLIT_TRAIN, &report);
     CHECK(report.sequences == samples && report.documents > 50 && report.cut > 0, "the report");
-    CHECK(packing == MST_PACKING_SINGLE ? samples == report.documents : samples < report.documents * 3 / 4,
+    CHECK(kind == MST_PACKING_SINGLE ? samples == report.documents : samples < report.documents * 3 / 4,
           "%zu documents in %zu sequences", (size_t)report.documents, (size_t)samples);
     for (uint64_t epoch = 0; epoch < 2; epoch++) {
         int seen[DOCUMENTS] = {0};
@@ -213,8 +213,8 @@ static void test_epochs(mst_packing packing) {
 }
 
 /* What is held out is read in order, as samples and as windows, which are the same. */
-static void test_heldout(mst_packing packing) {
-    mst_data *data = open_packed(packing, 3);
+static void test_heldout(mst_packing kind) {
+    mst_data *data = open_packed(kind, 3);
     const uint64_t samples = mst_data_samples(data, MST_SPLIT_HELDOUT);
     int seen[DOCUMENTS] = {0};
     size_t found = 0;
@@ -242,10 +242,10 @@ static void test_heldout(mst_packing packing) {
 
 static void test_digests(void) {
     mst_digest digests[3];
-    for (int packing = 0; packing < 3; packing++) {
-        mst_data *data = open_packed((mst_packing)packing, 3);
-        CHECK(mst_data_packing(data) == (mst_packing)packing, "packing");
-        mst_data_digest(data, &digests[packing]);
+    for (int kind = 0; kind < 3; kind++) {
+        mst_data *data = open_packed((mst_packing)kind, 3);
+        CHECK(mst_data_packing(data) == (mst_packing)kind, "packing");
+        mst_data_digest(data, &digests[kind]);
         mst_data_close(&data);
     }
     CHECK(memcmp(&digests[0], &digests[1], sizeof *digests) != 0 &&
