@@ -116,6 +116,15 @@ mst_status mst_config_compare(const mst_config *before, const mst_config *after,
     return status;
 }
 
+/* What follows from run.epochs once the data is there is not written before, unless it was given. */
+static bool is_known(const mst_config *config, size_t key) {
+    static const char *const counted[] = {"run.steps", "schedule.warmup", "schedule.decay"};
+    bool follows = false;
+    for (size_t i = 0; i < sizeof counted / sizeof *counted; i++)
+        follows = follows || strcmp(config_keys[key].path, counted[i]) == 0;
+    return !follows || config->run.steps > 0 || config->run.epochs == 0 || config->places[key] != NULL;
+}
+
 mst_status mst_config_to_yaml(const mst_config *config, char **yaml_out) {
     char *text = NULL;
     size_t length = 0;
@@ -124,7 +133,7 @@ mst_status mst_config_to_yaml(const mst_config *config, char **yaml_out) {
     for (size_t s = 0; s < config_section_count; s++) {
         fprintf(file, "%s:\n", config_sections[s].name);
         for (size_t i = 0; i < config_key_count; i++) {
-            if (!config_key_in(&config_keys[i], &config_sections[s])) continue;
+            if (!config_key_in(&config_keys[i], &config_sections[s]) || !is_known(config, i)) continue;
             fprintf(file, "  %s:%s", config_key_name(&config_keys[i]),
                     config_keys[i].kind == KIND_SOURCES ? "" : " ");
             put_value(file, &config_keys[i], config);

@@ -250,6 +250,45 @@ static bool has_line(const char *text, const char *line) {
     return false;
 }
 
+/* Steps from epochs: rounded up, with the schedule that follows from them; what is given stays. */
+static void test_epochs(void) {
+    static const char text[] =
+        "run: {epochs: 2.5}\nmodel: {d_model: 96, n_layers: 2, n_heads: 6}\n"
+        "data: {sources: [a.h5]}\nbatch: {micro: 2, lanes: 4}\nschedule: {peak: 1e-3}\n";
+    static const char *const wsd = "schedule.kind=wsd",
+                             *const ratio[] = {"schedule.warmup_ratio=0.03", "schedule.kind=wsd"},
+                             *const given = "schedule.warmup=30", *const both = "run.steps=7";
+    mst_config c, again;
+    char *errors, *yaml;
+    CHECK_OK(parse(text, &wsd, 1, &c, &errors));
+    free(errors);
+    CHECK(c.run.steps == 0 && c.run.epochs == 2.5, "not counted yet");
+    CHECK_OK(mst_config_to_yaml(&c, &yaml));
+    CHECK_OK(parse(yaml, NULL, 0, &again, &errors));
+    free(errors);
+    free(yaml);
+    CHECK_OK(mst_config_count_steps(&again, 1001)); /* 2502.5 samples of 8 a step */
+    CHECK(again.run.steps == 313 && again.run.epochs == 0 && again.schedule.steps == 313, "%zu steps",
+          (size_t)again.run.steps);
+    CHECK(again.schedule.warmup == 3 && again.schedule.decay == 62, "the schedule follows");
+    CHECK_OK(mst_config_count_steps(&again, 5));
+    CHECK(again.run.steps == 313, "they are counted once");
+    mst_config_clear(&again);
+    mst_config_clear(&c);
+    CHECK_OK(parse(text, ratio, 2, &c, &errors));
+    free(errors);
+    CHECK_OK(mst_config_count_steps(&c, 1001));
+    CHECK(c.schedule.warmup == 10, "3 %% of 313, rounded up: %zu", (size_t)c.schedule.warmup);
+    mst_config_clear(&c);
+    CHECK_OK(parse(text, &given, 1, &c, &errors));
+    free(errors);
+    CHECK_STATUS(mst_config_count_steps(&c, 10), MST_ECONFIG); /* 4 steps */
+    mst_config_clear(&c);
+    CHECK_STATUS(parse(text, &both, 1, &c, &errors), MST_ECONFIG);
+    CHECK(strstr(errors, "run.epochs: 2.5 passes, but run.steps is given too, 7") != NULL, "%s", errors);
+    free(errors);
+}
+
 static void test_mistakes(void) {
     for (size_t i = 0; i < sizeof mistakes / sizeof *mistakes; i++) {
         const mistake *m = &mistakes[i];
@@ -550,6 +589,7 @@ int main(int argc, char **argv) {
     printf("seed %llu\n", (unsigned long long)seed);
     test_defaults();
     test_derived();
+    test_epochs();
     test_mistakes();
     test_many();
     test_aliases();

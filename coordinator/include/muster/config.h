@@ -116,8 +116,8 @@ const char *mst_config_place(const mst_config *config, const char *key);
 /** Frees what a config holds and zeroes it. */
 void mst_config_clear(mst_config *config);
 
-/** The whole config as YAML with every key, in the schema's order:
- * reading it again gives the same config. Caller frees.
+/** The whole config as YAML with every key, in the schema's order (without run.steps and what follows from it, where
+ * mst_config_count_steps has yet to be called): reading it again gives the same config. Caller frees.
  * @retval MST_ENOMEM */
 mst_status mst_config_to_yaml(const mst_config *config, char **yaml_out);
 
