@@ -3,7 +3,8 @@
  *
  * Scores are kept in units of ln 2, so that exp is exp2. Tiles of queries and of keys begin at multiples of their size
  * in the whole sequence, past tokens included, and a query meets the tiles of keys in order: its bits do not depend on
- * where a pass began. Sums stay inside a block, in a fixed order: no atomics, nothing quadratic in memory.
+ * where a pass began. Where a sequence holds several documents, tiles are still those of the sequence; the ones that a block's
+ * documents do not reach are left out. Sums stay inside a block, in a fixed order: no atomics, nothing quadratic in memory.
  */
 #ifndef MST_ATTENTION_CUH
 #define MST_ATTENTION_CUH

@@ -28,8 +28,9 @@ backward_q_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const b
     const bf16 *k = rows_of(k_all, sequence, s.seq_len, s.ldk, kv_head, s.head_dim);
     const bf16 *v = rows_of(v_all, sequence, s.seq_len, s.ldv, kv_head, s.head_dim);
     unsigned warp_row = threadIdx.x / 32 * 16;
-    size_t from = 0, begin[2] = {0, 0},
-           newest = 0; /* the tile of the first key; of the last document of the queries */
+    size_t from = 0;   /* the tile of the first key that a query of the block sees */
+    size_t newest = 0; /* where its last query's document begins: keys before are not seen by all */
+    size_t begin[2] = {0, 0};
     if (DOCUMENTS) {
         from = document_begin(s, sequence, first) / KEYS;
         newest = document_begin(s, sequence, smaller(first + ROWS, s.seq_len) - 1);
@@ -117,7 +118,7 @@ backward_kv_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const 
     load_tile<ROWS, D, THREADS>(v_tile, rows_of(v_all, sequence, s.seq_len, s.ldv, kv_head, s.head_dim),
                                 s.ldv, (long long)first, rows, s.head_dim, s.wide);
     float dk[D / 8][4] = {}, dv[D / 8][4] = {};
-    /* of the last key's document, of the first key's, and of those of the lane's keys */
+    /* Where the document ends of the block's last key, of its first one, and of the lane's keys. */
     size_t last_end = s.seq_len, first_end = s.seq_len, end[2] = {s.seq_len, s.seq_len};
     if (DOCUMENTS) {
         last_end = document_end(s, sequence, smaller(first + ROWS, s.seq_len) - 1);

@@ -51,8 +51,9 @@ forward_bf16(attention_shape s, const bf16 *q_all, const bf16 *k_all, const bf16
     const bf16 *v = rows_of(v_all, sequence, keys, s.ldv, kv_head, s.head_dim);
     unsigned warp_row = threadIdx.x / 32 * 16;
     long long first_token = (long long)(tile * ROWS) - (long long)s.past;
-    size_t from = 0, begin[2] = {0, 0},
-           newest = 0; /* the tile of the first key; of the last document in it */
+    size_t from = 0;   /* the tile of the first key that a query of the block sees */
+    size_t newest = 0; /* where its last query's document begins: keys before are not seen by all */
+    size_t begin[2] = {0, 0};
     if (DOCUMENTS) {
         from = document_begin(s, sequence, tile * ROWS) / KEYS;
         newest = document_begin(s, sequence, smaller(tile * ROWS + ROWS, keys) - 1);

@@ -3,31 +3,44 @@
 #include "fuzz.h"
 #include "index.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    enum { SEQ_LEN = 7, COUNT = 3 };
-    int32_t tokens[COUNT * SEQ_LEN], targets[COUNT * SEQ_LEN];
-    mst_source_config source = {fuzz_file(data, size), 1, NULL};
-    mst_data *d = NULL;
-    mst_digest digest;
-    if (mst_data_open(
-            &(mst_data_config){.sources = &source, .source_count = 1, .seq_len = SEQ_LEN, .seed = 1}, &d) !=
-        MST_OK)
-        return 0;
-    fuzz_accepted++;
-    int32_t vocab = (int32_t)mst_data_vocab(d);
-    for (int split = 0; split < SPLITS; split++) {
-        uint64_t samples = mst_data_samples(d, (mst_split)split),
-                 last = samples > COUNT ? samples - COUNT : 0;
-        const uint64_t firsts[] = {0, last, last / 2};
-        for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++) {
-            if (mst_data_read(d, (mst_split)split, firsts[i], COUNT, tokens, targets, NULL) != MST_OK)
-                continue;
-            for (int t = 0; t < COUNT * SEQ_LEN; t++)
-                if (tokens[t] < 0 || tokens[t] >= vocab || targets[t] < -1 || targets[t] >= vocab) abort();
+enum { SEQ_LEN = 7, COUNT = 3 };
+
+/* Reads at the beginning, the end and the middle of a split. */
+static void read_split(mst_data *d, mst_split split) {
+    int32_t tokens[COUNT * SEQ_LEN], targets[COUNT * SEQ_LEN], starts[COUNT * SEQ_LEN] = {0};
+    const int32_t vocab = (int32_t)mst_data_vocab(d);
+    const uint64_t samples = mst_data_samples(d, split), last = samples > COUNT ? samples - COUNT : 0;
+    const uint64_t firsts[] = {0, last, last / 2};
+    for (size_t i = 0; i < sizeof firsts / sizeof *firsts; i++) {
+        if (mst_data_read(d, split, firsts[i], COUNT, tokens, targets, starts) != MST_OK) continue;
+        for (int t = 0; t < COUNT * SEQ_LEN; t++) {
+            if (tokens[t] < 0 || tokens[t] >= vocab || targets[t] < -1 || targets[t] >= vocab) abort();
+            const int32_t former = t % SEQ_LEN > 0 ? starts[t - 1] : 0;
+            if (starts[t] != former && starts[t] != t % SEQ_LEN) abort();
         }
     }
+}
+
+/* Whether the file can be opened and read so. */
+static bool read_file(const char *path, mst_packing packing) {
+    const mst_source_config source = {path, 1, NULL};
+    const mst_data_config config = {
+        .sources = &source, .source_count = 1, .seq_len = SEQ_LEN, .seed = 1, .packing = packing};
+    mst_data *d = NULL;
+    if (mst_data_open(&config, &d) != MST_OK) return false;
+    for (int split = 0; split < SPLITS; split++) read_split(d, (mst_split)split);
     mst_data_close(&d);
-    if (mst_data_verify(source.path, &digest) != MST_OK && mst_error_message()[0] == '\0') abort();
+    return true;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    const char *path = fuzz_file(data, size);
+    mst_digest digest;
+    for (int packing = MST_PACKING_STREAM; packing <= MST_PACKING_SINGLE; packing++) {
+        const bool accepted = read_file(path, (mst_packing)packing);
+        fuzz_accepted += accepted && packing == MST_PACKING_STREAM;
+    }
+    if (mst_data_verify(path, &digest) != MST_OK && mst_error_message()[0] == '\0') abort();
     return 0;
 }
 
