@@ -105,6 +105,12 @@ static inline size_t tile_of_rows(size_t cols, size_t elements) {
     return cols < elements ? elements / cols : 1;
 }
 
+/** Where row r stands in its document. @param starts as mst_attention_args has them, or NULL */
+MST_INLINE size_t position_of(size_t first, size_t seq_len, const int32_t *starts, size_t r) {
+    size_t position = first + r % seq_len;
+    return starts ? position - (size_t)starts[r] : position;
+}
+
 /** Refuses a type that the fast bodies do not compute. @retval MST_EUNSUPPORTED, naming the operation */
 static inline mst_status check_dtype(const char *operation, mst_dtype dtype) {
     if (dtype == MST_F32 || dtype == MST_BF16) return MST_OK;

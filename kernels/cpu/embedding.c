@@ -24,34 +24,38 @@ done:
     return status;
 }
 
-/** Row of the position tables that row r uses. */
-static size_t position_of(const mst_embedding_args *a, size_t r) {
-    return a->first + r % a->seq_len - (a->starts ? (size_t)a->starts[r] : 0);
+static void copy_rows(const mst_embedding_args *a, size_t begin, size_t end) {
+    size_t cols = a->cols, bytes = cols * mst_dtype_size(a->dtype);
+    for (size_t r = begin; r < end; r++)
+        memcpy(element_mut(a->y, r * cols, a->dtype),
+               element(a->table, (size_t)a->tokens[r] * cols, a->dtype), bytes);
 }
 
-MST_INLINE void add_rows(void *y, const void *token, const void *position, size_t cols, mst_dtype dtype) {
+MST_INLINE void add_rows(const mst_embedding_args *a, size_t begin, size_t end, mst_dtype dtype) {
+    size_t cols = a->cols;
+    const int32_t *starts = a->starts;
+    for (size_t r = begin; r < end; r++) {
+        const void *token = element(a->table, (size_t)a->tokens[r] * cols, dtype);
+        const void *position =
+            element(a->positions, position_of(a->first, a->seq_len, starts, r) * cols, dtype);
+        void *y = element_mut(a->y, r * cols, dtype);
 #pragma omp simd
-    for (size_t i = 0; i < cols; i++) store(y, i, dtype, load(token, i, dtype) + load(position, i, dtype));
+        for (size_t i = 0; i < cols; i++)
+            store(y, i, dtype, load(token, i, dtype) + load(position, i, dtype));
+    }
 }
 
 static mst_status embedding_forward_task(void *context, size_t task, int thread) {
     const embedding_job *job = context;
     const mst_embedding_args *a = job->args;
     (void)thread;
-    size_t cols = a->cols, end = tile_end(a->rows, job->tile_rows, task);
-    for (size_t r = task * job->tile_rows; r < end; r++) {
-        const void *token = element(a->table, (size_t)a->tokens[r] * cols, a->dtype);
-        void *y = element_mut(a->y, r * cols, a->dtype);
-        if (a->positions == NULL) {
-            memcpy(y, token, cols * mst_dtype_size(a->dtype));
-            continue;
-        }
-        const void *position = element(a->positions, position_of(a, r) * cols, a->dtype);
-        if (a->dtype == MST_BF16)
-            add_rows(y, token, position, cols, MST_BF16);
-        else
-            add_rows(y, token, position, cols, MST_F32);
-    }
+    size_t begin = task * job->tile_rows, end = tile_end(a->rows, job->tile_rows, task);
+    if (a->positions == NULL)
+        copy_rows(a, begin, end);
+    else if (a->dtype == MST_BF16)
+        add_rows(a, begin, end, MST_BF16);
+    else
+        add_rows(a, begin, end, MST_F32);
     return MST_OK;
 }
 
@@ -73,11 +77,13 @@ MST_INLINE void add_to_row(float *total, const void *dy, size_t width, mst_dtype
 MST_INLINE void embedding_backward_tile(const mst_embedding_args *a, size_t begin, size_t end,
                                         mst_dtype dtype) {
     float *dtable = a->dtable, *dpositions = a->dpositions;
+    const int32_t *starts = a->starts;
     for (size_t r = 0; r < a->rows; r++) {
         const void *dy = element(a->dy, r * a->cols + begin, dtype);
         add_to_row(dtable + (size_t)a->tokens[r] * a->cols + begin, dy, end - begin, dtype);
         if (dpositions != NULL)
-            add_to_row(dpositions + position_of(a, r) * a->cols + begin, dy, end - begin, dtype);
+            add_to_row(dpositions + position_of(a->first, a->seq_len, starts, r) * a->cols + begin, dy,
+                       end - begin, dtype);
     }
 }
 

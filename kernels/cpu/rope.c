@@ -26,8 +26,9 @@ MST_INLINE void rope_head(void *head, const float *cosine, const float *sine, fl
 MST_INLINE void rope_rows(const mst_rope_args *a, size_t begin, size_t end, mst_dtype dtype) {
     size_t half = a->head_dim / 2;
     float direction = a->inverse ? -1.0f : 1.0f;
+    const int32_t *starts = a->starts;
     for (size_t r = begin; r < end; r++) {
-        size_t angles = (a->first + r % a->seq_len - (a->starts ? (size_t)a->starts[r] : 0)) * half;
+        size_t angles = position_of(a->first, a->seq_len, starts, r) * half;
         for (size_t h = 0; h < a->heads; h++)
             rope_head(element_mut(a->x, r * a->ld + h * a->head_dim, dtype), a->cosine + angles,
                       a->sine + angles, direction, half, dtype);
