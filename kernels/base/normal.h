@@ -9,13 +9,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "both.h"
 #include "muster/random.h"
-
-#ifdef __CUDACC__
-#define MST_BOTH static __host__ __device__ inline
-#else
-#define MST_BOTH static inline
-#endif
 
 MST_BOTH double mst_double_of_bits(uint64_t bits) {
     double value;

@@ -1,4 +1,5 @@
 /* AdamW in one pass over memory. No fused products: these bits are the same at every level. */
+#include "../base/rounding.h"
 #include "cpu.h"
 
 static mst_adamw_fn mst_adamw_cpu;
@@ -14,20 +15,30 @@ typedef struct adamw_job {
     float correction2_sqrt, eps;
 } adamw_job;
 
-MST_INLINE void adamw_tile(const adamw_job *job, size_t begin, size_t end, mst_dtype weight_dtype) {
+MST_INLINE void store_moment(void *moment, size_t i, mst_dtype dtype, float value, uint32_t odds) {
+    if (dtype == MST_BF16)
+        ((mst_bf16 *)moment)[i] = mst_bf16_at_odds(value, odds);
+    else
+        ((float *)moment)[i] = value;
+}
+
+MST_INLINE void adamw_tile(const adamw_job *job, size_t begin, size_t end, mst_dtype weight_dtype,
+                           mst_dtype moments) {
     const adamw_job s = *job;
     const float *gradient = s.args->gradient;
-    float *m_all = s.args->m, *v_all = s.args->v, *master = s.args->master;
-    void *weight = s.args->weight;
+    void *m_all = s.args->m, *v_all = s.args->v, *weight = s.args->weight;
+    float *master = s.args->master;
+    const uint32_t key = s.args->rounding_key, first = (uint32_t)s.args->first;
 #pragma omp simd
     for (size_t i = begin; i < end; i++) {
         float g = gradient[i] * s.gradient_scale;
-        float m = s.beta1 * m_all[i] + s.rest1 * g;
-        float v = s.beta2 * v_all[i] + s.rest2 * g * g;
+        float m = s.beta1 * load(m_all, i, moments) + s.rest1 * g;
+        float v = s.beta2 * load(v_all, i, moments) + s.rest2 * g * g;
         float denominator = __builtin_sqrtf(v) / s.correction2_sqrt + s.eps;
         float value = master[i] * s.decay - s.rate * m / denominator;
-        m_all[i] = m;
-        v_all[i] = v;
+        uint32_t bits = moments == MST_BF16 ? mst_rounding_bits(key, first + (uint32_t)i) : 0;
+        store_moment(m_all, i, moments, m, bits & 0xffffu);
+        store_moment(v_all, i, moments, v, bits >> 16);
         master[i] = value;
         store(weight, i, weight_dtype, value);
     }
@@ -37,16 +48,22 @@ static mst_status adamw_task(void *context, size_t task, int thread) {
     const adamw_job *job = context;
     (void)thread;
     size_t begin = task * TILE, end = tile_end(job->args->count, TILE, task);
-    if (job->args->weight_dtype == MST_BF16)
-        adamw_tile(job, begin, end, MST_BF16);
+    const bool narrow_weight = job->args->weight_dtype == MST_BF16, narrow = job->args->moments == MST_BF16;
+    if (narrow_weight && narrow)
+        adamw_tile(job, begin, end, MST_BF16, MST_BF16);
+    else if (narrow_weight)
+        adamw_tile(job, begin, end, MST_BF16, MST_F32);
+    else if (narrow)
+        adamw_tile(job, begin, end, MST_F32, MST_BF16);
     else
-        adamw_tile(job, begin, end, MST_F32);
+        adamw_tile(job, begin, end, MST_F32, MST_F32);
     return MST_OK;
 }
 
 static mst_status mst_adamw_cpu(mst_queue *queue, const mst_adamw_args *args) {
     mst_status status = MST_OK;
     MST_TRY(check_dtype("adamw", args->weight_dtype));
+    MST_TRY(check_dtype("adamw", args->moments));
     adamw_job job = {
         .args = args,
         .gradient_scale = (float)args->gradient_scale,

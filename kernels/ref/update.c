@@ -1,21 +1,32 @@
 /* AdamW, casts, initial values and digests. */
+#include "../base/rounding.h"
 #include "element.h"
 #include "muster/random.h"
 #include "ref.h"
 
+static void store_moment(void *moment, mst_dtype dtype, size_t i, float value, uint32_t odds) {
+    if (dtype == MST_BF16)
+        ((mst_bf16 *)moment)[i] = mst_bf16_at_odds(value, odds);
+    else
+        ((float *)moment)[i] = value;
+}
+
 /*
  * The formula of the header in fp64, with the scalars as given; m, v and master are rounded
- * to fp32 when stored, and each is used further as stored. A body in fp32 differs by rounding
+ * to fp32, and each is used further so. A body in fp32 differs by rounding
  * only and is compared with a bound.
  */
 mst_status mst_adamw_ref(mst_queue *queue, const mst_adamw_args *args) {
     (void)queue;
     for (size_t i = 0; i < args->count; i++) {
         double g = args->gradient[i] * args->gradient_scale;
-        args->m[i] = (float)(args->beta1 * args->m[i] + (1.0 - args->beta1) * g);
-        args->v[i] = (float)(args->beta2 * args->v[i] + (1.0 - args->beta2) * g * g);
-        double denominator = sqrt((double)args->v[i]) / args->correction2_sqrt + args->eps;
-        double step = args->lr / args->correction1 * args->m[i] / denominator;
+        float m = (float)(args->beta1 * load(args->m, args->moments, i) + (1.0 - args->beta1) * g);
+        float v = (float)(args->beta2 * load(args->v, args->moments, i) + (1.0 - args->beta2) * g * g);
+        uint32_t bits = mst_rounding_bits(args->rounding_key, (uint32_t)(args->first + i));
+        store_moment(args->m, args->moments, i, m, bits & 0xffffu);
+        store_moment(args->v, args->moments, i, v, bits >> 16);
+        double denominator = sqrt((double)v) / args->correction2_sqrt + args->eps;
+        double step = args->lr / args->correction1 * m / denominator;
         args->master[i] = (float)(args->master[i] * (1.0 - args->lr * args->weight_decay) - step);
         store(args->weight, args->weight_dtype, i, args->master[i]);
     }

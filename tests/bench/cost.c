@@ -131,7 +131,8 @@ bench_cost cost_ordered_sum(const mst_ordered_sum_args *a) {
 
 /* Gradient, both moments and the master are read, the latter three written, and the copy that the model reads. */
 bench_cost cost_adamw(const mst_adamw_args *a) {
-    return (bench_cost){.bytes = (double)a->count * (7 * sizeof(float) + size_of(a->weight_dtype)),
+    return (bench_cost){.bytes = (double)a->count *
+                                 (3 * sizeof(float) + 4 * size_of(a->moments) + size_of(a->weight_dtype)),
                         .flops = (double)a->count * 16};
 }
 

@@ -230,6 +230,42 @@ static void test_adamw(void) {
     CHECK(weight[0] == master[0] && weight[1] == master[1], "the copy differs");
 }
 
+/* The mean of many roundings of one value is that value, while to nearest it would stand still; what is exact stays. */
+static void test_adamw_rounding(void) {
+    enum { COUNT = 20000 };
+    static mst_bf16 m[COUNT], v[COUNT];
+    static float gradient[COUNT], master[COUNT], weight[COUNT];
+    double sum = 0, square = 0;
+    mst_adamw_args args = {.count = COUNT,
+                           .gradient = gradient,
+                           .m = m,
+                           .v = v,
+                           .moments = MST_BF16,
+                           .rounding_key = 5,
+                           .master = master,
+                           .weight = weight,
+                           .gradient_scale = 1,
+                           .lr = 0.1,
+                           .beta1 = 1,
+                           .beta2 = 0.999,
+                           .eps = 1e-8,
+                           .correction1 = 1,
+                           .correction2_sqrt = 1};
+    for (size_t i = 0; i < COUNT; i++) m[i] = v[i] = mst_bf16_from_f32(1.0f);
+    CHECK_OK(mst_adamw_ref(NULL, &args));
+    for (size_t i = 0; i < COUNT; i++) {
+        sum += mst_bf16_to_f32(v[i]);
+        square += mst_bf16_to_f32(v[i]) != 1.0f;
+        CHECK(mst_bf16_to_f32(m[i]) == 1.0f, "an exact moment %zu became %g", i,
+              (double)mst_bf16_to_f32(m[i]));
+    }
+    /* 0.999 lies between 1 - 2^-8 and 1: that many are expected to go down, give or take five deviations. */
+    const double odds = 0.001 / 0x1p-8, deviation = sqrt(COUNT * odds * (1 - odds));
+    CHECK(fabs(square - COUNT * odds) < 5 * deviation, "%g of %d went down, expected %g", square, (int)COUNT,
+          COUNT * odds);
+    CHECK(fabs(sum / COUNT - 0.999) < 5 * deviation / COUNT * 0x1p-8, "mean %.9g", sum / COUNT);
+}
+
 static void test_cast(void) {
     /* Through fp32 the first would become a tie and go down. */
     const double source[] = {
@@ -290,6 +326,7 @@ int main(void) {
     test_ordered_sum();
     test_bf16_wire();
     test_adamw();
+    test_adamw_rounding();
     test_cast();
     test_block_digest();
     test_random_normal();

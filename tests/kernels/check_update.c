@@ -156,10 +156,13 @@ static mst_status call_adamw(const void *context, const mst_kernels *table, mst_
     return table->adamw(queue, &args);
 }
 
-static adamw_case set_up_adamw(check_trial *trial, size_t count, mst_dtype weight_dtype, double step,
-                               check_flavour flavour) {
+static adamw_case set_up_adamw(check_trial *trial, size_t count, mst_dtype weight_dtype, mst_dtype moments,
+                               double step, check_flavour flavour) {
     adamw_case c = {.args = {.count = count,
                              .weight_dtype = weight_dtype,
+                             .moments = moments,
+                             .rounding_key = 0x9d2c5680u,
+                             .first = 0xfffffff0u, /* numbers of elements wrap */
                              .gradient_scale = 0.013,
                              .lr = 3e-4,
                              .beta1 = 0.9,
@@ -169,8 +172,8 @@ static adamw_case set_up_adamw(check_trial *trial, size_t count, mst_dtype weigh
     c.args.correction1 = 1.0 - pow(c.args.beta1, step);
     c.args.correction2_sqrt = sqrt(1.0 - pow(c.args.beta2, step));
     c.gradient = trial_tensor(trial, "gradient", ROLE_IN, MST_F32, 1, count, count);
-    c.m = trial_tensor(trial, "m", ROLE_INOUT, MST_F32, 1, count, count);
-    c.v = trial_tensor(trial, "v", ROLE_INOUT, MST_F32, 1, count, count);
+    c.m = trial_tensor(trial, "m", ROLE_INOUT, moments, 1, count, count);
+    c.v = trial_tensor(trial, "v", ROLE_INOUT, moments, 1, count, count);
     c.master = trial_tensor(trial, "master", ROLE_INOUT, MST_F32, 1, count, count);
     c.weight = trial_tensor(trial, "weight", ROLE_OUT, weight_dtype, 1, count, count);
     tensor_fill(c.gradient, flavour, 1.0);
@@ -195,7 +198,8 @@ static adamw_case set_up_adamw(check_trial *trial, size_t count, mst_dtype weigh
  *   step = lr / c1 m / denominator: the errors of m and denominator, and 5 U32;
  *   master (1 - lr decay): 3 U32; the sum U32.
  * m and v are compared with the stored ones of the specification: U32 more, which the rounding of the result
- * stands for.
+ * stands for. In bf16, two values that differ by no more than their errors may be rounded one step apart, and what was
+ * used is up to a step from what is stored: 2^-7 of the value, or the smallest bf16.
  */
 static void bounds_of_adamw(const adamw_case *c, size_t i) {
     const mst_adamw_args *args = &c->args;
@@ -203,15 +207,19 @@ static void bounds_of_adamw(const adamw_case *c, size_t i) {
     double old_m = fabs(tensor_initial(c->m, 0, i)), old_v = tensor_initial(c->v, 0, i),
            lost = 4.0 * TINY * U32;
     double m = fabs(*tensor_exact(c->m, 0, i)), v = *tensor_exact(c->v, 0, i);
-    double m_error = U32 * (2.0 * args->beta1 * old_m + 4.0 * (1.0 - args->beta1) * g + m) + lost;
-    double v_error = U32 * (2.0 * args->beta2 * old_v + 7.0 * (1.0 - args->beta2) * g * g + v) + lost;
-    double root = sqrt(v), root_error = v > v_error ? v_error / root : sqrt(v + v_error);
+    const bool narrow = args->moments == MST_BF16;
+    double m_step = narrow ? 0x1p-7 * m + 0x1p-133 : 0.0, v_step = narrow ? 0x1p-7 * v + 0x1p-133 : 0.0;
+    double m_error = U32 * (2.0 * args->beta1 * old_m + 4.0 * (1.0 - args->beta1) * g + m + m_step) + lost;
+    double v_error =
+        U32 * (2.0 * args->beta2 * old_v + 7.0 * (1.0 - args->beta2) * g * g + v + v_step) + lost;
+    double used_v = v - v_step > 0.0 ? v - v_step : 0.0; /* or more */
+    double root = sqrt(used_v), root_error = used_v > v_error ? v_error / root : sqrt(v + v_step + v_error);
     double denominator = root / args->correction2_sqrt + args->eps;
     double denominator_error = root_error / args->correction2_sqrt + 4.0 * U32 * denominator;
-    double rate = args->lr / args->correction1, step = rate * m / denominator;
+    double rate = args->lr / args->correction1, step = rate * (m + m_step) / denominator;
     double kept = fabs(tensor_initial(c->master, 0, i) * (1.0 - args->lr * args->weight_decay));
-    *tensor_bound(c->m, 0, i) = m_error;
-    *tensor_bound(c->v, 0, i) = v_error;
+    *tensor_bound(c->m, 0, i) = m_error + m_step;
+    *tensor_bound(c->v, 0, i) = v_error + v_step;
     *tensor_bound(c->master, 0, i) = rate * m_error / denominator +
                                      step * (denominator_error / denominator + 5.0 * U32) + 3.0 * U32 * kept +
                                      U32 * fabs(*tensor_exact(c->master, 0, i));
@@ -223,15 +231,15 @@ static void bounds_of_adamw(const adamw_case *c, size_t i) {
 
 void check_adamw(check_state *checker) {
     static const size_t counts[] = {0, 1, 17, MST_BLOCK, 9001};
-    for (size_t i = 0; i < 4 * sizeof counts / sizeof *counts; i++) {
-        size_t count = counts[i / 4];
-        mst_dtype weight_dtype = i & 1 ? MST_BF16 : MST_F32;
+    for (size_t i = 0; i < 8 * sizeof counts / sizeof *counts; i++) {
+        size_t count = counts[i / 8];
+        mst_dtype weight_dtype = i & 1 ? MST_BF16 : MST_F32, moments = i & 4 ? MST_BF16 : MST_F32;
         double step = i & 2 ? 100.0 : 1.0;
         check_flavour flavour = (check_flavour)(i % FLAVOURS);
         check_trial trial;
-        trial_begin(&trial, checker, "%zu, weight %s, step %g, flavour %d", count,
-                    mst_dtype_name(weight_dtype), step, (int)flavour);
-        adamw_case c = set_up_adamw(&trial, count, weight_dtype, step, flavour);
+        trial_begin(&trial, checker, "%zu, weight %s, moments %s, step %g, flavour %d", count,
+                    mst_dtype_name(weight_dtype), mst_dtype_name(moments), step, (int)flavour);
+        adamw_case c = set_up_adamw(&trial, count, weight_dtype, moments, step, flavour);
         if (count > 16) tensor_set(c.gradient, 0, 16, NAN);
         if (count > 16) tensor_set(c.gradient, 0, 3, 0.0);
         if (trial_run(&trial, call_adamw, &c, REFERENCE_SAME)) {
@@ -244,12 +252,14 @@ void check_adamw(check_state *checker) {
 
 void bench_adamw(check_state *checker) {
     enum { COUNT = 1 << 20 };
-    for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
+    for (int i = 0; i < 4; i++) {
+        const mst_dtype dtype = i & 1 ? MST_BF16 : MST_F32, moments = i & 2 ? MST_BF16 : MST_F32;
+        const size_t bytes = 12 + 4 * mst_dtype_size(moments) + mst_dtype_size(dtype); /* of an element */
         check_trial trial;
-        trial_begin(&trial, checker, "weight %s 2^20", mst_dtype_name((mst_dtype)dtype));
-        adamw_case c = set_up_adamw(&trial, COUNT, (mst_dtype)dtype, 100.0, PLAIN);
-        trial_time(&trial, call_adamw, &c, MST_F32, COUNT * (28.0 + (double)mst_dtype_size((mst_dtype)dtype)),
-                   0.0);
+        trial_begin(&trial, checker, "weight %s, moments %s 2^20", mst_dtype_name(dtype),
+                    mst_dtype_name(moments));
+        adamw_case c = set_up_adamw(&trial, COUNT, dtype, moments, 100.0, PLAIN);
+        trial_time(&trial, call_adamw, &c, MST_F32, COUNT * (double)bytes, 0.0);
         trial_end(&trial);
     }
 }

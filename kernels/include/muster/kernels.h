@@ -251,11 +251,17 @@ typedef mst_status mst_ordered_sum_fn(mst_queue *queue, const mst_ordered_sum_ar
  * PyTorch's order: g = gradient * gradient_scale; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
  * master = master * (1 - lr * weight_decay) - (lr / correction1) * m / (sqrt(v) / correction2_sqrt + eps);
  * weight = master. All arithmetic is fp32 on scalars rounded to fp32 once, each computed on the host in fp64.
+ * Moments in BF16 are used in fp32 and then rounded stochastically: with the upper 16 bits of a value's fp32 one more, if the lower
+ * 16 and 16 bits of a hash of (rounding_key, first + i) have a sum of 2^16 at least. Other halves of the hash are for m and v.
  */
 typedef struct mst_adamw_args {
     size_t count;
     const float *gradient;
-    float *m, *v, *master;
+    void *m, *v; /* of type `moments`, F32 or BF16 */
+    mst_dtype moments;
+    uint32_t rounding_key; /* BF16 moments only, as is `first`: the number of the first element */
+    size_t first;
+    float *master;
     void *weight; /* the copy that the model reads: master rounded to weight_dtype */
     mst_dtype weight_dtype;
     double gradient_scale; /* normalisation times clip coefficient */

@@ -17,6 +17,7 @@ typedef enum mst_random_purpose {
     MST_RANDOM_SAMPLE = 4,
     MST_RANDOM_TEST = 5,
     MST_RANDOM_HELDOUT = 6,
+    MST_RANDOM_MOMENTS = 7,
 } mst_random_purpose;
 
 /** Philox 4x32-10: 128 random bits of counter (a, b) under the key (seed, purpose).
