@@ -20,7 +20,7 @@ typedef struct mst_norm_buffers {
     void *mean, *rstd; /* ACC [rows] */
 } mst_norm_buffers;
 
-/* What the backward pass needs of one layer's forward pass. */
+/* What the backward pass needs of one layer's forward pass. What is computed again stands in one place for all layers. */
 typedef struct mst_layer_buffers {
     /* Before a half: x is the residual stream, and y what the half reads: x itself where the family has no norm. */
     mst_norm_buffers norm1, norm2;

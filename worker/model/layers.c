@@ -179,14 +179,21 @@ static mst_status activation_forward(const mst_model *model, const mst_layer_buf
     return model->kernels->gelu_forward(model->queue, &args);
 }
 
+static mst_status mlp_products_forward(const mst_held *held, const mst_layer_buffers *layer) {
+    mst_product products[MAX_PRODUCTS];
+    size_t count = mlp_products(held->pass->model, layer->gate, layer->up, products);
+    return mst_products_forward(held, count, products, layer->norm2.y);
+}
+
+static mst_status mlp_end_forward(const mst_held *held, const mst_layer_buffers *layer) {
+    return half_end_forward(held, MST_ROLE_DOWN, layer->act, MST_ROLE_MLP_NORM, &layer->mlp_norm);
+}
+
 static mst_status mlp_forward(const mst_held *held, const mst_layer_buffers *layer) {
     mst_status status = MST_OK;
-    mst_model *model = held->pass->model;
-    mst_product products[MAX_PRODUCTS];
-    size_t count = mlp_products(model, layer->gate, layer->up, products);
-    MST_TRY(mst_products_forward(held, count, products, layer->norm2.y));
-    MST_TRY(activation_forward(model, layer));
-    MST_TRY(half_end_forward(held, MST_ROLE_DOWN, layer->act, MST_ROLE_MLP_NORM, &layer->mlp_norm));
+    MST_TRY(mlp_products_forward(held, layer));
+    MST_TRY(activation_forward(held->pass->model, layer));
+    MST_TRY(mlp_end_forward(held, layer));
 done:
     return status;
 }
@@ -205,6 +212,29 @@ static mst_status layer_forward(const mst_pass *pass, size_t number) {
     MST_TRY(mlp_forward(&held, layer));
 done:
     mst_held_release(&held);
+    return status;
+}
+
+/*
+ * What the backward pass of a layer reads and was not kept, by the kernels and from the values of the forward pass. The last
+ * layer's is still there. Not computed again: what only the next layer would read.
+ */
+static mst_status recompute(const mst_held *held, size_t number, const mst_layer_buffers *layer) {
+    mst_status status = MST_OK;
+    const mst_model *model = held->pass->model;
+    const bool full = model->options.recompute == MST_RECOMPUTE_FULL;
+    if (model->options.recompute == MST_RECOMPUTE_NONE || number + 1 == model->config.n_layers) goto done;
+    if (mst_has(model, MST_ROLE_NORM1))
+        MST_TRY(mst_norm_forward(held, MST_ROLE_NORM1, layer->norm1.x, NULL, &layer->norm1));
+    if (full) MST_TRY(attention_forward(held, layer));
+    if (full)
+        MST_TRY(mst_norm_forward(held, MST_ROLE_NORM2, layer->norm1.x, model->delta, &layer->norm2));
+    else if (mst_has(model, MST_ROLE_NORM2))
+        MST_TRY(mst_norm_forward(held, MST_ROLE_NORM2, layer->norm2.x, NULL, &layer->norm2));
+    if (full) MST_TRY(mlp_products_forward(held, layer));
+    MST_TRY(activation_forward(model, layer));
+    if (full && mst_has(model, MST_ROLE_MLP_NORM)) MST_TRY(mlp_end_forward(held, layer));
+done:
     return status;
 }
 
@@ -328,6 +358,7 @@ static mst_status layer_backward(const mst_pass *pass, size_t number) {
     mst_layer_buffers *layer = mst_layer(model, number);
     mst_held held;
     MST_TRY(mst_held_acquire(pass, mst_layer_unit(number), &held));
+    MST_TRY(recompute(&held, number, layer));
     MST_TRY(mlp_backward(&held, layer));
     MST_TRY(mst_norm_backward(&held, MST_ROLE_NORM2, &layer->norm2, model->dnorm, model->dx, model->dx));
     MST_TRY(attention_backward(&held, layer));

@@ -55,7 +55,7 @@ static void add_unit(const mst_model_config *config, const mst_tensor_spec *spec
 
 mst_status mst_model_layout(const mst_model_config *config, mst_layout *layout_out) {
     mst_status status = MST_OK;
-    mst_layout layout = {0};
+    mst_layout layout = {.tied = config->tie_embeddings};
     MST_TRY(mst_model_config_check(config));
     const mst_family *family = mst_family_get(config->family);
     size_t units = config->n_layers + 2;

@@ -23,13 +23,14 @@ static void place_statistics(const mst_model *model, arena *a, mst_norm_buffers 
     if (model->family->norm == MST_NORM_LAYER) norm->mean = take(a, model->rows, model->acc);
 }
 
-/* A norm of the residual stream; without it the stream itself is read. */
-static void place_norm(const mst_model *model, arena *a, mst_role role, mst_norm_buffers *norm) {
+/* The input of a norm of the residual stream, and what the norm computes of it; without a norm the stream itself is read. */
+static void place_stream(const mst_model *model, arena *a, mst_role role, mst_norm_buffers *norm) {
     norm->x = take(a, model->rows * model->config.d_model, model->dtype);
-    norm->y = norm->x;
-    if (!mst_has(model, role)) return;
-    norm->y = take(a, model->rows * model->config.d_model, model->dtype);
-    place_statistics(model, a, norm);
+    if (!mst_has(model, role)) norm->y = norm->x;
+}
+
+static void place_output(const mst_model *model, arena *a, mst_role role, mst_norm_buffers *norm) {
+    if (mst_has(model, role)) norm->y = take(a, model->rows * model->config.d_model, model->dtype);
 }
 
 /* A norm between a half's last product and delta. */
@@ -49,10 +50,12 @@ static void place_head_norms(const mst_model *model, arena *a, mst_layer_buffers
     layer->k_rstd = take(a, model->rows * (model->width_k / k->rows), model->acc);
 }
 
-static void place_layer(const mst_model *model, arena *a, mst_layer_buffers *layer) {
+/* What takes a matrix product, attention or a sum over a row to compute. */
+static void place_products(const mst_model *model, arena *a, mst_layer_buffers *layer) {
     size_t rows = model->rows, d_ff = model->config.d_ff;
-    place_norm(model, a, MST_ROLE_NORM1, &layer->norm1);
-    place_norm(model, a, MST_ROLE_NORM2, &layer->norm2);
+    if (mst_has(model, MST_ROLE_NORM1)) place_statistics(model, a, &layer->norm1);
+    place_stream(model, a, MST_ROLE_NORM2, &layer->norm2);
+    if (mst_has(model, MST_ROLE_NORM2)) place_statistics(model, a, &layer->norm2);
     place_end_norm(model, a, MST_ROLE_ATTENTION_NORM, &layer->attention_norm);
     place_end_norm(model, a, MST_ROLE_MLP_NORM, &layer->mlp_norm);
     layer->qkv = take(a, rows * model->width_qkv, model->dtype);
@@ -61,7 +64,21 @@ static void place_layer(const mst_model *model, arena *a, mst_layer_buffers *lay
     layer->lse = take(a, rows * model->config.n_heads, model->acc);
     if (model->family->mlp == MST_MLP_SWIGLU) layer->gate = take(a, rows * d_ff, model->dtype);
     layer->up = take(a, rows * d_ff, model->dtype);
-    layer->act = take(a, rows * d_ff, model->dtype);
+}
+
+static void place_outputs(const mst_model *model, arena *a, mst_layer_buffers *layer) {
+    place_output(model, a, MST_ROLE_NORM1, &layer->norm1);
+    place_output(model, a, MST_ROLE_NORM2, &layer->norm2);
+    layer->act = take(a, model->rows * model->config.d_ff, model->dtype);
+}
+
+/* The first layer has a place for everything; the others have their own for what is kept and use its for the rest. */
+static void place_layer(const mst_model *model, arena *a, size_t number) {
+    mst_layer_buffers *layer = &model->layers[number];
+    if (number > 0) *layer = model->layers[0];
+    place_stream(model, a, MST_ROLE_NORM1, &layer->norm1);
+    if (number == 0 || model->options.recompute < MST_RECOMPUTE_FULL) place_products(model, a, layer);
+    if (number == 0 || model->options.recompute < MST_RECOMPUTE_SELECTIVE) place_outputs(model, a, layer);
 }
 
 static void place_backward(mst_model *model, arena *a) {
@@ -83,8 +100,10 @@ static size_t layer_sets(const mst_model *model) {
 static void place(mst_model *model, arena *a) {
     size_t rows = model->rows;
     model->delta = take(a, rows * model->config.d_model, model->dtype);
-    for (size_t i = 0; i < layer_sets(model); i++) place_layer(model, a, &model->layers[i]);
-    place_norm(model, a, MST_ROLE_FINAL_NORM, &model->final);
+    for (size_t i = 0; i < layer_sets(model); i++) place_layer(model, a, i);
+    place_stream(model, a, MST_ROLE_FINAL_NORM, &model->final);
+    place_output(model, a, MST_ROLE_FINAL_NORM, &model->final);
+    place_statistics(model, a, &model->final);
     bool keeps = model->options.kept_tokens > 0; /* then there is no loss, and logits of one row at most */
     model->logits = take(a, (keeps ? 1 : model->chunk_rows) * model->config.vocab_size, model->acc);
     model->loss = take(a, keeps ? 0 : rows, model->acc);

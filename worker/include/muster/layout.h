@@ -46,13 +46,16 @@ typedef struct mst_layout {
     size_t unit_count;
     size_t blocks;     /* of all units */
     size_t parameters; /* elements without padding */
+    bool tied;         /* the head reads the first unit, too */
 } mst_layout;
 
 /* One rank's part of one unit: the blocks that it owns, with their optimizer state.
- * Flat fp32, blocks * MST_BLOCK long. */
+ * Flat, blocks * MST_BLOCK long. */
 typedef struct mst_shard {
     size_t first_block, blocks; /* within the unit */
-    float *master, *m, *v;
+    float *master;
+    void *m, *v;
+    mst_dtype moments; /* of m and v: F32 or BF16 */
 } mst_shard;
 
 /** The blocks of a unit that a rank owns:

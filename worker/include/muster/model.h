@@ -80,12 +80,17 @@ typedef struct mst_loss {
     uint64_t valid;
 } mst_loss;
 
+/* What the backward pass computes again instead of keeping it, to the same bits: nothing; what costs no matrix product
+ * (outputs of norms and activation functions); or all of a layer but its input. */
+typedef enum mst_recompute { MST_RECOMPUTE_NONE, MST_RECOMPUTE_SELECTIVE, MST_RECOMPUTE_FULL } mst_recompute;
+
 typedef struct mst_model mst_model;
 
 typedef struct mst_model_options {
     mst_dtype dtype; /* of weights and activations: F32, BF16, or F64 with the ref table */
     size_t micro;    /* sequences per microbatch */
     size_t seq_len;
+    mst_recompute recompute;
     bool forward_only; /* no buffers for the backward pass */
     /* Not 0: a model for mst_model_extend only, with room for the keys and values of so many tokens. Then micro is 1,
      * forward_only is set, and seq_len is how many tokens are computed at once. */
