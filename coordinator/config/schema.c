@@ -6,8 +6,10 @@ static const char *const dtype_names[] = {"f32", "bf16", NULL};
 static const char *const token_names[] = {"auto", "uint16", "uint32", NULL};
 static const char *const packing_names[] = {"stream", "documents", "single", NULL};
 static const char *const transport_names[] = {"auto", "self", "shm", "mpi", "node", NULL};
+static const char *const sharding_names[] = {"state", "all", NULL};
 static const char *const balance_names[] = {"even", "auto", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
+static const char *const recompute_names[] = {"none", "selective", "full", NULL};
 static const char *const nonfinite_names[] = {"stop", "skip", "rollback", NULL};
 static const char *const busy_names[] = {"wait", "skip", NULL};
 static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
@@ -16,8 +18,10 @@ _Static_assert(MST_F32 == 0 && MST_BF16 == 1, "dtype_names follows mst_dtype");
 _Static_assert(MST_TOKENS_UINT32 == 2, "token_names follows mst_token_type");
 _Static_assert(MST_PACKING_SINGLE == 2, "packing_names follows mst_packing");
 _Static_assert(MST_TRANSPORT_NODE == 4, "transport_names follows mst_transport");
+_Static_assert(MST_SHARDING_ALL == 1, "sharding_names follows mst_sharding");
 _Static_assert(MST_BALANCE_AUTO == 1, "balance_names follows mst_balance");
 _Static_assert(MST_SCHEDULE_WSD == 3, "schedule_names follows mst_schedule_kind");
+_Static_assert(MST_RECOMPUTE_FULL == 2, "recompute_names follows mst_recompute");
 _Static_assert(MST_NONFINITE_ROLLBACK == 2, "nonfinite_names follows mst_nonfinite");
 _Static_assert(MST_BUSY_SKIP == 1, "busy_names follows mst_when_busy");
 _Static_assert(MST_DEVICE_REF == 1 && MST_DEVICE_AUTO == 3, "device_names follows mst_device");
@@ -173,6 +177,12 @@ const config_key config_keys[] = {
      .meaning =
          "How ranks exchange gradients; no effect on the result. self: one rank; shm: one node; node: shared "
          "memory inside nodes, between which each node's sum travels once; mpi: any."},
+    {FREE("batch.sharding"), ENUM(batch.shape.sharding, sharding_names), .fallback = "state",
+     .meaning =
+         "What ranks share, each having a part (docs/memory.md); no effect on the result. state: masters, "
+         "moments and summed gradients; all: weights, too, gathered layer by layer in every pass, and "
+         "gradients, summed layer by layer where a rank has one microbatch a round (leaf 1, as many ranks "
+         "as lanes)."},
     {FREE("batch.balance"), ENUM(batch.balance, balance_names), .fallback = "even",
      .meaning =
          "How lanes are dealt to ranks; no effect on the result. even: alike; auto: by the ranks' measured "
@@ -194,6 +204,14 @@ const config_key config_keys[] = {
      .meaning = "Norm weights and biases are decayed too (OLMo 2: true)."},
     {FREE("optimizer.decay_embeddings"), BOOL(optimizer.decay_embeddings), .fallback = "true",
      .meaning = "Embeddings are decayed too (OLMo 2: false); a tied one is also the output head."},
+    {FIXED("optimizer.moments"), ENUM(optimizer.moments, dtype_names), .fallback = "f32",
+     .meaning = "Type in which both moments are kept: bf16 takes half the memory; they are then rounded up "
+                "or down at "
+                "random, by a rule that is part of the run's definition (docs/memory.md)."},
+    {FREE("optimizer.offload"), BOOL(optimizer.offload), .fallback = "false",
+     .meaning = "On a GPU: masters and moments stand in pinned host memory, and the CPU updates them; no "
+                "effect on the "
+                "result. Without a GPU it does nothing."},
     {FREE("optimizer.clip_norm"), REAL(optimizer.clip_norm, 0, 1e6), .fallback = "1",
      .meaning = "Gradients with a larger norm are scaled down to it; 0: never."},
 
@@ -215,6 +233,12 @@ const config_key config_keys[] = {
 
     {FIXED("train.precision"), ENUM(train.precision, dtype_names), .fallback = "bf16",
      .meaning = "Type of weights and activations in the passes; masters, moments and sums are always f32."},
+    {FREE("train.recompute"), ENUM(train.recompute, recompute_names), .fallback = "none",
+     .meaning = "What the backward pass computes again instead of keeping it (docs/memory.md); no effect on "
+                "the result. "
+                "none; selective: outputs of norms and activation functions, which costs little; full: all "
+                "of a layer "
+                "but its input, which costs another forward pass."},
     {FREE("train.z_loss"), REAL(train.z_loss, 0, 1), .fallback = "0",
      .meaning =
          "Coefficient of the z-loss (log Z)^2, which keeps logits small; 0: none. A usual value is 1e-4."},

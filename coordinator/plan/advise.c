@@ -59,6 +59,77 @@ static bool half_the_wire(mst_config *c, mst_machine *machine, char *text, char 
     return true;
 }
 
+static bool recompute_outputs(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)machine;
+    if (c->train.recompute != MST_RECOMPUTE_NONE) return false;
+    c->train.recompute = MST_RECOMPUTE_SELECTIVE;
+    snprintf(text, CHANGE_TEXT / 4, "train.recompute=selective");
+    snprintf(why, WHY_TEXT,
+             "outputs of norms and activation functions are computed twice, not kept; the same result");
+    return true;
+}
+
+static bool recompute_layers(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)machine;
+    if (c->train.recompute == MST_RECOMPUTE_FULL) return false;
+    c->train.recompute = MST_RECOMPUTE_FULL;
+    snprintf(text, CHANGE_TEXT / 4, "train.recompute=full");
+    snprintf(why, WHY_TEXT, "layers are computed twice, and only their inputs kept; the same result");
+    return true;
+}
+
+static bool keep_layers(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)machine;
+    if (c->train.recompute != MST_RECOMPUTE_FULL) return false;
+    c->train.recompute = MST_RECOMPUTE_SELECTIVE;
+    snprintf(text, CHANGE_TEXT / 4, "train.recompute=selective");
+    snprintf(why, WHY_TEXT, "there is room to keep what takes a matrix product; the same result");
+    return true;
+}
+
+static bool share_weights(mst_config *c, mst_machine *machine, char *text, char *why) {
+    if (c->batch.shape.sharding == MST_SHARDING_ALL || machine->ranks == 1) return false;
+    if (c->batch.transport != MST_TRANSPORT_AUTO && c->batch.transport != MST_TRANSPORT_MPI) return false;
+    c->batch.shape.sharding = MST_SHARDING_ALL;
+    snprintf(text, CHANGE_TEXT / 4, "batch.sharding=all");
+    snprintf(why, WHY_TEXT, "weights are shared, too, and gathered layer by layer; the same result");
+    return true;
+}
+
+/* One microbatch a rank and round, so that with shared weights gradients are summed layer by layer. */
+static bool finest_rounds(mst_config *c, mst_machine *machine, char *text, char *why) {
+    mst_sum_shape *shape = &c->batch.shape;
+    size_t lanes = 1;
+    while (2 * lanes <= (size_t)machine->ranks && lanes < shape->lanes) lanes *= 2;
+    if (shape->sharding != MST_SHARDING_ALL || (shape->leaf == 1 && shape->lanes == lanes)) return false;
+    shape->rounds *= shape->leaf * shape->lanes / lanes;
+    shape->leaf = 1;
+    shape->lanes = lanes;
+    snprintf(text, CHANGE_TEXT / 4, "batch.leaf=1 --set batch.lanes=%zu --set batch.rounds=%zu", lanes,
+             shape->rounds);
+    snprintf(why, WHY_TEXT, "gradients are summed layer by layer, and travel with each microbatch");
+    return true;
+}
+
+static bool narrow_moments(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)machine;
+    if (c->optimizer.moments == MST_BF16) return false;
+    c->optimizer.moments = MST_BF16;
+    snprintf(text, CHANGE_TEXT / 4, "optimizer.moments=bf16");
+    snprintf(why, WHY_TEXT, "half the bytes of moments, which are rounded at random");
+    return true;
+}
+
+static bool offload(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)machine;
+    if (c->device.kernels != MST_DEVICE_CUDA || c->optimizer.offload) return false;
+    c->optimizer.offload = true;
+    snprintf(text, CHANGE_TEXT / 4, "optimizer.offload=true");
+    snprintf(why, WHY_TEXT,
+             "masters and moments in host memory; the CPU updates, which is not counted as time");
+    return true;
+}
+
 static bool no_copy(mst_config *c, mst_machine *machine, char *text, char *why) {
     (void)machine;
     if (!c->checkpoint.async) return false;
@@ -99,24 +170,35 @@ static bool fewer_ranks(mst_config *c, mst_machine *machine, char *text, char *w
     return true;
 }
 
-/* All that saves memory on the same ranks, when no one thing is enough. */
-static bool everything(mst_config *c, mst_machine *machine, char *text, char *why) {
-    char one[CHANGE_TEXT / 4], all[CHANGE_TEXT] = "";
-    static change_fn *const parts[] = {no_copy, smallest_microbatches, more_rounds, half_the_wire};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        const size_t used = strlen(all);
-        if (parts[i](c, machine, one, why))
-            snprintf(all + used, sizeof all - used, "%s%s", used > 0 ? " --set " : "", one);
+#define COUNT(list) (sizeof(list) / sizeof *(list))
+
+/* What saves memory on the same ranks: first what changes no result or little else; each may need those before it. */
+static change_fn *const parts[] = {no_copy,       recompute_outputs, share_weights,         narrow_moments,
+                                   half_the_wire, finest_rounds,     smallest_microbatches, more_rounds,
+                                   offload,       recompute_layers};
+
+/* The changes of a set, one after the other. False where one of them changes nothing. */
+static bool apply(unsigned set, mst_config *c, mst_machine *machine, char *text) {
+    char one[CHANGE_TEXT / 4], why[WHY_TEXT];
+    text[0] = '\0';
+    for (size_t i = 0; i < COUNT(parts); i++) {
+        const size_t used = strlen(text);
+        if (!(set >> i & 1)) continue;
+        if (!parts[i](c, machine, one, why)) return false;
+        snprintf(text + used, CHANGE_TEXT - used, "%s%s", used > 0 ? " --set " : "", one);
     }
-    memcpy(text, all, sizeof all);
-    snprintf(why, WHY_TEXT, "all together");
     return true;
 }
 
-static change_fn *const for_memory[] = {no_copy,       smaller_microbatches, more_rounds,
-                                        half_the_wire, fewer_ranks,          more_nodes};
-static change_fn *const last_resort[] = {everything};
-static change_fn *const for_speed[] = {half_the_wire, fewer_rounds, larger_batch};
+static int size_of(unsigned set) {
+    return __builtin_popcount(set);
+}
+
+static change_fn *const for_memory[] = {
+    no_copy,   recompute_outputs,    recompute_layers, share_weights, narrow_moments,
+    offload,   smaller_microbatches, more_rounds,      half_the_wire, fewer_ranks,
+    more_nodes};
+static change_fn *const for_speed[] = {keep_layers, half_the_wire, fewer_rounds, larger_batch};
 
 /* Of two that help: the quicker one. */
 static int quicker(const void *left, const void *right) {
@@ -145,7 +227,29 @@ static mst_status try_changes(const mst_config *config, const mst_plan *plan, ch
     return MST_OK;
 }
 
-#define COUNT(list) (sizeof(list) / sizeof *(list))
+/* The fastest of all sets of changes that fit; of two that are as fast, the smaller one. */
+static mst_status add_fastest(const mst_config *config, const mst_plan *plan, mst_plan_advice *advice_out,
+                              size_t *count_out) {
+    mst_plan_advice best = {.why = "all together"};
+    unsigned chosen = 0;
+    for (unsigned set = 1; set < 1u << COUNT(parts); set++) {
+        mst_config changed = *config; /* what it points to is the config's */
+        mst_machine machine = plan->machine;
+        mst_plan_advice one = best;
+        if (size_of(set) < 2 || !apply(set, &changed, &machine, one.change)) continue;
+        const mst_status status = mst_plan_make(&changed, &machine, &one.plan);
+        if (status == MST_ENOMEM) return status;
+        if (status != MST_OK || !one.plan.fits) continue;
+        const double speed = one.plan.tokens_per_second, most = best.plan.tokens_per_second;
+        if (chosen != 0 && (speed < most || (speed == most && size_of(set) >= size_of(chosen)))) continue;
+        best = one;
+        chosen = set;
+    }
+    if (chosen != 0 && *count_out < MST_PLAN_ADVICE_MAX) advice_out[(*count_out)++] = best;
+    return MST_OK;
+}
+
+enum { SEARCHED_RANKS = 256 }; /* for more ranks so many plans would take minutes */
 
 mst_status mst_plan_advise(const mst_config *config, const mst_plan *plan, mst_plan_advice *advice_out,
                            size_t *count_out) {
@@ -155,8 +259,7 @@ mst_status mst_plan_advise(const mst_config *config, const mst_plan *plan, mst_p
         MST_TRY(try_changes(config, plan, for_speed, COUNT(for_speed), advice_out, count_out));
     } else {
         MST_TRY(try_changes(config, plan, for_memory, COUNT(for_memory), advice_out, count_out));
-        if (*count_out == 0)
-            MST_TRY(try_changes(config, plan, last_resort, COUNT(last_resort), advice_out, count_out));
+        if (plan->machine.ranks <= SEARCHED_RANKS) MST_TRY(add_fastest(config, plan, advice_out, count_out));
     }
     qsort(advice_out, *count_out, sizeof *advice_out, quicker);
 done:

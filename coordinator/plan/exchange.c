@@ -70,6 +70,25 @@ static void follow_publish(const mst_traffic *traffic, size_t node, mst_plan *pl
                                                             traffic->publish_hops * plan->machine.latency);
 }
 
+/* How often all weights travel in a step: once, published; or in every pass, gathered forward and back. */
+static mst_status publish_times(const mst_config *config, const mst_layout *layout, const mst_plan *plan,
+                                double *times_out) {
+    mst_status status = MST_OK;
+    size_t blocks = 0;
+    *times_out = 1;
+    if (config->batch.shape.sharding != MST_SHARDING_ALL || plan->machine.ranks == 1) goto done;
+    MST_TRY(mst_gathered_blocks_of(layout, &blocks));
+    *times_out = (double)blocks / (double)layout->blocks * (double)plan->rank_microbatches;
+done:
+    return status;
+}
+
+/* Gathered one unit ahead: what takes longer than computing is waited for. */
+static void follow_gathers(double times, mst_plan *plan) {
+    plan->publish_bytes *= times;
+    plan->publish_seconds = fmax(0, plan->publish_seconds * times - plan->compute_seconds);
+}
+
 /* Small collectives of a step (worker/step/step.c): three agreements a round, then gathered losses, notices, norm, and the
  * agreements around them. Each goes up and down a tree. */
 static double agreement(const mst_config *config, const mst_plan *plan) {
@@ -83,8 +102,10 @@ mst_status plan_exchange(const mst_config *config, const mst_layout *layout, mst
     double *done = calloc(layout->unit_count, sizeof *done);
     const mst_sum_shape *shape = &config->batch.shape;
     const int ranks = plan->machine.ranks;
+    double times;
     MST_CHECK(done != NULL, MST_ENOMEM, "plan: no memory for %zu units", layout->unit_count);
     backward_progress(config, layout, done);
+    MST_TRY(publish_times(config, layout, plan, &times));
     MST_TRY(mst_traffic_of(plan->transport, shape, config->train.precision, layout,
                            (mst_placement){ranks, plan->machine.nodes}, &traffic));
     for (size_t node = 0; node < traffic.nodes; node++) {
@@ -100,8 +121,10 @@ mst_status plan_exchange(const mst_config *config, const mst_layout *layout, mst
         double sent = 0;
         for (size_t i = 0; i < apart.lanes * apart.units; i++)
             sent += apart.round[rank * apart.lanes * apart.units + i].out;
-        plan->rank_bytes = fmax(plan->rank_bytes, sent * (double)shape->rounds + apart.publish[rank].out);
+        plan->rank_bytes =
+            fmax(plan->rank_bytes, sent * (double)shape->rounds + apart.publish[rank].out * times);
     }
+    if (config->batch.shape.sharding == MST_SHARDING_ALL) follow_gathers(times, plan);
 done:
     mst_traffic_clear(&traffic);
     mst_traffic_clear(&apart);

@@ -18,7 +18,17 @@ mst_status plan_transport(const mst_config *config, int ranks, int nodes, mst_tr
               "batch.transport is self, which is for one rank, not %d; use auto", ranks);
     MST_CHECK(wanted != MST_TRANSPORT_SHM || nodes == 1, MST_ECONFIG,
               "batch.transport is shm, which is for ranks of one node, not of %d; use auto", nodes);
-    if (wanted != MST_TRANSPORT_AUTO && wanted != MST_TRANSPORT_NODE)
+    MST_CHECK(
+        config->batch.shape.sharding != MST_SHARDING_ALL || wanted == MST_TRANSPORT_AUTO ||
+            wanted == MST_TRANSPORT_MPI,
+        MST_ECONFIG,
+        "with batch.sharding all, weights and gradients travel by mpi; use batch.transport auto or mpi");
+    const bool gpu = config->device.kernels == MST_DEVICE_CUDA;
+    MST_CHECK(!gpu || wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI, MST_ECONFIG,
+              "batch.transport shm and node share memory of the CPU; for GPUs use auto or mpi");
+    if (gpu || config->batch.shape.sharding == MST_SHARDING_ALL)
+        *transport_out = MST_TRANSPORT_MPI;
+    else if (wanted != MST_TRANSPORT_AUTO && wanted != MST_TRANSPORT_NODE)
         *transport_out = wanted;
     else if (nodes == 1)
         *transport_out = MST_TRANSPORT_SHM;
@@ -32,8 +42,10 @@ done:
 mst_status plan_activations(const mst_config *config, const mst_layout *layout, double *bytes_out) {
     mst_status status = MST_OK;
     size_t bytes = 0;
-    const mst_model_options options = {
-        .dtype = config->train.precision, .micro = config->batch.micro, .seq_len = config->data.seq_len};
+    const mst_model_options options = {.dtype = config->train.precision,
+                                       .micro = config->batch.micro,
+                                       .seq_len = config->data.seq_len,
+                                       .recompute = config->train.recompute};
     MST_TRY(mst_model_bytes_of(&config->model, layout, &options, &bytes));
     *bytes_out = (double)bytes;
 done:
@@ -55,28 +67,37 @@ mst_status plan_rank_memory(const mst_config *config, const mst_layout *layout, 
                             size_t *slots_out) {
     mst_status status = MST_OK;
     mst_exchange_memory x;
+    const bool apart = config->device.kernels == MST_DEVICE_CUDA, away = apart && config->optimizer.offload;
+    const bool copies = apart || config->checkpoint.async || config->optimizer.moments != MST_F32;
     const double masters = (double)(owned_blocks(layout, rank, place.ranks) * MST_BLOCK * sizeof(float));
     MST_TRY(mst_exchange_memory_of(transport, &config->batch.shape, config->train.precision, layout, place,
-                                   rank, &x));
+                                   rank, apart, &x));
+    const double workspaces = (double)x.copies + (away ? (double)mst_optimizer_offload_bytes() : 0);
     *memory_out = (mst_plan_memory){
         .weights = (double)x.weights,
         .gradients = (double)x.partial + (double)x.summed,
         .received = (double)x.received,
         .masters = masters,
-        .moments = 2 * masters,
+        .moments = 2 * masters / sizeof(float) * (double)mst_dtype_size(config->optimizer.moments),
         .activations = activations,
-        .snapshot = (double)mst_saver_bytes_of(layout, config->checkpoint.async, rank, place.ranks),
+        .workspaces = workspaces,
+        .snapshot = (double)mst_saver_bytes_of(layout, copies, rank, place.ranks),
         .other = (double)x.other,
         .program = program_bytes,
     };
+    if (apart) {
+        mst_plan_memory *m = memory_out;
+        m->host = m->received + m->workspaces + m->snapshot + m->other + m->program;
+        if (away) m->host += m->masters + m->moments;
+    }
     *slots_out = x.slots;
 done:
     return status;
 }
 
 double mst_plan_reported(const mst_plan_memory *m) {
-    return m->weights + m->gradients + m->received + m->masters + m->moments + m->activations + m->snapshot +
-           m->other;
+    return m->weights + m->gradients + m->received + m->masters + m->moments + m->activations +
+           m->workspaces + m->snapshot + m->other;
 }
 
 mst_status mst_plan_memory_of(const mst_config *config, int ranks, int nodes, int rank,

@@ -27,7 +27,9 @@ static mst_status plan_memory(const mst_config *config, const mst_layout *layout
             size_t slots;
             MST_TRY(plan_rank_memory(config, layout, plan->transport, activations,
                                      (mst_placement){ranks, nodes}, rank, &memory, &slots));
-            sum += mst_plan_reported(&memory) + memory.program;
+            const double all = mst_plan_reported(&memory) + memory.program;
+            sum += memory.host > 0 ? memory.host : all;
+            if (memory.host > 0) plan->device_bytes = fmax(plan->device_bytes, all - memory.host);
             if (rank == 0) plan->first_bytes = mst_plan_reported(&memory);
             if (plan->largest >= 0 && mst_plan_reported(&memory) <= mst_plan_reported(&plan->memory))
                 continue;
@@ -37,9 +39,18 @@ static mst_status plan_memory(const mst_config *config, const mst_layout *layout
         }
         plan->node_bytes = fmax(plan->node_bytes, sum);
     }
-    plan->fits = plan->machine.memory == 0 || plan->node_bytes <= plan->machine.memory;
+    const double needed = plan->device_bytes > 0 ? plan->device_bytes : plan->node_bytes;
+    plan->fits = plan->machine.memory == 0 || needed <= plan->machine.memory;
 done:
     return status;
+}
+
+/* What a pass computes besides the FLOPs that count: a forward pass of all layers but the last. */
+static double recomputed_share(const mst_config *config, const mst_flops *flops) {
+    if (config->train.recompute != MST_RECOMPUTE_FULL) return 0;
+    const double head = 6.0 * (double)config->model.vocab_size * (double)config->model.d_model;
+    const double all = flops->dense + flops->attention, layers = (double)config->model.n_layers;
+    return (all - head) / 3 * (layers - 1) / layers / all;
 }
 
 static void plan_compute(const mst_config *config, const mst_layout *layout, mst_plan *plan) {
@@ -55,8 +66,8 @@ static void plan_compute(const mst_config *config, const mst_layout *layout, mst
     plan->tokens_per_step = plan->microbatches * config->batch.micro * config->data.seq_len;
     plan->flops_per_token = flops.dense + flops.attention;
     plan->flops_per_step = plan->flops_per_token * (double)plan->tokens_per_step;
-    plan->microbatch_seconds =
-        plan->flops_per_token * tokens / (plan->machine.flops * plan->machine.utilisation);
+    plan->microbatch_seconds = (1 + recomputed_share(config, &flops)) * plan->flops_per_token * tokens /
+                               (plan->machine.flops * plan->machine.utilisation);
     plan->compute_seconds = plan->microbatch_seconds * (double)plan->rank_microbatches;
 }
 

@@ -17,26 +17,52 @@ static const char *seconds(double value, char *out) {
 static void put_memory(const mst_plan *plan, const mst_config *config, FILE *file) {
     const mst_plan_memory *m = &plan->memory;
     text a, b;
+    const mst_sum_shape *shape = &config->batch.shape;
+    const bool sharded = shape->sharding == MST_SHARDING_ALL && plan->machine.ranks > 1, gpu = m->host > 0;
     const bool shared = plan->transport == MST_TRANSPORT_SHM || plan->transport == MST_TRANSPORT_NODE;
     fprintf(file, "memory         of rank %d%s\n", plan->largest,
             plan->machine.ranks > 1 ? ", which needs most" : "");
-    fprintf(file, "  weights      %-10s published, %s%s\n", bytes(m->weights, a),
+    fprintf(file, "  weights      %-10s %s, %s%s\n", bytes(m->weights, a),
+            sharded ? "its shard, and units that are gathered" : "published",
             mst_dtype_name(config->train.precision), shared ? ", one copy for its node" : "");
-    fprintf(file, "  gradients    %-10s %zu partial sum%s of all gradients in %s, and its shard of the sum\n",
-            bytes(m->gradients, a), plan->slots, plan->slots == 1 ? "" : "s",
-            mst_dtype_name(config->batch.shape.wire));
+    if (plan->slots == 0 && sharded)
+        fprintf(file, "  gradients    %-10s of two units on their way, in %s, and its shard of the sum\n",
+                bytes(m->gradients, a), mst_dtype_name(shape->wire));
+    else
+        fprintf(
+            file, "  gradients    %-10s %zu partial sum%s of all gradients in %s, and its shard of the sum\n",
+            bytes(m->gradients, a), plan->slots, plan->slots == 1 ? "" : "s", mst_dtype_name(shape->wire));
     if (m->received > 0)
         fprintf(file, "  received     %-10s its shard of the others' partial sums\n", bytes(m->received, a));
-    fprintf(file, "  masters      %-10s fp32 weights of its shard\n", bytes(m->masters, a));
-    fprintf(file, "  moments      %-10s of AdamW, of its shard\n", bytes(m->moments, a));
-    fprintf(file, "  activations  %-10s of a microbatch of %zu x %zu tokens\n", bytes(m->activations, a),
-            config->batch.micro, config->data.seq_len);
+    const char *away = gpu && config->optimizer.offload ? ", in host memory" : "";
+    static const char *const again[] = {"", ", outputs of norms and activation functions computed twice",
+                                        ", of layers only their inputs"};
+    fprintf(file, "  masters      %-10s fp32 weights of its shard%s\n", bytes(m->masters, a), away);
+    fprintf(file, "  moments      %-10s of AdamW in %s, of its shard%s\n", bytes(m->moments, a),
+            mst_dtype_name(config->optimizer.moments), away);
+    fprintf(file, "  activations  %-10s of a microbatch of %zu x %zu tokens%s\n", bytes(m->activations, a),
+            config->batch.micro, config->data.seq_len, again[config->train.recompute]);
+    if (m->workspaces > 0)
+        fprintf(file, "  workspaces   %-10s pinned, for what goes to and from the GPU\n",
+                bytes(m->workspaces, a));
     fprintf(file, "  saving       %-10s %s\n", bytes(m->snapshot, a),
             config->checkpoint.async ? "a copy of masters and moments, so that training goes on; digests"
-                                     : "digests; no copy (checkpoint.async=false)");
+            : gpu || config->optimizer.moments != MST_F32
+                ? "a copy of masters and moments in fp32, which is written; digests"
+                : "digests; no copy (checkpoint.async=false)");
     fprintf(file, "  other        %-10s norms, messages, alignment\n", bytes(m->other, a));
     fprintf(file, "  program      %-10s about: the process and its libraries\n", bytes(m->program, a));
-    fprintf(file, "  node         %-10s all ranks of the node that needs most", bytes(plan->node_bytes, a));
+    if (gpu)
+        fprintf(file,
+                "  host         %-10s all ranks of a node, of the CPU's memory: received, %sworkspaces, "
+                "saving, other\n",
+                bytes(plan->node_bytes, a), *away ? "masters, moments, " : "");
+    if (gpu)
+        fprintf(file, "  GPU          %-10s the rest, without what the driver takes",
+                bytes(plan->device_bytes, a));
+    else
+        fprintf(file, "  node         %-10s all ranks of the node that needs most",
+                bytes(plan->node_bytes, a));
     if (plan->machine.memory > 0)
         fprintf(file, ", of %s: %s", bytes(plan->machine.memory, b), plan->fits ? "fits" : "does NOT fit");
     fputc('\n', file);
@@ -112,6 +138,14 @@ static void put_time(const mst_plan *plan, const mst_config *config, FILE *file)
             (double)plan->steps * (double)plan->tokens_per_step, seconds(plan->finish_seconds, a));
 }
 
+/* What is compared with --memory, and of what that is. */
+static double needed(const mst_plan *plan) {
+    return plan->device_bytes > 0 ? plan->device_bytes : plan->node_bytes;
+}
+static const char *holder(const mst_plan *plan) {
+    return plan->device_bytes > 0 ? "GPU" : "node";
+}
+
 static void put_advice(const mst_plan *plan, const mst_plan_advice *advice, size_t count, FILE *file) {
     text a;
     if (!plan->fits && count == 0)
@@ -119,9 +153,9 @@ static void put_advice(const mst_plan *plan, const mst_plan_advice *advice, size
               "model\n",
               file);
     for (size_t i = 0; i < count; i++)
-        fprintf(file, "%-14s %s%s: %s (%.4g tokens/s, %s a node)\n", i == 0 ? "try" : "",
+        fprintf(file, "%-14s %s%s: %s (%.4g tokens/s, %s a %s)\n", i == 0 ? "try" : "",
                 advice[i].change[0] == '-' ? "" : "--set ", advice[i].change, advice[i].why,
-                advice[i].plan.tokens_per_second, bytes(advice[i].plan.node_bytes, a));
+                advice[i].plan.tokens_per_second, bytes(needed(&advice[i].plan), a), holder(&advice[i].plan));
 }
 
 /* Where the seconds of a step go, in a sentence. */
@@ -130,11 +164,11 @@ static void put_verdict(const mst_plan *plan, FILE *file) {
     const double busy = 100 * plan->compute_seconds / (plan->step_seconds + plan->overhead_seconds);
     fputs("verdict        ", file);
     if (!plan->fits)
-        fprintf(file, "does not fit: a node needs %s and has %s\n", bytes(plan->node_bytes, a),
+        fprintf(file, "does not fit: a %s needs %s and has %s\n", holder(plan), bytes(needed(plan), a),
                 bytes(plan->machine.memory, b));
     else if (plan->machine.memory > 0)
-        fprintf(file, "fits, with %s of a node to spare; ",
-                bytes(plan->machine.memory - plan->node_bytes, a));
+        fprintf(file, "fits, with %s of a %s to spare; ", bytes(plan->machine.memory - needed(plan), a),
+                holder(plan));
     else
         fputs("whether it fits is not known without --memory; ", file);
     if (!plan->fits) return;

@@ -200,6 +200,7 @@ static mst_trainer_config trainer_config(const mst_config *c) {
                                 .seq_len = c->data.seq_len,
                                 .packing = c->data.packing,
                                 .precision = c->train.precision,
+                                .recompute = c->train.recompute,
                                 .z_coefficient = c->train.z_loss,
                                 .optimizer = c->optimizer,
                                 .schedule = c->schedule,

@@ -62,16 +62,16 @@ static void check_digest_inputs(test_state *s) {
     CHECK_OK(mst_checkpoint_digest(&s->context, &s->layout, s->shards, &s->meta, &base));
     for (size_t i = 0; i < 5; i++) {
         uint64_t *counter = i < 3 ? counters[i] : NULL;
-        float kept = s->shards[1].v[5];
+        float kept = ((float *)s->shards[1].v)[5];
         if (counter) ++*counter;
         if (i == 3) s->meta.data.bytes[7] ^= 1;
-        if (i == 4) s->shards[1].v[5] = 42;
+        if (i == 4) ((float *)s->shards[1].v)[5] = 42;
         CHECK_OK(mst_checkpoint_digest(&s->context, &s->layout, s->shards, &s->meta, &other));
         CHECK(memcmp(&base.weights, &other.weights, 32) == 0, "weights digest changed by input %zu", i);
         CHECK(memcmp(&base.state, &other.state, 32) != 0, "state digest not changed by input %zu", i);
         if (counter) --*counter;
         if (i == 3) s->meta.data.bytes[7] ^= 1;
-        s->shards[1].v[5] = kept;
+        ((float *)s->shards[1].v)[5] = kept;
     }
 }
 

@@ -97,12 +97,13 @@ static size_t different_masters(mst_trainer *t, mst_trainer *alone) {
     return different;
 }
 
-static void check_course(const job *j, mst_transport transport, mst_dtype wire, size_t rounds,
-                         uint64_t seed) {
+static void check_course(const job *j, mst_transport transport, mst_sharding sharding, mst_dtype wire,
+                         size_t rounds, uint64_t seed) {
     mst_step_report want[STEPS], got[STEPS];
     mst_trainer_config config = make_config(MST_TRANSPORT_AUTO, wire, rounds);
     mst_trainer *alone = train(j, j->alone, &config, 0, want);
     config.transport = transport;
+    config.shape.sharding = sharding;
     mst_trainer *t = train(j, j->comm, &config, seed, got);
     for (size_t step = 0; step < STEPS; step++) {
         CHECK(memcmp(&got[step].loss, &want[step].loss, sizeof(double)) == 0, "step %zu: loss %a, not %a",
@@ -147,10 +148,11 @@ int main(void) {
     CHECK_OK(mst_kernels_open(MST_DEVICE_CPU, NULL, &j.kernels));
     CHECK_OK(mst_queue_create(1, &j.queue));
     if (test_failures == 0) {
-        check_course(&j, MST_TRANSPORT_AUTO, MST_F32, 1, 1);
-        check_course(&j, MST_TRANSPORT_AUTO, MST_BF16, 2, 2);
-        check_course(&j, MST_TRANSPORT_MPI, MST_BF16, 1, 3);
-        check_course(&j, MST_TRANSPORT_MPI, MST_F32, 2, 4);
+        check_course(&j, MST_TRANSPORT_AUTO, MST_SHARDING_STATE, MST_F32, 1, 1);
+        check_course(&j, MST_TRANSPORT_AUTO, MST_SHARDING_STATE, MST_BF16, 2, 2);
+        check_course(&j, MST_TRANSPORT_MPI, MST_SHARDING_STATE, MST_BF16, 1, 3);
+        check_course(&j, MST_TRANSPORT_MPI, MST_SHARDING_STATE, MST_F32, 2, 4);
+        check_course(&j, MST_TRANSPORT_AUTO, MST_SHARDING_ALL, MST_BF16, 2, 5);
         check_refusal(&j);
     }
     mst_queue_destroy(&j.queue);

@@ -75,26 +75,49 @@ static float expected(const mst_sum_shape *shape, size_t step, size_t element) {
 
 /* ---- one step ---- */
 
-static void add_microbatch(const job *j, size_t step, size_t microbatch, void **gradients) {
-    for (size_t u = 0; u < UNITS; u++) {
-        float *sum = gradients[u];
-        size_t first = j->units[u].first_block * MST_BLOCK;
-        for (size_t i = 0; i < unit_blocks[u] * MST_BLOCK; i++)
-            sum[i] += gradient(step, microbatch, first + i);
+static void add_unit(const job *j, size_t step, size_t microbatch, size_t u, float *sum) {
+    size_t first = j->units[u].first_block * MST_BLOCK;
+    for (size_t i = 0; i < unit_blocks[u] * MST_BLOCK; i++) sum[i] += gradient(step, microbatch, first + i);
+}
+
+/* As a model: weights of all units, then back, weights of those within, and gradients.
+ * @param units how many of them are done: all, or fewer for a rank that fails */
+static void run_pass(const job *j, mst_exchange *x, size_t step, size_t microbatch, bool last,
+                     void **gradients, size_t units) {
+    const void *weights;
+    CHECK_OK(mst_exchange_begin_pass(x, last ? MST_PASS_SUMMED : MST_PASS_BACKWARD));
+    for (size_t u = 0; u < UNITS; u++) CHECK_OK(mst_exchange_acquire(x, u, &weights));
+    if (j->layout.tied) CHECK_OK(mst_exchange_acquire(x, 0, &weights));
+    for (size_t u = UNITS; u-- > UNITS - units;) {
+        if (u > 0 && u + 1 < UNITS) CHECK_OK(mst_exchange_acquire(x, u, &weights));
+        add_unit(j, step, microbatch, u, gradients[u]);
+        if (last) CHECK_OK(mst_exchange_unit_done(x, u));
+    }
+    CHECK_OK(mst_exchange_end_pass(x));
+}
+
+/* A lane that this rank may not have: then it stands by. */
+static void run_lane(const job *j, mst_exchange *x, const mst_sum_shape *shape, size_t step, size_t round,
+                     size_t number, size_t units) {
+    void *gradients[UNITS];
+    size_t first, lanes;
+    mst_exchange_lanes(x, j->rank, &first, &lanes);
+    if (number < lanes) CHECK_OK(mst_exchange_begin_lane(x, round, first + number, gradients));
+    for (size_t leaf = 0; leaf < shape->leaf; leaf++) {
+        const bool last = leaf + 1 == shape->leaf;
+        if (number < lanes) {
+            const size_t microbatch = mst_microbatch_index(shape, round, first + number, leaf);
+            run_pass(j, x, step, microbatch, last, gradients, units);
+        } else {
+            CHECK_OK(mst_exchange_begin_pass(x, last ? MST_PASS_SUMMED : MST_PASS_BACKWARD));
+            CHECK_OK(mst_exchange_end_pass(x));
+        }
     }
 }
 
 static void run_step(const job *j, mst_exchange *x, const mst_sum_shape *shape, size_t step) {
-    size_t first, lanes;
-    mst_exchange_lanes(x, j->rank, &first, &lanes);
     for (size_t round = 0; round < shape->rounds; round++) {
-        for (size_t lane = first; lane < first + lanes; lane++) {
-            void *gradients[UNITS];
-            CHECK_OK(mst_exchange_begin_lane(x, round, lane, gradients));
-            for (size_t leaf = 0; leaf < shape->leaf; leaf++)
-                add_microbatch(j, step, mst_microbatch_index(shape, round, lane, leaf), gradients);
-            for (size_t u = UNITS; u-- > 0;) CHECK_OK(mst_exchange_unit_done(x, u));
-        }
+        for (size_t i = 0; i < mst_exchange_most_lanes(x); i++) run_lane(j, x, shape, step, round, i, UNITS);
         CHECK_OK(mst_exchange_end_round(x, round));
     }
 }
@@ -145,16 +168,20 @@ static void check_publish(const job *j, mst_exchange *x, mst_dtype dtype, size_t
     for (size_t u = 0; u < UNITS; u++) {
         size_t first, blocks;
         mst_shard_range(&j->units[u], j->rank, j->size, &first, &blocks);
-        uint16_t *weights = mst_exchange_weights(x, u);
-        for (size_t i = first * MST_BLOCK * words; i < (first + blocks) * MST_BLOCK * words; i++)
-            weights[i] = published(step, i + u);
+        uint16_t *weights = mst_exchange_own_weights(x, u);
+        for (size_t i = 0; i < blocks * MST_BLOCK * words; i++)
+            weights[i] = published(step, first * MST_BLOCK * words + i + u);
     }
     CHECK_OK(mst_exchange_publish(x));
+    CHECK_OK(mst_exchange_begin_pass(x, MST_PASS_FORWARD));
     for (size_t u = 0; u < UNITS; u++) {
-        const uint16_t *weights = mst_exchange_weights(x, u);
+        const void *gathered = NULL;
+        CHECK_OK(mst_exchange_acquire(x, u, &gathered));
+        const uint16_t *weights = gathered;
         for (size_t i = 0; i < unit_blocks[u] * MST_BLOCK * words; i++)
             wrong += weights[i] != published(step, i + u);
     }
+    CHECK_OK(mst_exchange_end_pass(x));
     CHECK(wrong == 0, "%zu halves of published weights differ", wrong);
     CHECK_OK(mst_comm_barrier(j->comm)); /* a training step has the sum between reading and writing weights */
 }
@@ -258,13 +285,14 @@ static void check_case(const job *j, mst_transport transport, const mst_sum_shap
         check_traffic(j, "weights", &want_published, &published);
     }
     if (j->rank == 0 || test_failures > failed)
-        printf(
-            "rank %d of %d: %s, wire %s, leaf %zu, lanes %zu%s, rounds %zu: %s, %zu bytes; between nodes %zu "
-            "messages, %zu KiB, and %zu, %zu KiB of weights\n",
-            j->rank, j->size, mst_exchange_transport(x), mst_dtype_name(shape->wire), shape->leaf,
-            shape->lanes, counts ? " unequal" : "", shape->rounds,
-            test_failures > failed ? "FAILED" : "same bits", mst_exchange_bytes(x), sums.messages,
-            sums.bytes >> 10, published.messages, published.bytes >> 10);
+        printf("rank %d of %d: %s%s, wire %s, leaf %zu, lanes %zu%s, rounds %zu: %s, %zu bytes; between "
+               "nodes %zu "
+               "messages, %zu KiB, and %zu, %zu KiB of weights\n",
+               j->rank, j->size, mst_exchange_transport(x),
+               shape->sharding == MST_SHARDING_ALL ? " sharded" : "", mst_dtype_name(shape->wire),
+               shape->leaf, shape->lanes, counts ? " unequal" : "", shape->rounds,
+               test_failures > failed ? "FAILED" : "same bits", mst_exchange_bytes(x), sums.messages,
+               sums.bytes >> 10, published.messages, published.bytes >> 10);
     mst_exchange_destroy(&x);
 }
 
@@ -282,20 +310,18 @@ static void deal_at_random(uint64_t seed, size_t lanes, int size, size_t *counts
 
 /* A rank that fails in the middle of a round: all get its message, none waits for ever,
  * and the exchange can be freed. */
-static void check_failure(const job *j, mst_transport transport) {
-    mst_sum_shape shape = {.leaf = 1, .lanes = 8, .rounds = 1, .wire = MST_F32};
+static void check_failure(const job *j, mst_transport transport, mst_sharding sharding,
+                          size_t lanes_of_round) {
+    mst_sum_shape shape = {
+        .leaf = 1, .lanes = lanes_of_round, .rounds = 1, .wire = MST_F32, .sharding = sharding};
     mst_exchange *x = NULL;
     size_t first, lanes;
     CHECK_OK(mst_exchange_create(j->comm, transport, &shape, NULL, MST_F32, &j->layout, j->queue, &j->kernels,
                                  &x));
     mst_exchange_lanes(x, j->rank, &first, &lanes);
-    for (size_t lane = first; lane < first + lanes; lane++) {
-        void *gradients[UNITS];
-        CHECK_OK(mst_exchange_begin_lane(x, 0, lane, gradients));
-        for (size_t u = UNITS; u-- > 0;) {
-            bool last = j->rank == j->size - 1 && lane + 1 == first + lanes && u == 0;
-            if (!last) CHECK_OK(mst_exchange_unit_done(x, u));
-        }
+    for (size_t i = 0; i < mst_exchange_most_lanes(x); i++) {
+        const bool fails = first + i + 1 == lanes_of_round;
+        run_lane(j, x, &shape, 0, 0, i, fails ? UNITS - 1 : UNITS);
     }
     CHECK_STATUS(mst_exchange_end_round(x, 0), MST_EINVAL);
     CHECK(strstr(mst_error_message(), "not complete"), "message: %s", mst_error_message());
@@ -328,12 +354,39 @@ static void check_refusals(const job *j) {
     mst_exchange_destroy(&x);
 }
 
+static const mst_sum_shape shapes[] = {
+    {.leaf = 1, .lanes = 1, .rounds = 1}, {.leaf = 2, .lanes = 1, .rounds = 3},
+    {.leaf = 1, .lanes = 2, .rounds = 2}, {.leaf = 1, .lanes = 4, .rounds = 1},
+    {.leaf = 3, .lanes = 8, .rounds = 2}, {.leaf = 1, .lanes = 16, .rounds = 1},
+};
+
+/* Weights sharded, too: gradients streamed where each rank has a lane at most, else not; also where the head uses the first
+ * unit. What is streamed takes less memory. */
+static void check_sharded(job *j) {
+    size_t counts[RANKS_MAX];
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            mst_sum_shape shape = shapes[s];
+            shape.sharding = MST_SHARDING_ALL;
+            shape.wire = bf16 ? MST_BF16 : MST_F32;
+            j->layout.tied = s % 2 == 0;
+            check_case(j, MST_TRANSPORT_AUTO, &shape, NULL, bf16 ? MST_F32 : MST_BF16);
+            deal_at_random(s * 2 + (size_t)bf16, shape.lanes, j->size, counts);
+            check_case(j, MST_TRANSPORT_MPI, &shape, counts, bf16 ? MST_F32 : MST_BF16);
+        }
+    j->layout.tied = false;
+    check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 8);
+    check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 2);
+    check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 1);
+    mst_exchange *x = NULL;
+    const mst_sum_shape shape = {.leaf = 1, .lanes = 2, .rounds = 1, .sharding = MST_SHARDING_ALL};
+    CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_SHM, &shape, NULL, MST_F32, &j->layout, j->queue,
+                                     &j->kernels, &x),
+                 MST_ECONFIG);
+    CHECK(strstr(mst_error_message(), "batch.sharding"), "message: %s", mst_error_message());
+}
+
 int main(int argc, char **argv) {
-    static const mst_sum_shape shapes[] = {
-        {.leaf = 1, .lanes = 1, .rounds = 1}, {.leaf = 2, .lanes = 1, .rounds = 3},
-        {.leaf = 1, .lanes = 2, .rounds = 2}, {.leaf = 1, .lanes = 4, .rounds = 1},
-        {.leaf = 3, .lanes = 8, .rounds = 2}, {.leaf = 1, .lanes = 16, .rounds = 1},
-    };
     job j = {0};
     mst_device device = argc > 1 && strcmp(argv[1], "ref") == 0 ? MST_DEVICE_REF : MST_DEVICE_CPU;
     CHECK_OK(mst_comm_create(&j.comm));
@@ -355,8 +408,9 @@ int main(int argc, char **argv) {
                 deal_at_random(s * 2 + (size_t)bf16, shape.lanes, j.size, counts);
                 check_case(&j, (mst_transport)t, &shape, counts, bf16 ? MST_F32 : MST_BF16);
             }
-        check_failure(&j, (mst_transport)t);
+        check_failure(&j, (mst_transport)t, MST_SHARDING_STATE, 8);
     }
+    if (j.size > 1) check_sharded(&j);
     check_refusals(&j);
     mst_queue_destroy(&j.queue);
     mst_comm_destroy(&j.comm);

@@ -1,7 +1,7 @@
 /*
  * One machine as if it were several, through MPI's profiling interface: linked into a test program, or loaded
  * into muster by LD_PRELOAD. Ranks share memory only where MST_TEST_NODES, a digit for each rank such as 0011,
- * says that they stand on the same node. Persistent sends to other nodes are counted.
+ * says that they stand on the same node. Sends to other nodes are counted.
  */
 #include "nodes.h"
 
@@ -70,6 +70,17 @@ static void count(MPI_Request request) {
 int MPI_Start(MPI_Request *request) {
     count(*request);
     return PMPI_Start(request);
+}
+
+int MPI_Isend(const void *data, int count_, MPI_Datatype type, int to, int tag, MPI_Comm comm,
+              MPI_Request *request) {
+    int size = 0;
+    PMPI_Type_size(type, &size);
+    if (nodes_of(to) != nodes_of(world_rank())) {
+        traffic.messages++;
+        traffic.bytes += (size_t)count_ * (size_t)size;
+    }
+    return PMPI_Isend(data, count_, type, to, tag, comm, request);
 }
 
 int MPI_Startall(int number, MPI_Request requests[]) {

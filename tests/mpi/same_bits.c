@@ -18,12 +18,12 @@
 
 /* ---- the matrix ---- */
 
-enum { FAMILY, PRECISION, WIRE, SHAPE, RANKS, THREADS, TRANSPORT, COURSE, COMPILER, FACTORS };
+enum { FAMILY, PRECISION, WIRE, SHAPE, RANKS, THREADS, TRANSPORT, RECOMPUTE, COURSE, COMPILER, FACTORS };
 enum { VALUES_MAX = 6, CASES_MAX = 30000, STEPS = 6 };
 
-static const char *const factor_names[FACTORS] = {"family",  "precision", "wire",   "shape",   "ranks",
-                                                  "threads", "transport", "course", "compiler"};
-static size_t value_counts[FACTORS] = {5, 2, 2, 3, 6, 5, 2, 2, 2};
+static const char *const factor_names[FACTORS] = {"family",  "precision", "wire",      "shape",  "ranks",
+                                                  "threads", "transport", "recompute", "course", "compiler"};
+static size_t value_counts[FACTORS] = {5, 2, 2, 3, 6, 5, 3, 3, 2, 2};
 
 enum { FAMILIES = 5 };
 static const char *const families[FAMILIES] = {"llama", "gpt2", "olmo2", "qwen2", "qwen3"};
@@ -38,7 +38,9 @@ static const char *const dtypes[] = {"f32", "bf16"};
 static const size_t shapes[][3] = {{2, 4, 1}, {1, 8, 2}, {1, 2, 3}}; /* leaf, lanes, rounds */
 static const int ranks[] = {1, 2, 3, 4, 5, 8};
 static const int threads[] = {1, 2, 3, 8, 16};
-static const char *const transports[] = {"shm", "mpi"};
+static const char *const transports[] = {"shm", "mpi", "mpi"};
+static const char *const shardings[] = {"state", "state", "all"}; /* with each transport */
+static const char *const recomputes[] = {"none", "selective", "full"};
 static const char *const courses[] = {"straight", "killed"};
 
 typedef struct run_case {
@@ -178,10 +180,13 @@ static void read_outcome(const char *run_dir, const char *output, outcome *o) {
 static void describe(const run_case *c, char *text, size_t size) {
     const size_t *s = shapes[c->value[SHAPE]];
     snprintf(text, size,
-             "%s %s wire %s leaf %zu lanes %zu rounds %zu, %d ranks x %d threads, %s, %s, compiler %d",
+             "%s %s wire %s leaf %zu lanes %zu rounds %zu, %d ranks x %d threads, %s, sharding %s, recompute "
+             "%s, %s, "
+             "compiler %d",
              families[c->value[FAMILY]], dtypes[c->value[PRECISION]], dtypes[c->value[WIRE]], s[0], s[1],
              s[2], ranks[c->value[RANKS]], threads[c->value[THREADS]], transports[c->value[TRANSPORT]],
-             courses[c->value[COURSE]], c->value[COMPILER]);
+             shardings[c->value[TRANSPORT]], recomputes[c->value[RECOMPUTE]], courses[c->value[COURSE]],
+             c->value[COMPILER]);
 }
 
 /* One rank sends nothing. */
@@ -193,7 +198,8 @@ static void choose_transport(const run_case *c, int rank_count, char *text, size
  * number of ranks, where it says so. */
 static bool run_case_to_end(const run_case *c, const char *name, outcome *o) {
     char config[JOB_PATH_MAX + 16], run_dir[JOB_PATH_MAX + 16], output[JOB_PATH_MAX + 16];
-    char metrics[JOB_PATH_MAX + 32], what[256], threads_text[48], transport_text[48];
+    char metrics[JOB_PATH_MAX + 32], what[256], threads_text[48], transport_text[48], sharding_text[48],
+        recompute_text[48];
     snprintf(config, sizeof config, "%s/%s.yaml", folder, name);
     snprintf(run_dir, sizeof run_dir, "%s/%s.run", folder, name);
     snprintf(output, sizeof output, "%s/%s.out", folder, name);
@@ -201,13 +207,16 @@ static bool run_case_to_end(const run_case *c, const char *name, outcome *o) {
     describe(c, what, sizeof what);
     job_remove_folder(run_dir);
     write_config(c, config);
-    const char *const words[] = {"train",      config,  "--run",        run_dir, "--set",
-                                 threads_text, "--set", transport_text, NULL};
+    const char *const words[] = {"train", config,         "--run", run_dir,       "--set", threads_text,
+                                 "--set", transport_text, "--set", sharding_text, "--set", recompute_text,
+                                 NULL};
     job j = {.ranks = ranks[c->value[RANKS]],
              .program = programs[c->value[COMPILER]],
              .words = words,
              .output = output};
     snprintf(threads_text, sizeof threads_text, "device.threads=%d", threads[c->value[THREADS]]);
+    snprintf(sharding_text, sizeof sharding_text, "batch.sharding=%s", shardings[c->value[TRANSPORT]]);
+    snprintf(recompute_text, sizeof recompute_text, "train.recompute=%s", recomputes[c->value[RECOMPUTE]]);
     for (int kills = c->value[COURSE] == 1 ? 2 : 0; kills > 0; kills--) {
         choose_transport(c, j.ranks, transport_text, sizeof transport_text);
         const pid_t id = job_start(&j);

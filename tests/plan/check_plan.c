@@ -59,8 +59,9 @@ static const char model[] = "run: {name: plan, steps: 8}\n"
                             "model: {family: %s, vocab_size: 700, d_model: 64, n_layers: 3, n_heads: 4, "
                             "d_ff: 200%s}\n"
                             "data: {sources: [none.h5], seq_len: 48}\n"
-                            "batch: {micro: 2, leaf: 2, lanes: %d, rounds: %d, wire: %s, transport: %s}\n"
-                            "train: {precision: %s}\n"
+                            "batch: {micro: 2, leaf: %d, lanes: %d, rounds: %d, wire: %s, transport: %s, "
+                            "sharding: %s}\n"
+                            "train: {precision: %s, recompute: %s}\n"
                             "schedule: {kind: constant, peak: 1e-3, warmup: 0}\n"
                             "checkpoint: {async: %s}\n";
 
@@ -80,6 +81,7 @@ static double reported(job *j, const mst_config *c) {
                                        .micro = c->batch.micro,
                                        .seq_len = c->data.seq_len,
                                        .precision = c->train.precision,
+                                       .recompute = c->train.recompute,
                                        .optimizer = c->optimizer,
                                        .schedule = c->schedule};
     const mst_checkpoint_context context = {
@@ -139,24 +141,29 @@ typedef struct variant {
     const char *family, *more;
     int lanes, rounds;
     const char *wire, *transport, *precision, *async;
+    int leaf;
+    const char *sharding, *recompute;
 } variant;
 
 static void check_variant(job *j, const variant *v) {
     mst_config c = {0};
     mst_plan_memory memory;
     char text[1024];
-    snprintf(text, sizeof text, model, v->family, v->more, v->lanes, v->rounds, v->wire,
-             j->size == 1 ? "auto" : v->transport, v->precision, v->async);
+    snprintf(text, sizeof text, model, v->family, v->more, v->leaf, v->lanes, v->rounds, v->wire,
+             j->size == 1 ? "auto" : v->transport, v->sharding, v->precision, v->recompute, v->async);
     CHECK_OK(mst_config_parse(text, "plan.yaml", NULL, 0, stderr, &c));
     memset(sent, 0, sizeof sent);
     memset(messages, 0, sizeof messages);
+    const bool sharded =
+        c.batch.shape.sharding == MST_SHARDING_ALL; /* then not all that it sends is known before */
     if (emulated_nodes > 1 && c.batch.transport == MST_TRANSPORT_SHM) c.batch.transport = MST_TRANSPORT_NODE;
     const double real = reported(j, &c);
     CHECK_OK(mst_plan_memory_of(&c, j->size, emulated_nodes, j->rank, &memory));
     CHECK(mst_plan_reported(&memory) == real, "rank %d of %d, %s %d x %d %s %s %s: plan %.0f, run %.0f bytes",
           j->rank, j->size, v->family, v->lanes, v->rounds, v->wire, v->transport, v->precision,
           mst_plan_reported(&memory), real);
-    for (int nodes = 1; j->size > 1 && c.batch.transport == MST_TRANSPORT_MPI && nodes <= j->size; nodes++)
+    for (int nodes = 1; !sharded && j->size > 1 && c.batch.transport == MST_TRANSPORT_MPI && nodes <= j->size;
+         nodes++)
         check_traffic(j, &c, MST_TRANSPORT_MPI, nodes);
     if (emulated_nodes > 1 && c.batch.transport == MST_TRANSPORT_NODE)
         check_traffic(j, &c, MST_TRANSPORT_NODE, emulated_nodes);
@@ -166,15 +173,20 @@ static void check_variant(job *j, const variant *v) {
 int main(int argc, char **argv) {
     job j = {0};
     static const variant variants[] = {
-        {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true"},
-        {"llama", ", n_kv_heads: 2", 4, 1, "f32", "mpi", "bf16", "true"},
-        {"llama", ", tie_embeddings: true", 8, 2, "bf16", "mpi", "bf16", "false"},
-        {"gpt2", ", max_seq_len: 64", 8, 1, "f32", "shm", "f32", "true"},
-        {"gpt2", ", max_seq_len: 64", 16, 3, "bf16", "shm", "bf16", "true"},
-        {"olmo2", "", 2, 2, "f32", "mpi", "f32", "true"},
-        {"olmo2", "", 16, 1, "f32", "auto", "bf16", "true"},
-        {"qwen2", ", n_kv_heads: 2", 2, 2, "bf16", "shm", "f32", "true"},
-        {"qwen3", ", head_dim: 32", 32, 1, "f32", "mpi", "bf16", "false"},
+        {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "none"},
+        {"llama", ", n_kv_heads: 2", 4, 1, "f32", "mpi", "bf16", "true", 2, "state", "none"},
+        {"llama", ", tie_embeddings: true", 8, 2, "bf16", "mpi", "bf16", "false", 2, "state", "none"},
+        {"gpt2", ", max_seq_len: 64", 8, 1, "f32", "shm", "f32", "true", 2, "state", "none"},
+        {"gpt2", ", max_seq_len: 64", 16, 3, "bf16", "shm", "bf16", "true", 2, "state", "none"},
+        {"olmo2", "", 2, 2, "f32", "mpi", "f32", "true", 2, "state", "none"},
+        {"olmo2", "", 16, 1, "f32", "auto", "bf16", "true", 2, "state", "none"},
+        {"qwen2", ", n_kv_heads: 2", 2, 2, "bf16", "shm", "f32", "true", 2, "state", "none"},
+        {"qwen3", ", head_dim: 32", 32, 1, "f32", "mpi", "bf16", "false", 2, "state", "none"},
+        {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "selective"},
+        {"olmo2", "", 4, 1, "f32", "auto", "bf16", "false", 2, "all", "full"},
+        {"llama", ", tie_embeddings: true", 1, 4, "bf16", "auto", "bf16", "false", 1, "all", "full"},
+        {"olmo2", ", tie_embeddings: false", 2, 4, "bf16", "mpi", "bf16", "false", 1, "all", "full"},
+        {"gpt2", ", max_seq_len: 64", 2, 1, "f32", "auto", "f32", "true", 1, "all", "selective"},
     };
     if (argc > 1) emulated_nodes = atoi(argv[1]);
     if (mst_comm_create(&j.comm) != MST_OK) {

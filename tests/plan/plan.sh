@@ -80,6 +80,22 @@ done < <(jq -r '.try[].change | select(. != "--ranks 1")' advice.json)
 expect 1 "$muster" plan tiny.yaml --flops 1e9 --memory 1MiB
 check "nothing helps" grep -q 'no change of the batch makes it fit' out
 
+# ---- 7B on 4 GPUs of 24 GB, 13B on 8: the advice is found, and it is true ----
+large() { # large NAME GPUS [OPTION...]: does not fit as it is; with the first that is advised it does
+  local name=$1 gpus=$2 advised
+  shift 2
+  "$muster" plan "$configs/olmo2-7b.yaml" --flops 100e12 --ranks "$gpus" --memory 24GB --set device.kernels=cuda "$@" --json 2>/dev/null >large.json
+  check "$name does not fit $gpus GPUs as it is" holds '.fits == false' large.json
+  read -ra advised <<<"--set $(jq -r '.try[0].change' large.json)"
+  expect 0 "$muster" plan "$configs/olmo2-7b.yaml" --flops 100e12 --ranks "$gpus" --memory 24GB --set device.kernels=cuda "$@" "${advised[@]}"
+  check "$name says what a GPU has to spare" grep -q '^verdict  *fits, with .* of a GPU to spare' out
+  expect 0 "$muster" plan "$configs/olmo2-7b.yaml" --flops 100e12 --ranks "$gpus" --memory 24GB --set device.kernels=cuda "$@" "${advised[@]}" --json
+  check "$name: what is on the GPU and what is not are all" holds '.memory | .weights + .gradients + .received + .masters + .moments + .activations +
+    .workspaces + .saving + .other + .program == .device + .host' out
+}
+large 7B 4
+large 13B 8 --set model.d_model=5120 --set model.n_layers=40 --set model.n_heads=40 --set model.d_ff=13824
+
 # ---- wrong words ----
 expect 2 "$muster" plan tiny.yaml --memory 24
 says "muster: plan: --memory: '24' is not a size with its unit"

@@ -67,6 +67,22 @@ if has_mpirun; then
   done
 fi
 
+# What makes a model fit changes no bits: recomputation, sharding, state in host memory; moments in bf16 are another rule, but one.
+gpu="--set device.kernels=cuda"
+less="--set train.recompute=full --set optimizer.offload=true"
+train away 1 llama-bf16 $gpu $less
+check 'the bits with state in host memory' [ "$(digest away)" = "$want" ]
+train narrow 1 llama-bf16 $gpu --set optimizer.moments=bf16
+check 'moments in bf16 are another rule' [ "$(digest narrow)" != "$want" ]
+train narrow-away 1 llama-bf16 $gpu $less --set optimizer.moments=bf16
+check 'moments in bf16 with state in host memory' [ "$(digest narrow-away)" = "$(digest narrow)" ]
+if has_mpirun; then
+  train shared-3 3 llama-bf16 $gpu $less --set batch.sharding=all
+  check 'the bits with sharded weights' [ "$(digest shared-3)" = "$want" ]
+  train shared-4 4 llama-bf16 $gpu --set batch.sharding=all --set train.recompute=selective
+  check 'the bits with streamed gradients' [ "$(digest shared-4)" = "$want" ]
+fi
+
 train half 1 llama-bf16 --set device.kernels=cuda --set run.steps=$((steps / 2))
 train half 1 llama-bf16 --set device.kernels=cuda
 check 'the bits after a resume' [ "$(digest half)" = "$want" ]

@@ -95,7 +95,7 @@ static void train(const mst_kernels *kernels, mst_queue *queue, int size, float 
         for (size_t i = 0; i < count; i++) shard->master[i] = value_of(100, first + i);
         for (uint64_t step = 1; step <= STEPS; step++) {
             for (size_t i = 0; i < count; i++) gradient[i] = value_of(step, first + i);
-            CHECK_OK(mst_optimizer_update(o, 0, gradient, 0.25, 1e-2, step, weights, MST_BF16));
+            CHECK_OK(mst_optimizer_update(o, 0, gradient, 0.25, 1e-2, step, weights + first, MST_BF16));
         }
         memcpy(master + first, shard->master, count * sizeof *master);
         mst_optimizer_destroy(&o);
@@ -156,7 +156,7 @@ static void check_write_weights(void) {
     CHECK_OK(mst_optimizer_create(&config, &layout, 1, 3, queue, &kernels, &o));
     mst_shard *shard = mst_optimizer_shards(o);
     for (size_t i = 0; i < shard->blocks * MST_BLOCK; i++) shard->master[i] = (float)i + 1;
-    CHECK_OK(mst_optimizer_write_weights(o, 0, weights, MST_F32));
+    CHECK_OK(mst_optimizer_write_weights(o, 0, weights + shard->first_block * MST_BLOCK, MST_F32));
     size_t first = shard->first_block * MST_BLOCK, end = first + shard->blocks * MST_BLOCK;
     for (size_t i = 0; i < ELEMENTS; i++) {
         float want = i >= first && i < end ? (float)(i - first) + 1 : 0;

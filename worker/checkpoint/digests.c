@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "moments.h"
+
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "checkpoints hold little-endian numbers, unconverted");
 
@@ -62,19 +64,50 @@ done:
     return status;
 }
 
+enum { WIDENED = 256 * MST_BLOCK }; /* elements that are widened for their digests at a time */
+
+/* Of bf16 data: the digests of the same values in fp32. @param wide [WIDENED] in the device's memory */
+static mst_status digest_narrow(const mst_checkpoint_context *context, const mst_bf16 *data, uint64_t count,
+                                float *wide, mst_digest *digests_out, uint64_t *checksums_out) {
+    mst_status status = MST_OK;
+    for (uint64_t first = 0; first < count; first += WIDENED) {
+        const uint64_t left = count - first;
+        const mst_cast_args cast = {.count = left < WIDENED ? left : WIDENED,
+                                    .source = data + first,
+                                    .source_dtype = MST_BF16,
+                                    .result = wide,
+                                    .result_dtype = MST_F32};
+        MST_TRY(context->kernels->cast(context->queue, &cast));
+        MST_TRY(digest_piece(context, wide, cast.count, digests_out + first / MST_BLOCK,
+                             checksums_out + first / MST_BLOCK));
+    }
+done:
+    return status;
+}
+
 mst_status ckpt_pieces_digest(const mst_checkpoint_context *context, const ckpt_pieces *pieces,
                               const mst_layout *layout, const mst_shard *shards) {
     mst_status status = MST_OK;
+    void *wide = NULL;
+    if (ckpt_is_narrow(layout, shards))
+        MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, WIDENED * sizeof(float), &wide));
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
         for (size_t i = 0; i < pieces->count; i++) {
             const ckpt_piece *piece = &pieces->pieces[i];
             const mst_shard *shard = &shards[layout->tensors[piece->tensor].unit];
-            MST_TRY(digest_piece(context, ckpt_shard_data(shard, kind) + piece->at, piece->count,
-                                 pieces->digests[kind] + pieces->first_digest[i],
-                                 pieces->checksums[kind] + pieces->first_digest[i]));
+            const void *data = ckpt_shard_data(shard, kind);
+            mst_digest *digests = pieces->digests[kind] + pieces->first_digest[i];
+            uint64_t *checksums = pieces->checksums[kind] + pieces->first_digest[i];
+            if (ckpt_shard_dtype(shard, kind) == MST_F32)
+                MST_TRY(
+                    digest_piece(context, (const float *)data + piece->at, piece->count, digests, checksums));
+            else
+                MST_TRY(digest_narrow(context, (const mst_bf16 *)data + piece->at, piece->count, wide,
+                                      digests, checksums));
         }
     }
 done:
+    mst_memory_free(MST_SPACE_DEVICE, &wide);
     return status;
 }
 

@@ -7,6 +7,7 @@
 
 #include "digests.h"
 #include "manifest.h"
+#include "moments.h"
 #include "reader.h"
 
 /* Rank 0 reads the manifest, so that all ranks see the same one. */
@@ -194,16 +195,21 @@ done:
     return status;
 }
 
-/* ---- shards on a GPU: read into a copy in host memory, which is brought there ---- */
+/* ---- shards on a GPU, or with moments in bf16: read into a copy in host memory, which is brought there ---- */
 
-static float **kind_of(mst_shard *shard, int kind) {
-    return kind == MST_KIND_MASTER ? &shard->master : kind == MST_KIND_EXP_AVG ? &shard->m : &shard->v;
+static void set_kind(mst_shard *shard, int kind, void *memory) {
+    if (kind == MST_KIND_MASTER)
+        shard->master = memory;
+    else
+        *(kind == MST_KIND_EXP_AVG ? &shard->m : &shard->v) = memory;
 }
 
 static void free_copy(const mst_layout *layout, mst_shard **copy) {
     for (size_t u = 0; *copy != NULL && u < layout->unit_count; u++)
-        for (int kind = 0; kind < MST_KIND_COUNT; kind++)
-            mst_memory_free(MST_SPACE_HOST, kind_of(&(*copy)[u], kind));
+        for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
+            void *memory = ckpt_shard_data(&(*copy)[u], kind);
+            mst_memory_free(MST_SPACE_HOST, &memory);
+        }
     free(*copy);
     *copy = NULL;
 }
@@ -217,9 +223,9 @@ static mst_status make_copy(const mst_layout *layout, mst_shard *shards, mst_sha
         copy[u].blocks = shards[u].blocks;
         for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
             void *memory = NULL;
-            if (*kind_of(&shards[u], kind) == NULL) continue;
+            if (ckpt_shard_data(&shards[u], kind) == NULL) continue;
             MST_TRY(mst_memory_alloc(MST_SPACE_HOST, shards[u].blocks * MST_BLOCK * sizeof(float), &memory));
-            *kind_of(&copy[u], kind) = memory;
+            set_kind(&copy[u], kind, memory);
         }
     }
 done:
@@ -230,15 +236,13 @@ static mst_status bring_copy(const load *l, mst_shard *shards) {
     mst_status status = MST_OK;
     for (size_t u = 0; u < l->layout->unit_count; u++)
         for (int kind = 0; kind < MST_KIND_COUNT; kind++)
-            if (*kind_of(&shards[u], kind) != NULL)
-                MST_TRY(mst_memory_copy(l->context->queue, *kind_of(&shards[u], kind),
-                                        *kind_of(&l->shards[u], kind),
-                                        shards[u].blocks * MST_BLOCK * sizeof(float)));
+            if (ckpt_shard_data(&shards[u], kind) != NULL)
+                MST_TRY(ckpt_narrow(l->context, ckpt_shard_data(&l->shards[u], kind), &shards[u], kind));
 done:
     return status;
 }
 
-static mst_status load_to_device(load *l, mst_shard *shards) {
+static mst_status load_by_copy(load *l, mst_shard *shards) {
     mst_status status = MST_OK;
     MST_TRY(make_copy(l->layout, shards, &l->shards));
     MST_TRY(load_all(l));
@@ -253,7 +257,8 @@ mst_status mst_checkpoint_load(const mst_checkpoint_context *context, const char
     mst_status status = MST_OK;
     load l = {.context = context, .path = path, .layout = layout, .shards = shards};
     MST_TRY(share_manifest(context, path, &l.manifest));
-    MST_TRY(ckpt_agree(context, mst_memory_is_apart() ? load_to_device(&l, shards) : load_all(&l)));
+    const bool by_copy = mst_memory_is_apart() || ckpt_is_narrow(layout, shards);
+    MST_TRY(ckpt_agree(context, by_copy ? load_by_copy(&l, shards) : load_all(&l)));
 done:
     ckpt_reader_destroy(&l.reader);
     ckpt_pieces_clear(&l.pieces);

@@ -54,7 +54,7 @@ static run run_at(const ckpt_part *p, size_t from, size_t end) {
              .offset = p->record->offsets[kind * p->pieces->count + i] + skipped * sizeof(float)};
     const size_t count = (size_t)piece->count - skipped;
     r.count = r.blocks * MST_BLOCK < count ? r.blocks * MST_BLOCK : count;
-    r.data = ckpt_shard_data(&p->shards[r.tensor->unit], r.kind) + piece->at + skipped;
+    r.data = (const float *)ckpt_shard_data(&p->shards[r.tensor->unit], r.kind) + piece->at + skipped;
     return r;
 }
 

@@ -31,7 +31,7 @@ static inline size_t ckpt_blocks(uint64_t elements) {
 }
 
 /** The shard's buffer of a kind. */
-static inline float *ckpt_shard_data(const mst_shard *shard, mst_tensor_kind kind) {
+static inline void *ckpt_shard_data(const mst_shard *shard, mst_tensor_kind kind) {
     return kind == MST_KIND_MASTER ? shard->master : kind == MST_KIND_EXP_AVG ? shard->m : shard->v;
 }
 

@@ -36,6 +36,7 @@
 #include <time.h>
 
 #include "commit.h"
+#include "moments.h"
 #include "muster/saver.h"
 #include "part.h"
 #include "snapshot.h"
@@ -161,7 +162,8 @@ static mst_status fill(mst_saver *s, const mst_checkpoint_context *context, cons
     s->layout = layout;
     s->shards = shards;
     s->options = *options;
-    if (mst_memory_is_apart()) s->options.copies = true; /* the CPU writes, and cannot read the shards */
+    /* what is written is fp32 in the CPU's memory */
+    if (mst_memory_is_apart() || ckpt_is_narrow(layout, shards)) s->options.copies = true;
     s->options.folder = s->folder;
     MST_TRY(allocate(s));
     MST_TRY(prepare_folder(s));

@@ -1,11 +1,9 @@
 #include "snapshot.h"
 
 #include <stdlib.h>
-#include <string.h>
 
+#include "moments.h"
 #include "pieces.h"
-
-enum { CHUNK = 2 << 20 }; /* elements that a thread copies at a time: 8 MiB */
 
 mst_status ckpt_snapshot_create(const mst_checkpoint_context *context, const mst_layout *layout,
                                 const mst_shard *shards, ckpt_snapshot *snapshot_out) {
@@ -46,32 +44,13 @@ void ckpt_snapshot_clear(ckpt_snapshot *snapshot) {
     *snapshot = (ckpt_snapshot){0};
 }
 
-typedef struct copy_job {
-    const float *from;
-    float *to;
-    size_t count;
-} copy_job;
-
-static mst_status copy_chunk(void *context, size_t task, int thread) {
-    const copy_job *job = context;
-    const size_t first = task * CHUNK, left = job->count - first;
-    (void)thread;
-    memcpy(job->to + first, job->from + first, (left < CHUNK ? left : CHUNK) * sizeof *job->to);
-    return MST_OK;
-}
-
 mst_status ckpt_snapshot_take(const mst_checkpoint_context *context, const mst_layout *layout,
                               const mst_shard *shards, const ckpt_snapshot *snapshot) {
     mst_status status = MST_OK;
     for (size_t u = 0; u < layout->unit_count; u++) {
         for (int kind = 0; kind < MST_KIND_COUNT; kind++) {
-            copy_job job = {.from = ckpt_shard_data(&shards[u], (mst_tensor_kind)kind),
-                            .to = ckpt_shard_data(&snapshot->shards[u], (mst_tensor_kind)kind),
-                            .count = shards[u].blocks * MST_BLOCK};
-            if (mst_memory_is_apart())
-                MST_TRY(mst_memory_copy(context->queue, job.to, job.from, job.count * sizeof *job.to));
-            else
-                MST_TRY(mst_queue_for(context->queue, (job.count + CHUNK - 1) / CHUNK, copy_chunk, &job));
+            MST_TRY(ckpt_widen(context, &shards[u], (mst_tensor_kind)kind,
+                               ckpt_shard_data(&snapshot->shards[u], (mst_tensor_kind)kind)));
             ckpt_report(context, false);
         }
     }

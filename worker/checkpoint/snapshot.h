@@ -1,4 +1,4 @@
-/* A copy of a rank's shards: what is written while training goes on. */
+/* A copy of a rank's shards, in fp32: what is written while training goes on. */
 #ifndef CHECKPOINT_SNAPSHOT_H
 #define CHECKPOINT_SNAPSHOT_H
 

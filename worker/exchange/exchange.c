@@ -2,7 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "transport.h"
+#include "sharded.h"
+#include "stream.h"
 #include "window.h"
 
 /* ---- memory ---- */
@@ -84,6 +85,13 @@ static mst_status choose_transport(mst_exchange *x, mst_transport wanted) {
     bool one_node = mst_comm_nodes(x->comm) == 1;
     x->transport = &mst_transport_self;
     if (x->size == 1) goto done;
+    if (x->shape.sharding == MST_SHARDING_ALL) {
+        MST_CHECK(wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI, MST_ECONFIG,
+                  "exchange: with batch.sharding all, weights and gradients travel by mpi; use transport "
+                  "auto or mpi");
+        x->transport = x->streams ? &mst_transport_stream : &mst_transport_mpi;
+        goto done;
+    }
     MST_CHECK(wanted != MST_TRANSPORT_SELF, MST_ECONFIG,
               "exchange: transport self is for one rank, the job has %d; use auto, shm, node or mpi",
               x->size);
@@ -138,7 +146,7 @@ static mst_status allocate(mst_exchange *x) {
                                    "summed gradients", &memory));
         x->gradient = memory;
     }
-    if (x->shape.wire != MST_F32) {
+    if (x->shape.wire != MST_F32 && !x->streams) {
         size_t bytes = x->plan.lane_count > 0 ? x->layout->blocks * MST_BLOCK * sizeof(float) : 0;
         MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, bytes, "lane sums", &memory));
         x->lane_sum = memory;
@@ -170,6 +178,7 @@ static mst_status prepare(mst_exchange *x, const size_t *lane_counts) {
     mst_status status = MST_OK;
     MST_TRY(plan_lanes(x, lane_counts));
     x->lane = x->plan.first_lane;
+    x->streams = mst_stream_fits(&x->shape, x->runs, x->size);
     MST_TRY(plan_shards(x));
     MST_TRY(allocate(x));
 done:
@@ -245,6 +254,20 @@ void *mst_exchange_weights(mst_exchange *x, size_t unit) {
     return (char *)x->weights + first * mst_dtype_size(x->weight_dtype);
 }
 
+void *mst_exchange_own_weights(mst_exchange *x, size_t unit) {
+    const mst_owned *owned = &x->owned[unit];
+    const size_t block = MST_BLOCK * mst_dtype_size(x->weight_dtype);
+    if (x->sharded) return (char *)x->weights + owned->offset * block;
+    return (char *)mst_exchange_weights(x, unit) + owned->first_block * block;
+}
+
+size_t mst_exchange_most_lanes(const mst_exchange *x) {
+    size_t most = 0;
+    for (int rank = 0; rank < x->size; rank++)
+        if (x->runs[rank].count > most) most = x->runs[rank].count;
+    return most;
+}
+
 /* ---- lanes ---- */
 
 static char *in_slot(const mst_exchange *x, size_t slot, size_t unit) {
@@ -257,12 +280,14 @@ static const mst_lane_plan *current_lane(const mst_exchange *x) {
 
 /* Where the unit's microbatches are added up: a slot when the wire is fp32, else a buffer of its own. */
 static float *accumulator(const mst_exchange *x, size_t unit) {
+    if (x->stream) return mst_stream_accumulator(x, unit);
     if (x->lane_sum) return x->lane_sum + x->layout->units[unit].first_block * MST_BLOCK;
     return (float *)(void *)in_slot(x, current_lane(x)->slot, unit);
 }
 
 static mst_status clear_accumulators(mst_exchange *x, void **gradients_out) {
     for (size_t unit = 0; unit < x->layout->unit_count; unit++) gradients_out[unit] = accumulator(x, unit);
+    if (x->stream) return mst_stream_clear(x);
     return mst_exchange_zero(x->queue, accumulator(x, 0), x->layout->blocks * MST_BLOCK * sizeof(float));
 }
 
@@ -366,8 +391,7 @@ done:
     return status;
 }
 
-/* Finishes the tree over this rank's shard of one unit. */
-static mst_status finish_unit(mst_exchange *x, size_t unit) {
+mst_status mst_exchange_finish_unit(mst_exchange *x, size_t unit) {
     const mst_owned *owned = &x->owned[unit];
     if (owned->blocks == 0) return MST_OK;
     for (size_t i = 0; i < x->sources; i++) x->source[i] = x->transport->shard(x, unit, i);
@@ -389,7 +413,8 @@ static mst_status finish_unit(mst_exchange *x, size_t unit) {
 static mst_status finish(mst_exchange *x) {
     mst_status status = MST_OK;
     MST_TRY(x->transport->receive(x));
-    for (size_t unit = 0; unit < x->layout->unit_count; unit++) MST_TRY(finish_unit(x, unit));
+    for (size_t unit = 0; unit < x->layout->unit_count && !x->stream; unit++)
+        MST_TRY(mst_exchange_finish_unit(x, unit));
     MST_TRY(mst_queue_sync(x->queue)); /* norms are for the CPU, and slots for what comes next */
     MST_TRY(x->transport->fence(x));
 done:
@@ -397,9 +422,10 @@ done:
 }
 
 mst_status mst_exchange_end_round(mst_exchange *x, size_t round) {
-    mst_status status = MST_OK;
-    MST_TRY(mst_comm_agree(x->comm, check_complete(x, round))); /* all has been sent */
-    MST_TRY(mst_comm_agree(x->comm, finish(x)));                /* all has been read: slots are free again */
+    mst_status status = MST_OK, mine = mst_exchange_end_pass(x);
+    if (mine == MST_OK) mine = check_complete(x, round);
+    MST_TRY(mst_comm_agree(x->comm, mine));      /* all has been sent */
+    MST_TRY(mst_comm_agree(x->comm, finish(x))); /* all has been read: slots are free again */
     x->round = (round + 1) % x->shape.rounds;
     x->lane = x->plan.first_lane;
 done:

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include "node_plan.h"
+#include "sharded.h"
+#include "stream.h"
 #include "window.h"
 
 static int first_of(mst_placement p, int node) {
@@ -45,6 +47,48 @@ static void add_messages(const mst_sum_plan *plan, const mst_layout *layout, siz
     m->received = foreign * owned * block_bytes;
     m->other += layout->unit_count * plan->own_pieces * ranks * sizeof(MPI_Request);
     m->other += layout->unit_count * foreign * sizeof(MPI_Request) + 2 * ranks * sizeof(int);
+}
+
+/* Own blocks of the weights, and room for those that a pass gathers. */
+static mst_status place_sharded_weights(const mst_layout *layout, size_t owned, size_t block_bytes,
+                                        mst_exchange_memory *m) {
+    mst_status status = MST_OK;
+    mst_pass_program program = {0};
+    MST_TRY(mst_pass_program_init(layout, false, &program));
+    m->weights = owned * block_bytes;
+    for (size_t i = 0; i < MST_GATHER_PLACES; i++) m->weights += program.blocks[i] * block_bytes;
+done:
+    mst_pass_program_clear(&program);
+    return status;
+}
+
+/* What streaming allocates for gradients on their way, and nothing else for gradients but the sum. */
+static void add_stream(const mst_sum_plan *plan, const mst_layout *layout, const mst_sum_shape *shape,
+                       int rank, int size, bool apart, mst_exchange_memory *m) {
+    const mst_stream_blocks b = mst_stream_blocks_of(layout, rank, size);
+    const size_t foreign = plan->piece_count - plan->own_pieces, ranks = (size_t)size;
+    const size_t wire = MST_BLOCK * mst_dtype_size(shape->wire);
+    m->slots = 0;
+    m->partial = 0;
+    if (plan->own_pieces > 0) {
+        m->partial = (b.sums[0] + b.sums[1] + b.table) * MST_BLOCK * sizeof(float);
+        if (shape->wire != MST_F32) m->partial += (b.wire[0] + b.wire[1]) * wire;
+        if (apart) m->copies += (b.wire[0] + b.wire[1]) * wire;
+    }
+    m->received = foreign * (b.owned[0] + b.owned[1]) * wire;
+    m->other += 2 * (foreign + plan->own_pieces * ranks) * sizeof(MPI_Request) + 2 * ranks * sizeof(int);
+}
+
+static mst_status stream_fits(const mst_sum_shape *shape, int size, bool *fits_out) {
+    mst_status status = MST_OK;
+    mst_lane_run *runs = calloc((size_t)size, sizeof *runs);
+    MST_CHECK(runs, MST_ENOMEM, "forecast: no memory for %d ranks", size);
+    for (int rank = 0; rank < size; rank++)
+        mst_lanes_of(shape->lanes, rank, size, &runs[rank].first, &runs[rank].count);
+    *fits_out = mst_stream_fits(shape, runs, size);
+done:
+    free(runs);
+    return status;
 }
 
 /* As mst_node_agent, for nodes whose ranks follow each other. */
@@ -91,17 +135,20 @@ done:
 }
 
 mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *shape, mst_dtype weight_dtype,
-                                  const mst_layout *layout, mst_placement place, int rank,
+                                  const mst_layout *layout, mst_placement place, int rank, bool apart,
                                   mst_exchange_memory *memory_out) {
     mst_status status = MST_OK;
     mst_sum_plan plan = {0};
     const int size = place.ranks;
-    const bool alone = size == 1, shares = transport == MST_TRANSPORT_SHM || transport == MST_TRANSPORT_NODE;
+    bool streams = false;
+    const bool alone = size == 1, sharded = !alone && shape->sharding == MST_SHARDING_ALL,
+               shares = transport == MST_TRANSPORT_SHM || transport == MST_TRANSPORT_NODE;
     const size_t owned = owned_blocks_of(layout, rank, size), wire = mst_dtype_size(shape->wire);
     const size_t weights = layout->blocks * MST_BLOCK * mst_dtype_size(weight_dtype);
     mst_exchange_memory m = {0};
     MST_CHECK(transport != MST_TRANSPORT_AUTO || alone, MST_EINVAL, "forecast: transport auto is none yet");
     MST_TRY(mst_sum_plan_init_even(shape->lanes, rank, size, &plan));
+    MST_TRY(stream_fits(shape, size, &streams));
     m.slots = plan.slots;
     m.partial = plan.slots * layout->blocks * MST_BLOCK * wire;
     m.weights = weights;
@@ -112,15 +159,32 @@ mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *
         m.weights = rank == first_of(place, node_of(place, rank)) ? weights : 0;
         m.other += mst_window_bytes(layout, m.weights, m.partial) - m.weights - m.partial;
     }
-    if (!alone && transport == MST_TRANSPORT_MPI)
+    if (sharded) MST_TRY(place_sharded_weights(layout, owned, MST_BLOCK * mst_dtype_size(weight_dtype), &m));
+    if (apart && !alone) m.copies = m.weights;
+    if (streams)
+        add_stream(&plan, layout, shape, rank, size, apart, &m);
+    else if (!alone && transport == MST_TRANSPORT_MPI && apart)
+        m.copies += m.partial;
+    if (!streams && !alone && transport == MST_TRANSPORT_MPI)
         add_messages(&plan, layout, MST_BLOCK * wire, owned, size, &m);
     if (!alone && transport == MST_TRANSPORT_NODE && place.nodes > 1)
         MST_TRY(add_node(&plan, layout, MST_BLOCK * wire, owned, place, rank, &m));
-    if (shape->wire != MST_F32 && plan.lane_count > 0)
+    if (shape->wire != MST_F32 && plan.lane_count > 0 && !streams)
         m.partial += layout->blocks * MST_BLOCK * sizeof(float);
     *memory_out = m;
 done:
     mst_sum_plan_clear(&plan);
+    return status;
+}
+
+mst_status mst_gathered_blocks_of(const mst_layout *layout, size_t *blocks_out) {
+    mst_status status = MST_OK;
+    mst_pass_program program = {0};
+    *blocks_out = 0;
+    MST_TRY(mst_pass_program_init(layout, false, &program));
+    for (size_t i = 0; i < program.count; i++) *blocks_out += layout->units[program.events[i].unit].blocks;
+done:
+    mst_pass_program_clear(&program);
     return status;
 }
 

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "requests.h"
-#include "transport.h"
+#include "sharded.h"
 
 typedef struct mpi_state {
     MPI_Comm all;
@@ -18,7 +18,7 @@ typedef struct mpi_state {
     char *received;      /* wire type, [foreign pieces][owned_blocks * MST_BLOCK] */
     char *sent;          /* copies of the slots for MPI; the slots themselves where it can read them */
     char *published;     /* a copy of the weights for MPI, likewise */
-    int *blocks, *place; /* [size] of one unit's shards, for publishing */
+    int *blocks, *place; /* [size] of one unit's shards, for publishing; not where weights are sharded */
 } mpi_state;
 
 static size_t wire_block_bytes(const mst_exchange *x) {
@@ -84,29 +84,40 @@ static mst_status allocate(mst_exchange *x, mpi_state *s) {
     mst_status status = MST_OK;
     size_t units = x->layout->unit_count, ranks = (size_t)x->size;
     size_t foreign = x->plan.piece_count - x->plan.own_pieces;
-    size_t weights = x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype);
     size_t sends = units * x->plan.own_pieces * ranks, receives = units * foreign;
     void *received, *memory;
     MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, x->plan.slots * mst_exchange_slot_bytes(x), "gradients",
                                &x->slots));
-    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, weights, "weights", &x->weights));
     MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, foreign * x->owned_blocks * wire_block_bytes(x),
                                "received gradients", &received));
     s->received = received;
     s->sent = x->slots;
-    s->published = x->weights;
     if (mst_memory_is_apart()) {
         size_t slots = x->plan.slots * mst_exchange_slot_bytes(x);
         MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, slots, "copies of gradients", &memory));
         s->sent = memory;
-        MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, weights, "copies of weights", &memory));
-        s->published = memory;
     }
     MST_TRY(mst_requests_init(x, &s->sends, sends));
     MST_TRY(mst_requests_init(x, &s->receives, receives));
-    MST_TRY(mst_exchange_alloc(x, MST_SPACE_HOST, 2 * ranks * sizeof *s->blocks, "counts", &memory));
+done:
+    return status;
+}
+
+/* Every rank has all weights. */
+static mst_status allocate_weights(mst_exchange *x, mpi_state *s) {
+    mst_status status = MST_OK;
+    const size_t bytes = x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype);
+    void *memory;
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, bytes, "weights", &x->weights));
+    s->published = x->weights;
+    if (mst_memory_is_apart()) {
+        MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, bytes, "copies of weights", &memory));
+        s->published = memory;
+    }
+    MST_TRY(
+        mst_exchange_alloc(x, MST_SPACE_HOST, 2 * (size_t)x->size * sizeof *s->blocks, "counts", &memory));
     s->blocks = memory;
-    s->place = s->blocks + ranks;
+    s->place = s->blocks + x->size;
 done:
     return status;
 }
@@ -119,6 +130,10 @@ static mst_status prepare(mst_exchange *x) {
     s->wire_block = s->weight_block = MPI_DATATYPE_NULL;
     s->all = *(const MPI_Comm *)mst_comm_mpi(x->comm, false);
     MST_TRY(allocate(x, s));
+    if (x->shape.sharding == MST_SHARDING_ALL)
+        MST_TRY(mst_sharded_open(x));
+    else
+        MST_TRY(allocate_weights(x, s));
     MST_MPI(MPI_Comm_get_attr(s->all, MPI_TAG_UB, &tag_max, &found));
     size_t tags = x->layout->unit_count * 2 * MST_LEVELS_MAX;
     MST_CHECK(found && tags <= (size_t)*tag_max, MST_EMPI,
@@ -151,12 +166,13 @@ static void close_mpi(mst_exchange *x) {
         if (s->weight_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->weight_block);
         mst_memory_free(MST_SPACE_PINNED, &s->received);
         if (s->sent != x->slots) mst_memory_free(MST_SPACE_PINNED, &s->sent);
-        if (s->published != x->weights) mst_memory_free(MST_SPACE_PINNED, &s->published);
+        if (!x->sharded && s->published != x->weights) mst_memory_free(MST_SPACE_PINNED, &s->published);
         mst_memory_free(MST_SPACE_HOST, &s->blocks);
         free(s);
         x->state = NULL;
     }
     mst_memory_free(MST_SPACE_DEVICE, &x->slots);
+    mst_sharded_close(x);
     mst_memory_free(MST_SPACE_DEVICE, &x->weights);
 }
 
@@ -225,6 +241,7 @@ done:
 
 static mst_status publish_mpi(mst_exchange *x) {
     mst_status status = MST_OK;
+    if (x->sharded) return mst_sharded_publish(x);
     for (size_t unit = 0; unit < x->layout->unit_count; unit++) MST_TRY(publish_unit(x, unit));
 done:
     return status;

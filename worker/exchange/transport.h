@@ -27,7 +27,8 @@ typedef struct mst_transport_ops {
     mst_status (*publish)(mst_exchange *x);
 } mst_transport_ops;
 
-extern const mst_transport_ops mst_transport_self, mst_transport_shm, mst_transport_mpi, mst_transport_node;
+extern const mst_transport_ops mst_transport_self, mst_transport_shm, mst_transport_mpi, mst_transport_node,
+    mst_transport_stream;
 
 /* This rank's shard of one unit. */
 typedef struct mst_owned {
@@ -51,8 +52,11 @@ struct mst_exchange {
     void *slots; /* wire type, [plan.slots][layout->blocks * MST_BLOCK]: a unit stands at its first_block */
     /* the running lane, [layout->blocks * MST_BLOCK]; NULL: with an fp32 wire it is a slot */
     float *lane_sum;
-    void *weights;    /* weight_dtype, [layout->blocks * MST_BLOCK] */
-    mst_owned *owned; /* [unit_count] */
+    void *weights; /* weight_dtype, [layout->blocks * MST_BLOCK]; sharded: [owned_blocks * MST_BLOCK] */
+    struct mst_sharded *sharded; /* NULL: every rank has all weights */
+    struct mst_stream *stream;   /* NULL: gradients stand in slots */
+    bool streams;                /* they are to be streamed */
+    mst_owned *owned;            /* [unit_count] */
     size_t owned_blocks;
     float *gradient;       /* [owned_blocks * MST_BLOCK] */
     bool gradient_is_slot; /* it stands in a slot: one rank, one round */
@@ -75,6 +79,9 @@ struct mst_exchange {
 /* Bytes of one slot, and where a unit stands in it. */
 size_t mst_exchange_slot_bytes(const mst_exchange *x);
 size_t mst_exchange_unit_offset(const mst_exchange *x, size_t unit);
+
+/** Finishes the tree over this rank's shard of one unit, whose sources can be read. Not collective. */
+mst_status mst_exchange_finish_unit(mst_exchange *x, size_t unit);
 
 /** Zeroed memory of a space that counts in mst_exchange_bytes. Not collective. @retval MST_ENOMEM naming `what` */
 mst_status mst_exchange_alloc(mst_exchange *x, mst_space space, size_t bytes, const char *what,

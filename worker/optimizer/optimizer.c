@@ -5,26 +5,33 @@
 #include <stdlib.h>
 
 #include "muster/queue.h"
+#include "muster/random.h"
+#include "offload.h"
 
 struct mst_optimizer {
     mst_optimizer_config config;
     const mst_layout *layout; /* kept by reference */
     mst_queue *queue;
     const mst_kernels *kernels;
-    mst_shard *shards;     /* [unit_count], parts of the three arrays below */
-    float *master, *m, *v; /* [blocks owned in all units * MST_BLOCK] */
+    mst_shard *shards;   /* [unit_count], parts of the three arrays below */
+    void *master;        /* fp32 [blocks owned in all units * MST_BLOCK] */
+    void *m, *v;         /* as many, of the type of the config */
+    mst_space space;     /* where they stand */
+    mst_offload offload; /* empty where that is the device */
     size_t bytes;
 };
 
-static mst_status allocate(mst_optimizer *o, size_t blocks, float **array_out) {
+static mst_status allocate(mst_optimizer *o, size_t blocks, mst_dtype dtype, void **array_out) {
     mst_status status = MST_OK;
-    void *memory = NULL;
-    size_t bytes = blocks * MST_BLOCK * sizeof(float);
-    MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, bytes, &memory));
-    *array_out = memory;
+    const size_t bytes = blocks * MST_BLOCK * mst_dtype_size(dtype);
+    MST_TRY(mst_memory_alloc(o->space, bytes, array_out));
     o->bytes += bytes;
 done:
     return status == MST_OK ? MST_OK : mst_error_context(status, "optimizer state of %zu blocks", blocks);
+}
+
+static void *element(void *array, size_t index, mst_dtype dtype) {
+    return (char *)array + index * mst_dtype_size(dtype);
 }
 
 mst_status mst_optimizer_create(const mst_optimizer_config *config, const mst_layout *layout, int rank,
@@ -35,7 +42,13 @@ mst_status mst_optimizer_create(const mst_optimizer_config *config, const mst_la
     *optimizer_out = NULL;
     mst_optimizer *o = calloc(1, sizeof *o);
     MST_CHECK(o, MST_ENOMEM, "creating the optimizer: no memory for %zu bytes", sizeof *o);
-    *o = (mst_optimizer){.config = *config, .layout = layout, .queue = queue, .kernels = kernels};
+    *o = (mst_optimizer){
+        .config = *config, .layout = layout, .queue = queue, .kernels = kernels, .space = MST_SPACE_DEVICE};
+    if (config->offload && mst_memory_is_apart()) {
+        o->space = MST_SPACE_PINNED;
+        MST_TRY(mst_offload_init(mst_queue_threads(queue), &o->offload));
+        o->bytes += mst_optimizer_offload_bytes();
+    }
     o->shards = calloc(layout->unit_count, sizeof *o->shards);
     MST_CHECK(o->shards, MST_ENOMEM, "creating the optimizer: no memory for %zu units", layout->unit_count);
     for (size_t unit = 0; unit < layout->unit_count; unit++) {
@@ -43,15 +56,16 @@ mst_status mst_optimizer_create(const mst_optimizer_config *config, const mst_la
         mst_shard_range(&layout->units[unit], rank, size, &shard->first_block, &shard->blocks);
         owned += shard->blocks;
     }
-    MST_TRY(allocate(o, owned, &o->master));
-    MST_TRY(allocate(o, owned, &o->m));
-    MST_TRY(allocate(o, owned, &o->v));
+    MST_TRY(allocate(o, owned, MST_F32, &o->master));
+    MST_TRY(allocate(o, owned, config->moments, &o->m));
+    MST_TRY(allocate(o, owned, config->moments, &o->v));
     size_t offset = 0;
     for (size_t unit = 0; unit < layout->unit_count; unit++) {
         mst_shard *shard = &o->shards[unit];
-        shard->master = o->master + offset;
-        shard->m = o->m + offset;
-        shard->v = o->v + offset;
+        shard->master = (float *)o->master + offset;
+        shard->m = element(o->m, offset, config->moments);
+        shard->v = element(o->v, offset, config->moments);
+        shard->moments = config->moments;
         offset += shard->blocks * MST_BLOCK;
     }
     *optimizer_out = o;
@@ -63,9 +77,10 @@ done:
 void mst_optimizer_destroy(mst_optimizer **optimizer) {
     mst_optimizer *o = *optimizer;
     if (!o) return;
-    mst_memory_free(MST_SPACE_DEVICE, &o->master);
-    mst_memory_free(MST_SPACE_DEVICE, &o->m);
-    mst_memory_free(MST_SPACE_DEVICE, &o->v);
+    mst_memory_free(o->space, &o->master);
+    mst_memory_free(o->space, &o->m);
+    mst_memory_free(o->space, &o->v);
+    mst_offload_clear(&o->offload);
     free(o->shards);
     free(o);
     *optimizer = NULL;
@@ -76,6 +91,13 @@ size_t mst_optimizer_bytes(const mst_optimizer *optimizer) {
 }
 mst_shard *mst_optimizer_shards(mst_optimizer *optimizer) {
     return optimizer->shards;
+}
+
+/* Decides how moments of a tensor are rounded in an update: the same for whichever rank does it. */
+static uint32_t rounding_key(size_t tensor, uint64_t update_count) {
+    uint32_t bits[4];
+    mst_random_bits(0, MST_RANDOM_MOMENTS, tensor, update_count, bits);
+    return bits[0];
 }
 
 /* x^n by squaring: libm's pow may differ between machines. */
@@ -93,17 +115,13 @@ static size_t max_of(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-static char *at_block(void *unit_weights, mst_dtype dtype, size_t block) {
-    return (char *)unit_weights + block * MST_BLOCK * mst_dtype_size(dtype);
-}
-
 bool mst_optimizer_decays(const mst_optimizer_config *config, const mst_tensor *tensor) {
     if (tensor->dims == 1) return config->decay_norms;
     return !tensor->embedding || config->decay_embeddings;
 }
 
 mst_status mst_optimizer_update(mst_optimizer *o, size_t unit, const float *gradient, double gradient_scale,
-                                double rate, uint64_t update_count, void *unit_weights,
+                                double rate, uint64_t update_count, void *shard_weights,
                                 mst_dtype weight_dtype) {
     mst_status status = MST_OK;
     const mst_shard *shard = &o->shards[unit];
@@ -113,6 +131,7 @@ mst_status mst_optimizer_update(mst_optimizer *o, size_t unit, const float *grad
     MST_CHECK(update_count >= 1, MST_EINVAL, "optimizer update: number 0; updates count from 1");
     mst_adamw_args args = {
         .weight_dtype = weight_dtype,
+        .moments = shard->moments,
         .gradient_scale = gradient_scale,
         .lr = rate,
         .beta1 = o->config.beta1,
@@ -129,25 +148,28 @@ mst_status mst_optimizer_update(mst_optimizer *o, size_t unit, const float *grad
         size_t at = begin - first;
         args.count = stop - begin;
         args.gradient = gradient + at;
-        args.m = shard->m + at;
-        args.v = shard->v + at;
+        args.m = element(shard->m, at, shard->moments);
+        args.v = element(shard->v, at, shard->moments);
+        args.rounding_key = rounding_key(t, update_count);
+        args.first = begin - tensor->offset;
         args.master = shard->master + at;
-        args.weight = (char *)unit_weights + begin * mst_dtype_size(weight_dtype);
+        args.weight = (char *)shard_weights + at * mst_dtype_size(weight_dtype);
         args.weight_decay = mst_optimizer_decays(&o->config, tensor) ? o->config.weight_decay : 0.0;
-        MST_TRY(o->kernels->adamw(o->queue, &args));
+        MST_TRY(o->offload.queue ? mst_offload_adamw(&o->offload, o->queue, &args)
+                                 : o->kernels->adamw(o->queue, &args));
     }
 done:
     return status;
 }
 
-mst_status mst_optimizer_write_weights(mst_optimizer *o, size_t unit, void *unit_weights,
+mst_status mst_optimizer_write_weights(mst_optimizer *o, size_t unit, void *shard_weights,
                                        mst_dtype weight_dtype) {
     const mst_shard *shard = &o->shards[unit];
     mst_cast_args args = {
         .count = shard->blocks * MST_BLOCK,
         .source = shard->master,
         .source_dtype = MST_F32,
-        .result = at_block(unit_weights, weight_dtype, shard->first_block),
+        .result = shard_weights,
         .result_dtype = weight_dtype,
     };
     return o->kernels->cast(o->queue, &args);

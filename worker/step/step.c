@@ -27,8 +27,7 @@ size_t mst_trainer_samples_per_step(const mst_trainer *trainer) {
 static mst_status acquire_weights(void *context, size_t unit, const void **weights_out) {
     mst_trainer *t = context;
     mst_watchdog_progress(t->watchdog, "compute", t->position.step);
-    *weights_out = mst_exchange_weights(t->exchange, unit);
-    return MST_OK;
+    return mst_exchange_acquire(t->exchange, unit, weights_out);
 }
 
 static void release_weights(void *context, size_t unit) {
@@ -99,8 +98,10 @@ void mst_trainer_take_lanes(mst_trainer *t) {
 static mst_status create_local(mst_trainer *t) {
     mst_status status = MST_OK;
     int rank = mst_comm_rank(t->comm), size = mst_comm_size(t->comm);
-    const mst_model_options options = {
-        .dtype = t->config.precision, .micro = t->config.micro, .seq_len = t->config.seq_len};
+    const mst_model_options options = {.dtype = t->config.precision,
+                                       .micro = t->config.micro,
+                                       .seq_len = t->config.seq_len,
+                                       .recompute = t->config.recompute};
     t->loss_scale = choose_loss_scale(t->config.micro * t->config.seq_len);
     MST_TRY(mst_model_layout(&t->config.model, &t->layout));
     MST_TRY(mst_model_create(&t->config.model, &t->layout, &options, t->queue, &t->kernels, &t->model));
@@ -168,7 +169,7 @@ mst_status mst_trainer_publish(mst_trainer *t) {
     mst_status status = MST_OK;
     for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++) {
         mst_watchdog_progress(t->watchdog, "publish", t->position.step);
-        status = mst_optimizer_write_weights(t->optimizer, unit, mst_exchange_weights(t->exchange, unit),
+        status = mst_optimizer_write_weights(t->optimizer, unit, mst_exchange_own_weights(t->exchange, unit),
                                              t->config.precision);
     }
     mst_watchdog_waiting(t->watchdog, "publish", t->position.step);
@@ -185,7 +186,7 @@ mst_status mst_trainer_init(mst_trainer *trainer) {
     for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++) {
         mst_shard *shard = &shards[unit];
         mst_watchdog_progress(t->watchdog, "initialise", 0);
-        const size_t bytes = shard->blocks * MST_BLOCK * sizeof(float);
+        const size_t bytes = shard->blocks * MST_BLOCK * mst_dtype_size(shard->moments);
         status = mst_memory_fill(t->queue, shard->m, 0, bytes);
         if (status == MST_OK) status = mst_memory_fill(t->queue, shard->v, 0, bytes);
         if (status != MST_OK) break;
@@ -207,8 +208,23 @@ mst_status mst_trainer_restore(mst_trainer *trainer, const mst_position *positio
 
 /* ---- a step ---- */
 
-static mst_status compute_microbatch(mst_trainer *t, size_t index, const mst_gradient_sink *sink,
-                                     record *record_out) {
+/* Begins and ends a pass in which this rank computes nothing: the others may need its weights and its part of sums. */
+static mst_status stand_by(mst_trainer *t, mst_pass_kind kind) {
+    mst_status status = mst_exchange_begin_pass(t->exchange, kind);
+    mst_watchdog_waiting(t->watchdog, "pass", t->position.step);
+    if (status == MST_OK) status = mst_exchange_end_pass(t->exchange);
+    return status;
+}
+
+/* Ends a pass that may have failed on this rank; the first failure counts. */
+static mst_status end_pass(mst_trainer *t, mst_status status) {
+    mst_watchdog_waiting(t->watchdog, "pass", t->position.step);
+    const mst_status ended = mst_exchange_end_pass(t->exchange);
+    return status != MST_OK ? status : ended;
+}
+
+static mst_status train_microbatch(mst_trainer *t, size_t index, const mst_gradient_sink *sink,
+                                   record *record_out) {
     mst_status status = MST_OK;
     const mst_weight_source weights = weight_source(t);
     mst_loss loss;
@@ -224,28 +240,46 @@ done:
     return status;
 }
 
-static mst_status compute_lane(mst_trainer *t, size_t round, size_t lane, record *records_out) {
+static mst_status compute_microbatch(mst_trainer *t, size_t index, const mst_gradient_sink *sink,
+                                     record *record_out) {
     mst_status status = MST_OK;
+    MST_TRY(mst_exchange_begin_pass(t->exchange, sink->unit_done ? MST_PASS_SUMMED : MST_PASS_BACKWARD));
+    MST_TRY(end_pass(t, train_microbatch(t, index, sink, record_out)));
+done:
+    return status;
+}
+
+/* All ranks compute their lane of this number side by side: who has none, or failed, stands by. */
+static mst_status compute_lane(mst_trainer *t, size_t round, size_t number, mst_status before,
+                               record *records_out) {
     const mst_sum_shape *shape = &t->config.shape;
-    MST_TRY(mst_exchange_begin_lane(t->exchange, round, lane, t->gradients));
+    const size_t lane = t->first_lane + number;
+    const bool has = number < t->lanes;
+    mst_status status = before;
+    if (has && status == MST_OK) status = mst_exchange_begin_lane(t->exchange, round, lane, t->gradients);
     for (size_t j = 0; j < shape->leaf; j++) {
         const bool last = j + 1 == shape->leaf;
         const mst_gradient_sink sink = {
             .gradients = t->gradients, .context = t, .unit_done = last ? hand_over_unit : NULL};
-        MST_TRY(compute_microbatch(t, mst_microbatch_index(shape, round, lane, j), &sink, &records_out[j]));
+        if (has && status == MST_OK) {
+            status =
+                compute_microbatch(t, mst_microbatch_index(shape, round, lane, j), &sink, &records_out[j]);
+        } else {
+            const mst_status stood_by = stand_by(t, last ? MST_PASS_SUMMED : MST_PASS_BACKWARD);
+            if (status == MST_OK) status = stood_by;
+        }
     }
-done:
     return status;
 }
 
 static mst_status compute_rounds(mst_trainer *t) {
     mst_status status = MST_OK;
     const mst_sum_shape *shape = &t->config.shape;
-    record *next = t->mine;
+    const size_t most = mst_exchange_most_lanes(t->exchange);
     for (size_t round = 0; round < shape->rounds; round++) {
+        record *records = t->mine + round * t->lanes * shape->leaf;
         mst_status mine = MST_OK;
-        for (size_t i = 0; i < t->lanes && mine == MST_OK; i++, next += shape->leaf)
-            mine = compute_lane(t, round, t->first_lane + i, next);
+        for (size_t i = 0; i < most; i++) mine = compute_lane(t, round, i, mine, records + i * shape->leaf);
         mst_watchdog_waiting(t->watchdog, "exchange", t->position.step);
         MST_TRY(mst_comm_agree(t->comm, mine));
         MST_TRY(mst_exchange_end_round(t->exchange, round));
@@ -320,7 +354,7 @@ static mst_status update_shards(mst_trainer *t, double gradient_scale, double ra
         mst_watchdog_progress(t->watchdog, "update", t->position.step);
         status = mst_optimizer_update(t->optimizer, unit, mst_exchange_gradient(t->exchange, unit),
                                       gradient_scale, rate, t->position.updates + 1,
-                                      mst_exchange_weights(t->exchange, unit), t->config.precision);
+                                      mst_exchange_own_weights(t->exchange, unit), t->config.precision);
     }
     mst_watchdog_waiting(t->watchdog, "publish", t->position.step);
     MST_TRY(mst_comm_agree(t->comm, status));
@@ -356,15 +390,20 @@ static mst_status find_culprit(mst_trainer *t, mst_step_report *report) {
     mst_status status = MST_OK, mine = MST_OK;
     const mst_sum_shape *shape = &t->config.shape;
     const mst_gradient_sink sink = {.gradients = t->gradients};
-    const size_t here = t->lanes * shape->leaf; /* microbatches of a round */
+    const size_t most = mst_exchange_most_lanes(t->exchange) * shape->leaf; /* microbatches of a round */
     message found = {.culprit = UINT64_MAX};
-    for (size_t i = 0; i < shape->rounds * here && mine == MST_OK && found.culprit == UINT64_MAX; i++) {
-        const size_t lane = t->first_lane + i % here / shape->leaf;
-        const size_t index = mst_microbatch_index(shape, i / here, lane, i % shape->leaf);
+    for (size_t i = 0; i < shape->rounds * most; i++) {
+        const size_t lane = i % most / shape->leaf;
+        const size_t index = mst_microbatch_index(shape, i / most, t->first_lane + lane, i % shape->leaf);
         record ignored;
+        bool finite = true;
+        if (lane >= t->lanes || mine != MST_OK || found.culprit != UINT64_MAX) {
+            const mst_status stood_by = stand_by(t, MST_PASS_BACKWARD);
+            if (mine == MST_OK) mine = stood_by;
+            continue;
+        }
         mine = mst_exchange_clear_lane(t->exchange, t->gradients);
         if (mine == MST_OK) mine = compute_microbatch(t, index, &sink, &ignored);
-        bool finite = true;
         if (mine == MST_OK) mine = all_finite(t, &finite);
         if (!finite) found.culprit = index;
     }
@@ -441,13 +480,21 @@ static mst_status evaluate_chunk(mst_trainer *t, heldout_choice choice, uint64_t
     size_t bytes_of[1024], begin = count * rank / size, end = count * (rank + 1) / size;
     MST_CHECK(size <= 1024, MST_EUNSUPPORTED, "evaluation: %zu ranks are more than 1024", size);
     for (size_t r = 0; r < size; r++) bytes_of[r] = (count * (r + 1) / size - count * r / size) * sizeof *all;
-    for (size_t i = begin; i < end && mine == MST_OK; i++) {
+    for (size_t i = begin; i < begin + (count + size - 1) / size; i++) {
         mst_loss one = {0};
+        if (i >= end || mine != MST_OK) {
+            const mst_status stood_by = stand_by(t, MST_PASS_FORWARD);
+            if (mine == MST_OK) mine = stood_by;
+            continue;
+        }
         mst_watchdog_progress(t->watchdog, "data", t->position.step);
         mine =
             mst_data_read(t->data, MST_SPLIT_HELDOUT, chosen_microbatch(choice, first + i) * t->config.micro,
                           t->config.micro, t->tokens, t->targets, t->starts);
+        const mst_status begun = mst_exchange_begin_pass(t->exchange, MST_PASS_FORWARD);
+        if (mine == MST_OK) mine = begun;
         if (mine == MST_OK) mine = mst_model_loss(t->model, &weights, t->tokens, t->targets, t->starts, &one);
+        mine = end_pass(t, mine);
         here[i - begin] = (heldout_record){one.loss, one.valid, mst_data_bytes(t->data, t->targets, targets)};
     }
     mst_watchdog_waiting(t->watchdog, "evaluate", t->position.step);

@@ -51,7 +51,8 @@ typedef struct mst_config {
     double schedule_warmup_ratio; /* of steps, where schedule.warmup is not given; 0: the default */
     struct {
         mst_dtype precision; /* F32 or BF16 */
-        double z_loss;       /* coefficient; 0: none */
+        mst_recompute recompute;
+        double z_loss; /* coefficient; 0: none */
         mst_nonfinite on_nonfinite;
         uint64_t eval_every;         /* steps; 0: never */
         uint64_t eval_batches;       /* microbatches of held-out data */

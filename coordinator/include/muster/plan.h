@@ -16,7 +16,7 @@ extern "C" {
 /* The machines, as declared. */
 typedef struct mst_machine {
     int ranks, nodes;   /* ranks stand on nodes in order, as even as may be */
-    double memory;      /* of a node, bytes; 0: not said */
+    double memory;      /* bytes of a node, or with device.kernels cuda of a rank's GPU; 0: not said */
     double flops;       /* of large matrix products on one rank, FLOP/s */
     double utilisation; /* share of it that forward and backward reach */
     double bandwidth;   /* of a node's link, bytes/s each way; of no matter with one node */
@@ -24,7 +24,7 @@ typedef struct mst_machine {
     double disk;        /* of the file system of checkpoints, all nodes together, bytes/s */
 } mst_machine;
 
-/* Bytes of one rank by purpose. All but `program` is what the run reports as memory_bytes. */
+/* Bytes of one rank by purpose. All but `program` and `host` is what the run reports as memory_bytes. */
 typedef struct mst_plan_memory {
     double weights;   /* published, in the compute type; ranks of one node that share memory have one copy */
     double gradients; /* partial sums and the owned shards of the sum */
@@ -32,9 +32,12 @@ typedef struct mst_plan_memory {
     double masters;   /* fp32 weights of the owned shards */
     double moments;   /* of the owned shards */
     double activations; /* of a microbatch */
+    double workspaces;  /* pinned memory between a GPU and MPI, or a GPU and an optimizer in host memory */
     double snapshot;    /* what saving keeps: a copy of masters and moments, digests, buffers */
     double other;       /* norms, requests, alignment */
     double program;     /* about: the process with its libraries, which no run reports as its own */
+    double
+        host; /* what of all this is not on the rank's device: with device.kernels cuda, the CPU's memory */
 } mst_plan_memory;
 
 typedef struct mst_plan {
@@ -48,7 +51,9 @@ typedef struct mst_plan {
     int largest;            /* the rank that needs most memory */
     mst_plan_memory memory; /* of it */
     double first_bytes;     /* that rank 0 will report of itself: memory_bytes of metrics.jsonl */
-    double node_bytes;      /* of the node that needs most, programs included */
+    double
+        node_bytes; /* of the node that needs most, programs included; with device.kernels cuda what is not on GPUs */
+    double device_bytes; /* of the GPU that needs most; 0: device.kernels is not cuda */
 
     double flops_per_token, flops_per_step;
     double microbatch_seconds, compute_seconds; /* of the rank that has most to do */
@@ -79,17 +84,17 @@ mst_status mst_plan_make(const mst_config *config, const mst_machine *machine, m
 /** Bytes of one rank, as mst_plan_make sums them up. Not collective. @retval as there */
 mst_status mst_plan_memory_of(const mst_config *config, int ranks, int nodes, int rank,
                               mst_plan_memory *memory_out);
-/** All of it that a run reports of itself: without `program`. */
+/** All of it that a run reports of itself: without `program`, wherever it is. */
 double mst_plan_reported(const mst_plan_memory *memory);
 
 /* A change of the config that helps. */
 typedef struct mst_plan_advice {
-    char change[256]; /* "batch.wire=bf16": what --set takes */
+    char change[384]; /* "batch.wire=bf16": what --set takes */
     char why[160];
     mst_plan plan; /* with it */
 } mst_plan_advice;
 
-enum { MST_PLAN_ADVICE_MAX = 8 };
+enum { MST_PLAN_ADVICE_MAX = 16 };
 
 /** Changes that make a plan fit, or, when it does, that make a step at least 5 % shorter; the best first.
  * Not collective. @param advice_out [MST_PLAN_ADVICE_MAX] */

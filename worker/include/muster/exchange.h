@@ -22,6 +22,11 @@ typedef enum mst_transport {
     MST_TRANSPORT_NODE
 } mst_transport;
 
+/* What the ranks share of a run, each having a part. STATE: masters, moments and the gradient's sum. ALL: the weights that passes
+ * read, too, which are gathered unit by unit; and gradients, which are summed unit by unit where a rank has no more than one
+ * microbatch a round. No effect on the result. */
+typedef enum mst_sharding { MST_SHARDING_STATE, MST_SHARDING_ALL } mst_sharding;
+
 /* The shape of a step's sum, from the config, never from the rank count.
  * leaf * lanes * rounds microbatches a step. */
 typedef struct mst_sum_shape {
@@ -29,6 +34,7 @@ typedef struct mst_sum_shape {
     size_t lanes;  /* of a round, a power of two up to 256: the leaves of its balanced binary tree */
     size_t rounds; /* of a step, added in order at the owner */
     mst_dtype wire;
+    mst_sharding sharding; /* the one thing here that no result depends on */
 } mst_sum_shape;
 
 /** The even dealing of lanes: of `size` ranks the one in place `rank` has the contiguous lanes
@@ -53,12 +59,12 @@ typedef struct mst_exchange mst_exchange;
  * Collective.
  * @param transport one rank alone always uses SELF, so that a config runs on any number of ranks, and NODE is
  * SHM where all ranks share one node. AUTO: where /dev/shm has room, SHM for one node and NODE for several
- * with more than one rank on some; else MPI
+ * with more than one rank on some; else MPI. Several ranks that share ALL use MPI
  * @param lane_counts [ranks] lanes of each rank, the same on all ranks; NULL: as even as can be
  * @param weight_dtype of the published weights: F32 or BF16
  * @param layout, comm, queue, kernels kept by reference
  * @retval MST_ENOMEM with bytes and, for shared memory, what /dev/shm has free; MST_ECONFIG SELF with
- * several ranks, SHM across nodes; MST_EINVAL lane_counts that are not all lanes; MST_EMPI
+ * several ranks, SHM across nodes, SHM or NODE for ranks that share ALL; MST_EINVAL lane_counts that are not all lanes; MST_EMPI
  */
 mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const mst_sum_shape *shape,
                                const size_t *lane_counts, mst_dtype weight_dtype, const mst_layout *layout,
@@ -74,9 +80,30 @@ const char *mst_exchange_transport(const mst_exchange *exchange);
 /** Bytes that this rank allocated. */
 size_t mst_exchange_bytes(const mst_exchange *exchange);
 
-/** The unit's published weights, whole, flat, in weight_dtype. Owners write their blocks
- * (the optimizer does), then publish. */
+/** The unit's published weights, whole, flat, in weight_dtype. Not with MST_SHARDING_ALL on several ranks. */
 void *mst_exchange_weights(mst_exchange *exchange, size_t unit);
+/** This rank's blocks of them: the owner writes them (the optimizer does), then publishes. */
+void *mst_exchange_own_weights(mst_exchange *exchange, size_t unit);
+
+/* A pass over a microbatch: forward; forward and back; or with gradients that are handed over by mst_exchange_unit_done. */
+typedef enum mst_pass_kind { MST_PASS_FORWARD, MST_PASS_BACKWARD, MST_PASS_SUMMED } mst_pass_kind;
+
+/**
+ * Begins a pass, for which weights are acquired in the order of the model.
+ *
+ * With MST_SHARDING_ALL all ranks begin and end passes of one kind together, also a rank that has no microbatch, or failed
+ * before; otherwise it does nothing. Not collective: a pass may end on one rank when it has not on another.
+ * @retval MST_EMPI
+ */
+mst_status mst_exchange_begin_pass(mst_exchange *exchange, mst_pass_kind kind);
+/** The unit's published weights, whole; valid until the pass acquires the one after the next. Waits for ranks that have not
+ * come as far. Not collective. @retval MST_EMPI, MST_EINTERNAL it is not this unit's turn */
+mst_status mst_exchange_acquire(mst_exchange *exchange, size_t unit, const void **weights_out);
+/** Ends a pass, wherever it stands: takes part in what other ranks still have to gather and to sum. Not collective. */
+mst_status mst_exchange_end_pass(mst_exchange *exchange);
+
+/** The most lanes that a rank has: so many times leaf passes are begun in every round, on every rank. Not collective. */
+size_t mst_exchange_most_lanes(const mst_exchange *exchange);
 
 /**
  * Begins a lane: gives the zeroed accumulators of all units, fp32, for the lane's microbatches to add to.

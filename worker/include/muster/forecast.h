@@ -8,12 +8,13 @@
 extern "C" {
 #endif
 
-/* Bytes that one rank allocates; together what mst_exchange_bytes would be. */
+/* Bytes that one rank allocates; all but `slots` together what mst_exchange_bytes would be. */
 typedef struct mst_exchange_memory {
     size_t weights;  /* published; with SHM once per node, by its rank 0 */
     size_t partial;  /* sums of lanes and subtrees, and the running lane with a bf16 wire */
     size_t summed;   /* this rank's shards of the batch's gradient */
-    size_t received; /* shards of other ranks' partial sums */
+    size_t received; /* shards of other ranks' partial sums; pinned */
+    size_t copies;   /* where the device's memory is apart: what MPI sends and receives, pinned */
     size_t other;    /* norms, requests, alignment */
     size_t slots;    /* number of whole gradients in `partial` that wait or leave */
 } mst_exchange_memory;
@@ -24,11 +25,14 @@ typedef struct mst_placement {
 } mst_placement;
 
 /** The memory of a rank's exchange. Not collective.
+ * @param apart the device's memory is not the CPU's
  * @param transport none is AUTO; one rank alone is SELF, and NODE on one node SHM, whatever is given
  * @retval MST_ENOMEM, MST_EINVAL AUTO, which only running ranks can resolve */
 mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *shape, mst_dtype weight_dtype,
-                                  const mst_layout *layout, mst_placement place, int rank,
+                                  const mst_layout *layout, mst_placement place, int rank, bool apart,
                                   mst_exchange_memory *memory_out);
+/** Weights that a rank gathers in one pass forward and back, in blocks, with MST_SHARDING_ALL. @retval MST_ENOMEM */
+mst_status mst_gathered_blocks_of(const mst_layout *layout, size_t *blocks_out);
 
 /* What passes one node's link for one unit after one lane. */
 typedef struct mst_link_load {

@@ -14,6 +14,10 @@ typedef struct mst_optimizer_config {
     bool decay_norms; /* weight decay applies to vectors (norms, biases) too */
     bool
         decay_embeddings; /* and to embeddings, which also are the head when it is tied; to matrices always */
+    mst_dtype moments;    /* how they are kept: F32, or BF16, rounded stochastically */
+    bool
+        offload; /* where the device's memory is apart: masters and moments stand in host memory, and the CPU updates; the
+                     same bits */
 } mst_optimizer_config;
 
 /** Whether weight decay applies to a tensor. */
@@ -48,6 +52,8 @@ mst_status mst_optimizer_create(const mst_optimizer_config *config, const mst_la
                                 mst_optimizer **optimizer_out);
 void mst_optimizer_destroy(mst_optimizer **optimizer);
 size_t mst_optimizer_bytes(const mst_optimizer *optimizer);
+/** What `offload` takes beside masters and moments. */
+size_t mst_optimizer_offload_bytes(void);
 
 /** This rank's shards, [unit_count]; owned by the optimizer. */
 mst_shard *mst_optimizer_shards(mst_optimizer *optimizer);
@@ -59,15 +65,15 @@ mst_shard *mst_optimizer_shards(mst_optimizer *optimizer);
  * @param gradient [blocks * MST_BLOCK] summed, not normalised
  * @param gradient_scale normalisation times clip coefficient
  * @param rate learning rate; update_count number of this update, from 1 (bias correction)
- * @param unit_weights the unit's whole published buffer in weight_dtype
+ * @param shard_weights its blocks of the published weights, in weight_dtype
  */
 mst_status mst_optimizer_update(mst_optimizer *optimizer, size_t unit, const float *gradient,
-                                double gradient_scale, double rate, uint64_t update_count, void *unit_weights,
-                                mst_dtype weight_dtype);
+                                double gradient_scale, double rate, uint64_t update_count,
+                                void *shard_weights, mst_dtype weight_dtype);
 
 /** Writes this rank's blocks of the published weights from the masters,
  * without an update (start and resume). */
-mst_status mst_optimizer_write_weights(mst_optimizer *optimizer, size_t unit, void *unit_weights,
+mst_status mst_optimizer_write_weights(mst_optimizer *optimizer, size_t unit, void *shard_weights,
                                        mst_dtype weight_dtype);
 
 #ifdef __cplusplus

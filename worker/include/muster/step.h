@@ -23,6 +23,7 @@ typedef struct mst_trainer_config {
     size_t micro, seq_len; /* sequences of a microbatch, tokens of a sequence */
     mst_packing packing;   /* of the data */
     mst_dtype precision;   /* of weights and activations: F32 or BF16 */
+    mst_recompute recompute;
     double z_coefficient;
     mst_optimizer_config optimizer;
     mst_schedule schedule;
