@@ -39,19 +39,16 @@ train again 1 --set train.recompute=full
 check "recomputation" same again plain
 check "it takes less" [ "$(bytes again)" -lt "$(bytes plain)" ]
 if has_mpirun; then
-  for n in 2 3; do
-    train "narrow-$n" "$n" --set optimizer.moments=bf16
-    check "moments in bf16 on $n ranks" same "narrow-$n" narrow
-  done
-  train shm 4
-  for n in 2 3 4 5; do # 4 lanes: gradients are streamed on 4 and 5 ranks
+  train narrow-3 3 --set optimizer.moments=bf16
+  check "moments in bf16 on 3 ranks" same narrow-3 narrow
+  for n in 2 3 4; do # 4 lanes: gradients are streamed on 4 ranks
     train "shared-$n" "$n" --set batch.sharding=all --set train.recompute=selective
     check "shared weights on $n ranks" same "shared-$n" plain
   done
   wide="--set model.d_model=256 --set model.n_layers=8 --set run.steps=1 --set checkpoint.async=false"
   train whole 4 $wide --set batch.transport=mpi
   train streamed 4 $wide --set batch.sharding=all
-  check "streamed gradients take less" [ "$(bytes streamed)" -lt $(($(bytes whole) * 2 / 3)) ]
+  check "streamed gradients take less" [ "$(bytes streamed)" -lt $(($(bytes whole) * 3 / 4)) ]
   # a gradient that is not finite: all ranks look for its microbatch together
   for n in 1 3 4; do
     expect 1 ranks $n "$muster" train tiny.yaml --run "wild-$n.run" --set batch.sharding=all --set optimizer.weight_decay=10 \

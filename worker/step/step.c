@@ -24,10 +24,23 @@ size_t mst_trainer_samples_per_step(const mst_trainer *trainer) {
 
 /* ---- the seams of the model ---- */
 
+/* Other ranks take part in what follows: this one may wait for them. */
+static void meet_others(const mst_trainer *t, const char *phase) {
+    if (t->config.shape.sharding == MST_SHARDING_ALL)
+        mst_watchdog_waiting(t->watchdog, phase, t->position.step);
+    else
+        mst_watchdog_progress(t->watchdog, phase, t->position.step);
+}
+
 static mst_status acquire_weights(void *context, size_t unit, const void **weights_out) {
     mst_trainer *t = context;
+    const bool gathers = t->config.shape.sharding == MST_SHARDING_ALL;
+    if (gathers) meet_others(t, "gather");
+    if (gathers) t->computing += mst_trainer_now(); /* stands still meanwhile */
+    const mst_status status = mst_exchange_acquire(t->exchange, unit, weights_out);
+    if (gathers) t->computing -= mst_trainer_now();
     mst_watchdog_progress(t->watchdog, "compute", t->position.step);
-    return mst_exchange_acquire(t->exchange, unit, weights_out);
+    return status;
 }
 
 static void release_weights(void *context, size_t unit) {
@@ -41,7 +54,7 @@ static mst_weight_source weight_source(mst_trainer *t) {
 
 static mst_status hand_over_unit(void *context, size_t unit) {
     mst_trainer *t = context;
-    mst_watchdog_progress(t->watchdog, "send", t->position.step);
+    meet_others(t, "send");
     t->computing += mst_trainer_now(); /* stands still meanwhile */
     const mst_status status = mst_exchange_unit_done(t->exchange, unit);
     t->computing -= mst_trainer_now();
