@@ -68,7 +68,7 @@ mst_status plan_rank_memory(const mst_config *config, const mst_layout *layout, 
     mst_status status = MST_OK;
     mst_exchange_memory x;
     const bool apart = config->device.kernels == MST_DEVICE_CUDA, away = apart && config->optimizer.offload;
-    const bool copies = apart || config->checkpoint.async || config->optimizer.moments != MST_F32;
+    const bool copies = apart || config->checkpoint.async;
     const double masters = (double)(owned_blocks(layout, rank, place.ranks) * MST_BLOCK * sizeof(float));
     MST_TRY(mst_exchange_memory_of(transport, &config->batch.shape, config->train.precision, layout, place,
                                    rank, apart, &x));
@@ -81,7 +81,7 @@ mst_status plan_rank_memory(const mst_config *config, const mst_layout *layout, 
         .moments = 2 * masters / sizeof(float) * (double)mst_dtype_size(config->optimizer.moments),
         .activations = activations,
         .workspaces = workspaces,
-        .snapshot = (double)mst_saver_bytes_of(layout, copies, rank, place.ranks),
+        .snapshot = (double)mst_saver_bytes_of(layout, copies, config->optimizer.moments, rank, place.ranks),
         .other = (double)x.other,
         .program = program_bytes,
     };

@@ -47,9 +47,8 @@ static void put_memory(const mst_plan *plan, const mst_config *config, FILE *fil
                 bytes(m->workspaces, a));
     fprintf(file, "  saving       %-10s %s\n", bytes(m->snapshot, a),
             config->checkpoint.async ? "a copy of masters and moments, so that training goes on; digests"
-            : gpu || config->optimizer.moments != MST_F32
-                ? "a copy of masters and moments in fp32, which is written; digests"
-                : "digests; no copy (checkpoint.async=false)");
+            : gpu                    ? "a copy of masters and moments in fp32, which is written; digests"
+                                     : "digests; no copy (checkpoint.async=false)");
     fprintf(file, "  other        %-10s norms, messages, alignment\n", bytes(m->other, a));
     fprintf(file, "  program      %-10s about: the process and its libraries\n", bytes(m->program, a));
     if (gpu)

@@ -62,6 +62,7 @@ static const char model[] = "run: {name: plan, steps: 8}\n"
                             "batch: {micro: 2, leaf: %d, lanes: %d, rounds: %d, wire: %s, transport: %s, "
                             "sharding: %s}\n"
                             "train: {precision: %s, recompute: %s}\n"
+                            "optimizer: {moments: %s}\n"
                             "schedule: {kind: constant, peak: 1e-3, warmup: 0}\n"
                             "checkpoint: {async: %s}\n";
 
@@ -142,7 +143,7 @@ typedef struct variant {
     int lanes, rounds;
     const char *wire, *transport, *precision, *async;
     int leaf;
-    const char *sharding, *recompute;
+    const char *sharding, *recompute, *moments;
 } variant;
 
 static void check_variant(job *j, const variant *v) {
@@ -150,7 +151,8 @@ static void check_variant(job *j, const variant *v) {
     mst_plan_memory memory;
     char text[1024];
     snprintf(text, sizeof text, model, v->family, v->more, v->leaf, v->lanes, v->rounds, v->wire,
-             j->size == 1 ? "auto" : v->transport, v->sharding, v->precision, v->recompute, v->async);
+             j->size == 1 ? "auto" : v->transport, v->sharding, v->precision, v->recompute, v->moments,
+             v->async);
     CHECK_OK(mst_config_parse(text, "plan.yaml", NULL, 0, stderr, &c));
     memset(sent, 0, sizeof sent);
     memset(messages, 0, sizeof messages);
@@ -173,20 +175,20 @@ static void check_variant(job *j, const variant *v) {
 int main(int argc, char **argv) {
     job j = {0};
     static const variant variants[] = {
-        {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "none"},
-        {"llama", ", n_kv_heads: 2", 4, 1, "f32", "mpi", "bf16", "true", 2, "state", "none"},
-        {"llama", ", tie_embeddings: true", 8, 2, "bf16", "mpi", "bf16", "false", 2, "state", "none"},
-        {"gpt2", ", max_seq_len: 64", 8, 1, "f32", "shm", "f32", "true", 2, "state", "none"},
-        {"gpt2", ", max_seq_len: 64", 16, 3, "bf16", "shm", "bf16", "true", 2, "state", "none"},
-        {"olmo2", "", 2, 2, "f32", "mpi", "f32", "true", 2, "state", "none"},
-        {"olmo2", "", 16, 1, "f32", "auto", "bf16", "true", 2, "state", "none"},
-        {"qwen2", ", n_kv_heads: 2", 2, 2, "bf16", "shm", "f32", "true", 2, "state", "none"},
-        {"qwen3", ", head_dim: 32", 32, 1, "f32", "mpi", "bf16", "false", 2, "state", "none"},
-        {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "selective"},
-        {"olmo2", "", 4, 1, "f32", "auto", "bf16", "false", 2, "all", "full"},
-        {"llama", ", tie_embeddings: true", 1, 4, "bf16", "auto", "bf16", "false", 1, "all", "full"},
-        {"olmo2", ", tie_embeddings: false", 2, 4, "bf16", "mpi", "bf16", "false", 1, "all", "full"},
-        {"gpt2", ", max_seq_len: 64", 2, 1, "f32", "auto", "f32", "true", 1, "all", "selective"},
+        {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "none", "f32"},
+        {"llama", ", n_kv_heads: 2", 4, 1, "f32", "mpi", "bf16", "true", 2, "state", "none", "f32"},
+        {"llama", ", tie_embeddings: true", 8, 2, "bf16", "mpi", "bf16", "false", 2, "state", "none", "f32"},
+        {"gpt2", ", max_seq_len: 64", 8, 1, "f32", "shm", "f32", "true", 2, "state", "none", "f32"},
+        {"gpt2", ", max_seq_len: 64", 16, 3, "bf16", "shm", "bf16", "true", 2, "state", "none", "f32"},
+        {"olmo2", "", 2, 2, "f32", "mpi", "f32", "true", 2, "state", "none", "f32"},
+        {"olmo2", "", 16, 1, "f32", "auto", "bf16", "true", 2, "state", "none", "f32"},
+        {"qwen2", ", n_kv_heads: 2", 2, 2, "bf16", "shm", "f32", "true", 2, "state", "none", "f32"},
+        {"qwen3", ", head_dim: 32", 32, 1, "f32", "mpi", "bf16", "false", 2, "state", "none", "f32"},
+        {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "selective", "bf16"},
+        {"olmo2", "", 4, 1, "f32", "auto", "bf16", "false", 2, "all", "full", "bf16"},
+        {"llama", ", tie_embeddings: true", 1, 4, "bf16", "auto", "bf16", "false", 1, "all", "full", "bf16"},
+        {"olmo2", ", tie_embeddings: false", 2, 4, "bf16", "mpi", "bf16", "false", 1, "all", "full", "bf16"},
+        {"gpt2", ", max_seq_len: 64", 2, 1, "f32", "auto", "f32", "true", 1, "all", "selective", "bf16"},
     };
     if (argc > 1) emulated_nodes = atoi(argv[1]);
     if (mst_comm_create(&j.comm) != MST_OK) {

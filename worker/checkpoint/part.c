@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "moments.h"
+
 enum { PAGE = 4096, CHECK_BLOCKS = CKPT_CHECK_BYTES / (MST_BLOCK * (int)sizeof(float)) };
 
 /* --- blocks, counted through the pieces of kind after kind --- */
@@ -13,7 +15,8 @@ typedef struct run {
     const mst_tensor *tensor;
     size_t block, blocks; /* of the kind */
     uint64_t first;       /* element of the tensor */
-    const float *data;    /* [count] */
+    const void *stored;   /* [count] of type dtype */
+    mst_dtype dtype;
     size_t count;
     uint64_t offset; /* in the file */
 } run;
@@ -54,8 +57,32 @@ static run run_at(const ckpt_part *p, size_t from, size_t end) {
              .offset = p->record->offsets[kind * p->pieces->count + i] + skipped * sizeof(float)};
     const size_t count = (size_t)piece->count - skipped;
     r.count = r.blocks * MST_BLOCK < count ? r.blocks * MST_BLOCK : count;
-    r.data = (const float *)ckpt_shard_data(&p->shards[r.tensor->unit], r.kind) + piece->at + skipped;
+    const mst_shard *shard = &p->shards[r.tensor->unit];
+    const char *data = ckpt_shard_data(shard, r.kind);
+    r.dtype = ckpt_shard_dtype(shard, r.kind);
+    r.stored = data + (piece->at + skipped) * mst_dtype_size(r.dtype);
     return r;
+}
+
+/* The run in fp32, as it is in the file: where it stands, or widened. @param wide [count] where bf16 is stored, else not used */
+static const float *values_of(const run *r, float *wide) {
+    if (r->dtype == MST_F32) return r->stored;
+    for (size_t i = 0; i < r->count; i++) wide[i] = mst_bf16_to_f32(((const mst_bf16 *)r->stored)[i]);
+    return wide;
+}
+
+/* Scratch memory of a thread that checks; behind the first CKPT_BUFFER bytes room for what it widens. */
+static mst_status scratch_of(const ckpt_part *p, int thread, char **buffer_out) {
+    mst_status status = MST_OK;
+    const size_t bytes = CKPT_BUFFER + (p->wide ? CKPT_CHECK_BYTES : 0);
+    *buffer_out = mst_queue_scratch(p->context->queue, thread, bytes);
+    MST_CHECK(*buffer_out != NULL, MST_ENOMEM, "checkpoint: no memory for a buffer of %zu bytes", bytes);
+done:
+    return status;
+}
+
+static float *wide_of(char *buffer) {
+    return (float *)(void *)(buffer + CKPT_BUFFER);
 }
 
 /* --- one writes --- */
@@ -88,8 +115,9 @@ mst_status ckpt_part_write(ckpt_part *p) {
     mst_status status = MST_OK;
     if (p->pieces->count == 0) goto done; /* there is no file */
     for (size_t at = 0; at < all_blocks(p);) {
-        const run r = run_at(p, at, all_blocks(p));
-        MST_TRY(ckpt_file_write(&p->file, r.data, r.count * sizeof *r.data, r.offset));
+        const size_t end = p->wide && all_blocks(p) - at > CHECK_BLOCKS ? at + CHECK_BLOCKS : all_blocks(p);
+        const run r = run_at(p, at, end);
+        MST_TRY(ckpt_file_write(&p->file, values_of(&r, p->wide), r.count * sizeof(float), r.offset));
         at += r.blocks;
     }
     MST_TRY(ckpt_file_sync(&p->file));
@@ -115,13 +143,13 @@ static size_t bytes_of_block(const run *r, size_t i) {
     return (left < MST_BLOCK ? left : MST_BLOCK) * sizeof *r->data;
 }
 
-/* Of the block's bytes the first that differs from `found`: element of the tensor. */
-static uint64_t first_difference(const run *r, size_t i, const char *found) {
-    const char *written = (const char *)(r->data + i * MST_BLOCK);
+/* Of the block's bytes the first that differs from `found`: element of the tensor. @param wide as of values_of */
+static uint64_t first_difference(const run *r, size_t i, const char *found, float *wide) {
+    const char *written = (const char *)(values_of(r, wide) + i * MST_BLOCK);
     const size_t bytes = bytes_of_block(r, i);
     size_t at = 0;
     while (at + 1 < bytes && found[at] == written[at]) at++;
-    return r->first + i * MST_BLOCK + at / sizeof *r->data;
+    return r->first + i * MST_BLOCK + at / sizeof(float);
 }
 
 /* By its checksums, so that what was written need not come through memory once more: training wants that, too.
@@ -129,25 +157,26 @@ static uint64_t first_difference(const run *r, size_t i, const char *found) {
 static mst_status compare_run(const ckpt_part *p, const run *r, char *buffer) {
     mst_status status = MST_OK;
     const size_t before = r->offset % PAGE;
-    MST_TRY(ckpt_file_read_back(&p->file, buffer, before + r->count * sizeof *r->data, r->offset - before));
+    MST_TRY(ckpt_file_read_back(&p->file, buffer, before + r->count * sizeof(float), r->offset - before));
     for (size_t i = 0; i < r->blocks; i++) {
-        const char *found = buffer + before + i * MST_BLOCK * sizeof *r->data;
+        const char *found = buffer + before + i * MST_BLOCK * sizeof(float);
         MST_CHECK(
             mst_checksum_of(found, bytes_of_block(r, i)) == p->pieces->checksums[r->kind][r->block + i],
             MST_EIO,
             "%s, read back, differs from what was written: %s of %s, element %llu; the disk or memory is "
             "failing",
             p->file.path, mst_tensor_kind_name(r->kind), r->tensor->name,
-            (unsigned long long)first_difference(r, i, found));
+            (unsigned long long)first_difference(r, i, found, wide_of(buffer)));
     }
 done:
     return status;
 }
 
-static mst_status hash_run(const ckpt_part *p, const run *r) {
+static mst_status hash_run(const ckpt_part *p, const run *r, float *wide) {
     mst_status status = MST_OK;
+    const float *values = values_of(r, wide);
     for (size_t i = 0; i < r->blocks; i++) {
-        const float *block = r->data + i * MST_BLOCK;
+        const float *block = values + i * MST_BLOCK;
         MST_TRY(mst_digest_of(block, bytes_of_block(r, i), &p->pieces->digests[r->kind][r->block + i]));
         p->pieces->checksums[r->kind][r->block + i] = mst_checksum_of(block, bytes_of_block(r, i));
     }
@@ -168,10 +197,11 @@ static mst_status hash_blocks(void *context, size_t task, int thread) {
     mst_status status = MST_OK;
     const ckpt_part *p = context;
     const size_t end = end_of_check(p, task);
-    (void)thread;
+    char *buffer;
+    MST_TRY(scratch_of(p, thread, &buffer));
     for (size_t from = task * CHECK_BLOCKS; from < end;) {
         const run r = run_at(p, from, end);
-        MST_TRY(hash_run(p, &r));
+        MST_TRY(hash_run(p, &r, wide_of(buffer)));
         from += r.blocks;
     }
 done:
@@ -183,8 +213,8 @@ static mst_status compare_blocks(void *context, size_t task, int thread) {
     mst_status status = MST_OK;
     const ckpt_part *p = context;
     const size_t end = end_of_check(p, task);
-    void *buffer = mst_queue_scratch(p->context->queue, thread, CKPT_BUFFER);
-    MST_CHECK(buffer != NULL, MST_ENOMEM, "checkpoint: no memory for a buffer of %d bytes", CKPT_BUFFER);
+    char *buffer;
+    MST_TRY(scratch_of(p, thread, &buffer));
     for (size_t from = task * CHECK_BLOCKS; from < end;) {
         const run r = run_at(p, from, end);
         MST_TRY(compare_run(p, &r, buffer));

@@ -18,6 +18,8 @@ typedef struct ckpt_part {
     const mst_shard *shards;
     const ckpt_pieces *pieces; /* their digests and checksums are filled in */
     ckpt_record *record;       /* offsets, bytes and outside are filled in */
+    float *
+        wide; /* where shards have bf16: room for CKPT_CHECK_BYTES of fp32, for the thread that writes; else NULL */
 
     ckpt_file file;
     pthread_mutex_t lock;
@@ -28,6 +30,12 @@ typedef struct ckpt_part {
 /* Threads that check, what each takes at a time, and its scratch memory: more than one page more, for what lies on no page
  * boundary. */
 enum { CKPT_CHECKERS = 4, CKPT_CHECK_BYTES = 2 << 20, CKPT_BUFFER = CKPT_CHECK_BYTES + 8192 };
+
+/** Bytes that writing and checking take besides: scratch memory, and what is widened of bf16. */
+static inline size_t ckpt_part_buffers(bool narrow) {
+    const size_t checkers = CKPT_CHECKERS;
+    return checkers * CKPT_BUFFER + (narrow ? checkers * CKPT_CHECK_BYTES + CKPT_CHECK_BYTES : 0);
+}
 
 /**
  * Makes the file under its first name, with its HDF5 structure and without data. To be followed by ckpt_part_end, also

@@ -56,6 +56,8 @@ struct mst_saver {
     size_t *order; /* tensors by name */
     ckpt_pieces pieces;
     ckpt_snapshot snapshot; /* empty without options.copies */
+    bool narrow;            /* what is written from has bf16 */
+    float *wide;            /* then: of the thread that writes, CKPT_CHECK_BYTES */
     ckpt_part part;
     ckpt_gathering gathering;
     ckpt_record *record;
@@ -112,9 +114,13 @@ done:
 static mst_status allocate_queue(mst_saver *s) {
     mst_status status = MST_OK;
     MST_TRY(ckpt_thread_queue(CKPT_CHECKERS, CKPT_FAR_BEHIND, &s->behind.queue));
+    const size_t bytes = CKPT_BUFFER + (s->narrow ? CKPT_CHECK_BYTES : 0);
     for (int thread = 0; thread < CKPT_CHECKERS; thread++)
-        MST_CHECK(mst_queue_scratch(s->behind.queue, thread, CKPT_BUFFER) != NULL, MST_ENOMEM,
-                  "checkpoint: no memory for a buffer of %d bytes", CKPT_BUFFER);
+        MST_CHECK(mst_queue_scratch(s->behind.queue, thread, bytes) != NULL, MST_ENOMEM,
+                  "checkpoint: no memory for a buffer of %zu bytes", bytes);
+    if (s->narrow) s->wide = malloc(CKPT_CHECK_BYTES);
+    MST_CHECK(s->wide != NULL || !s->narrow, MST_ENOMEM, "checkpoint: no memory for a buffer of %d bytes",
+              CKPT_CHECK_BYTES);
 done:
     return status;
 }
@@ -162,8 +168,8 @@ static mst_status fill(mst_saver *s, const mst_checkpoint_context *context, cons
     s->layout = layout;
     s->shards = shards;
     s->options = *options;
-    /* what is written is fp32 in the CPU's memory */
-    if (mst_memory_is_apart() || ckpt_is_narrow(layout, shards)) s->options.copies = true;
+    if (mst_memory_is_apart()) s->options.copies = true; /* the CPU writes, and cannot read the shards */
+    s->narrow = !s->options.copies && ckpt_is_narrow(layout, shards);
     s->options.folder = s->folder;
     MST_TRY(allocate(s));
     MST_TRY(prepare_folder(s));
@@ -200,6 +206,7 @@ void mst_saver_destroy(mst_saver **saver) {
     free(s->record);
     free(s->record_bytes);
     free(s->records);
+    free(s->wide);
     free(s);
     *saver = NULL;
 }
@@ -207,14 +214,14 @@ void mst_saver_destroy(mst_saver **saver) {
 size_t mst_saver_bytes(const mst_saver *saver) {
     const size_t sums = saver->gathering.bytes_of[saver->rank],
                  all = saver->rank == 0 ? MST_KIND_COUNT * saver->layout->blocks * CKPT_SUM_BYTES : 0;
-    return saver->snapshot.bytes + sums + all + CKPT_CHECKERS * CKPT_BUFFER;
+    return saver->snapshot.bytes + sums + all + ckpt_part_buffers(saver->narrow);
 }
 
-size_t mst_saver_bytes_of(const mst_layout *layout, bool copies, int rank, int size) {
+size_t mst_saver_bytes_of(const mst_layout *layout, bool copies, mst_dtype moments, int rank, int size) {
     const size_t sums = ckpt_sum_bytes_of_rank(layout, rank, size),
                  all = rank == 0 ? MST_KIND_COUNT * layout->blocks * CKPT_SUM_BYTES : 0;
     const size_t copy = copies ? sums / CKPT_SUM_BYTES * MST_BLOCK * sizeof(float) : 0;
-    return copy + sums + all + CKPT_CHECKERS * CKPT_BUFFER;
+    return copy + sums + all + ckpt_part_buffers(!copies && moments != MST_F32);
 }
 
 void mst_saver_goes_on_from(mst_saver *saver, uint64_t step) {
@@ -246,7 +253,8 @@ static mst_status write_and_check(void *context) {
                           .layout = s->layout,
                           .shards = state_to_save(s),
                           .pieces = &s->pieces,
-                          .record = s->record};
+                          .record = s->record,
+                          .wide = s->wide};
     mst_status status = ckpt_part_begin(&s->part, s->paths.making, s->rank);
     if (status == MST_OK) {
         ckpt_thread_give(&s->checker, check, s);

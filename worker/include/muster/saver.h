@@ -52,7 +52,7 @@ void mst_saver_destroy(mst_saver **saver);
 /** Bytes that this rank keeps for the copy and for digests. */
 size_t mst_saver_bytes(const mst_saver *saver);
 /** What mst_saver_bytes would be on a rank of `size`, with or without `copies`. Not collective. */
-size_t mst_saver_bytes_of(const mst_layout *layout, bool copies, int rank, int size);
+size_t mst_saver_bytes_of(const mst_layout *layout, bool copies, mst_dtype moments, int rank, int size);
 
 /**
  * Begins to save the state as it is now: copies it, and gives the copy to the thread that writes.
