@@ -77,7 +77,8 @@ mst_status mst_adamw_cuda(mst_queue *queue, const mst_adamw_args *args) {
         return MST_FOR_DTYPE(args->moments, M, {
             return MST_LAUNCH(cuda, (adamw<T, M>), blocks, THREADS, 0, args->count, args->gradient,
                               static_cast<M *>(args->m), static_cast<M *>(args->v), args->master,
-                              static_cast<T *>(args->weight), wide, args->rounding_key, (unsigned)args->first, s);
+                              static_cast<T *>(args->weight), wide, args->rounding_key, (unsigned)args->first,
+                              s);
         });
     });
 }
