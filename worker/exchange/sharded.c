@@ -80,6 +80,7 @@ mst_status mst_sharded_open(mst_exchange *x) {
     MST_CHECK(s, MST_ENOMEM, "opening sharded weights: no memory");
     s->weight_block = MPI_DATATYPE_NULL;
     s->request = MPI_REQUEST_NULL;
+    s->arriving = (mst_requests){.request = &s->request, .count = 1};
     s->gathering = SIZE_MAX;
     s->all = *(const MPI_Comm *)mst_comm_mpi(x->comm, false);
     MST_TRY(mst_pass_program_init(x->layout, x->stream != NULL, &s->program));
@@ -149,7 +150,7 @@ static mst_status gather(mst_exchange *x, mst_sharded *s) {
     mst_gather_place *place = &s->places[event->place];
     size_t following = s->next + 1;
     if (s->gathering != s->next) MST_TRY(start(x, s, s->next));
-    MST_MPI(MPI_Wait(&s->request, MPI_STATUS_IGNORE));
+    MST_TRY(mst_requests_wait(&s->arriving));
     s->gathering = SIZE_MAX;
     s->next = following;
     if (place->arrived != place->weights)

@@ -9,9 +9,7 @@
 #ifndef MUSTER_EXCHANGE_SHARDED_H
 #define MUSTER_EXCHANGE_SHARDED_H
 
-#include <mpi.h>
-
-#include "transport.h"
+#include "requests.h"
 
 enum { MST_GATHER_PLACES = 3 }; /* two units of a tied head, and the one that comes next */
 
@@ -44,11 +42,12 @@ typedef struct mst_sharded {
     MPI_Datatype weight_block;
     mst_pass_program program;
     mst_gather_place places[MST_GATHER_PLACES];
-    char *sent;          /* this rank's blocks for MPI: x->weights, or a copy in pinned memory */
-    int *blocks, *first; /* [size] of the unit that is gathered */
-    MPI_Request request;
-    size_t gathering; /* the event whose weights are on their way; SIZE_MAX: none */
-    size_t next, end; /* events of the pass at work */
+    char *sent;            /* this rank's blocks for MPI: x->weights, or a copy in pinned memory */
+    int *blocks, *first;   /* [size] of the unit that is gathered */
+    MPI_Request request;   /* of the gathering at work */
+    mst_requests arriving; /* that one */
+    size_t gathering;      /* the event whose weights are on their way; SIZE_MAX: none */
+    size_t next, end;      /* events of the pass at work */
     mst_pass_kind kind;
 } mst_sharded;
 
