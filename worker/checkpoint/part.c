@@ -140,7 +140,7 @@ static bool wait_until_written(ckpt_part *p) {
 
 static size_t bytes_of_block(const run *r, size_t i) {
     const size_t left = r->count - i * MST_BLOCK;
-    return (left < MST_BLOCK ? left : MST_BLOCK) * sizeof *r->data;
+    return (left < MST_BLOCK ? left : MST_BLOCK) * sizeof(float);
 }
 
 /* Of the block's bytes the first that differs from `found`: element of the tensor. @param wide as of values_of */
