@@ -325,6 +325,8 @@ static mst_status check(const mst_matmul_args *args) {
               mst_dtype_name(args->dtype), mst_dtype_name(args->dtype));
     MST_CHECK(!args->accumulate || (args->c_dtype == MST_F32 && !args->bias), MST_EINVAL,
               "matmul: only c of f32 without a bias can accumulate");
+    MST_CHECK(args->scale == 0 || (!args->accumulate && !args->bias), MST_EINVAL,
+              "matmul: a scale with a bias or accumulate; leave it out");
     MST_CHECK(args->lda >= a_cols && args->ldb >= b_cols && args->ldc >= args->n, MST_EINVAL,
               "matmul: lda %zu, ldb %zu or ldc %zu is less than the %zu, %zu or %zu columns", args->lda,
               args->ldb, args->ldc, a_cols, b_cols, args->n);
@@ -334,14 +336,14 @@ done:
 
 static mst_status multiply(mst_cuda *cuda, product_choice *choice, const mst_matmul_args *args) {
     mst_status status = MST_OK;
-    const float one = 1.0f, zero = 0.0f;
+    const float one = 1.0f, zero = 0.0f, scale = args->scale != 0 ? (float)args->scale : one;
     void *workspace;
     bool prepared = args->bias && !has_epilogue(&choice->kind);
     MST_TRY(mst_cuda_scratch(cuda, WORKSPACE, &workspace));
     if (prepared) MST_TRY(mst_cuda_fill_rows(cuda, args));
     if (has_epilogue(&choice->kind)) MST_TRY(set_bias(choice, args->bias));
     MST_TRY_CUBLAS("multiply",
-                   CALL(cublasLtMatmul)(cuda->product->handle, choice->operation, &one, args->b, choice->b,
+                   CALL(cublasLtMatmul)(cuda->product->handle, choice->operation, &scale, args->b, choice->b,
                                         args->a, choice->a, args->accumulate || prepared ? &one : &zero,
                                         args->c, choice->c, args->c, choice->c, &choice->algorithm, workspace,
                                         WORKSPACE, (cudaStream_t)cuda->stream));

@@ -30,6 +30,7 @@ mst_status mst_cuda_fill_rows(mst_cuda *cuda, const mst_matmul_args *args) {
 struct plain_shape {
     size_t m, n, k, a_row, a_col, b_row, b_col, ldc;
     bool accumulate;
+    float scale;
 };
 
 /* An element of c by a thread; k in tiles, in order. */
@@ -54,6 +55,7 @@ plain_product(plain_shape s, const T *a, const T *b, const T *bias, C *c) {
         __syncthreads();
     }
     if (i >= s.m || j >= s.n) return;
+    sum *= s.scale;
     C *at = c + i * s.ldc + j;
     set(*at, s.accumulate ? to_f32(*at) + sum : bias ? sum + to_f32(bias[j]) : sum);
 }
@@ -72,7 +74,8 @@ mst_status mst_cuda_plain_product(mst_cuda *cuda, const mst_matmul_args *args) {
                      args->b_transposed ? 1 : args->ldb,
                      args->b_transposed ? args->ldb : 1,
                      args->ldc,
-                     args->accumulate};
+                     args->accumulate,
+                     args->scale != 0 ? static_cast<float>(args->scale) : 1.0f};
     return MST_FOR_DTYPE(args->dtype, T, {
         return MST_FOR_DTYPE(args->c_dtype, C, {
             return MST_LAUNCH(cuda, (plain_product<T, C>), dim3(rows, cols), THREADS, 0, s,

@@ -14,6 +14,8 @@ static mst_status check(const mst_matmul_args *args) {
               mst_dtype_name(acc));
     MST_CHECK(!args->accumulate || !args->bias, MST_EINVAL,
               "matmul: a bias and accumulate together; leave one out");
+    MST_CHECK(args->scale == 0 || (!args->accumulate && !args->bias), MST_EINVAL,
+              "matmul: a scale with a bias or accumulate; leave it out");
     MST_CHECK(args->lda >= a_cols, MST_EINVAL, "matmul: lda %zu is less than the %zu columns of a", args->lda,
               a_cols);
     MST_CHECK(args->ldb >= b_cols, MST_EINVAL, "matmul: ldb %zu is less than the %zu columns of b", args->ldb,
@@ -37,6 +39,7 @@ mst_status mst_matmul_ref(mst_queue *queue, const mst_matmul_args *args) {
                 size_t at_b = args->b_transposed ? j * args->ldb + l : l * args->ldb + j;
                 sum += load(args->a, args->dtype, at_a) * load(args->b, args->dtype, at_b);
             }
+            if (args->scale != 0) sum *= args->scale;
             size_t at_c = i * args->ldc + j;
             if (args->accumulate)
                 add(args->c, args->c_dtype, at_c, sum);

@@ -11,6 +11,7 @@ typedef struct matmul_shape {
     size_t m, n, k;
     mst_dtype dtype;
     bool a_transposed, b_transposed, accumulate, bias, c_acc;
+    double scale;   /* 0: none */
     size_t padding; /* of every row */
 } matmul_shape;
 
@@ -40,7 +41,8 @@ static matmul_case set_up(check_trial *trial, matmul_shape s, check_flavour flav
                               .lda = a_cols + s.padding,
                               .ldb = b_cols + s.padding,
                               .ldc = s.n + s.padding,
-                              .accumulate = s.accumulate}};
+                              .accumulate = s.accumulate,
+                              .scale = s.scale}};
     c.a = trial_tensor(trial, "a", ROLE_IN, s.dtype, a_rows, a_cols, c.args.lda);
     c.b = trial_tensor(trial, "b", ROLE_IN, s.dtype, b_rows, b_cols, c.args.ldb);
     c.bias = s.bias ? trial_tensor(trial, "bias", ROLE_IN, s.dtype, 1, s.n, s.n) : NULL;
@@ -62,7 +64,7 @@ static double b_at(const matmul_case *c, size_t l, size_t j) {
 
 /*
  * A sum of k products (exact for bf16 in fp32, else rounded once each), the bias and the old c:
- * (sum_error(k + 2) + U32) (sum |a| |b| + |bias| + |c|) + k ETA.
+ * (sum_error(k + 2) + U32) (sum |a| |b| + |bias| + |c|) + k ETA, times the scale, which rounds once more.
  * Processors' own bf16 dot products take denormal operands for zero: TINY times the other operand for each.
  */
 static void bounds(const matmul_case *c) {
@@ -76,7 +78,10 @@ static void bounds(const matmul_case *c) {
                 sum += a * b;
                 lost += args->dtype == MST_BF16 ? TINY * (a + b) : 0.0;
             }
-            *tensor_bound(c->c, i, j) = (sum_error(args->k + 2) + U32) * sum + lost;
+            if (args->scale != 0)
+                *tensor_bound(c->c, i, j) = fabs(args->scale) * ((sum_error(args->k + 4) + U32) * sum + lost);
+            else
+                *tensor_bound(c->c, i, j) = (sum_error(args->k + 2) + U32) * sum + lost;
         }
     }
 }
@@ -117,6 +122,7 @@ static void expect(check_state *checker, const char *what, mst_matmul_args chang
     matmul_shape s = {.m = 4, .n = 4, .k = 4, .dtype = change.dtype, .bias = change.accumulate};
     matmul_case c = set_up(&trial, s, PLAIN);
     c.args.accumulate = change.accumulate;
+    c.args.scale = change.scale;
     if (change.lda) c.args.lda = change.lda;
     trial_expect(&trial, call, &c, expected);
     trial_end(&trial);
@@ -140,6 +146,10 @@ void check_matmul(check_state *checker) {
                 s.bias = false;
                 s.accumulate = s.c_acc = true;
                 check_one(checker, s, (check_flavour)((i + 1) % FLAVOURS));
+                s.accumulate = false;
+                s.c_acc = kind & 1;
+                s.scale = kind & 2 ? 1.7 : 0.25;
+                check_one(checker, s, PLAIN);
             }
         }
     }
@@ -155,6 +165,8 @@ void check_matmul(check_state *checker) {
         check_nonfinite(checker, (mst_dtype)dtype);
         expect(checker, "bias and accumulate",
                (mst_matmul_args){.dtype = (mst_dtype)dtype, .accumulate = true}, MST_EINVAL);
+        expect(checker, "scale and accumulate",
+               (mst_matmul_args){.dtype = (mst_dtype)dtype, .accumulate = true, .scale = 2}, MST_EINVAL);
         expect(checker, "lda too small", (mst_matmul_args){.dtype = (mst_dtype)dtype, .lda = 3}, MST_EINVAL);
     }
     if (!takes_f64(checker)) expect(checker, "f64", (mst_matmul_args){.dtype = MST_F64}, MST_EUNSUPPORTED);

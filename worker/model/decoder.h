@@ -13,6 +13,12 @@ typedef struct mst_part {
     size_t offset, rows, cols;
 } mst_part;
 
+/* The two tensors of an adapter within their layer's unit; rows is 0 where a role has none. */
+typedef struct mst_adapter {
+    mst_part a; /* [rank, in] */
+    mst_part b; /* [out, rank] */
+} mst_adapter;
+
 /* A norm's input, output and statistics. */
 typedef struct mst_norm_buffers {
     void *x;           /* [rows, d_model] */
@@ -49,6 +55,7 @@ struct mst_model {
     size_t rows, chunk_rows;
     size_t width_q, width_k, width_qkv, column_k, column_v; /* of the buffer of queries, keys and values */
     mst_part part[MST_ROLE_COUNT];
+    mst_adapter adapter[MST_ROLE_COUNT];
     size_t kept,
         first; /* tokens kept, and while they are extended the position of the pass's first row, else 0 */
 
@@ -70,12 +77,18 @@ struct mst_model {
     /* Of the backward pass, one set for all layers. */
     void *dx;         /* [rows, d_model] gradient of the residual stream */
     void *dnorm;      /* [rows, d_model] gradient of a norm's output */
-    void *dnorm_sum;  /* ACC [rows, d_model] that gradient while products are added up;
-                         dnorm itself when dtype is ACC */
+    void *dsum;       /* ACC [rows, d_model, or what the widest adapted projection reads] the gradient of x while products
+                         are added up; x's own when dtype is ACC */
     void *dact;       /* [rows, d_ff] */
     void *dattention; /* [rows, q] */
     void *dqkv;       /* [rows, q + 2 kv] */
     void *work;       /* ACC [micro, heads, seq_len] */
+
+    /* Of adapters, one set for all layers; NULL without any. */
+    void *low;       /* [rows, rank] scale x A^T */
+    void *low_out;   /* [rows, widest row of results] low B^T, where dtype is not ACC */
+    void *dlow;      /* [rows, rank] scale dy B */
+    void *discarded; /* ACC [widest norm] gradients of norms that are not trained */
 };
 
 /* One pass over one microbatch. */
@@ -92,13 +105,19 @@ typedef struct mst_pass {
 typedef struct mst_held {
     const mst_pass *pass;
     size_t unit;
-    const char *weights; /* NULL: nothing is held */
-    char *gradients;     /* NULL in a forward pass */
+    const char *weights;  /* NULL: nothing is held */
+    char *gradients;      /* NULL in a forward pass, and where the unit is not trained */
+    const char *adapters; /* of a layer; NULL: there are none */
+    char *adapter_gradients;
 } mst_held;
 
 /* The layer's unit number is one more than its own. */
 static inline size_t mst_layer_unit(size_t layer) {
     return 1 + layer;
+}
+
+static inline bool mst_is_layer(const mst_model *model, size_t unit) {
+    return unit >= mst_layer_unit(0) && unit < mst_layer_unit(model->config.n_layers);
 }
 
 static inline mst_layer_buffers *mst_layer(const mst_model *model, size_t layer) {
@@ -109,20 +128,34 @@ static inline bool mst_has(const mst_model *model, mst_role role) {
     return model->part[role].rows > 0;
 }
 
+static inline bool mst_is_adapted(const mst_model *model, mst_role role) {
+    return model->adapter[role].a.rows > 0;
+}
+
+/* Adapters alone are trained. */
+static inline bool mst_is_frozen(const mst_model *model) {
+    return model->options.lora.rank > 0;
+}
+
 /* Element `index` of an array of a type that is known at run time only. */
 static inline void *mst_at(const void *array, size_t index, mst_dtype dtype) {
     return (char *)(uintptr_t)array + index * mst_dtype_size(dtype);
 }
 
-/** Takes hold of a unit's weights. What was acquired is released again, after errors too. */
+/** Takes hold of a unit's weights, and of its adapters. What was acquired is released again, after errors too. */
 mst_status mst_held_acquire(const mst_pass *pass, size_t unit, mst_held *held_out);
 /** Releases the weights, if any are held. */
 void mst_held_release(mst_held *held);
-/** The tensor of a role in the unit held, NULL when the family has none. */
+/** The tensor of a role in the unit held, NULL when the family has none; its gradient also where it is not trained. */
 const void *mst_weight(const mst_held *held, mst_role role);
 void *mst_gradient(const mst_held *held, mst_role role);
-/** Tells the sink that a unit's gradient is complete. */
+/** Where a norm's gradient goes: that of mst_gradient, or nowhere that counts. NULL when the family has none. */
+void *mst_norm_gradient(const mst_held *held, mst_role role);
+/** Tells the sink that a unit's gradient is complete, if it is trained. */
 mst_status mst_unit_done(const mst_pass *pass, size_t unit);
+
+/** Finds where the adapters' tensors stand. Nothing happens without adapters. */
+void mst_lora_describe(mst_model *model);
 
 /*
  * A product y = x W (+ b) of one unit. Several that read the same x are given together: their gradients of x
@@ -140,6 +173,11 @@ mst_status mst_products_forward(const mst_held *held, size_t count, const mst_pr
 /** Adds the weights' and biases' gradients to the sink and writes dx [rows, in] dense. */
 mst_status mst_products_backward(const mst_held *held, size_t count, const mst_product *products,
                                  const void *x, void *dx);
+
+/** y += scale (x A^T) B^T of a projection that has an adapter. */
+mst_status mst_lora_forward(const mst_held *held, const mst_product *product, const void *x);
+/** Adds the gradients of A and B to the sink, and scale (dy B) A to dx, ACC [rows, in]. */
+mst_status mst_lora_backward(const mst_held *held, const mst_product *product, const void *x, void *dx);
 
 /** norm->y = norm(norm->x), where norm->x = x + delta is computed first if there is a delta. Without a norm of this
  * role only the sum is computed. */

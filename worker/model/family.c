@@ -169,6 +169,22 @@ static const mst_family families[MST_FAMILY_COUNT] = {
         },
 };
 
+bool mst_role_is_projection(mst_role role) {
+    switch (role) {
+    case MST_ROLE_QKV:
+    case MST_ROLE_Q:
+    case MST_ROLE_K:
+    case MST_ROLE_V:
+    case MST_ROLE_O:
+    case MST_ROLE_GATE:
+    case MST_ROLE_UP:
+    case MST_ROLE_DOWN:
+        return true;
+    default:
+        return false;
+    }
+}
+
 const mst_family *mst_family_get(mst_family_id id) {
     return (unsigned)id < MST_FAMILY_COUNT ? &families[id] : NULL;
 }

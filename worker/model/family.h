@@ -98,6 +98,9 @@ typedef struct mst_family {
     const mst_tensor_spec *embedding, *layer, *head;
 } mst_family;
 
+/** Whether a role is a projection: a product of a layer, which may have an adapter. */
+bool mst_role_is_projection(mst_role role);
+
 /** The table of a family; NULL for an unknown id. */
 const mst_family *mst_family_get(mst_family_id id);
 

@@ -51,7 +51,7 @@ static mst_status logits_of(const head *h, size_t first, size_t rows, void *logi
     return model->kernels->matmul(model->queue, &args);
 }
 
-/* dh = dlogits W and dW += dlogits^T h for a chunk whose dlogits stand in the place of its logits. */
+/* dh = dlogits W and, where W is trained, dW += dlogits^T h for a chunk whose dlogits stand in the place of its logits. */
 static mst_status chunk_backward(const head *h, size_t first, size_t rows, size_t ldd) {
     mst_status status = MST_OK;
     const mst_model *model = h->norm.pass->model;
@@ -70,6 +70,7 @@ static mst_status chunk_backward(const head *h, size_t first, size_t rows, size_
         .ldc = d,
     };
     MST_TRY(model->kernels->matmul(model->queue, &dh));
+    if (mst_is_frozen(model)) goto done;
     mst_matmul_args dw = {
         .m = vocab,
         .n = d,

@@ -69,7 +69,7 @@ static mst_status head_norm_backward(const mst_held *held, const mst_layer_buffe
         .rstd = norm.rstd,
         .dy = gradient,
         .dx = gradient,
-        .dweight = mst_gradient(held, norm.role),
+        .dweight = mst_norm_gradient(held, norm.role),
     };
     return model->norm_backward(model->queue, &args);
 }
@@ -389,6 +389,7 @@ mst_status mst_pass_backward(const mst_pass *pass) {
         MST_TRY(mst_unit_done(pass, unit));
     }
     unit = 0;
+    if (mst_is_frozen(model)) goto done;
     MST_TRY(embedding_backward(pass));
     MST_TRY(mst_unit_done(pass, unit));
 done:

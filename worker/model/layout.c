@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "family.h"
+#include "muster/random.h"
 
 /* The model has no tensor of its own for this entry. */
 static bool left_out(const mst_model_config *config, const mst_tensor_spec *spec) {
@@ -98,6 +99,23 @@ static size_t clamp(size_t value, size_t low, size_t high) {
     return value < low ? low : value > high ? high : value;
 }
 
+/* Elements [first, first + count) of a tensor whose values are uniform; a few blocks at a time, as they may go to a GPU. */
+static mst_status init_uniform(const mst_tensor *tensor, size_t number, uint64_t seed, size_t first, size_t count,
+                               mst_queue *queue, float *master) {
+    mst_status status = MST_OK;
+    float values[MST_BLOCK];
+    for (size_t done = 0, some; done < count; done += some) {
+        some = count - done < MST_BLOCK ? count - done : MST_BLOCK;
+        for (size_t i = 0; i < some; i++) {
+            const double u = mst_random_uniform(seed, MST_RANDOM_INIT, number, first + done + i);
+            values[i] = (float)(tensor->init_bound * (2 * u - 1));
+        }
+        MST_TRY(mst_memory_copy(queue, master + done, values, some * sizeof *values));
+    }
+done:
+    return status;
+}
+
 /* The part of a tensor, padding included, that lies in [begin, end) of its unit;
  * master stands for element `begin`. */
 static mst_status init_part(const mst_tensor *tensor, size_t number, uint64_t seed, size_t begin, size_t end,
@@ -118,7 +136,10 @@ static mst_status init_part(const mst_tensor *tensor, size_t number, uint64_t se
         .limit = 3,
         .result = master + (from - begin),
     };
-    if (values.count > 0) MST_TRY(kernels->random_normal(queue, &values));
+    if (values.count > 0 && tensor->init_bound > 0)
+        MST_TRY(init_uniform(tensor, number, seed, values.first, values.count, queue, values.result));
+    else if (values.count > 0)
+        MST_TRY(kernels->random_normal(queue, &values));
     mst_random_normal_args zeros = {
         .count = zeros_until - until, .limit = 3, .result = master + (until - begin)};
     if (zeros.count > 0) MST_TRY(kernels->random_normal(queue, &zeros));

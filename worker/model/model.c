@@ -81,15 +81,36 @@ static void place_layer(const mst_model *model, arena *a, size_t number) {
     if (number == 0 || model->options.recompute < MST_RECOMPUTE_SELECTIVE) place_outputs(model, a, layer);
 }
 
+/* What projections read of which there are several, or which have an adapter: their gradients are added up. */
+static size_t widest_adapted(const mst_model *model) {
+    size_t widest = model->config.d_model;
+    for (int role = 0; role < MST_ROLE_COUNT; role++)
+        if (model->adapter[role].a.cols > widest) widest = model->adapter[role].a.cols;
+    return widest;
+}
+
 static void place_backward(mst_model *model, arena *a) {
     size_t rows = model->rows, d = model->config.d_model;
     model->dx = take(a, rows * d, model->dtype);
     model->dnorm = take(a, rows * d, model->dtype);
-    if (model->dtype != model->acc) model->dnorm_sum = take(a, rows * d, model->acc);
+    if (model->dtype != model->acc) model->dsum = take(a, rows * widest_adapted(model), model->acc);
     model->dact = take(a, rows * model->config.d_ff, model->dtype);
     model->dattention = take(a, rows * model->width_q, model->dtype);
     model->dqkv = take(a, rows * model->width_qkv, model->dtype);
     model->work = take(a, rows * model->config.n_heads, model->acc);
+    if (!mst_is_frozen(model)) return;
+    model->dlow = take(a, rows * model->options.lora.rank, model->dtype);
+    model->discarded = take(a, d > model->width_q ? d : model->width_q, model->acc);
+}
+
+/* What both passes need of adapters. */
+static void place_adapters(mst_model *model, arena *a) {
+    size_t rows = model->rows, d = model->config.d_model, widest = model->width_qkv;
+    if (!mst_is_frozen(model)) return;
+    if (widest < d) widest = d;
+    if (widest < model->config.d_ff) widest = model->config.d_ff;
+    model->low = take(a, rows * model->options.lora.rank, model->dtype);
+    if (model->dtype != model->acc) model->low_out = take(a, rows * widest, model->dtype);
 }
 
 static size_t layer_sets(const mst_model *model) {
@@ -108,6 +129,7 @@ static void place(mst_model *model, arena *a) {
     model->logits = take(a, (keeps ? 1 : model->chunk_rows) * model->config.vocab_size, model->acc);
     model->loss = take(a, keeps ? 0 : rows, model->acc);
     model->zloss = take(a, keeps ? 0 : rows, model->acc);
+    place_adapters(model, a);
     if (!model->options.forward_only) place_backward(model, a);
     model->passing = a->used;
     model->tokens = take(a, rows, MST_F32); /* of the same size */
@@ -172,6 +194,7 @@ static void describe(mst_model *model) {
     add_parts(model, model->family->embedding, &units[0]);
     add_parts(model, model->family->layer, &units[mst_layer_unit(0)]);
     add_parts(model, model->family->head, &units[model->layout->unit_count - 1]);
+    mst_lora_describe(model);
 }
 
 static mst_status check_kept(const mst_model_config *config, const mst_model_options *options,

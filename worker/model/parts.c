@@ -1,20 +1,35 @@
 /* What both passes are made of: units held, products and norms. */
 #include "decoder.h"
 
+/* How the source numbers the unit of a layer's adapters. */
+static size_t adapter_unit(const mst_model *model, size_t unit) {
+    return model->layout->unit_count + unit - mst_layer_unit(0);
+}
+
 mst_status mst_held_acquire(const mst_pass *pass, size_t unit, mst_held *held_out) {
     mst_status status = MST_OK;
+    const mst_model *model = pass->model;
     const void *weights = NULL;
     *held_out = (mst_held){.pass = pass, .unit = unit};
     MST_TRY(pass->source->acquire(pass->source->context, unit, &weights));
     held_out->weights = weights;
-    if (pass->sink) held_out->gradients = pass->sink->gradients[unit];
+    if (!mst_is_frozen(model)) {
+        if (pass->sink) held_out->gradients = pass->sink->gradients[unit];
+    } else if (mst_is_layer(model, unit)) {
+        const size_t adapters = unit - mst_layer_unit(0);
+        MST_TRY(pass->source->acquire(pass->source->context, adapter_unit(model, unit), &weights));
+        held_out->adapters = weights;
+        if (pass->sink) held_out->adapter_gradients = pass->sink->gradients[adapters];
+    }
 done:
     return status;
 }
 
 void mst_held_release(mst_held *held) {
-    if (held->weights) held->pass->source->release(held->pass->source->context, held->unit);
-    held->weights = NULL;
+    const mst_weight_source *source = held->pass->source;
+    if (held->adapters) source->release(source->context, adapter_unit(held->pass->model, held->unit));
+    if (held->weights) source->release(source->context, held->unit);
+    held->weights = held->adapters = NULL;
 }
 
 const void *mst_weight(const mst_held *held, mst_role role) {
@@ -24,11 +39,20 @@ const void *mst_weight(const mst_held *held, mst_role role) {
 
 void *mst_gradient(const mst_held *held, mst_role role) {
     const mst_model *model = held->pass->model;
-    return mst_has(model, role) ? mst_at(held->gradients, model->part[role].offset, model->acc) : NULL;
+    if (!held->gradients || !mst_has(model, role)) return NULL;
+    return mst_at(held->gradients, model->part[role].offset, model->acc);
+}
+
+void *mst_norm_gradient(const mst_held *held, mst_role role) {
+    const mst_model *model = held->pass->model;
+    return mst_is_frozen(model) ? model->discarded : mst_gradient(held, role);
 }
 
 mst_status mst_unit_done(const mst_pass *pass, size_t unit) {
-    return pass->sink->unit_done ? pass->sink->unit_done(pass->sink->context, unit) : MST_OK;
+    const mst_model *model = pass->model;
+    if (!pass->sink->unit_done) return MST_OK;
+    if (!mst_is_frozen(model)) return pass->sink->unit_done(pass->sink->context, unit);
+    return mst_is_layer(model, unit) ? pass->sink->unit_done(pass->sink->context, unit - mst_layer_unit(0)) : MST_OK;
 }
 
 /* Widths of a product's input and output, however its weight is stored. */
@@ -66,7 +90,10 @@ static mst_status product_forward(const mst_held *held, const mst_product *produ
 mst_status mst_products_forward(const mst_held *held, size_t count, const mst_product *products,
                                 const void *x) {
     mst_status status = MST_OK;
-    for (size_t i = 0; i < count; i++) MST_TRY(product_forward(held, &products[i], x));
+    for (size_t i = 0; i < count; i++) {
+        MST_TRY(product_forward(held, &products[i], x));
+        MST_TRY(mst_lora_forward(held, &products[i], x));
+    }
 done:
     return status;
 }
@@ -78,6 +105,7 @@ static mst_status product_backward_weight(const mst_held *held, const mst_produc
     const mst_part *w = &model->part[product->role];
     bool in_out = model->family->in_out;
     size_t in = width_in(model, w), out = width_out(model, w);
+    if (mst_is_frozen(model)) goto done;
     mst_matmul_args dw = {
         .m = w->rows,
         .n = w->cols,
@@ -138,16 +166,17 @@ mst_status mst_products_backward(const mst_held *held, size_t count, const mst_p
                                  const void *x, void *dx) {
     mst_status status = MST_OK;
     const mst_model *model = held->pass->model;
-    bool added_up = count > 1 && model->dtype != model->acc;
-    void *sum = added_up ? model->dnorm_sum : dx;
+    bool added_up = (count > 1 || mst_is_adapted(model, products[0].role)) && model->dtype != model->acc;
+    void *sum = added_up ? model->dsum : dx;
     mst_dtype sum_dtype = added_up ? model->acc : model->dtype;
     for (size_t i = 0; i < count; i++) {
         MST_TRY(product_backward_weight(held, &products[i], x));
         MST_TRY(product_backward_input(held, &products[i], sum, sum_dtype, i > 0));
+        MST_TRY(mst_lora_backward(held, &products[i], x, sum));
     }
     if (added_up) {
         mst_cast_args rounded = {
-            .count = model->rows * model->config.d_model,
+            .count = model->rows * width_in(model, &model->part[products[0].role]),
             .source = sum,
             .source_dtype = sum_dtype,
             .result = dx,
@@ -216,7 +245,7 @@ mst_status mst_norm_backward(const mst_held *held, mst_role role, const mst_norm
         .dy = dy,
         .dresidual = dresidual,
         .dx = dx,
-        .dweight = mst_gradient(held, role),
+        .dweight = mst_norm_gradient(held, role),
         .dbias = mst_gradient(held, role + 1),
     };
     return model->norm_backward(model->queue, &args);

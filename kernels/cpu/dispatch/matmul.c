@@ -58,7 +58,7 @@ typedef struct job {
     mst_queue *queue;
     bool widen;          /* bf16 inputs are computed in fp32 */
     bool copy_a, copy_b; /* into dense fp32 scratch */
-    bool c_in_scratch;   /* fp32 tile, rounded to bf16 at the end */
+    bool c_in_scratch;   /* fp32 tile, scaled and rounded to bf16 at the end */
     bool deep;           /* each slab of k gives a result of its own, added up in order at the end */
     float *results;      /* [slabs, m, n], in scratch of thread 0; NULL unless deep */
     cut rows, cols, depth;
@@ -88,7 +88,8 @@ static size_t slab_kind(const job *j, size_t i) {
  */
 static bool is_deep(const job *j, onednn_traits traits) {
     const mst_matmul_args *x = j->args;
-    return traits.wide && !j->widen && x->bias == NULL && x->k >= 2 * DEEP_SLAB && x->m * x->n <= DEEP_RESULT;
+    return traits.wide && !j->widen && x->bias == NULL && x->scale == 0 && x->k >= 2 * DEEP_SLAB &&
+           x->m * x->n <= DEEP_RESULT;
 }
 
 static void choose_deep_tiles(job *j) {
@@ -125,7 +126,7 @@ static void choose_copies(job *j, onednn_traits traits) {
     const mst_matmul_args *x = j->args;
     j->copy_a = j->widen || (!traits.wide && x->a_transposed);
     j->copy_b = j->widen || (!traits.wide && !x->b_transposed);
-    j->c_in_scratch = j->widen && x->c_dtype == MST_BF16;
+    j->c_in_scratch = (j->widen || x->scale != 0) && x->c_dtype == MST_BF16;
 }
 
 static onednn_key key_of(const job *j, size_t row_kind, size_t col_kind, size_t slab) {
@@ -242,6 +243,11 @@ static void round_tile(const float *tile, size_t rows, size_t cols, mst_bf16 *c,
         for (size_t l = 0; l < cols; l++) c[i * ldc + l] = mst_bf16_from_f32(tile[i * cols + l]);
 }
 
+static void scale_tile(float *c, size_t rows, size_t cols, size_t ldc, float scale) {
+    for (size_t i = 0; i < rows; i++)
+        for (size_t l = 0; l < cols; l++) c[i * ldc + l] *= scale;
+}
+
 /* Rows [row, row + rows) and columns [col, col + cols) of a stored matrix;
  * copied to `copy` unless that is NULL. */
 static const void *panel(const void *matrix, mst_dtype dtype, size_t ld, size_t row, size_t rows, size_t col,
@@ -302,6 +308,7 @@ static mst_status compute_tile(void *context, size_t task, int thread) {
         const part *p = &j->parts[t.row_kind][t.col_kind][slab_kind(j, s)];
         MST_TRY(onednn_run(p->product, p->team, thread, a, b, bias, c, scratch + j->product_at));
     }
+    if (x->scale != 0) scale_tile(c, t.rows, t.cols, j->c_in_scratch ? t.cols : x->ldc, (float)x->scale);
     if (j->c_in_scratch) round_tile(c, t.rows, t.cols, c_tile, x->ldc);
 done:
     return status;
@@ -351,6 +358,8 @@ static mst_status check_args(const mst_matmul_args *x) {
               x->ldb, x->ldc, a_cols, b_cols, x->n);
     MST_CHECK(!x->accumulate || (x->bias == NULL && x->c_dtype == MST_F32), MST_EINVAL,
               "matmul: accumulate takes no bias and an f32 result");
+    MST_CHECK(x->scale == 0 || (x->bias == NULL && !x->accumulate), MST_EINVAL,
+              "matmul: a scale takes no bias and does not accumulate");
 done:
     return status;
 }

@@ -39,7 +39,7 @@ extern "C" {
 /* A block: consecutive elements of one tensor. Shards are whole blocks; norms and digests are per block. */
 enum { MST_BLOCK = 4096 };
 
-/* c[m, n] = op(a)[m, k] op(b)[k, n] + bias[n] (+ c), row-major with leading dimensions. */
+/* c[m, n] = op(a)[m, k] op(b)[k, n] + bias[n] (+ c), or scale op(a) op(b), row-major with leading dimensions. */
 typedef struct mst_matmul_args {
     size_t m, n, k;
     mst_dtype dtype;   /* of a, b and bias */
@@ -54,6 +54,8 @@ typedef struct mst_matmul_args {
     void *c;
     size_t ldc;
     bool accumulate; /* c += instead of c =; then bias is NULL and c_dtype is ACC */
+    double scale;    /* of the product before it is rounded to c_dtype; then bias is NULL, and nothing is accumulated.
+                        0: none */
 } mst_matmul_args;
 /** Matrix product, accumulated in ACC. */
 typedef mst_status mst_matmul_fn(mst_queue *queue, const mst_matmul_args *args);

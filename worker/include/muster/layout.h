@@ -25,6 +25,7 @@ typedef struct mst_tensor {
     size_t offset;  /* first element within the unit's flat buffer; a multiple of MST_BLOCK */
     bool embedding; /* rows that are looked up */
     double init_mean, init_deviation;
+    double init_bound; /* not 0: initial values are uniform in [-init_bound, init_bound) */
 } mst_tensor;
 
 /*

@@ -55,18 +55,56 @@ mst_status mst_model_init_blocks(const mst_model_config *config, const mst_layou
                                  uint64_t seed, size_t first_block, size_t blocks, mst_queue *queue,
                                  const mst_kernels *kernels, float *master);
 
+/*
+ * Low-rank adapters (LoRA, Hu et al. 2021) of some of a layer's projections: y = x W^T + scale (x A^T) B^T, with A [rank, in]
+ * and B [out, rank]. Where there are any, the model itself is frozen, and they alone are trained. docs/lora.md.
+ */
+typedef struct mst_lora {
+    size_t rank;      /* 0: none */
+    double scale;     /* alpha / rank, or alpha / sqrt(rank) */
+    uint64_t targets; /* which projections; made by mst_lora_targets */
+} mst_lora;
+
+/**
+ * Finds the projections that a user names: the last part of their tensors' names, as "q_proj,v_proj", or "all-linear" for all.
+ * Not collective.
+ * @retval MST_ECONFIG the message names the word and those that the family knows
+ */
+mst_status mst_lora_targets(mst_family_id family, const char *names, uint64_t *targets_out);
+
+/**
+ * Builds the layout of the adapters of a model: a unit for each layer, tensors under the names that PEFT gives them. Not collective.
+ * layout_out is cleared by mst_layout_clear. Initial values are PEFT's: A uniform up to 1 / sqrt(in), B zero.
+ * @retval MST_ENOMEM, MST_ECONFIG a rank that is none
+ */
+mst_status mst_lora_layout(const mst_model_config *config, const mst_lora *lora, mst_layout *layout_out);
+
+/* An adapted projection. */
+typedef struct mst_lora_pair {
+    size_t a, b; /* tensors of the adapters' layout */
+    bool in_out; /* the weight is stored [in, out] */
+} mst_lora_pair;
+
+/** The pair of a tensor of the model; false: it has no adapter. Not collective.
+ * @param adapters made by mst_lora_layout for this config */
+bool mst_lora_find(const mst_model_config *config, const mst_layout *adapters, const char *weight,
+                   mst_lora_pair *pair_out);
+
 /* Where the model finds the weights of a unit: the seam at which sharded parameters
  * are gathered one unit at a time. */
 typedef struct mst_weight_source {
     void *context;
-    /** The unit's flat buffer in the compute dtype, valid until released. */
+    /** The unit's flat buffer in the compute dtype, valid until released. With adapters, the unit of layer n's is numbered
+     * n after all units of the model. */
     mst_status (*acquire)(void *context, size_t unit, const void **weights_out);
     void (*release)(void *context, size_t unit);
 } mst_weight_source;
 
 /* Where the model puts gradients. NULL callback: nobody waits for single units. */
 typedef struct mst_gradient_sink {
-    void *const *gradients; /* [unit_count] flat buffers in ACC (fp32; fp64 for F64), added to */
+    /* [unit_count] flat buffers in ACC (fp32; fp64 for F64), added to. With adapters units are those of their layout, here and
+     * below. */
+    void *const *gradients;
     void *context;
     /** The unit's gradient of this microbatch is complete. Called in the order of the
      * backward pass, each unit once. */
@@ -95,6 +133,7 @@ typedef struct mst_model_options {
     /* Not 0: a model for mst_model_extend only, with room for the keys and values of so many tokens. Then micro is 1,
      * forward_only is set, and seq_len is how many tokens are computed at once. */
     size_t kept_tokens;
+    mst_lora lora; /* rank 0: the model alone */
 } mst_model_options;
 
 /**
@@ -178,6 +217,10 @@ typedef struct mst_flops {
     double attention; /* 12 * n_layers * heads * head_dim * seq_len, halved for the causal mask */
 } mst_flops;
 mst_flops mst_model_flops(const mst_model_config *config, const mst_layout *layout, size_t seq_len);
+
+/** The same where adapters alone are trained. @param layout the model's @param adapters mst_lora_layout's */
+mst_flops mst_lora_flops(const mst_model_config *config, const mst_layout *layout, const mst_layout *adapters,
+                         size_t seq_len);
 
 /* What an evaluation on held-out data found. */
 typedef struct mst_heldout {
