@@ -13,6 +13,14 @@ static bool is_given(const config_reader *reader, size_t key) {
     return reader->places[key].text != NULL;
 }
 
+mst_status mst_config_lora(const mst_config *config, mst_lora *lora_out) {
+    const double rank = (double)config->lora.rank;
+    *lora_out = (mst_lora){.rank = config->lora.rank};
+    if (config->lora.rank == 0) return MST_OK;
+    lora_out->scale = config->lora.alpha / (config->lora.rslora ? sqrt(rank) : rank);
+    return mst_lora_targets(config->model.family, config->lora.targets, &lora_out->targets);
+}
+
 void config_apply_defaults(config_reader *reader) {
     char why[CONFIG_WHY_MAX];
     for (size_t i = 0; i < config_key_count; i++) {
@@ -106,6 +114,7 @@ void config_derive(config_reader *reader) {
     derive_name(reader);
     derive_model(reader);
     derive_schedule(config, is_given(reader, KEY(schedule.warmup)), is_given(reader, KEY(schedule.decay)));
+    if (!is_given(reader, KEY(lora.alpha))) config->lora.alpha = 2 * (double)config->lora.rank;
     if (!is_given(reader, KEY(model.n_kv_heads))) model->n_kv_heads = model->n_heads;
     if (!is_given(reader, KEY(model.head_dim)) && model->n_heads > 0)
         model->head_dim = model->d_model / model->n_heads;
@@ -132,6 +141,24 @@ static void check_model(config_reader *reader) {
     size_t blamed = config_key_find(path);
     if (blamed == config_key_count) blamed = KEY(model.family);
     config_report(reader, place_to_blame(reader, blamed), "", "%s", message);
+}
+
+static void check_lora(config_reader *reader) {
+    const mst_config *config = reader->config;
+    mst_lora lora;
+    if (config->lora.dropout > 0)
+        REPORT(reader, lora.dropout, "%g: muster trains without dropout; leave it out, or set it to 0", config->lora.dropout);
+    if (config->lora.rank == 0) {
+        if (config->lora.init != NULL)
+            REPORT(reader, lora.init, "these adapters would not be used, since lora.rank is 0; set that to their rank");
+        return;
+    }
+    if (config->init == NULL)
+        REPORT(reader, lora.rank, "adapters need a model that they adapt; set model.init to its folder or checkpoint");
+    if (config->lora.alpha == 0)
+        REPORT(reader, lora.alpha, "adapters that are multiplied by 0 learn nothing; usual is 2 * lora.rank");
+    if (mst_config_lora(config, &lora) != MST_OK)
+        config_report(reader, place_to_blame(reader, KEY(lora.targets)), "", "%s", mst_error_message());
 }
 
 static void check_batch(config_reader *reader) {
@@ -275,6 +302,7 @@ void config_check(config_reader *reader) {
     const mst_config *config = reader->config;
     check_name(reader);
     check_model(reader);
+    check_lora(reader);
     check_batch(reader);
     check_epochs(reader);
     check_schedule(reader);

@@ -32,7 +32,8 @@ void mst_config_clear(mst_config *config) {
     for (size_t i = 0; config->places != NULL && i < config_key_count; i++) free(config->places[i]);
     free(config->places);
     for (size_t i = 0; i < config_key_count; i++)
-        if (config_keys[i].kind == KIND_TEXT || config_keys[i].kind == KIND_PATH)
+        if (config_keys[i].kind == KIND_TEXT || config_keys[i].kind == KIND_PATH ||
+            config_keys[i].kind == KIND_WORDS)
             free(*(char **)config_key_field(&config_keys[i], config));
     *config = (mst_config){0};
 }

@@ -58,6 +58,18 @@ static void put_sources(FILE *file, const mst_config *config) {
     }
 }
 
+/* One word as it is, several as a list. */
+static void put_words(FILE *file, const char *words) {
+    const bool list = words != NULL && strchr(words, ',') != NULL;
+    if (list) fputc('[', file);
+    for (const char *at = words; at != NULL && *at != '\0';) {
+        const size_t length = strcspn(at, ",");
+        fprintf(file, "%s\"%.*s\"", at == words ? "" : ", ", (int)length, at);
+        at += length + (at[length] == ',');
+    }
+    if (list) fputc(']', file);
+}
+
 static void put_value(FILE *file, const config_key *key, const mst_config *config) {
     const void *value = config_key_value(key, config);
     int number = 0;
@@ -81,6 +93,9 @@ static void put_value(FILE *file, const config_key *key, const mst_config *confi
     case KIND_TEXT:
     case KIND_PATH:
         put_text(file, *(char *const *)value);
+        break;
+    case KIND_WORDS:
+        put_words(file, *(char *const *)value);
         break;
     case KIND_SOURCES:
         put_sources(file, config);

@@ -55,6 +55,9 @@ void config_key_describe(const config_key *key, char *text_out, size_t room) {
     case KIND_PATH:
         snprintf(text_out, room, "a path");
         break;
+    case KIND_WORDS:
+        snprintf(text_out, room, "a word or a list of words");
+        break;
     case KIND_SOURCES:
         snprintf(text_out, room, "a list of paths or of {path, weight, heldout}");
         break;

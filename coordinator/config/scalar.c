@@ -130,7 +130,7 @@ static bool read_text(config_reader *reader, const config_key *key, const char *
 
 bool config_scalar_read(config_reader *reader, const config_key *key, const char *text, bool quoted,
                         void *field, char why_out[CONFIG_WHY_MAX]) {
-    bool is_text = key->kind == KIND_TEXT || key->kind == KIND_PATH;
+    bool is_text = key->kind == KIND_TEXT || key->kind == KIND_PATH || key->kind == KIND_WORDS;
     if (quoted && !is_text && key->kind != KIND_ENUM)
         return wrong(key, text, why_out, "is text, for it stands in quotes");
     if (is_null(text) && !is_text) return wrong(key, text, why_out, "says nothing");
@@ -143,6 +143,7 @@ bool config_scalar_read(config_reader *reader, const config_key *key, const char
         return read_enum(key, text, field, why_out);
     case KIND_TEXT:
     case KIND_PATH:
+    case KIND_WORDS:
         return read_text(reader, key, text, quoted, field, why_out);
     case KIND_BOOL:
         if (strcmp(text, "true") != 0 && strcmp(text, "false") != 0)

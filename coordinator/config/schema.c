@@ -40,6 +40,7 @@ _Static_assert(MST_DEVICE_REF == 1 && MST_DEVICE_AUTO == 3, "device_names follow
 #define BOOL(member) .kind = KIND_BOOL, PLACE(member), .size = _Generic(MEMBER(member), bool: sizeof(bool))
 #define ENUM(member, list) .kind = KIND_ENUM, PLACE(member), .size = sizeof MEMBER(member), .names = (list)
 #define TEXT(member) .kind = KIND_TEXT, PLACE(member), .size = _Generic(MEMBER(member), char *: sizeof(char *))
+#define WORDS(member) .kind = KIND_WORDS, PLACE(member), .size = _Generic(MEMBER(member), char *: sizeof(char *))
 #define PATH(member) .kind = KIND_PATH, PLACE(member), .size = _Generic(MEMBER(member), char *: sizeof(char *))
 /* clang-format on */
 
@@ -53,6 +54,7 @@ _Static_assert(MST_DEVICE_REF == 1 && MST_DEVICE_AUTO == 3, "device_names follow
 const config_section config_sections[] = {
     {"run", "the run as a whole"},
     {"model", "the network"},
+    {"lora", "low-rank adapters: trained in the place of the model, which stays as it is (docs/lora.md)"},
     {"data", "what it learns from"},
     {"batch",
      "the batch of a step: leaf * lanes * rounds microbatches of micro sequences (docs/ordered-sum.md)"},
@@ -136,6 +138,20 @@ const config_key config_keys[] = {
      .meaning = "Standard deviation of the initial weights (normal, cut at 3 deviations)."},
     {FIXED("model.tie_embeddings"), BOOL(model.tie_embeddings), .fallback = "true",
      .meaning = "The output head uses the embedding's weights."},
+
+    {FIXED("lora.rank"), WHOLE(lora.rank, 0, 65536), .fallback = "0",
+     .meaning = "Rank of the adapters; 0: none, the model itself is trained. Needs model.init."},
+    {FIXED("lora.alpha"), REAL(lora.alpha, 0, 1e6), .derived = "2 * lora.rank", .example = "16",
+     .meaning = "What an adapter adds is multiplied by alpha / rank."},
+    {FIXED("lora.rslora"), BOOL(lora.rslora), .fallback = "false",
+     .meaning = "Multiply by alpha / sqrt(rank) instead (rank-stabilised)."},
+    {FIXED("lora.targets"), WORDS(lora.targets), .fallback = "all-linear",
+     .meaning = "The projections that get adapters, by the last part of their tensors' names, such as [q_proj, v_proj]; "
+                "all-linear: all of every layer, the output head not."},
+    {FIXED("lora.dropout"), REAL(lora.dropout, 0, 1), .fallback = "0",
+     .meaning = "Must be 0: muster trains without dropout."},
+    {FREE("lora.init"), PATH(lora.init), .fallback = "null",
+     .meaning = "A folder in PEFT's layout whose adapters are those of step 0; null: A random, B zero."},
 
     {FREE("data.sources"), .kind = KIND_SOURCES, PLACE(data.sources), .example = "[tokens.h5]",
      .meaning = "Token files of `muster data build`, and those of other trainers as they are: numpy's .npy, "

@@ -12,6 +12,7 @@ typedef enum config_kind {
     KIND_ENUM,    /* an enum whose values count from 0 in the order of `names` */
     KIND_TEXT,    /* char *, owned by the config; NULL is written null */
     KIND_PATH,    /* as TEXT; made absolute when it is read */
+    KIND_WORDS,   /* one word, or a list of words; kept as TEXT with commas between them */
     KIND_SOURCES, /* data.sources: a list of paths, or of {path, weight, heldout} */
 } config_kind;
 

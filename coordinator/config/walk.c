@@ -1,4 +1,5 @@
-/* From a YAML document to values: sections, keys, the list of sources. */
+/* From a YAML document to values: sections, keys, the list of sources, lists of words. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -134,6 +135,48 @@ static void read_sources(config_reader *reader, const yaml_node_t *node) {
                     &sources[i]);
 }
 
+/* ---- lists of words ---- */
+
+/* Adds a word to those that are there. Returns false after an error. */
+static bool add_word(config_reader *reader, const yaml_node_t *node, const config_key *key, char **words) {
+    char quoted[CONFIG_QUOTE_MAX], *more = NULL;
+    const char *text = node->type == YAML_SCALAR_NODE ? text_of(reader, node, key->path) : NULL;
+    if (node->type != YAML_SCALAR_NODE)
+        config_report(reader, place_of(reader, node), key->path, "expected a word, found %s", kind_of(node));
+    if (text == NULL) return false;
+    if (*text == '\0' ||
+        text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")] != '\0') {
+        config_report(reader, place_of(reader, node), key->path,
+                      "%s is no word; expected letters, digits, '.', '_' and '-'", config_quote(text, quoted));
+        return false;
+    }
+    const size_t room = (*words != NULL ? strlen(*words) + 1 : 0) + strlen(text) + 1;
+    more = malloc(room);
+    if (more == NULL) {
+        reader->status = mst_error(MST_ENOMEM, "%s: no memory for %zu bytes", key->path, room);
+        return false;
+    }
+    snprintf(more, room, "%s%s%s", *words != NULL ? *words : "", *words != NULL ? "," : "", text);
+    free(*words);
+    *words = more;
+    return true;
+}
+
+static void read_words(config_reader *reader, const yaml_node_t *node, const config_key *key, char **field) {
+    char *words = NULL;
+    bool good = true;
+    if (node->type == YAML_SEQUENCE_NODE)
+        for (yaml_node_item_t *item = node->data.sequence.items.start;
+             item < node->data.sequence.items.top && good; item++)
+            good = add_word(reader, node_of(reader, *item), key, &words);
+    else
+        good = add_word(reader, node, key, &words);
+    if (good && words == NULL)
+        config_report(reader, place_of(reader, node), key->path, "the list is empty; expected at least one word");
+    free(*field);
+    *field = words;
+}
+
 /* ---- keys and sections ---- */
 
 static void read_key(config_reader *reader, size_t index, const yaml_node_t *node) {
@@ -141,6 +184,8 @@ static void read_key(config_reader *reader, size_t index, const yaml_node_t *nod
     reader->places[index] = place_of(reader, node);
     if (key->kind == KIND_SOURCES)
         read_sources(reader, node);
+    else if (key->kind == KIND_WORDS)
+        read_words(reader, node, key, config_key_field(key, reader->config));
     else
         read_scalar(reader, node, key, key->path, config_key_field(key, reader->config));
 }

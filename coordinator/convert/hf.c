@@ -9,46 +9,30 @@
 
 #include "companions.h"
 #include "muster/files.h"
-#include "safetensors.h"
-
-enum { FILES_MAX = 512, PATH_LENGTH = 4096, PART = 1 << 20 /* elements */ };
+#include "hf.h"
 
 #define SINGLE_NAME "model.safetensors"
 #define INDEX_NAME  "model.safetensors.index.json"
 
-typedef struct hf_file {
-    char *path;
-    int fd;
-} hf_file;
-
-struct mst_hf {
-    char *folder;
-    hf_config config;
-    mst_layout layout;
-    hf_file *files;
-    size_t file_count;
-    hf_tensor_list tensors; /* of all files, by name */
-    hf_tensor **of;         /* [layout.tensor_count] where each tensor stands */
-    mst_hf_dtype dtype;
-};
+enum { PART = 1 << 20 /* elements */ };
 
 /* ---- files ---- */
 
-static mst_status path_in(const char *folder, const char *name, char path_out[PATH_LENGTH]) {
+mst_status hf_path_in(const char *folder, const char *name, char path_out[HF_PATH_MAX]) {
     mst_status status = MST_OK;
-    const int length = snprintf(path_out, PATH_LENGTH, "%s/%s", folder, name);
-    MST_CHECK(length > 0 && length < PATH_LENGTH, MST_EIO, "%s: the path is too long", folder);
+    const int length = snprintf(path_out, HF_PATH_MAX, "%s/%s", folder, name);
+    MST_CHECK(length > 0 && length < HF_PATH_MAX, MST_EIO, "%s: the path is too long", folder);
 done:
     return status;
 }
 
-static mst_status open_weights(mst_hf *hf, const char *name) {
+mst_status hf_open_weights(mst_hf *hf, const char *name) {
     mst_status status = MST_OK;
-    char path[PATH_LENGTH];
+    char path[HF_PATH_MAX];
     uint64_t bytes = 0;
-    MST_CHECK(hf->file_count < FILES_MAX, MST_EFORMAT, "%s: more than %d weight files", hf->folder,
-              FILES_MAX);
-    MST_TRY(path_in(hf->folder, name, path));
+    MST_CHECK(hf->file_count < HF_FILES_MAX, MST_EFORMAT, "%s: more than %d weight files", hf->folder,
+              HF_FILES_MAX);
+    MST_TRY(hf_path_in(hf->folder, name, path));
     hf_file *file = &hf->files[hf->file_count];
     *file = (hf_file){.path = strdup(path), .fd = -1};
     MST_CHECK(file->path != NULL, MST_ENOMEM, "%s: out of memory", path);
@@ -83,7 +67,7 @@ static mst_status open_indexed(mst_hf *hf, const json_t *map, const char *path) 
                   hf_plain(tensor, plain));
         size_t i = 0;
         while (i < hf->file_count && !is_named(&hf->files[i], name)) i++;
-        if (i == hf->file_count) MST_TRY(open_weights(hf, name));
+        if (i == hf->file_count) MST_TRY(hf_open_weights(hf, name));
     }
 done:
     json_decref(object);
@@ -110,9 +94,9 @@ done:
 
 static mst_status open_sharded(mst_hf *hf) {
     mst_status status = MST_OK;
-    char path[PATH_LENGTH];
+    char path[HF_PATH_MAX];
     json_t *root = NULL;
-    MST_TRY(path_in(hf->folder, INDEX_NAME, path));
+    MST_TRY(hf_path_in(hf->folder, INDEX_NAME, path));
     MST_TRY(hf_json_load(path, &root));
     const json_t *map = json_object_get(root, "weight_map");
     MST_CHECK(json_is_object(map), MST_EFORMAT, "%s: weight_map is missing", path);
@@ -128,13 +112,13 @@ static mst_status open_files(mst_hf *hf) {
     mst_status status = MST_OK;
     const bool single = hf_file_exists(hf->folder, SINGLE_NAME),
                index = hf_file_exists(hf->folder, INDEX_NAME);
-    hf->files = calloc(FILES_MAX, sizeof *hf->files);
+    hf->files = calloc(HF_FILES_MAX, sizeof *hf->files);
     MST_CHECK(hf->files != NULL, MST_ENOMEM, "%s: out of memory", hf->folder);
     MST_CHECK(single || index, MST_EIO, "%s holds neither " SINGLE_NAME " nor " INDEX_NAME, hf->folder);
     MST_CHECK(!single || !index, MST_EFORMAT,
               "%s holds " SINGLE_NAME " and " INDEX_NAME ": which of them is the model? Remove the other",
               hf->folder);
-    if (single) MST_TRY(open_weights(hf, SINGLE_NAME));
+    if (single) MST_TRY(hf_open_weights(hf, SINGLE_NAME));
     MST_TRY(single ? hf_tensors_sort(&hf->tensors) : open_sharded(hf));
 done:
     return status;
@@ -239,9 +223,9 @@ done:
 
 static mst_status read_config(mst_hf *hf, const mst_hf_notes *notes) {
     mst_status status = MST_OK;
-    char path[PATH_LENGTH];
+    char path[HF_PATH_MAX];
     json_t *root = NULL;
-    MST_TRY(path_in(hf->folder, "config.json", path));
+    MST_TRY(hf_path_in(hf->folder, "config.json", path));
     MST_TRY(hf_json_load(path, &root));
     MST_TRY(hf_config_read(root, path, notes, &hf->config));
 done:
@@ -369,11 +353,11 @@ done:
 
 mst_status mst_hf_tokenizer(const mst_hf *hf, char **json_out, size_t *bytes_out) {
     mst_status status = MST_OK;
-    char path[PATH_LENGTH];
+    char path[HF_PATH_MAX];
     *json_out = NULL;
     *bytes_out = 0;
     if (!hf_file_exists(hf->folder, "tokenizer.json")) goto done;
-    MST_TRY(path_in(hf->folder, "tokenizer.json", path));
+    MST_TRY(hf_path_in(hf->folder, "tokenizer.json", path));
     MST_TRY(hf_file_load(path, 1 << 28, json_out, bytes_out));
     MST_CHECK(strlen(*json_out) == *bytes_out, MST_EFORMAT, "%s holds a zero byte", path);
 done:
@@ -396,7 +380,7 @@ bool mst_hf_is_there(const char *path) {
 
 mst_status mst_init_model(const char *path, mst_model_config *model_out) {
     mst_status status = MST_OK;
-    char checkpoint[PATH_LENGTH];
+    char checkpoint[HF_PATH_MAX];
     mst_hf *hf = NULL;
     mst_checkpoint_meta meta = {0};
     mst_checkpoint_digests digests;

@@ -1,4 +1,5 @@
 /* The first weights of a run: random ones, or those of another model. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,6 +119,35 @@ done:
     return status;
 }
 
+/* ---- adapters, of the model that stands in the run folder ---- */
+
+static mst_status load_adapters(training *t, const mst_lora *lora) {
+    mst_status status = MST_OK;
+    mst_hf *hf = NULL;
+    MST_TRY(mst_hf_open_adapters(t->config.lora.init, &t->config.model, lora, &hf));
+    MST_TRY(mst_hf_load(hf, mst_trainer_layout(t->trainer), t->device.queue, mst_trainer_shards(t->trainer), read_on, t));
+done:
+    mst_hf_close(&hf);
+    return status == MST_OK ? MST_OK : mst_error_context(status, "lora.init");
+}
+
+static mst_status begin_adapters(training *t) {
+    mst_status status = MST_OK;
+    char path[FOLDER_PATH_MAX + 16];
+    mst_lora lora;
+    MST_TRY(mst_config_lora(&t->config, &lora));
+    if (t->config.lora.init != NULL) {
+        const mst_status loaded = load_adapters(t, &lora);
+        mst_watchdog_waiting(t->watchdog, "initialise", 0);
+        MST_TRY(mst_comm_agree(t->comm, loaded));
+        training_say(t, "began with the adapters of %s", t->config.lora.init);
+    }
+    snprintf(path, sizeof path, "%s/" MST_BASE_NAME, t->folder.path);
+    MST_TRY(mst_comm_agree(t->comm, carry_from(t, path)));
+done:
+    return status;
+}
+
 /* ---- what the run began with ---- */
 
 /* A rollback to the beginning, and a start of a run without checkpoints, must find the same weights again. */
@@ -126,7 +156,7 @@ static mst_status record_init(training *t) {
     mst_checkpoint_digests digests;
     char weights[MST_DIGEST_HEX];
     MST_TRY(training_digest(t, &digests));
-    mst_digest_to_hex(&digests.weights, weights);
+    mst_digest_to_hex(mst_trainer_frozen(t->trainer) != NULL ? &t->base : &digests.weights, weights);
     MST_CHECK(t->folder.init[0] == '\0' || strcmp(t->folder.init, weights) == 0, MST_ECONFIG,
               "model.init: %s holds other weights (%s) than this run began with (%s); begin another run",
               t->config.init, weights, t->folder.init);
@@ -151,7 +181,9 @@ mst_status training_begin(training *t) {
     if (t->config.init == NULL) goto done;
     if (t->first) folder = mst_hf_is_there(t->config.init);
     MST_TRY(mst_comm_broadcast(t->comm, 0, &folder, sizeof folder));
-    if (folder) {
+    if (mst_trainer_frozen(t->trainer) != NULL) {
+        MST_TRY(begin_adapters(t));
+    } else if (folder) {
         const mst_status loaded = load_folder(t);
         mst_watchdog_waiting(t->watchdog, "initialise", 0); /* who is done is not to blame for the others */
         MST_TRY(mst_comm_agree(t->comm, loaded));

@@ -191,8 +191,9 @@ done:
 
 /* ---- the whole ---- */
 
-static mst_trainer_config trainer_config(const mst_config *c) {
+static mst_trainer_config trainer_config(const mst_config *c, const mst_lora *lora) {
     return (mst_trainer_config){.model = c->model,
+                                .lora = *lora,
                                 .shape = c->batch.shape,
                                 .transport = c->batch.transport,
                                 .balance = c->batch.balance,
@@ -234,7 +235,9 @@ static mst_status begin(training *t, const mst_train_options *options) {
     MST_TRY(training_open_data(t));
     MST_TRY(training_open_folder(t, options));
     mst_watchdog_progress(t->watchdog, "allocate", 0);
-    const mst_trainer_config config = trainer_config(&t->config);
+    mst_lora lora;
+    MST_TRY(mst_config_lora(&t->config, &lora)); /* the same on all ranks */
+    const mst_trainer_config config = trainer_config(&t->config, &lora);
     MST_TRY(mst_trainer_create(&config, t->comm, t->data, t->device.queue, &t->device.kernels, t->watchdog,
                                &t->trainer));
     MST_TRY(device_peak(&t->device, t->comm, t->watchdog, t->config.train.precision, &t->peak));
@@ -246,6 +249,7 @@ static mst_status begin(training *t, const mst_train_options *options) {
     MST_TRY(training_open_saver(t));
     training_announce(t);
     training_know_end(t);
+    MST_TRY(training_open_base(t));
     MST_TRY(training_resume(t, options->resume));
     training_announce_tokenizer(t);
     if (t->folder.existed) MST_TRY(record_folder(t)); /* only now: a start that is refused changes nothing */

@@ -21,6 +21,8 @@ static void fill_meta(training *t, mst_checkpoint_meta *meta) {
                                   .tokenizer = t->tokenizer,
                                   .companions = t->companions,
                                   .companion_bytes = t->companion_bytes};
+    meta->has_base = mst_trainer_frozen(t->trainer) != NULL;
+    meta->base = t->base;
     if (t->heldout_step == position->step) meta->heldout = t->heldout;
     mst_data_digest(t->data, &meta->data);
 }
@@ -214,6 +216,8 @@ static mst_status load(training *t, const char *path, const uint64_t *step) {
               "use a new run "
               "folder to train on this data",
               path);
+    MST_CHECK(!meta.has_base || memcmp(&meta.base, &t->base, sizeof t->base) == 0, MST_ECONFIG,
+              "%s holds adapters of another model than the one in %s/" MST_BASE_NAME, path, t->folder.path);
     MST_TRY(
         mst_checkpoint_load(&context, path, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer)));
     look_at_rest(t, &context, path);

@@ -35,6 +35,7 @@ typedef struct training {
     size_t companion_bytes;
     mst_watchdog *watchdog;
     mst_trainer *trainer;
+    mst_digest base; /* weights of the model that the run's adapters adapt, where it has any */
     mst_saver *saver;
     training_phase saving;
     mst_metrics *metrics;   /* rank 0 only, else NULL */
@@ -149,6 +150,13 @@ mst_status training_digest(training *t, mst_checkpoint_digests *digests_out);
  * given checkpoint is damaged
  */
 mst_status training_resume(training *t, const char *resume);
+
+/**
+ * Where adapters are trained: makes sure that the model that they adapt stands in the run folder, and reads it. Elsewhere nothing
+ * happens. Collective. @retval MST_ECONFIG they are not the weights that the run began with; as mst_hf_open, mst_checkpoint_pack,
+ * mst_checkpoint_weights
+ */
+mst_status training_open_base(training *t);
 
 /**
  * Begins at step 0: with random weights, or with those that model.init names, which rank 0 says and records with their digest.

@@ -24,7 +24,7 @@ mst_status ckpt_kind_tensor(mst_hasher *hasher, const char *name, size_t dims, c
 
 mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_checkpoint_meta *meta,
                              mst_digest *state_out) {
-    char hex[MST_KIND_COUNT][MST_DIGEST_HEX], data[MST_DIGEST_HEX], text[1024];
+    char hex[MST_KIND_COUNT][MST_DIGEST_HEX], data[MST_DIGEST_HEX], base[MST_DIGEST_HEX], text[1024];
     for (int kind = 0; kind < MST_KIND_COUNT; kind++) mst_digest_to_hex(&kinds[kind], hex[kind]);
     mst_digest_to_hex(&meta->data, data);
     int length = snprintf(text, sizeof text,
@@ -32,6 +32,9 @@ mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_c
                           "\nupdates %" PRIu64 "\nsamples %" PRIu64 "\ndata %s\n",
                           hex[MST_KIND_MASTER], hex[MST_KIND_EXP_AVG], hex[MST_KIND_EXP_AVG_SQ], meta->step,
                           meta->updates, meta->samples, data);
+    mst_digest_to_hex(&meta->base, base);
+    if (meta->has_base)
+        length += snprintf(text + length, sizeof text - (size_t)length, "base %s\n", base);
     return mst_digest_of(text, (size_t)length, state_out);
 }
 

@@ -19,14 +19,14 @@ enum { CKPT_HEAD_BYTES = (int)sizeof "muster checkpoint, manifest of 00000000000
 #define CKPT_TOKENIZER_NAME  "tokenizer.json"
 #define CKPT_COMPANIONS_NAME "huggingface.tar"
 
-enum { CKPT_VERSION_PACKED = 3 };
+enum { CKPT_VERSION_PACKED = 3, CKPT_VERSION_ADAPTERS = 4 };
 
 /** The manifest's text, sealed; caller frees. The manifest is taken as checked, except its strings and sizes.
  * @retval MST_ENOMEM, MST_EINVAL a string is not UTF-8, a number is not finite or too large */
 mst_status ckpt_manifest_print(const mst_manifest *manifest, char **text_out, size_t *bytes_out);
 
-/** The version that a checkpoint of this model is written in: the lowest one that can say what it is. */
-uint64_t ckpt_manifest_version(const mst_model_config *model);
+/** The version that a checkpoint that is not packed is written in: the lowest one that can say what it is. */
+uint64_t ckpt_manifest_version(const mst_checkpoint_meta *meta);
 
 /** As ckpt_manifest_print, but only what does not depend on who wrote it: meta and digests. */
 mst_status ckpt_manifest_print_meta(const mst_manifest *manifest, char **text_out);

@@ -187,6 +187,7 @@ static mst_status get_meta(const char *name, const json_t *root, mst_manifest *m
     MST_TRY(copy_text(&at, root, "config", &meta->config));
     MST_TRY(get_model(name, root, &meta->model));
     MST_TRY(get_digest(&at, root, "data", &meta->data));
+    if (meta->has_base) MST_TRY(get_digest(&at, root, "base", &meta->base));
     MST_TRY(get_digest(&at, root, "weights", &manifest->kinds[MST_KIND_MASTER]));
     MST_TRY(get_digest(&at, root, "exp_avg", &manifest->kinds[MST_KIND_EXP_AVG]));
     MST_TRY(get_digest(&at, root, "exp_avg_sq", &manifest->kinds[MST_KIND_EXP_AVG_SQ]));
@@ -371,6 +372,7 @@ static mst_status parse_root(const char *name, const json_t *root, size_t bytes,
     MST_CHECK(block == MST_BLOCK, MST_EFORMAT, "%s: block: %llu is not %d", name, (unsigned long long)block,
               MST_BLOCK);
     manifest->packed = version == CKPT_VERSION_PACKED;
+    manifest->meta.has_base = version == CKPT_VERSION_ADAPTERS;
     manifest->head = manifest->packed ? CKPT_HEAD_BYTES + bytes : 0;
     MST_TRY(get_meta(name, root, manifest));
     MST_TRY(get_files(name, root, manifest));

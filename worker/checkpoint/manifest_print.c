@@ -40,8 +40,12 @@ static void put_digest(page *to, const char *key, const mst_digest *digest) {
     fprintf(to->stream, "\"%s\": \"%s\",\n", key, hex);
 }
 
-uint64_t ckpt_manifest_version(const mst_model_config *model) {
-    return model->rope_factor == 0 || model->rope_factor == 1 ? 1 : 2;
+static bool is_scaled(const mst_model_config *model) {
+    return model->rope_factor != 0 && model->rope_factor != 1;
+}
+
+uint64_t ckpt_manifest_version(const mst_checkpoint_meta *meta) {
+    return meta->has_base ? CKPT_VERSION_ADAPTERS : is_scaled(&meta->model) ? 2 : 1;
 }
 
 static void put_model(page *to, const mst_model_config *model) {
@@ -63,7 +67,7 @@ static void put_model(page *to, const mst_model_config *model) {
         family, model->vocab_size, model->d_model, model->n_layers, model->n_heads, model->n_kv_heads,
         model->head_dim, model->d_ff, model->max_seq_len, model->norm_eps, model->rope_theta,
         model->init_deviation, model->tie_embeddings ? "true" : "false");
-    if (ckpt_manifest_version(model) > 1)
+    if (is_scaled(model))
         fprintf(to->stream,
                 ",\n\"rope_scaling\": {\"factor\": %.17g, \"low_freq_factor\": %.17g, \"high_freq_factor\": "
                 "%.17g, "
@@ -87,7 +91,7 @@ static void put_meta(page *to, const mst_manifest *manifest) {
     const mst_checkpoint_meta *meta = &manifest->meta;
     fputs("{\n", to->stream);
     put_text(to, "format", "muster checkpoint");
-    put_number(to, "version", manifest->packed ? CKPT_VERSION_PACKED : ckpt_manifest_version(&meta->model));
+    put_number(to, "version", manifest->packed ? CKPT_VERSION_PACKED : ckpt_manifest_version(meta));
     put_number(to, "step", meta->step);
     put_number(to, "updates", meta->updates);
     put_number(to, "samples", meta->samples);
@@ -99,6 +103,7 @@ static void put_meta(page *to, const mst_manifest *manifest) {
     put_text(to, "config", meta->config);
     put_model(to, &meta->model);
     put_digest(to, "data", &meta->data);
+    if (meta->has_base) put_digest(to, "base", &meta->base);
     put_digest(to, "weights", &manifest->kinds[MST_KIND_MASTER]);
     put_digest(to, "exp_avg", &manifest->kinds[MST_KIND_EXP_AVG]);
     put_digest(to, "exp_avg_sq", &manifest->kinds[MST_KIND_EXP_AVG_SQ]);

@@ -32,12 +32,22 @@ static void meet_others(const mst_trainer *t, const char *phase) {
         mst_watchdog_progress(t->watchdog, phase, t->position.step);
 }
 
+static size_t frozen_units(const mst_trainer *t) {
+    return t->frozen ? t->model_layout.unit_count : 0;
+}
+
 static mst_status acquire_weights(void *context, size_t unit, const void **weights_out) {
     mst_trainer *t = context;
+    const size_t frozen = frozen_units(t);
+    if (unit < frozen) {
+        mst_watchdog_progress(t->watchdog, "compute", t->position.step);
+        *weights_out = mst_frozen_unit(t->frozen, unit);
+        return MST_OK;
+    }
     const bool gathers = t->config.shape.sharding == MST_SHARDING_ALL;
     if (gathers) meet_others(t, "gather");
     if (gathers) t->computing += mst_trainer_now(); /* stands still meanwhile */
-    const mst_status status = mst_exchange_acquire(t->exchange, unit, weights_out);
+    const mst_status status = mst_exchange_acquire(t->exchange, unit - frozen, weights_out);
     if (gathers) t->computing -= mst_trainer_now();
     mst_watchdog_progress(t->watchdog, "compute", t->position.step);
     return status;
@@ -114,10 +124,15 @@ static mst_status create_local(mst_trainer *t) {
     const mst_model_options options = {.dtype = t->config.precision,
                                        .micro = t->config.micro,
                                        .seq_len = t->config.seq_len,
-                                       .recompute = t->config.recompute};
+                                       .recompute = t->config.recompute,
+                                       .lora = t->config.lora};
+    const bool adapters = t->config.lora.rank > 0;
     t->loss_scale = choose_loss_scale(t->config.micro * t->config.seq_len);
-    MST_TRY(mst_model_layout(&t->config.model, &t->layout));
-    MST_TRY(mst_model_create(&t->config.model, &t->layout, &options, t->queue, &t->kernels, &t->model));
+    MST_TRY(mst_model_layout(&t->config.model, &t->model_layout));
+    MST_TRY(adapters ? mst_lora_layout(&t->config.model, &t->config.lora, &t->layout)
+                     : mst_model_layout(&t->config.model, &t->layout));
+    if (adapters) MST_TRY(mst_frozen_create(&t->model_layout, t->config.precision, t->queue, &t->frozen));
+    MST_TRY(mst_model_create(&t->config.model, &t->model_layout, &options, t->queue, &t->kernels, &t->model));
     MST_TRY(mst_optimizer_create(&t->config.optimizer, &t->layout, rank, size, t->queue, &t->kernels,
                                  &t->optimizer));
     MST_TRY(allocate_records(t));
@@ -159,7 +174,9 @@ void mst_trainer_destroy(mst_trainer **trainer) {
     mst_exchange_destroy(&t->exchange);
     mst_optimizer_destroy(&t->optimizer);
     mst_model_destroy(&t->model);
+    mst_frozen_destroy(&t->frozen);
     mst_layout_clear(&t->layout);
+    mst_layout_clear(&t->model_layout);
     free(t->tokens);
     free(t->targets);
     free(t->starts);
@@ -550,6 +567,12 @@ const mst_position *mst_trainer_position(const mst_trainer *trainer) {
 const mst_layout *mst_trainer_layout(const mst_trainer *trainer) {
     return &trainer->layout;
 }
+const mst_layout *mst_trainer_model_layout(const mst_trainer *trainer) {
+    return &trainer->model_layout;
+}
+mst_frozen *mst_trainer_frozen(mst_trainer *trainer) {
+    return trainer->frozen;
+}
 mst_shard *mst_trainer_shards(mst_trainer *trainer) {
     return mst_optimizer_shards(trainer->optimizer);
 }
@@ -562,10 +585,13 @@ const double *mst_trainer_paces(const mst_trainer *trainer) {
 }
 
 size_t mst_trainer_bytes(const mst_trainer *trainer) {
-    return mst_exchange_bytes(trainer->exchange) + mst_optimizer_bytes(trainer->optimizer) +
-           mst_model_bytes(trainer->model);
+    const mst_trainer *t = trainer;
+    const size_t frozen = t->frozen ? mst_frozen_bytes_of(&t->model_layout, t->config.precision) : 0;
+    return mst_exchange_bytes(t->exchange) + mst_optimizer_bytes(t->optimizer) + mst_model_bytes(t->model) + frozen;
 }
 
 mst_flops mst_trainer_flops(const mst_trainer *trainer) {
-    return mst_model_flops(&trainer->config.model, &trainer->layout, trainer->config.seq_len);
+    const mst_trainer *t = trainer;
+    return t->frozen ? mst_lora_flops(&t->config.model, &t->model_layout, &t->layout, t->config.seq_len)
+                     : mst_model_flops(&t->config.model, &t->model_layout, t->config.seq_len);
 }

@@ -2,6 +2,7 @@
 #ifndef STEP_TRAINER_H
 #define STEP_TRAINER_H
 
+#include "muster/frozen.h"
 #include "muster/step.h"
 #include "speeds.h"
 
@@ -27,7 +28,9 @@ struct mst_trainer {
     mst_queue *queue;
     mst_kernels kernels;
     mst_watchdog *watchdog;
-    mst_layout layout;
+    mst_layout model_layout; /* of the model that computes */
+    mst_layout layout;       /* of what is trained: the model, or its adapters */
+    mst_frozen *frozen;      /* the model's weights where adapters are trained; else NULL */
     mst_exchange *exchange;
     mst_optimizer *optimizer;
     mst_model *model;

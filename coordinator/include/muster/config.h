@@ -32,6 +32,14 @@ typedef struct mst_config {
         init; /* where the first weights stand: a folder in Hugging Face's layout or a checkpoint; NULL: random ones */
     mst_model_config model; /* complete, but for vocab_size 0: the data's */
     struct {
+        size_t rank; /* 0: no adapters */
+        double alpha;
+        bool rslora;
+        char *targets; /* names with commas between them */
+        double dropout;
+        char *init; /* a folder in PEFT's layout; NULL: A random, B zero */
+    } lora;
+    struct {
         mst_source_config *sources;
         size_t source_count;
         mst_token_type type; /* of files of other trainers that have no header */
@@ -113,6 +121,10 @@ mst_status mst_config_count_steps(mst_config *config, uint64_t samples);
 /** Where the value of a key ("model.vocab_size") was given: "FILE:LINE:COLUMN" or "--set ...", or "default". For errors that
  * show only once the data is known. The text is the config's. */
 const char *mst_config_place(const mst_config *config, const char *key);
+
+/** The adapters that a config asks for; of rank 0 where it asks for none. Not collective.
+ * @retval MST_ECONFIG lora.targets names what the family does not have; never for a config that was read */
+mst_status mst_config_lora(const mst_config *config, mst_lora *lora_out);
 
 /** Frees what a config holds and zeroes it. */
 void mst_config_clear(mst_config *config);

@@ -78,6 +78,14 @@ bool mst_hf_is_there(const char *path);
  * @retval as mst_hf_open, mst_checkpoint_open */
 mst_status mst_init_model(const char *path, mst_model_config *model_out);
 
+/**
+ * Opens adapters in PEFT's layout, adapter_config.json and adapter_model.safetensors, which have to be exactly those that are wanted.
+ * mst_hf_load reads them into shards of mst_lora_layout's layout; mst_hf_close closes them. Not collective.
+ * @retval MST_ECONFIG another rank, scale or set of targets; MST_EUNSUPPORTED something besides plain adapters, by name;
+ * MST_EFORMAT, MST_EIO, MST_ENOMEM
+ */
+mst_status mst_hf_open_adapters(const char *folder, const mst_model_config *model, const mst_lora *lora, mst_hf **hf_out);
+
 /* ---- writing ---- */
 
 typedef struct mst_export_options {

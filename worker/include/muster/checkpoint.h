@@ -16,8 +16,8 @@ extern "C" {
 #endif
 
 /* Version 2 has scaled rotary frequencies, which a reader of version 1 would overlook; it is written where they are. Version 3
- * is packed: one file, perhaps the weights alone. */
-enum { MST_CHECKPOINT_VERSION = 3 };
+ * is packed: one file, perhaps the weights alone. Version 4 holds adapters, which mean nothing without their base. */
+enum { MST_CHECKPOINT_VERSION = 4 };
 
 /* What a checkpoint knows besides tensors. Strings are owned by whoever filled the struct (load:
  * mst_checkpoint_meta_clear); they are UTF-8, and NULL counts as "". */
@@ -32,6 +32,8 @@ typedef struct mst_checkpoint_meta {
     char *versions; /* muster and libraries, one line */
     mst_model_config model;
     mst_digest data;     /* mst_data_digest */
+    bool has_base;       /* the tensors are adapters of a model whose weights have this digest */
+    mst_digest base;
     mst_heldout heldout; /* evaluated at this very step; valid = 0: it was not */
     int ranks; /* that wrote it, as its files' names say; 0: not known. Filled by mst_checkpoint_open */
     /* For saving only, not owned: the text of tokenizer.json, which the checkpoint keeps as a file; NULL: bytes are
@@ -148,7 +150,8 @@ typedef struct mst_pack_options {
  *
  * Not collective.
  * @param output must not exist; on the disk on return, and not there after a failure. Its folder is not synced
- * @retval MST_EFORMAT, MST_EIO as mst_checkpoint_verify, of either one; MST_ECONFIG moments are wanted, and there are none;
+ * @retval MST_EFORMAT, MST_EIO as mst_checkpoint_verify, of either one; MST_ECONFIG moments are wanted, and there are none, or it
+ * holds adapters, whose base stands elsewhere;
  * MST_EHDF5, MST_ENOMEM
  * Memory: two buffers of 4 MiB and the manifest.
  */
@@ -213,6 +216,16 @@ mst_status mst_checkpoint_newest(const char *folder, size_t skip, char *path_out
  * @retval MST_EIO there is none; the message says what was looked for
  */
 mst_status mst_checkpoint_resolve(const char *path, char *path_out);
+
+/* The packed checkpoint, in a run folder, of the model that the run's adapters adapt. */
+#define MST_BASE_NAME "base.h5"
+
+/**
+ * Where the model stands that a checkpoint's adapters adapt: MST_BASE_NAME of the run folder whose checkpoint it is. Not collective.
+ * @param meta of the checkpoint, which has a base @param path_out [4096]
+ * @retval MST_EIO it is not there; MST_EFORMAT it holds other weights
+ */
+mst_status mst_checkpoint_base(const char *path, const mst_checkpoint_meta *meta, char *path_out);
 
 /* A checkpoint in a folder. */
 typedef struct mst_checkpoint_entry {

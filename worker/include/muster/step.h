@@ -4,6 +4,7 @@
 
 #include "muster/data.h"
 #include "muster/exchange.h"
+#include "muster/frozen.h"
 #include "muster/model.h"
 #include "muster/optimizer.h"
 #include "muster/watchdog.h"
@@ -17,6 +18,7 @@ typedef enum mst_balance { MST_BALANCE_EVEN, MST_BALANCE_AUTO } mst_balance;
 
 typedef struct mst_trainer_config {
     mst_model_config model;
+    mst_lora lora; /* rank not 0: its adapters are trained, and the model is frozen */
     mst_sum_shape shape;
     mst_transport transport;
     mst_balance balance;
@@ -73,6 +75,10 @@ mst_status mst_trainer_create(const mst_trainer_config *config, mst_comm *comm, 
 /** Collective. */
 void mst_trainer_destroy(mst_trainer **trainer);
 
+/** The weights that are not trained, for the caller to fill before anything is computed; the trainer's. NULL where the whole
+ * model is trained. */
+mst_frozen *mst_trainer_frozen(mst_trainer *trainer);
+
 /** Fills masters with initial values and moments with zero, at position 0,
  * and publishes the weights. Collective. */
 mst_status mst_trainer_init(mst_trainer *trainer);
@@ -125,7 +131,10 @@ const size_t *mst_trainer_lanes(const mst_trainer *trainer);
 mst_status mst_trainer_evaluate(mst_trainer *trainer, uint64_t batches, mst_heldout *heldout_out);
 
 const mst_position *mst_trainer_position(const mst_trainer *trainer);
+/** Of what is trained: the model, or its adapters. */
 const mst_layout *mst_trainer_layout(const mst_trainer *trainer);
+/** Of the model that computes. */
+const mst_layout *mst_trainer_model_layout(const mst_trainer *trainer);
 /** This rank's shards of all units: what a checkpoint saves and loads. Owned by the trainer. */
 mst_shard *mst_trainer_shards(mst_trainer *trainer);
 const char *mst_trainer_transport(const mst_trainer *trainer);
