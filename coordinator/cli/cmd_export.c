@@ -22,6 +22,11 @@ static const cli_option options[] = {
     {.name = "shard-size",
      .argument = "SIZE",
      .help = "largest weight file, such as 2GiB; default 4GiB. More than one gets an index"},
+    {.name = "adapter",
+     .help = "of a run that trains adapters: these alone, in PEFT's layout; without, they are merged into the model"},
+    {.name = "base",
+     .argument = "NAME",
+     .help = "with --adapter: name or path of the model that they adapt, for adapter_config.json; default: model.init"},
     CLI_THREADS_OPTION,
     {0}};
 
@@ -30,6 +35,9 @@ typedef struct job {
     cli_hashing hashing;
     cli_converting converting;
     mst_export_options options;
+    mst_export_adapters adapters;
+    char base[4096]; /* the model that adapters adapt */
+    mst_config config;
     char *losses;
 } job;
 
@@ -69,16 +77,38 @@ done:
     return status;
 }
 
-/* The passes' precision; and the losses of the run, where the checkpoint lies in its folder. */
-static mst_status look_at_run(job *j) {
+/* How adapters are exported; that there are none, where the user asks for them. */
+static mst_status look_at_adapters(job *j, const cli_args *args, const mst_checkpoint_meta *meta) {
+    mst_status status = MST_OK;
+    const char *name = cli_text(args, "base", NULL);
+    mst_export_adapters *a = &j->adapters;
+    MST_CHECK(meta->has_base || !cli_flag(args, "adapter"), MST_ECONFIG, "--adapter: %s holds a model, and no adapters",
+              j->source);
+    MST_CHECK(name == NULL || cli_flag(args, "adapter"), MST_ECONFIG, "--base is for adapters alone: give --adapter, too");
+    if (!meta->has_base) goto done;
+    *a = (mst_export_adapters){.apart = cli_flag(args, "adapter"),
+                               .base = j->base,
+                               .base_name = name != NULL ? name : j->config.init,
+                               .targets = j->config.lora.targets,
+                               .alpha = j->config.lora.alpha,
+                               .rslora = j->config.lora.rslora};
+    MST_TRY(mst_config_lora(&j->config, &a->lora));
+    if (!a->apart) MST_TRY(mst_checkpoint_base(j->source, &meta->base, j->base));
+    j->options.adapters = a;
+done:
+    return status;
+}
+
+/* The passes' precision; adapters; and the losses of the run, where the checkpoint lies in its folder. */
+static mst_status look_at_run(job *j, const cli_args *args) {
     mst_status status = MST_OK;
     mst_checkpoint_meta meta = {0};
     mst_checkpoint_digests digests;
-    mst_config config = {0};
     char *folder = NULL, *run = NULL;
     MST_TRY(mst_checkpoint_open(j->source, &meta, &digests));
-    MST_TRY(mst_config_parse(meta.config, j->source, NULL, 0, stderr, &config));
-    j->options.fallback = config.train.precision == MST_BF16 ? MST_HF_BF16 : MST_HF_F32;
+    MST_TRY(mst_config_parse(meta.config, j->source, NULL, 0, stderr, &j->config));
+    j->options.fallback = j->config.train.precision == MST_BF16 ? MST_HF_BF16 : MST_HF_F32;
+    MST_TRY(look_at_adapters(j, args, &meta));
     MST_TRY(mst_folder_of(j->source, &folder)); /* RUN/checkpoints */
     MST_TRY(mst_folder_of(folder, &run));
     if (strcmp(mst_base_name(folder), "checkpoints") == 0)
@@ -87,7 +117,6 @@ static mst_status look_at_run(job *j) {
 done:
     free(folder);
     free(run);
-    mst_config_clear(&config);
     mst_checkpoint_meta_clear(&meta);
     return status;
 }
@@ -106,11 +135,12 @@ static mst_status run(const cli_args *args) {
     MST_TRY(read_size(args, &j.options.shard_bytes));
     MST_TRY(cli_output_folder_check(output));
     MST_TRY(mst_checkpoint_resolve(cli_operands(args)[0], j.source));
-    MST_TRY(look_at_run(&j));
+    MST_TRY(look_at_run(&j, args));
     MST_TRY(cli_output_make_folder(output, make, &j));
     printf("wrote %s\n", output);
 done:
     free(j.losses);
+    mst_config_clear(&j.config);
     cli_hashing_end(&j.hashing);
     return status;
 }
@@ -122,7 +152,8 @@ const cli_command cli_export = {
         "Writes a new folder that transformers' from_pretrained and other readers of that layout load:\n"
         "config.json, .safetensors files, tokenizer.json, what came with an imported model byte for byte,\n"
         "and a model card, README.md, with what is known of the training. Every weight is verified against\n"
-        "its digest. The folder appears whole or not at all.",
+        "its digest. The folder appears whole or not at all. Adapters (LoRA) are merged into the model that they\n"
+        "adapt, or with --adapter written alone, as PEFT's PeftModel.from_pretrained loads them.",
     .operands = operands,
     .options = options,
     .example = "muster export runs/tiny-llama -o tiny-llama-hf\n"

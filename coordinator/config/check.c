@@ -21,6 +21,14 @@ mst_status mst_config_lora(const mst_config *config, mst_lora *lora_out) {
     return mst_lora_targets(config->model.family, config->lora.targets, &lora_out->targets);
 }
 
+mst_status mst_config_layout(const mst_config *config, mst_layout *layout_out) {
+    mst_lora lora;
+    const mst_status status = mst_config_lora(config, &lora);
+    *layout_out = (mst_layout){0};
+    if (status != MST_OK) return status;
+    return lora.rank > 0 ? mst_lora_layout(&config->model, &lora, layout_out) : mst_model_layout(&config->model, layout_out);
+}
+
 void config_apply_defaults(config_reader *reader) {
     char why[CONFIG_WHY_MAX];
     for (size_t i = 0; i < config_key_count; i++) {

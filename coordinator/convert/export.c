@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 
 #include "card.h"
 #include "companions.h"
+#include "merge.h"
 #include "muster/files.h"
 #include "muster/tokenizer.h"
 #include "safetensors.h"
@@ -26,6 +28,11 @@ typedef struct export {
     const mst_export_options *options;
     const char *path, *folder;
     mst_manifest manifest;
+    mst_manifest base;             /* of the model that adapters are merged into; else empty */
+    const mst_manifest *weights;   /* whose tensors are written: one of these */
+    const char *weights_path;
+    hf_merge *merge;               /* NULL: nothing is merged */
+    float *merged;                 /* [PART], likewise */
     char *tar, *tokenizer; /* carried files; NULL: there are none */
     size_t tar_bytes, tokenizer_bytes;
     int32_t end; /* token that ends a text; -1: none is known */
@@ -95,7 +102,25 @@ done:
     return status;
 }
 
-/* The type of an imported model's weights, else that of the passes in training. */
+static bool is_apart(const export *e) {
+    return e->options->adapters != NULL && e->options->adapters->apart;
+}
+
+/* The model that adapters are merged into, and they themselves. */
+static mst_status open_merge(export *e) {
+    mst_status status = MST_OK;
+    const mst_export_adapters *adapters = e->options->adapters;
+    MST_TRY(mst_manifest_read(adapters->base, &e->base));
+    MST_TRY(hf_merge_create(e->context, e->path, &e->manifest.meta.model, &adapters->lora, &e->merge));
+    e->merged = malloc(PART * sizeof *e->merged);
+    MST_CHECK(e->merged != NULL, MST_ENOMEM, "export: out of memory");
+    e->weights = &e->base;
+    e->weights_path = adapters->base;
+done:
+    return status;
+}
+
+/* The type of adapters apart is that of their masters; of an imported model's weights, else that of the passes in training. */
 static mst_status choose_dtype(export *e) {
     mst_status status = MST_OK;
     hf_tar_file origin;
@@ -105,7 +130,8 @@ static mst_status choose_dtype(export *e) {
         e->dtype = *e->options->dtype;
         goto done;
     }
-    e->dtype = e->options->fallback;
+    e->dtype = is_apart(e) ? MST_HF_F32 : e->options->fallback;
+    if (is_apart(e)) goto done;
     MST_TRY(hf_tar_find(e->tar, e->tar_bytes, HF_ORIGIN_NAME, &origin, &found));
     if (!found) goto done;
     MST_TRY(hf_json_parse(origin.content, origin.bytes, HF_ORIGIN_NAME, &root));
@@ -120,7 +146,7 @@ done:
 /* Tensors in name order, as the checkpoint gives them; a file ends before the tensor that would make it too large. */
 static mst_status deal(export *e) {
     mst_status status = MST_OK;
-    const mst_manifest *m = &e->manifest;
+    const mst_manifest *m = e->weights;
     const size_t size = hf_dtype_size(e->dtype);
     e->entries = calloc(m->tensor_count, sizeof *e->entries);
     e->shards = calloc(m->tensor_count, sizeof *e->shards);
@@ -132,7 +158,7 @@ static mst_status deal(export *e) {
         shard *last = e->shard_count > 0 ? &e->shards[e->shard_count - 1] : NULL;
         e->entries[i] = (hf_entry){
             .name = t->name, .dims = t->dims, .shape = {t->shape[0], t->shape[1]}, .count = t->count};
-        if (last == NULL || last->bytes + t->count * size > e->options->shard_bytes) {
+        if (last == NULL || (!is_apart(e) && last->bytes + t->count * size > e->options->shard_bytes)) {
             last = &e->shards[e->shard_count++];
             last->first = i;
         }
@@ -150,6 +176,9 @@ done:
 static mst_status prepare(export *e) {
     mst_status status = MST_OK;
     MST_TRY(mst_manifest_read(e->path, &e->manifest));
+    e->weights = &e->manifest;
+    e->weights_path = e->path;
+    if (e->options->adapters != NULL && !is_apart(e)) MST_TRY(open_merge(e));
     MST_TRY(mst_checkpoint_companions(e->path, &e->tar, &e->tar_bytes));
     MST_TRY(mst_checkpoint_tokenizer(e->path, &e->tokenizer, &e->tokenizer_bytes));
     MST_TRY(find_end_token(e));
@@ -162,7 +191,9 @@ done:
 /* ---- weights ---- */
 
 static const char *shard_name(const export *e, size_t number, char name_out[NAME_ROOM]) {
-    if (e->shard_count == 1)
+    if (is_apart(e))
+        snprintf(name_out, NAME_ROOM, "adapter_model.safetensors");
+    else if (e->shard_count == 1)
         snprintf(name_out, NAME_ROOM, "model.safetensors");
     else
         snprintf(name_out, NAME_ROOM, "model-%05zu-of-%05zu.safetensors", number + 1, e->shard_count);
@@ -211,7 +242,12 @@ static mst_status put_weights(void *context, const mst_manifest_tensor *tensor, 
         e->given++;
     }
     MST_CHECK(strcmp(tensor->name, e->entries[e->given - 1].name) == 0, MST_EFORMAT,
-              "%s changed while it was exported", e->path);
+              "%s changed while it was exported", e->weights_path);
+    if (e->merge != NULL) {
+        memcpy(e->merged, values, (size_t)count * sizeof *values);
+        hf_merge_add(e->merge, tensor->name, tensor->shape[1], first, count, e->merged);
+        values = e->merged;
+    }
     const size_t lost = hf_narrow(e->dtype, values, (size_t)count, e->raw);
     MST_CHECK(lost == count, MST_EUNSUPPORTED,
               "tensor %s: element %" PRIu64 ", %g, is beyond what %s can hold; choose --dtype f32",
@@ -324,10 +360,43 @@ static mst_status write_rest(const export *e) {
     MST_TRY(write_companions(e));
     if (e->tokenizer != NULL) MST_TRY(write_file(e, "tokenizer.json", e->tokenizer, e->tokenizer_bytes));
     MST_TRY(write_substitutes(e));
-    MST_TRY(hf_card_make(&e->manifest, e->options, e->dtype, e->tar != NULL, &card));
+    MST_TRY(hf_card_make(&e->manifest, e->weights, e->options, e->dtype, e->tar != NULL, &card));
     MST_TRY(write_file(e, "README.md", card, strlen(card)));
     MST_TRY(write_config(e));
 done:
+    free(card);
+    return status;
+}
+
+/* What stands beside adapters apart: how they are to be used, and what they are. */
+static mst_status write_apart(const export *e) {
+    mst_status status = MST_OK;
+    char *card = NULL;
+    const mst_export_adapters *a = e->options->adapters;
+    const bool in_out = e->manifest.meta.model.family == MST_FAMILY_GPT2; /* Conv1D */
+    json_t *targets = json_array(), *alpha = a->alpha == floor(a->alpha) ? json_integer((json_int_t)a->alpha)
+                                                                         : json_real(a->alpha);
+    json_t *root = json_pack("{s:s, s:s, s:s, s:n, s:b, s:b, s:I, s:o, s:f, s:s, s:b, s:b, s:n}", "peft_type", "LORA",
+                             "task_type", "CAUSAL_LM", "base_model_name_or_path", a->base_name, "revision",
+                             "inference_mode", 1, "init_lora_weights", 1, "r", (json_int_t)a->lora.rank, "lora_alpha",
+                             alpha, "lora_dropout", 0.0, "bias", "none", "use_rslora", (int)a->rslora,
+                             "fan_in_fan_out", (int)in_out, "modules_to_save");
+    for (const char *at = a->targets; *at != '\0' && targets != NULL;) {
+        const size_t length = strcspn(at, ",");
+        json_array_append_new(targets, json_stringn(at, length));
+        at += length + (at[length] == ',');
+    }
+    if (root != NULL && strcmp(a->targets, "all-linear") == 0)
+        json_object_set_new(root, "target_modules", json_string(a->targets));
+    else if (root != NULL)
+        json_object_set(root, "target_modules", targets);
+    json_decref(targets);
+    MST_TRY(hf_adapter_card_make(&e->manifest, e->options, &card));
+    MST_TRY(write_file(e, "README.md", card, strlen(card)));
+    MST_TRY(write_json(e, "adapter_config.json", root));
+    root = NULL;
+done:
+    json_decref(root);
     free(card);
     return status;
 }
@@ -337,12 +406,15 @@ mst_status mst_hf_export(const mst_checkpoint_context *context, const char *path
     mst_status status = MST_OK;
     export e = {.context = context, .options = options, .path = path, .folder = folder, .fd = -1};
     MST_TRY(prepare(&e));
-    MST_TRY(mst_checkpoint_weights(context, path, put_weights, &e));
+    MST_TRY(mst_checkpoint_weights(context, e.weights_path, put_weights, &e));
     MST_TRY(close_shard(&e));
-    MST_TRY(write_rest(&e));
+    MST_TRY(is_apart(&e) ? write_apart(&e) : write_rest(&e));
 done:
     if (e.fd >= 0) close(e.fd);
     mst_manifest_clear(&e.manifest);
+    mst_manifest_clear(&e.base);
+    hf_merge_destroy(&e.merge);
+    free(e.merged);
     free(e.tar);
     free(e.tokenizer);
     free(e.end_text);

@@ -162,6 +162,15 @@ static void write_file(const examination *e, const trial *t, found *f) {
 
 /* ---- rank 0 says what it means ---- */
 
+/* What a run folder holds of the model that adapters adapt. */
+static double base_bytes(const mst_config *config) {
+    mst_layout layout = {0};
+    if (config->lora.rank == 0 || mst_model_layout(&config->model, &layout) != MST_OK) return 0;
+    const double bytes = (double)layout.parameters * sizeof(float);
+    mst_layout_clear(&layout);
+    return bytes;
+}
+
 static void judge_system(examination *e, const trial *t) {
     struct statfs here;
     char a[MST_QUANTITY_TEXT], b[MST_QUANTITY_TEXT];
@@ -184,8 +193,8 @@ static void judge_system(examination *e, const trial *t) {
         return;
     }
     mst_layout layout = {0};
-    if (mst_model_layout(&e->config.model, &layout) != MST_OK) return;
-    const double one = 3.0 * (double)layout.parameters * sizeof(float);
+    if (mst_config_layout(&e->config, &layout) != MST_OK) return;
+    const double one = 3.0 * (double)layout.parameters * sizeof(float), base = base_bytes(&e->config);
     const uint64_t steps = e->config.run.steps, every = e->config.checkpoint.every;
     const double kept = e->config.checkpoint.keep > 0 ? (double)e->config.checkpoint.keep
                         : every > 0 && steps > 0      ? ceil((double)steps / (double)every)
@@ -193,9 +202,9 @@ static void judge_system(examination *e, const trial *t) {
     mst_layout_clear(&layout);
     mst_quantity_text(MST_QUANTITY_BYTES, one, a);
     mst_quantity_text(MST_QUANTITY_BYTES, room, b);
-    if (room < 2 * one) /* the one before goes only when the new one stands */
+    if (room < 2 * one + base) /* the one before goes only when the new one stands */
         doctor_say(e, VERDICT_FAIL, "disk", "%s free, a checkpoint takes %s, and two have to fit", b, a);
-    else if (room < (kept + 1) * one)
+    else if (room < (kept + 1) * one + base)
         doctor_say(e, VERDICT_WARN, "disk",
                    "%s free, a checkpoint takes %s; not all %.0f that are kept will fit: set "
                    "checkpoint.keep",
@@ -271,7 +280,7 @@ static void judge_speed(examination *e, const found *all) {
         return;
     }
     mst_layout layout = {0};
-    if (mst_model_layout(&e->config.model, &layout) != MST_OK) return;
+    if (mst_config_layout(&e->config, &layout) != MST_OK) return;
     const double save = 3.0 * (double)layout.parameters * sizeof(float) / rate;
     mst_layout_clear(&layout);
     doctor_say(e, save > 600 ? VERDICT_WARN : VERDICT_OK, "fsync",

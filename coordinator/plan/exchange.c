@@ -13,19 +13,21 @@
 static const double forward_share = 1.0 / 3;
 
 /* What backward has done of its work when the units' gradients are complete: the head, the layers from the last to the
- * first, the embedding. done_out [units] */
-static void backward_progress(const mst_config *config, const mst_layout *layout, double *done_out) {
-    const mst_flops flops = mst_model_flops(&config->model, layout, config->data.seq_len);
+ * first, the embedding; of adapters the layers alone. done_out [units] */
+static void backward_progress(const mst_config *config, const plan_layouts *layouts, double *done_out) {
+    const bool adapters = config->lora.rank > 0;
+    const mst_flops flops = plan_flops(config, layouts);
     const double all = flops.dense + flops.attention, layers = (double)config->model.n_layers;
-    const double head = 6.0 * (double)config->model.vocab_size * (double)config->model.d_model;
+    const double head =
+        (adapters ? 4.0 : 6.0) * (double)config->model.vocab_size * (double)config->model.d_model;
     const double layer = (all - head) / layers;
     double done = head;
-    done_out[layout->unit_count - 1] = head / all;
-    for (size_t unit = layout->unit_count - 1; unit-- > 1;) {
+    if (!adapters) done_out[layouts->trained.unit_count - 1] = head / all;
+    for (size_t number = config->model.n_layers; number-- > 0;) {
         done += layer;
-        done_out[unit] = done / all;
+        done_out[number + !adapters] = done / all;
     }
-    done_out[0] = 1;
+    if (!adapters) done_out[0] = 1;
 }
 
 static double seconds_of(const mst_link_load *load, const mst_machine *machine) {
@@ -96,15 +98,16 @@ static double agreement(const mst_config *config, const mst_plan *plan) {
     return plan->machine.nodes > 1 ? calls * 2 * ceil(log2(plan->machine.nodes)) * plan->machine.latency : 0;
 }
 
-mst_status plan_exchange(const mst_config *config, const mst_layout *layout, mst_plan *plan) {
+mst_status plan_exchange(const mst_config *config, const plan_layouts *layouts, mst_plan *plan) {
     mst_status status = MST_OK;
+    const mst_layout *layout = &layouts->trained;
     mst_traffic traffic = {0}, apart = {0};
     double *done = calloc(layout->unit_count, sizeof *done);
     const mst_sum_shape *shape = &config->batch.shape;
     const int ranks = plan->machine.ranks;
     double times;
     MST_CHECK(done != NULL, MST_ENOMEM, "plan: no memory for %zu units", layout->unit_count);
-    backward_progress(config, layout, done);
+    backward_progress(config, layouts, done);
     MST_TRY(publish_times(config, layout, plan, &times));
     MST_TRY(mst_traffic_of(plan->transport, shape, config->train.precision, layout,
                            (mst_placement){ranks, plan->machine.nodes}, &traffic));

@@ -1,6 +1,7 @@
 /* Memory of a rank by purpose, asked of the rooms that will allocate it. */
 #include "memory.h"
 
+#include "muster/frozen.h"
 #include "muster/saver.h"
 
 /* The process with its libraries, stacks and oneDNN's buffers: 23 to 30 MiB were measured (docs/plan.md), and the
@@ -39,14 +40,39 @@ done:
     return status;
 }
 
-mst_status plan_activations(const mst_config *config, const mst_layout *layout, double *bytes_out) {
+mst_status plan_layouts_init(const mst_config *config, plan_layouts *layouts_out) {
+    mst_status status = MST_OK;
+    plan_layouts layouts = {0};
+    *layouts_out = layouts;
+    MST_TRY(mst_model_layout(&config->model, &layouts.model));
+    MST_TRY(mst_config_layout(config, &layouts.trained));
+    *layouts_out = layouts;
+    layouts = (plan_layouts){0};
+done:
+    plan_layouts_clear(&layouts);
+    return status;
+}
+
+void plan_layouts_clear(plan_layouts *layouts) {
+    mst_layout_clear(&layouts->model);
+    mst_layout_clear(&layouts->trained);
+}
+
+mst_flops plan_flops(const mst_config *config, const plan_layouts *layouts) {
+    const size_t seq_len = config->data.seq_len;
+    return config->lora.rank > 0 ? mst_lora_flops(&config->model, &layouts->model, &layouts->trained, seq_len)
+                                 : mst_model_flops(&config->model, &layouts->model, seq_len);
+}
+
+mst_status plan_activations(const mst_config *config, const mst_layout *model, double *bytes_out) {
     mst_status status = MST_OK;
     size_t bytes = 0;
-    const mst_model_options options = {.dtype = config->train.precision,
-                                       .micro = config->batch.micro,
-                                       .seq_len = config->data.seq_len,
-                                       .recompute = config->train.recompute};
-    MST_TRY(mst_model_bytes_of(&config->model, layout, &options, &bytes));
+    mst_model_options options = {.dtype = config->train.precision,
+                                 .micro = config->batch.micro,
+                                 .seq_len = config->data.seq_len,
+                                 .recompute = config->train.recompute};
+    MST_TRY(mst_config_lora(config, &options.lora));
+    MST_TRY(mst_model_bytes_of(&config->model, model, &options, &bytes));
     *bytes_out = (double)bytes;
 done:
     return status;
@@ -62,18 +88,21 @@ static size_t owned_blocks(const mst_layout *layout, int rank, int size) {
     return sum;
 }
 
-mst_status plan_rank_memory(const mst_config *config, const mst_layout *layout, mst_transport transport,
+mst_status plan_rank_memory(const mst_config *config, const plan_layouts *layouts, mst_transport transport,
                             double activations, mst_placement place, int rank, mst_plan_memory *memory_out,
                             size_t *slots_out) {
     mst_status status = MST_OK;
     mst_exchange_memory x;
     const bool apart = config->device.kernels == MST_DEVICE_CUDA, away = apart && config->optimizer.offload;
     const bool copies = apart || config->checkpoint.async;
+    const mst_layout *layout = &layouts->trained;
     const double masters = (double)(owned_blocks(layout, rank, place.ranks) * MST_BLOCK * sizeof(float));
     MST_TRY(mst_exchange_memory_of(transport, &config->batch.shape, config->train.precision, layout, place,
                                    rank, apart, &x));
     const double workspaces = (double)x.copies + (away ? (double)mst_optimizer_offload_bytes() : 0);
     *memory_out = (mst_plan_memory){
+        .frozen =
+            config->lora.rank > 0 ? (double)mst_frozen_bytes_of(&layouts->model, config->train.precision) : 0,
         .weights = (double)x.weights,
         .gradients = (double)x.partial + (double)x.summed,
         .received = (double)x.received,
@@ -96,23 +125,23 @@ done:
 }
 
 double mst_plan_reported(const mst_plan_memory *m) {
-    return m->weights + m->gradients + m->received + m->masters + m->moments + m->activations +
+    return m->frozen + m->weights + m->gradients + m->received + m->masters + m->moments + m->activations +
            m->workspaces + m->snapshot + m->other;
 }
 
 mst_status mst_plan_memory_of(const mst_config *config, int ranks, int nodes, int rank,
                               mst_plan_memory *memory_out) {
     mst_status status = MST_OK;
-    mst_layout layout = {0};
+    plan_layouts layouts = {0};
     const mst_placement place = {ranks, nodes};
     mst_transport transport;
     double activations;
     size_t slots;
     MST_TRY(plan_transport(config, ranks, nodes, &transport));
-    MST_TRY(mst_model_layout(&config->model, &layout));
-    MST_TRY(plan_activations(config, &layout, &activations));
-    MST_TRY(plan_rank_memory(config, &layout, transport, activations, place, rank, memory_out, &slots));
+    MST_TRY(plan_layouts_init(config, &layouts));
+    MST_TRY(plan_activations(config, &layouts.model, &activations));
+    MST_TRY(plan_rank_memory(config, &layouts, transport, activations, place, rank, memory_out, &slots));
 done:
-    mst_layout_clear(&layout);
+    plan_layouts_clear(&layouts);
     return status;
 }

@@ -1,4 +1,4 @@
-/* Memory of ranks. Private to the room. */
+/* What is planned for, and memory of ranks. Private to the room. */
 #ifndef PLAN_MEMORY_H
 #define PLAN_MEMORY_H
 
@@ -9,10 +9,22 @@
  * not allow these nodes */
 mst_status plan_transport(const mst_config *config, int ranks, int nodes, mst_transport *transport_out);
 
-/** Bytes of the activations of a microbatch, the same on all ranks. */
-mst_status plan_activations(const mst_config *config, const mst_layout *layout, double *bytes_out);
+/* Layouts of the model, and of what is trained of it: the same, or its adapters. */
+typedef struct plan_layouts {
+    mst_layout model, trained;
+} plan_layouts;
 
-mst_status plan_rank_memory(const mst_config *config, const mst_layout *layout, mst_transport transport,
+/** Cleared by plan_layouts_clear. @retval MST_ENOMEM, MST_ECONFIG */
+mst_status plan_layouts_init(const mst_config *config, plan_layouts *layouts_out);
+void plan_layouts_clear(plan_layouts *layouts);
+
+/** Of a trained token. */
+mst_flops plan_flops(const mst_config *config, const plan_layouts *layouts);
+
+/** Bytes of the activations of a microbatch, the same on all ranks. */
+mst_status plan_activations(const mst_config *config, const mst_layout *model, double *bytes_out);
+
+mst_status plan_rank_memory(const mst_config *config, const plan_layouts *layouts, mst_transport transport,
                             double activations, mst_placement place, int rank, mst_plan_memory *memory_out,
                             size_t *slots_out);
 

@@ -12,12 +12,12 @@ static size_t lanes_of(const mst_config *config, int rank, int ranks) {
     return count;
 }
 
-static mst_status plan_memory(const mst_config *config, const mst_layout *layout, mst_plan *plan) {
+static mst_status plan_memory(const mst_config *config, const plan_layouts *layouts, mst_plan *plan) {
     mst_status status = MST_OK;
     const int ranks = plan->machine.ranks, nodes = plan->machine.nodes;
     double activations;
     MST_TRY(plan_transport(config, ranks, nodes, &plan->transport));
-    MST_TRY(plan_activations(config, layout, &activations));
+    MST_TRY(plan_activations(config, &layouts->model, &activations));
     plan->largest = -1;
     for (int node = 0, rank = 0; node < nodes; node++) {
         const int end = (int)((int64_t)ranks * (node + 1) / nodes);
@@ -25,7 +25,7 @@ static mst_status plan_memory(const mst_config *config, const mst_layout *layout
         for (; rank < end; rank++) {
             mst_plan_memory memory;
             size_t slots;
-            MST_TRY(plan_rank_memory(config, layout, plan->transport, activations,
+            MST_TRY(plan_rank_memory(config, layouts, plan->transport, activations,
                                      (mst_placement){ranks, nodes}, rank, &memory, &slots));
             const double all = mst_plan_reported(&memory) + memory.program;
             sum += memory.host > 0 ? memory.host : all;
@@ -53,9 +53,9 @@ static double recomputed_share(const mst_config *config, const mst_flops *flops)
     return (all - head) / 3 * (layers - 1) / layers / all;
 }
 
-static void plan_compute(const mst_config *config, const mst_layout *layout, mst_plan *plan) {
+static void plan_compute(const mst_config *config, const plan_layouts *layouts, mst_plan *plan) {
     const mst_sum_shape *shape = &config->batch.shape;
-    const mst_flops flops = mst_model_flops(&config->model, layout, config->data.seq_len);
+    const mst_flops flops = plan_flops(config, layouts);
     const double tokens = (double)(config->batch.micro * config->data.seq_len);
     for (int rank = 0; rank < plan->machine.ranks; rank++) {
         const size_t lanes = lanes_of(config, rank, plan->machine.ranks);
@@ -97,19 +97,20 @@ static void plan_overhead(const mst_config *config, const mst_layout *layout, ms
 
 mst_status mst_plan_make(const mst_config *config, const mst_machine *machine, mst_plan *plan_out) {
     mst_status status = MST_OK;
-    mst_layout layout = {0};
+    plan_layouts layouts = {0};
     mst_plan plan = {.machine = *machine, .steps = config->run.steps, .layers = config->model.n_layers};
-    MST_TRY(mst_model_layout(&config->model, &layout));
-    plan.parameters = layout.parameters;
-    MST_TRY(plan_memory(config, &layout, &plan));
-    plan_compute(config, &layout, &plan);
-    MST_TRY(plan_exchange(config, &layout, &plan));
-    plan_overhead(config, &layout, &plan);
+    MST_TRY(plan_layouts_init(config, &layouts));
+    plan.parameters = layouts.model.parameters;
+    plan.trained = layouts.trained.parameters;
+    MST_TRY(plan_memory(config, &layouts, &plan));
+    plan_compute(config, &layouts, &plan);
+    MST_TRY(plan_exchange(config, &layouts, &plan));
+    plan_overhead(config, &layouts.trained, &plan);
     const double all = plan.step_seconds + plan.overhead_seconds;
     plan.tokens_per_second = (double)plan.tokens_per_step / all;
     plan.finish_seconds = all * (double)plan.steps;
     *plan_out = plan;
 done:
-    mst_layout_clear(&layout);
+    plan_layouts_clear(&layouts);
     return status;
 }

@@ -22,6 +22,9 @@ static void put_memory(const mst_plan *plan, const mst_config *config, FILE *fil
     const bool shared = plan->transport == MST_TRANSPORT_SHM || plan->transport == MST_TRANSPORT_NODE;
     fprintf(file, "memory         of rank %d%s\n", plan->largest,
             plan->machine.ranks > 1 ? ", which needs most" : "");
+    if (m->frozen > 0)
+        fprintf(file, "  frozen       %-10s weights of the model that the adapters adapt, %s\n",
+                bytes(m->frozen, a), mst_dtype_name(config->train.precision));
     fprintf(file, "  weights      %-10s %s, %s%s\n", bytes(m->weights, a),
             sharded ? "its shard, and units that are gathered" : "published",
             mst_dtype_name(config->train.precision), shared ? ", one copy for its node" : "");
@@ -180,6 +183,9 @@ void mst_plan_print(const mst_plan *plan, const mst_config *config, const char *
     fprintf(file, "model          %s, %zu layers, %.4g M parameters, %s\n",
             mst_family_name(config->model.family), plan->layers, (double)plan->parameters * 1e-6,
             mst_dtype_name(config->train.precision));
+    if (plan->trained < plan->parameters)
+        fprintf(file, "adapters       of rank %zu: %.4g M parameters are trained\n", config->lora.rank,
+                (double)plan->trained * 1e-6);
     fprintf(file, "ranks          %d on %d node%s; the batch is leaf %zu x lanes %zu x rounds %zu\n", ranks,
             nodes, nodes == 1 ? "" : "s", config->batch.shape.leaf, config->batch.shape.lanes,
             config->batch.shape.rounds);

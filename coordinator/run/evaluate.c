@@ -9,7 +9,8 @@ static mst_status prepare(mst_inference *x) {
     const mst_model_options options = {.dtype = x->precision,
                                        .micro = x->config.batch.micro,
                                        .seq_len = x->config.data.seq_len,
-                                       .forward_only = true};
+                                       .forward_only = true,
+                                       .lora = x->lora};
     if (x->model != NULL) return MST_OK;
     return mst_model_create(&x->model_config, &x->layout, &options, x->queue, &x->kernels, &x->model);
 }

@@ -54,7 +54,8 @@ mst_status mst_generator_create(mst_inference *x, size_t context, mst_generator 
                                        .micro = 1,
                                        .seq_len = g->context < PREFILL ? g->context : PREFILL,
                                        .forward_only = true,
-                                       .kept_tokens = g->context};
+                                       .kept_tokens = g->context,
+                                       .lora = x->lora};
     MST_TRY(mst_model_create(&x->model_config, &x->layout, &options, x->queue, &x->kernels, &g->model));
     *generator_out = g;
     g = NULL;

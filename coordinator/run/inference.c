@@ -3,12 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base.h"
 #include "inference_state.h"
 #include "muster/checkpoint.h"
 
 static mst_status acquire(void *context, size_t unit, const void **weights_out) {
     mst_inference *x = context;
-    *weights_out = x->weights[unit];
+    const size_t frozen = x->frozen != NULL ? x->layout.unit_count : 0;
+    *weights_out = unit < frozen ? mst_frozen_unit(x->frozen, unit) : x->weights[unit - frozen];
     return MST_OK;
 }
 
@@ -27,8 +29,10 @@ static mst_status read_meta(mst_inference *x) {
     mst_checkpoint_digests digests;
     MST_TRY(mst_checkpoint_open(x->path, &meta, &digests));
     x->model_config = meta.model;
+    x->base = meta.base;
     status = mst_config_parse(meta.config, x->path, NULL, 0, stderr, &x->config);
     if (status != MST_OK) mst_error_context(status, "the config in %s", x->path);
+    if (status == MST_OK && meta.has_base) status = mst_config_lora(&x->config, &x->lora);
 done:
     mst_checkpoint_meta_clear(&meta);
     return status;
@@ -38,18 +42,18 @@ done:
 static mst_status read_weights(mst_inference *x) {
     mst_status status = MST_OK;
     mst_checkpoint_context context = {.queue = x->queue, .kernels = &x->kernels};
-    mst_shard *shards = calloc(x->layout.unit_count, sizeof *shards);
-    x->weights = calloc(x->layout.unit_count, sizeof *x->weights);
+    mst_shard *shards = calloc(x->stored.unit_count, sizeof *shards);
+    x->weights = calloc(x->stored.unit_count, sizeof *x->weights);
     MST_CHECK(shards != NULL && x->weights != NULL, MST_ENOMEM, "%s: out of memory", x->path);
     MST_TRY(mst_comm_create_alone(&context.comm));
-    for (size_t u = 0; u < x->layout.unit_count; u++) {
+    for (size_t u = 0; u < x->stored.unit_count; u++) {
         void *master = NULL;
-        shards[u].blocks = x->layout.units[u].blocks;
+        shards[u].blocks = x->stored.units[u].blocks;
         MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, shards[u].blocks * MST_BLOCK * sizeof(float), &master));
         shards[u].master = master;
     }
-    MST_TRY(mst_checkpoint_load(&context, x->path, &x->layout, shards));
-    for (size_t u = 0; u < x->layout.unit_count; u++) {
+    MST_TRY(mst_checkpoint_load(&context, x->path, &x->stored, shards));
+    for (size_t u = 0; u < x->stored.unit_count; u++) {
         const size_t count = shards[u].blocks * MST_BLOCK;
         MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, count * mst_dtype_size(x->precision), &x->weights[u]));
         const mst_cast_args cast = {.count = count,
@@ -62,10 +66,23 @@ static mst_status read_weights(mst_inference *x) {
         mst_memory_free(MST_SPACE_DEVICE, &shards[u].master);
     }
 done:
-    for (size_t u = 0; shards != NULL && u < x->layout.unit_count; u++)
+    for (size_t u = 0; shards != NULL && u < x->stored.unit_count; u++)
         mst_memory_free(MST_SPACE_DEVICE, &shards[u].master);
     free(shards);
     mst_comm_destroy(&context.comm);
+    return status;
+}
+
+/* What adapters adapt. */
+static mst_status read_base(mst_inference *x) {
+    mst_status status = MST_OK;
+    char path[4096];
+    const mst_checkpoint_context context = {.queue = x->queue, .kernels = &x->kernels};
+    if (x->lora.rank == 0) goto done;
+    MST_TRY(mst_checkpoint_base(x->path, &x->base, path));
+    MST_TRY(mst_frozen_create(&x->layout, x->precision, x->queue, &x->frozen));
+    MST_TRY(base_load(&context, path, x->frozen));
+done:
     return status;
 }
 
@@ -90,12 +107,15 @@ mst_status mst_inference_open(const char *path, const char *precision, int threa
     }
     MST_TRY(inference_open_tokenizer(x));
     MST_TRY(mst_model_layout(&x->model_config, &x->layout));
+    MST_TRY(x->lora.rank > 0 ? mst_lora_layout(&x->model_config, &x->lora, &x->stored)
+                             : mst_model_layout(&x->model_config, &x->stored));
     const bool on_cpu =
         x->config.device.kernels == MST_DEVICE_CPU || x->config.device.kernels == MST_DEVICE_REF;
     const mst_device device = /* where it was trained there was a GPU; here there need be none */
         x->config.device.kernels == MST_DEVICE_CUDA ? MST_DEVICE_AUTO : x->config.device.kernels;
     MST_TRY(mst_kernels_open(device, on_cpu ? x->config.device.level : NULL, &x->kernels));
     MST_TRY(mst_queue_create(threads > 0 ? threads : usable_cores(), &x->queue));
+    MST_TRY(read_base(x));
     MST_TRY(read_weights(x));
     *inference_out = x;
     x = NULL;
@@ -108,11 +128,13 @@ void mst_inference_close(mst_inference **inference) {
     mst_inference *x = *inference;
     if (x == NULL) return;
     mst_model_destroy(&x->model);
-    for (size_t u = 0; x->weights != NULL && u < x->layout.unit_count; u++)
+    for (size_t u = 0; x->weights != NULL && u < x->stored.unit_count; u++)
         mst_memory_free(MST_SPACE_DEVICE, &x->weights[u]);
     free(x->weights);
+    mst_frozen_destroy(&x->frozen);
     mst_queue_destroy(&x->queue);
     mst_layout_clear(&x->layout);
+    mst_layout_clear(&x->stored);
     mst_tokenizer_destroy(&x->tokenizer);
     mst_config_clear(&x->config);
     free(x);

@@ -2,16 +2,21 @@
 #ifndef RUN_INFERENCE_STATE_H
 #define RUN_INFERENCE_STATE_H
 
+#include "muster/frozen.h"
 #include "muster/inference.h"
 
 struct mst_inference {
     char path[4096];
     mst_config config;
     mst_model_config model_config;
-    mst_layout layout;
+    mst_digest base; /* weights that its adapters adapt */
+    mst_lora lora;   /* rank 0: it holds a whole model */
+    mst_layout layout; /* of the model */
+    mst_layout stored; /* of what the checkpoint holds: the model, or its adapters */
+    mst_frozen *frozen; /* the model's weights where the checkpoint holds adapters; else NULL */
     mst_kernels kernels;
     mst_queue *queue;
-    void **weights; /* [units] flat, in `precision` */
+    void **weights; /* [units of `stored`] flat, in `precision` */
     mst_dtype precision;
     mst_tokenizer *tokenizer; /* that of the training data */
     bool bytes_are_tokens;    /* it is that of bytes, since the checkpoint holds none */

@@ -47,17 +47,21 @@ static void announce_packing(training *t) {
 }
 
 void training_announce(training *t) {
-    const mst_layout *layout = mst_trainer_layout(t->trainer);
+    const mst_layout *layout = mst_trainer_model_layout(t->trainer);
     const mst_config *c = &t->config;
     training_say(t, "run %s in %s", c->run.name, t->folder.path);
-    char parameters[32], memory[32];
+    char parameters[32], memory[32], trained[32];
+    const char *const thousands[] = {"", " K", " M", " G"};
     training_say(
         t, "model %s, %s parameters, %s; %d rank%s x %d thread%s, %s; %s per rank",
         mst_family_name(c->model.family),
-        in_words((double)layout->parameters, 1000, (const char *const[]){"", " K", " M", " G"}, parameters),
+        in_words((double)layout->parameters, 1000, thousands, parameters),
         mst_dtype_name(c->train.precision), mst_comm_size(t->comm), mst_comm_size(t->comm) == 1 ? "" : "s",
         t->device.threads, t->device.threads == 1 ? "" : "s", mst_trainer_transport(t->trainer),
         in_words((double)memory_bytes(t), 1024, (const char *const[]){" B", " KiB", " MiB", " GiB"}, memory));
+    if (mst_trainer_frozen(t->trainer) != NULL)
+        training_say(t, "adapters of rank %zu: %s parameters are trained, the others are frozen", c->lora.rank,
+                     in_words((double)mst_trainer_layout(t->trainer)->parameters, 1000, thousands, trained));
     training_say(t, "batch of %zu sequences x %zu tokens; %llu training tokens, %llu held out",
                  mst_trainer_samples_per_step(t->trainer), c->data.seq_len,
                  (unsigned long long)mst_data_tokens(t->data, MST_SPLIT_TRAIN),
@@ -96,7 +100,7 @@ mst_status training_open_metrics(training *t) {
                                              .transport = mst_trainer_transport(t->trainer),
                                              .ranks = mst_comm_size(t->comm),
                                              .threads = t->device.threads,
-                                             .parameters = mst_trainer_layout(t->trainer)->parameters,
+                                             .parameters = mst_trainer_model_layout(t->trainer)->parameters,
                                              .peak_flops = t->peak};
     MST_TRY(mst_metrics_open(t->folder.metrics, &t->metrics));
     MST_TRY(mst_metrics_start(t->metrics, &fields));

@@ -88,11 +88,23 @@ mst_status mst_hf_open_adapters(const char *folder, const mst_model_config *mode
 
 /* ---- writing ---- */
 
+/* How a checkpoint that holds adapters is exported. */
+typedef struct mst_export_adapters {
+    bool apart;       /* in PEFT's layout; else added to the weights of the model that they adapt */
+    const char *base; /* that model: a packed checkpoint */
+    mst_lora lora;
+    /* What adapter_config.json says: the name or path of that model, and the config's own words for `lora`. */
+    const char *base_name, *targets;
+    double alpha;
+    bool rslora;
+} mst_export_adapters;
+
 typedef struct mst_export_options {
     const mst_hf_dtype *dtype; /* NULL: that of the imported model, else the fallback */
     mst_hf_dtype fallback;
     uint64_t shard_bytes; /* of a weight file at most, unless a single tensor is larger */
-    const char *name;     /* of the model, for its card */
+    const mst_export_adapters *adapters; /* NULL: the checkpoint holds a model */
+    const char *name;                    /* of the model, for its card */
     const char *losses;   /* table of losses for the card, in Markdown; NULL: not known */
     mst_hf_notes notes;
     /* Told now and then how many bytes of all are done; a failure ends the work with its status. NULL: nobody listens */
@@ -101,13 +113,13 @@ typedef struct mst_export_options {
 } mst_export_options;
 
 /**
- * Writes a checkpoint's model into a new folder in Hugging Face's layout. Every weight is compared with its digest; config.json is
- * written last.
+ * Writes a checkpoint's model into a new folder in Hugging Face's layout, or its adapters in PEFT's. Every weight is compared with its
+ * digest; config.json, or adapter_config.json, is written last.
  *
  * Not collective.
  * @param folder must be there, and empty; what is written is on the disk on return. After a failure files may be left in it
  * @retval MST_EUNSUPPORTED a weight that the type cannot hold; as mst_checkpoint_verify; MST_EIO, MST_ENOMEM
- * Memory: two buffers of 4 MiB, the manifest, the carried files.
+ * Memory: two buffers of 4 MiB, the manifest, the carried files; to merge adapters, these in fp32 and a third buffer.
  */
 mst_status mst_hf_export(const mst_checkpoint_context *context, const char *path, const char *folder,
                          const mst_export_options *options);

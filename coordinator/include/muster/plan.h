@@ -26,6 +26,7 @@ typedef struct mst_machine {
 
 /* Bytes of one rank by purpose. All but `program` and `host` is what the run reports as memory_bytes. */
 typedef struct mst_plan_memory {
+    double frozen;    /* weights of a model whose adapters alone are trained, in the compute type */
     double weights;   /* published, in the compute type; ranks of one node that share memory have one copy */
     double gradients; /* partial sums and the owned shards of the sum */
     double received;  /* shards of other ranks' partial sums */
@@ -43,6 +44,7 @@ typedef struct mst_plan_memory {
 typedef struct mst_plan {
     mst_machine machine;
     mst_transport transport;                                         /* that a run would choose */
+    size_t trained; /* of the parameters: all, or the adapters' */
     size_t parameters, layers, tokens_per_step, microbatches, lanes; /* lanes: the most that a rank has */
     size_t rank_microbatches; /* the most that a rank computes in a step */
     size_t slots;             /* whole gradients that wait on the rank that has most */

@@ -222,10 +222,10 @@ mst_status mst_checkpoint_resolve(const char *path, char *path_out);
 
 /**
  * Where the model stands that a checkpoint's adapters adapt: MST_BASE_NAME of the run folder whose checkpoint it is. Not collective.
- * @param meta of the checkpoint, which has a base @param path_out [4096]
+ * @param weights digest that the checkpoint's meta names as its base @param path_out [4096]
  * @retval MST_EIO it is not there; MST_EFORMAT it holds other weights
  */
-mst_status mst_checkpoint_base(const char *path, const mst_checkpoint_meta *meta, char *path_out);
+mst_status mst_checkpoint_base(const char *path, const mst_digest *weights, char *path_out);
 
 /* A checkpoint in a folder. */
 typedef struct mst_checkpoint_entry {
