@@ -23,10 +23,12 @@ static const cli_option options[] = {
      .argument = "SIZE",
      .help = "largest weight file, such as 2GiB; default 4GiB. More than one gets an index"},
     {.name = "adapter",
-     .help = "of a run that trains adapters: these alone, in PEFT's layout; without, they are merged into the model"},
+     .help = "of a run that trains adapters: these alone, in PEFT's layout; without, they are merged into "
+             "the model"},
     {.name = "base",
      .argument = "NAME",
-     .help = "with --adapter: name or path of the model that they adapt, for adapter_config.json; default: model.init"},
+     .help = "with --adapter: name or path of the model that they adapt, for adapter_config.json; default: "
+             "model.init"},
     CLI_THREADS_OPTION,
     {0}};
 
@@ -82,9 +84,10 @@ static mst_status look_at_adapters(job *j, const cli_args *args, const mst_check
     mst_status status = MST_OK;
     const char *name = cli_text(args, "base", NULL);
     mst_export_adapters *a = &j->adapters;
-    MST_CHECK(meta->has_base || !cli_flag(args, "adapter"), MST_ECONFIG, "--adapter: %s holds a model, and no adapters",
-              j->source);
-    MST_CHECK(name == NULL || cli_flag(args, "adapter"), MST_ECONFIG, "--base is for adapters alone: give --adapter, too");
+    MST_CHECK(meta->has_base || !cli_flag(args, "adapter"), MST_ECONFIG,
+              "--adapter: %s holds a model, and no adapters", j->source);
+    MST_CHECK(name == NULL || cli_flag(args, "adapter"), MST_ECONFIG,
+              "--base is for adapters alone: give --adapter, too");
     if (!meta->has_base) goto done;
     *a = (mst_export_adapters){.apart = cli_flag(args, "adapter"),
                                .base = j->base,
@@ -152,7 +155,8 @@ const cli_command cli_export = {
         "Writes a new folder that transformers' from_pretrained and other readers of that layout load:\n"
         "config.json, .safetensors files, tokenizer.json, what came with an imported model byte for byte,\n"
         "and a model card, README.md, with what is known of the training. Every weight is verified against\n"
-        "its digest. The folder appears whole or not at all. Adapters (LoRA) are merged into the model that they\n"
+        "its digest. The folder appears whole or not at all. Adapters (LoRA) are merged into the model that "
+        "they\n"
         "adapt, or with --adapter written alone, as PEFT's PeftModel.from_pretrained loads them.",
     .operands = operands,
     .options = options,

@@ -26,7 +26,8 @@ mst_status mst_config_layout(const mst_config *config, mst_layout *layout_out) {
     const mst_status status = mst_config_lora(config, &lora);
     *layout_out = (mst_layout){0};
     if (status != MST_OK) return status;
-    return lora.rank > 0 ? mst_lora_layout(&config->model, &lora, layout_out) : mst_model_layout(&config->model, layout_out);
+    return lora.rank > 0 ? mst_lora_layout(&config->model, &lora, layout_out)
+                         : mst_model_layout(&config->model, layout_out);
 }
 
 void config_apply_defaults(config_reader *reader) {
@@ -155,14 +156,17 @@ static void check_lora(config_reader *reader) {
     const mst_config *config = reader->config;
     mst_lora lora;
     if (config->lora.dropout > 0)
-        REPORT(reader, lora.dropout, "%g: muster trains without dropout; leave it out, or set it to 0", config->lora.dropout);
+        REPORT(reader, lora.dropout, "%g: muster trains without dropout; leave it out, or set it to 0",
+               config->lora.dropout);
     if (config->lora.rank == 0) {
         if (config->lora.init != NULL)
-            REPORT(reader, lora.init, "these adapters would not be used, since lora.rank is 0; set that to their rank");
+            REPORT(reader, lora.init,
+                   "these adapters would not be used, since lora.rank is 0; set that to their rank");
         return;
     }
     if (config->init == NULL)
-        REPORT(reader, lora.rank, "adapters need a model that they adapt; set model.init to its folder or checkpoint");
+        REPORT(reader, lora.rank,
+               "adapters need a model that they adapt; set model.init to its folder or checkpoint");
     if (config->lora.alpha == 0)
         REPORT(reader, lora.alpha, "adapters that are multiplied by 0 learn nothing; usual is 2 * lora.rank");
     if (mst_config_lora(config, &lora) != MST_OK)

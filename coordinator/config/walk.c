@@ -147,7 +147,8 @@ static bool add_word(config_reader *reader, const yaml_node_t *node, const confi
     if (*text == '\0' ||
         text[strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")] != '\0') {
         config_report(reader, place_of(reader, node), key->path,
-                      "%s is no word; expected letters, digits, '.', '_' and '-'", config_quote(text, quoted));
+                      "%s is no word; expected letters, digits, '.', '_' and '-'",
+                      config_quote(text, quoted));
         return false;
     }
     const size_t room = (*words != NULL ? strlen(*words) + 1 : 0) + strlen(text) + 1;
@@ -172,7 +173,8 @@ static void read_words(config_reader *reader, const yaml_node_t *node, const con
     else
         good = add_word(reader, node, key, &words);
     if (good && words == NULL)
-        config_report(reader, place_of(reader, node), key->path, "the list is empty; expected at least one word");
+        config_report(reader, place_of(reader, node), key->path,
+                      "the list is empty; expected at least one word");
     free(*field);
     *field = words;
 }

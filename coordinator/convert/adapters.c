@@ -20,9 +20,16 @@ static bool is_idle(const json_t *value) {
 
 /* What would make something else of the adapters than products with A and B. */
 static mst_status check_idle(const json_t *root, const char *path) {
-    static const char *const fields[] = {"bias",           "use_dora",      "rank_pattern",
-                                         "alpha_pattern",  "modules_to_save", "lora_bias",
-                                         "target_parameters", "trainable_token_indices", "use_qalora", NULL};
+    static const char *const fields[] = {"bias",
+                                         "use_dora",
+                                         "rank_pattern",
+                                         "alpha_pattern",
+                                         "modules_to_save",
+                                         "lora_bias",
+                                         "target_parameters",
+                                         "trainable_token_indices",
+                                         "use_qalora",
+                                         NULL};
     mst_status status = MST_OK;
     for (const char *const *name = fields; *name != NULL; name++)
         MST_CHECK(is_idle(json_object_get(root, *name)), MST_EUNSUPPORTED,
@@ -39,15 +46,16 @@ static mst_status check_config(const char *path, const mst_lora *lora) {
     const json_t *rank = json_object_get(root, "r"), *alpha = json_object_get(root, "lora_alpha");
     MST_CHECK(type != NULL && strcmp(type, "LORA") == 0, MST_EUNSUPPORTED, "%s: peft_type is not LORA", path);
     MST_TRY(check_idle(root, path));
-    MST_CHECK(json_is_integer(rank) && json_is_number(alpha), MST_EFORMAT, "%s: r or lora_alpha is missing", path);
+    MST_CHECK(json_is_integer(rank) && json_is_number(alpha), MST_EFORMAT, "%s: r or lora_alpha is missing",
+              path);
     MST_CHECK(json_integer_value(rank) == (json_int_t)lora->rank, MST_ECONFIG,
-              "%s: r is %" JSON_INTEGER_FORMAT ", lora.rank is %zu", path, json_integer_value(rank), lora->rank);
+              "%s: r is %" JSON_INTEGER_FORMAT ", lora.rank is %zu", path, json_integer_value(rank),
+              lora->rank);
     const bool rslora = json_is_true(json_object_get(root, "use_rslora"));
-    const double scale =
-        json_number_value(alpha) / (rslora ? sqrt((double)lora->rank) : (double)lora->rank);
+    const double scale = json_number_value(alpha) / (rslora ? sqrt((double)lora->rank) : (double)lora->rank);
     MST_CHECK(fabs(scale - lora->scale) <= 1e-12 * lora->scale, MST_ECONFIG,
-              "%s: lora_alpha and use_rslora make a scale of %g, lora.alpha and lora.rslora one of %g", path, scale,
-              lora->scale);
+              "%s: lora_alpha and use_rslora make a scale of %g, lora.alpha and lora.rslora one of %g", path,
+              scale, lora->scale);
 done:
     json_decref(root);
     return status;
@@ -64,8 +72,8 @@ static mst_status take(mst_hf *hf, size_t number) {
     MST_CHECK(t->dims == 2 && t->shape[0] == shape[0] && t->shape[1] == shape[1], MST_ECONFIG,
               "%s: tensor %s has shape %s; this model asks for %s", hf->folder, t->name,
               hf_shape_text(t->shape, t->dims, theirs), hf_shape_text(shape, 2, ours));
-    MST_CHECK(t->dtype != MST_HF_DTYPES, MST_EUNSUPPORTED, "%s: tensor %s is of type %s; muster reads F32, F16 and BF16",
-              hf->folder, t->name, t->tag);
+    MST_CHECK(t->dtype != MST_HF_DTYPES, MST_EUNSUPPORTED,
+              "%s: tensor %s is of type %s; muster reads F32, F16 and BF16", hf->folder, t->name, t->tag);
     if (number == 0) hf->dtype = t->dtype;
     if (t->dtype != hf->dtype) hf->dtype = MST_HF_F32;
     t->used = true;
@@ -88,8 +96,9 @@ static mst_status open_adapters(mst_hf *hf, const mst_model_config *model, const
     MST_TRY(hf_tensors_sort(&hf->tensors));
     for (size_t i = 0; i < hf->layout.tensor_count; i++) MST_TRY(take(hf, i));
     for (size_t i = 0; i < hf->tensors.count; i++)
-        MST_CHECK(hf->tensors.at[i].used, MST_ECONFIG, "%s: tensor %s is of no projection that lora.targets names",
-                  hf->folder, hf->tensors.at[i].name);
+        MST_CHECK(hf->tensors.at[i].used, MST_ECONFIG,
+                  "%s: tensor %s is of no projection that lora.targets names", hf->folder,
+                  hf->tensors.at[i].name);
 done:
     return status;
 }

@@ -77,7 +77,8 @@ done:
     return status;
 }
 
-mst_status hf_adapter_card_make(const mst_manifest *manifest, const mst_export_options *options, char **text_out) {
+mst_status hf_adapter_card_make(const mst_manifest *manifest, const mst_export_options *options,
+                                char **text_out) {
     mst_status status = MST_OK;
     char *text = NULL;
     size_t bytes = 0;
@@ -85,11 +86,12 @@ mst_status hf_adapter_card_make(const mst_manifest *manifest, const mst_export_o
     FILE *to = open_memstream(&text, &bytes);
     MST_CHECK(to != NULL, MST_ENOMEM, "README.md: out of memory");
     fputs("---\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n- lora\n- muster\n---\n\n", to);
-    fprintf(to, "# %s\n\n| | |\n|---|---|\n| adapters of | %s |\n| parameters | %" PRIu64 " |\n", options->name,
-            a->base_name, count_parameters(manifest));
+    fprintf(to, "# %s\n\n| | |\n|---|---|\n| adapters of | %s |\n| parameters | %" PRIu64 " |\n",
+            options->name, a->base_name, count_parameters(manifest));
     fprintf(to, "| rank, scale | %zu, %g |\n", a->lora.rank, a->lora.scale);
     put_training(to, manifest, true);
-    if (options->losses != NULL && manifest->meta.step > 0) fprintf(to, "\n### Losses\n\n%s", options->losses);
+    if (options->losses != NULL && manifest->meta.step > 0)
+        fprintf(to, "\n### Losses\n\n%s", options->losses);
     put_proof(to, manifest);
     put_config(to, manifest);
     status = finish(to, &text, text_out);
@@ -97,8 +99,9 @@ done:
     return status;
 }
 
-mst_status hf_card_make(const mst_manifest *manifest, const mst_manifest *weights, const mst_export_options *options,
-                        mst_hf_dtype dtype, bool imported, char **text_out) {
+mst_status hf_card_make(const mst_manifest *manifest, const mst_manifest *weights,
+                        const mst_export_options *options, mst_hf_dtype dtype, bool imported,
+                        char **text_out) {
     mst_status status = MST_OK;
     char *text = NULL;
     size_t bytes = 0;

@@ -28,11 +28,11 @@ typedef struct export {
     const mst_export_options *options;
     const char *path, *folder;
     mst_manifest manifest;
-    mst_manifest base;             /* of the model that adapters are merged into; else empty */
-    const mst_manifest *weights;   /* whose tensors are written: one of these */
+    mst_manifest base;           /* of the model that adapters are merged into; else empty */
+    const mst_manifest *weights; /* whose tensors are written: one of these */
     const char *weights_path;
-    hf_merge *merge;               /* NULL: nothing is merged */
-    float *merged;                 /* [PART], likewise */
+    hf_merge *merge;       /* NULL: nothing is merged */
+    float *merged;         /* [PART], likewise */
     char *tar, *tokenizer; /* carried files; NULL: there are none */
     size_t tar_bytes, tokenizer_bytes;
     int32_t end; /* token that ends a text; -1: none is known */
@@ -374,13 +374,13 @@ static mst_status write_apart(const export *e) {
     char *card = NULL;
     const mst_export_adapters *a = e->options->adapters;
     const bool in_out = e->manifest.meta.model.family == MST_FAMILY_GPT2; /* Conv1D */
-    json_t *targets = json_array(), *alpha = a->alpha == floor(a->alpha) ? json_integer((json_int_t)a->alpha)
-                                                                         : json_real(a->alpha);
-    json_t *root = json_pack("{s:s, s:s, s:s, s:n, s:b, s:b, s:I, s:o, s:f, s:s, s:b, s:b, s:n}", "peft_type", "LORA",
-                             "task_type", "CAUSAL_LM", "base_model_name_or_path", a->base_name, "revision",
-                             "inference_mode", 1, "init_lora_weights", 1, "r", (json_int_t)a->lora.rank, "lora_alpha",
-                             alpha, "lora_dropout", 0.0, "bias", "none", "use_rslora", (int)a->rslora,
-                             "fan_in_fan_out", (int)in_out, "modules_to_save");
+    json_t *targets = json_array(),
+           *alpha = a->alpha == floor(a->alpha) ? json_integer((json_int_t)a->alpha) : json_real(a->alpha);
+    json_t *root = json_pack(
+        "{s:s, s:s, s:s, s:n, s:b, s:b, s:I, s:o, s:f, s:s, s:b, s:b, s:n}", "peft_type", "LORA", "task_type",
+        "CAUSAL_LM", "base_model_name_or_path", a->base_name, "revision", "inference_mode", 1,
+        "init_lora_weights", 1, "r", (json_int_t)a->lora.rank, "lora_alpha", alpha, "lora_dropout", 0.0,
+        "bias", "none", "use_rslora", (int)a->rslora, "fan_in_fan_out", (int)in_out, "modules_to_save");
     for (const char *at = a->targets; *at != '\0' && targets != NULL;) {
         const size_t length = strcspn(at, ",");
         json_array_append_new(targets, json_stringn(at, length));

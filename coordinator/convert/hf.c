@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "companions.h"
-#include "muster/files.h"
 #include "hf.h"
+#include "muster/files.h"
 
 #define SINGLE_NAME "model.safetensors"
 #define INDEX_NAME  "model.safetensors.index.json"

@@ -38,13 +38,14 @@ static mst_status allocate(hf_merge *m) {
         if (t->shape[1] > longest) longest = t->shape[1];
     }
     m->row = malloc(longest * sizeof *m->row);
-    MST_CHECK(m->values != NULL && m->row != NULL, MST_ENOMEM, "no memory for %zu adapters", m->layout.tensor_count);
+    MST_CHECK(m->values != NULL && m->row != NULL, MST_ENOMEM, "no memory for %zu adapters",
+              m->layout.tensor_count);
 done:
     return status;
 }
 
-mst_status hf_merge_create(const mst_checkpoint_context *context, const char *path, const mst_model_config *model,
-                           const mst_lora *lora, hf_merge **merge_out) {
+mst_status hf_merge_create(const mst_checkpoint_context *context, const char *path,
+                           const mst_model_config *model, const mst_lora *lora, hf_merge **merge_out) {
     mst_status status = MST_OK;
     hf_merge *m = calloc(1, sizeof *m);
     *merge_out = NULL;
@@ -53,7 +54,8 @@ mst_status hf_merge_create(const mst_checkpoint_context *context, const char *pa
     MST_TRY(mst_lora_layout(model, lora, &m->layout));
     MST_TRY(allocate(m));
     MST_TRY(mst_checkpoint_weights(context, path, keep, m));
-    MST_CHECK(m->given == m->layout.parameters, MST_EFORMAT, "%s holds other adapters than its config says", path);
+    MST_CHECK(m->given == m->layout.parameters, MST_EFORMAT, "%s holds other adapters than its config says",
+              path);
     *merge_out = m;
     m = NULL;
 done:
@@ -97,7 +99,8 @@ void hf_merge_add(const hf_merge *merge, const char *tensor, size_t cols, uint64
         const size_t r = (size_t)(at / cols), begin = (size_t)(at % cols);
         const size_t stop = end - at < cols - begin ? begin + (size_t)(end - at) : cols;
         compute_row(merge, &pair, r, begin, stop);
-        for (size_t c = begin; c < stop; c++, values++) *values = (float)(*values + merge->lora->scale * merge->row[c]);
+        for (size_t c = begin; c < stop; c++, values++)
+            *values = (float)(*values + merge->lora->scale * merge->row[c]);
         at += stop - begin;
     }
 }

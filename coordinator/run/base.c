@@ -47,7 +47,8 @@ static void go_on(void *context, uint64_t done, uint64_t all) {
     mst_watchdog_progress(t->watchdog, "initialise", 0);
 }
 
-static mst_status read_weights(void *context, size_t tensor, uint64_t first, uint64_t count, float *values_out) {
+static mst_status read_weights(void *context, size_t tensor, uint64_t first, uint64_t count,
+                               float *values_out) {
     const copy *c = context;
     go_on(c->t, 0, 0);
     return mst_hf_read(c->hf, tensor, first, count, values_out);
@@ -85,8 +86,8 @@ static mst_status copy_folder(copy *c, mst_checkpoint_digests *digests_out) {
                                       .tokenizer = tokenizer,
                                       .companions = companions,
                                       .companion_bytes = companion_bytes};
-    MST_TRY(mst_checkpoint_pack_weights(c->context, mst_hf_layout(c->hf), &meta, &source, c->temporary, &options,
-                                        digests_out));
+    MST_TRY(mst_checkpoint_pack_weights(c->context, mst_hf_layout(c->hf), &meta, &source, c->temporary,
+                                        &options, digests_out));
 done:
     mst_hf_close(&c->hf);
     free(config);
@@ -111,8 +112,8 @@ static mst_status compare_begun(const training *t, const mst_digest *weights) {
     char found[MST_DIGEST_HEX];
     mst_digest_to_hex(weights, found);
     MST_CHECK(t->folder.init[0] == '\0' || strcmp(t->folder.init, found) == 0, MST_ECONFIG,
-              "this run's adapters are of the weights %s; found are %s. Begin another run for these", t->folder.init,
-              found);
+              "this run's adapters are of the weights %s; found are %s. Begin another run for these",
+              t->folder.init, found);
 done:
     return status;
 }

@@ -125,7 +125,8 @@ static mst_status load_adapters(training *t, const mst_lora *lora) {
     mst_status status = MST_OK;
     mst_hf *hf = NULL;
     MST_TRY(mst_hf_open_adapters(t->config.lora.init, &t->config.model, lora, &hf));
-    MST_TRY(mst_hf_load(hf, mst_trainer_layout(t->trainer), t->device.queue, mst_trainer_shards(t->trainer), read_on, t));
+    MST_TRY(mst_hf_load(hf, mst_trainer_layout(t->trainer), t->device.queue, mst_trainer_shards(t->trainer),
+                        read_on, t));
 done:
     mst_hf_close(&hf);
     return status == MST_OK ? MST_OK : mst_error_context(status, "lora.init");

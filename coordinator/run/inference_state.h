@@ -9,10 +9,10 @@ struct mst_inference {
     char path[4096];
     mst_config config;
     mst_model_config model_config;
-    mst_digest base; /* weights that its adapters adapt */
-    mst_lora lora;   /* rank 0: it holds a whole model */
-    mst_layout layout; /* of the model */
-    mst_layout stored; /* of what the checkpoint holds: the model, or its adapters */
+    mst_digest base;    /* weights that its adapters adapt */
+    mst_lora lora;      /* rank 0: it holds a whole model */
+    mst_layout layout;  /* of the model */
+    mst_layout stored;  /* of what the checkpoint holds: the model, or its adapters */
     mst_frozen *frozen; /* the model's weights where the checkpoint holds adapters; else NULL */
     mst_kernels kernels;
     mst_queue *queue;

@@ -54,13 +54,13 @@ void training_announce(training *t) {
     const char *const thousands[] = {"", " K", " M", " G"};
     training_say(
         t, "model %s, %s parameters, %s; %d rank%s x %d thread%s, %s; %s per rank",
-        mst_family_name(c->model.family),
-        in_words((double)layout->parameters, 1000, thousands, parameters),
+        mst_family_name(c->model.family), in_words((double)layout->parameters, 1000, thousands, parameters),
         mst_dtype_name(c->train.precision), mst_comm_size(t->comm), mst_comm_size(t->comm) == 1 ? "" : "s",
         t->device.threads, t->device.threads == 1 ? "" : "s", mst_trainer_transport(t->trainer),
         in_words((double)memory_bytes(t), 1024, (const char *const[]){" B", " KiB", " MiB", " GiB"}, memory));
     if (mst_trainer_frozen(t->trainer) != NULL)
-        training_say(t, "adapters of rank %zu: %s parameters are trained, the others are frozen", c->lora.rank,
+        training_say(t, "adapters of rank %zu: %s parameters are trained, the others are frozen",
+                     c->lora.rank,
                      in_words((double)mst_trainer_layout(t->trainer)->parameters, 1000, thousands, trained));
     training_say(t, "batch of %zu sequences x %zu tokens; %llu training tokens, %llu held out",
                  mst_trainer_samples_per_step(t->trainer), c->data.seq_len,

@@ -100,8 +100,7 @@ done:
 
 /* Everything unusual, and what is to be refused, goes to the general body. */
 static bool is_row(const mst_matmul_args *x) {
-    return x->m == 1 && x->n > 0 && x->k > 0 && !x->a_transposed && !x->accumulate &&
-           x->scale == 0 &&
+    return x->m == 1 && x->n > 0 && x->k > 0 && !x->a_transposed && !x->accumulate && x->scale == 0 &&
            (x->dtype == MST_F32 || x->dtype == MST_BF16) &&
            (x->c_dtype == x->dtype || x->c_dtype == MST_F32) && x->lda >= x->k &&
            x->ldb >= (x->b_transposed ? x->k : x->n) && x->ldc >= x->n;

@@ -72,11 +72,14 @@ static void no_progress(void *context, bool waiting) {
 }
 
 static double reported(job *j, const mst_config *c) {
+    mst_lora lora;
     mst_trainer *trainer = NULL;
     mst_saver *saver = NULL;
     char folder[64];
     snprintf(folder, sizeof folder, "plan-checkpoints-%d", j->size);
+    CHECK_OK(mst_config_lora(c, &lora));
     const mst_trainer_config wanted = {.model = c->model,
+                                       .lora = lora,
                                        .shape = c->batch.shape,
                                        .transport = c->batch.transport,
                                        .micro = c->batch.micro,
@@ -112,7 +115,7 @@ static void check_traffic(job *j, const mst_config *c, mst_transport transport, 
             mine[2 * here + 1] += messages[to];
         }
     MPI_Allreduce(mine, all, 2 * RANKS_MAX, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
-    CHECK_OK(mst_model_layout(&c->model, &layout));
+    CHECK_OK(mst_config_layout(c, &layout));
     CHECK_OK(mst_traffic_of(transport, &c->batch.shape, c->train.precision, &layout,
                             (mst_placement){j->size, nodes}, &traffic));
     double out = 0, in = 0;
@@ -144,6 +147,7 @@ typedef struct variant {
     const char *wire, *transport, *precision, *async;
     int leaf;
     const char *sharding, *recompute, *moments;
+    size_t rank; /* of adapters; 0: none */
 } variant;
 
 static void check_variant(job *j, const variant *v) {
@@ -154,6 +158,8 @@ static void check_variant(job *j, const variant *v) {
              j->size == 1 ? "auto" : v->transport, v->sharding, v->precision, v->recompute, v->moments,
              v->async);
     CHECK_OK(mst_config_parse(text, "plan.yaml", NULL, 0, stderr, &c));
+    c.lora.rank = v->rank; /* not in the text, which would need a model to begin with */
+    c.lora.alpha = 2 * (double)v->rank;
     memset(sent, 0, sizeof sent);
     memset(messages, 0, sizeof messages);
     const bool sharded =
@@ -175,20 +181,22 @@ static void check_variant(job *j, const variant *v) {
 int main(int argc, char **argv) {
     job j = {0};
     static const variant variants[] = {
-        {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "none", "f32"},
-        {"llama", ", n_kv_heads: 2", 4, 1, "f32", "mpi", "bf16", "true", 2, "state", "none", "f32"},
-        {"llama", ", tie_embeddings: true", 8, 2, "bf16", "mpi", "bf16", "false", 2, "state", "none", "f32"},
-        {"gpt2", ", max_seq_len: 64", 8, 1, "f32", "shm", "f32", "true", 2, "state", "none", "f32"},
-        {"gpt2", ", max_seq_len: 64", 16, 3, "bf16", "shm", "bf16", "true", 2, "state", "none", "f32"},
-        {"olmo2", "", 2, 2, "f32", "mpi", "f32", "true", 2, "state", "none", "f32"},
-        {"olmo2", "", 16, 1, "f32", "auto", "bf16", "true", 2, "state", "none", "f32"},
-        {"qwen2", ", n_kv_heads: 2", 2, 2, "bf16", "shm", "f32", "true", 2, "state", "none", "f32"},
-        {"qwen3", ", head_dim: 32", 32, 1, "f32", "mpi", "bf16", "false", 2, "state", "none", "f32"},
-        {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "selective", "bf16"},
-        {"olmo2", "", 4, 1, "f32", "auto", "bf16", "false", 2, "all", "full", "bf16"},
-        {"llama", ", tie_embeddings: true", 1, 4, "bf16", "auto", "bf16", "false", 1, "all", "full", "bf16"},
-        {"olmo2", ", tie_embeddings: false", 2, 4, "bf16", "mpi", "bf16", "false", 1, "all", "full", "bf16"},
-        {"gpt2", ", max_seq_len: 64", 2, 1, "f32", "auto", "f32", "true", 1, "all", "selective", "bf16"},
+        {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "none", "f32", 0},
+        {"llama", ", n_kv_heads: 2", 4, 1, "f32", "mpi", "bf16", "true", 2, "state", "none", "f32", 0},
+        {"llama", ", tie_embeddings: true", 8, 2, "bf16", "mpi", "bf16", "false", 2, "state", "none", "f32", 0},
+        {"gpt2", ", max_seq_len: 64", 8, 1, "f32", "shm", "f32", "true", 2, "state", "none", "f32", 0},
+        {"gpt2", ", max_seq_len: 64", 16, 3, "bf16", "shm", "bf16", "true", 2, "state", "none", "f32", 0},
+        {"olmo2", "", 2, 2, "f32", "mpi", "f32", "true", 2, "state", "none", "f32", 0},
+        {"olmo2", "", 16, 1, "f32", "auto", "bf16", "true", 2, "state", "none", "f32", 0},
+        {"qwen2", ", n_kv_heads: 2", 2, 2, "bf16", "shm", "f32", "true", 2, "state", "none", "f32", 0},
+        {"qwen3", ", head_dim: 32", 32, 1, "f32", "mpi", "bf16", "false", 2, "state", "none", "f32", 0},
+        {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "selective", "bf16", 0},
+        {"olmo2", "", 4, 1, "f32", "auto", "bf16", "false", 2, "all", "full", "bf16", 0},
+        {"llama", ", tie_embeddings: true", 1, 4, "bf16", "auto", "bf16", "false", 1, "all", "full", "bf16", 0},
+        {"olmo2", ", tie_embeddings: false", 2, 4, "bf16", "mpi", "bf16", "false", 1, "all", "full", "bf16", 0},
+        {"gpt2", ", max_seq_len: 64", 2, 1, "f32", "auto", "f32", "true", 1, "all", "selective", "bf16", 0},
+        {"qwen2", ", n_kv_heads: 2", 4, 2, "f32", "mpi", "bf16", "true", 2, "state", "none", "f32", 8},
+        {"gpt2", ", max_seq_len: 64", 8, 1, "bf16", "shm", "f32", "false", 2, "state", "selective", "bf16", 3},
     };
     if (argc > 1) emulated_nodes = atoi(argv[1]);
     if (mst_comm_create(&j.comm) != MST_OK) {

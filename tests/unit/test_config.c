@@ -34,6 +34,7 @@ static void test_defaults(void) {
     CHECK(c.model.n_kv_heads == 6 && c.model.head_dim == 16 && c.model.d_ff == 256, "%zu %zu %zu",
           c.model.n_kv_heads, c.model.head_dim, c.model.d_ff);
     CHECK(c.model.max_seq_len == 1024 && c.data.seq_len == 1024 && c.model.tie_embeddings, "model");
+    CHECK(c.lora.rank == 0 && strcmp(c.lora.targets, "all-linear") == 0 && c.lora.init == NULL, "lora");
     CHECK(c.model.norm_eps == 1e-5 && c.model.rope_theta == 1e4 && c.model.init_deviation == 0.02, "model");
     CHECK(c.model.rope_factor == 1 && c.model.rope_low_freq_factor == 1 &&
               c.model.rope_high_freq_factor == 4 && c.model.rope_original_seq_len == 8192,
@@ -224,6 +225,23 @@ static const mistake mistakes[] = {
      "--set run.name=a/b: error: run.name: 'a/b' cannot name a folder here; expected up to 100 letters, "
      "digits, '.', '_', '-', not "
      "beginning with '.'"},
+    {"lora: {rank: 8}\n", NULL,
+     "t.yaml:5:14: error: lora.rank: adapters need a model that they adapt; set model.init to its folder or "
+     "checkpoint"},
+    {"lora: {rank: 8, targets: [q_proj, c_attn]}\n", NULL,
+     "t.yaml:5:26: error: lora.targets: 'c_attn' is no projection of a layer in family llama; it has q_proj, "
+     "k_proj, v_proj, "
+     "o_proj, gate_proj, up_proj, down_proj, and all-linear for all"},
+    {"lora: {targets: [q_proj, [v_proj]]}\n", NULL,
+     "t.yaml:5:26: error: lora.targets: expected a word, found a list"},
+    {"lora: {targets: []}\n", NULL,
+     "t.yaml:5:17: error: lora.targets: the list is empty; expected at least one word"},
+    {"lora: {targets: ['a,b']}\n", NULL,
+     "t.yaml:5:18: error: lora.targets: 'a,b' is no word; expected letters, digits, '.', '_' and '-'"},
+    {"lora: {dropout: 0.1}\n", NULL,
+     "t.yaml:5:17: error: lora.dropout: 0.1: muster trains without dropout; leave it out, or set it to 0"},
+    {"", "lora.alpha=-1",
+     "--set lora.alpha=-1: error: lora.alpha: '-1' is out of range; expected a number from 0 to 1e+06"},
     {"", "run.stesp=1", "--set run.stesp=1: error: unknown key 'run.stesp'; did you mean 'run.steps'?"},
     {"", "beta2=1", "--set beta2=1: error: unknown key 'beta2'; did you mean 'optimizer.beta2'?"},
     {"", "model=x",
@@ -377,6 +395,7 @@ static void test_round_trip(void) {
         "optimizer.beta2=0.99999999999999988",
         "schedule.peak=0.30000000000000004",
         "checkpoint.minutes=123456.789",
+        "lora.targets=[q_proj, v_proj]",
         "device.threads=3"};
     mst_config c;
     char *errors;
@@ -386,6 +405,7 @@ static void test_round_trip(void) {
     CHECK(strcmp(c.data.sources[0].path, "/x: y") == 0 && c.data.sources[0].weight == 0.1, "sources");
     CHECK(c.data.sources[0].heldout == NULL && strcmp(c.data.sources[1].heldout, "/v.bin") == 0, "held out");
     CHECK(c.data.type == MST_TOKENS_UINT32 && strcmp(c.data.tokenizer, "/t/tokenizer.json") == 0, "tokens");
+    CHECK(strcmp(c.lora.targets, "q_proj,v_proj") == 0, "%s", c.lora.targets);
     check_round_trip(&c, "awkward values");
     mst_config_clear(&c);
     free(errors);

@@ -14,8 +14,8 @@ mst_status mst_checkpoint_base(const char *path, const mst_digest *weights, char
     MST_CHECK(snprintf(path_out, CKPT_PATH_MAX, "%s/../../" MST_BASE_NAME, path) < CKPT_PATH_MAX, MST_EIO,
               "%s: the path is too long", path);
     MST_CHECK(ckpt_exists(path_out), MST_EIO,
-              "%s holds adapters of a model with the weights %s, which has to stand in the run folder as " MST_BASE_NAME
-              ", and does not: %s",
+              "%s holds adapters of a model with the weights %s, which has to stand in the run folder "
+              "as " MST_BASE_NAME ", and does not: %s",
               path, wanted, path_out);
     MST_TRY(mst_checkpoint_open(path_out, &meta, &digests));
     mst_digest_to_hex(&digests.weights, found);

@@ -33,8 +33,7 @@ mst_status ckpt_state_digest(const mst_digest kinds[MST_KIND_COUNT], const mst_c
                           hex[MST_KIND_MASTER], hex[MST_KIND_EXP_AVG], hex[MST_KIND_EXP_AVG_SQ], meta->step,
                           meta->updates, meta->samples, data);
     mst_digest_to_hex(&meta->base, base);
-    if (meta->has_base)
-        length += snprintf(text + length, sizeof text - (size_t)length, "base %s\n", base);
+    if (meta->has_base) length += snprintf(text + length, sizeof text - (size_t)length, "base %s\n", base);
     return mst_digest_of(text, (size_t)length, state_out);
 }
 

@@ -157,8 +157,8 @@ static mst_status write_model(model_file *model, const ckpt_file *file, const si
     mst_status status = MST_OK;
     hid_t optimizer = -1;
     MST_TRY(ckpt_h5_create(file, 0, &model->h5));
-    MST_TRY(ckpt_model_facts(&model->h5, ckpt_manifest_version(meta), meta,
-                             &sums->kinds[MST_KIND_MASTER], &sums->state));
+    MST_TRY(ckpt_model_facts(&model->h5, ckpt_manifest_version(meta), meta, &sums->kinds[MST_KIND_MASTER],
+                             &sums->state));
     MST_TRY(list_sources(model, shards, shard_count));
     MST_TRY(show_kind(model, model->h5.id, MST_KIND_MASTER, order));
     CKPT_H5(&model->h5, optimizer = ckpt_h5_group(model->h5.id, "optimizer"), "create group", "optimizer");

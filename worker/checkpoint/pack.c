@@ -310,7 +310,8 @@ mst_status mst_checkpoint_pack(const mst_checkpoint_context *context, const char
     size_t bytes;
     MST_TRY(mst_manifest_read(path, &p.from));
     MST_CHECK(!p.from.meta.has_base, MST_ECONFIG,
-              "%s holds adapters, which are nothing without the model that they adapt, and that stands beside it in the run "
+              "%s holds adapters, which are nothing without the model that they adapt, and that stands "
+              "beside it in the run "
               "folder: move that as a whole, or make one model of both with 'muster export'",
               path);
     MST_CHECK(options->weights_only || !p.from.weights_only, MST_ECONFIG,

@@ -75,9 +75,10 @@ struct mst_model {
     int32_t *starts;           /* [rows] where documents begin, for passes that say it */
 
     /* Of the backward pass, one set for all layers. */
-    void *dx;         /* [rows, d_model] gradient of the residual stream */
-    void *dnorm;      /* [rows, d_model] gradient of a norm's output */
-    void *dsum;       /* ACC [rows, d_model, or what the widest adapted projection reads] the gradient of x while products
+    void *dx;    /* [rows, d_model] gradient of the residual stream */
+    void *dnorm; /* [rows, d_model] gradient of a norm's output */
+    void *
+        dsum; /* ACC [rows, d_model, or what the widest adapted projection reads] the gradient of x while products
                          are added up; x's own when dtype is ACC */
     void *dact;       /* [rows, d_ff] */
     void *dattention; /* [rows, q] */

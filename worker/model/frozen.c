@@ -15,7 +15,8 @@ size_t mst_frozen_bytes_of(const mst_layout *layout, mst_dtype dtype) {
     return layout->blocks * MST_BLOCK * mst_dtype_size(dtype);
 }
 
-mst_status mst_frozen_create(const mst_layout *layout, mst_dtype dtype, mst_queue *queue, mst_frozen **frozen_out) {
+mst_status mst_frozen_create(const mst_layout *layout, mst_dtype dtype, mst_queue *queue,
+                             mst_frozen **frozen_out) {
     mst_status status = MST_OK;
     void *memory = NULL;
     mst_frozen *f = calloc(1, sizeof *f);
@@ -67,7 +68,8 @@ mst_status mst_frozen_put(mst_frozen *frozen, const char *name, const size_t sha
     const mst_tensor *t = f->layout->tensors, *end = t + f->layout->tensor_count;
     while (t < end && strcmp(t->name, name) != 0) t++;
     MST_CHECK(t < end, MST_EFORMAT, "frozen weights: the model has no tensor %s", name);
-    MST_CHECK(t->shape[0] == shape[0] && t->shape[1] == shape[1] && first <= t->count && count <= t->count - first,
+    MST_CHECK(t->shape[0] == shape[0] && t->shape[1] == shape[1] && first <= t->count &&
+                  count <= t->count - first,
               MST_EFORMAT, "frozen weights: tensor %s has another shape in the model", name);
     if (f->dtype == MST_BF16)
         MST_TRY(put_bf16(f, place_of(f, t, first), values, count));
@@ -92,5 +94,6 @@ done:
 }
 
 const void *mst_frozen_unit(const mst_frozen *frozen, size_t unit) {
-    return frozen->weights + frozen->layout->units[unit].first_block * MST_BLOCK * mst_dtype_size(frozen->dtype);
+    return frozen->weights +
+           frozen->layout->units[unit].first_block * MST_BLOCK * mst_dtype_size(frozen->dtype);
 }

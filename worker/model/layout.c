@@ -100,8 +100,8 @@ static size_t clamp(size_t value, size_t low, size_t high) {
 }
 
 /* Elements [first, first + count) of a tensor whose values are uniform; a few blocks at a time, as they may go to a GPU. */
-static mst_status init_uniform(const mst_tensor *tensor, size_t number, uint64_t seed, size_t first, size_t count,
-                               mst_queue *queue, float *master) {
+static mst_status init_uniform(const mst_tensor *tensor, size_t number, uint64_t seed, size_t first,
+                               size_t count, mst_queue *queue, float *master) {
     mst_status status = MST_OK;
     float values[MST_BLOCK];
     for (size_t done = 0, some; done < count; done += some) {

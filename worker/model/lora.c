@@ -38,11 +38,10 @@ static void list_names(const mst_family *family, char *text, size_t room) {
     for (const mst_tensor_spec *spec = family->layer; spec->name; spec++) {
         bool again = !mst_role_is_projection(spec->role);
         for (const mst_tensor_spec *s = family->layer; s < spec && !again; s++)
-            again = mst_role_is_projection(s->role) &&
-                    strcmp(short_name(s, before), short_name(spec, word)) == 0;
+            again =
+                mst_role_is_projection(s->role) && strcmp(short_name(s, before), short_name(spec, word)) == 0;
         const size_t used = strlen(text);
-        if (!again)
-            snprintf(text + used, room - used, "%s%s", used > 0 ? ", " : "", short_name(spec, word));
+        if (!again) snprintf(text + used, room - used, "%s%s", used > 0 ? ", " : "", short_name(spec, word));
     }
 }
 
@@ -68,13 +67,15 @@ mst_status mst_lora_targets(mst_family_id id, const char *names, uint64_t *targe
         snprintf(word, sizeof word, "%.*s", (int)(length < WORD_MAX ? length : WORD_MAX - 1), at);
         const uint64_t found = targets_named(family, word);
         if (found == 0) list_names(family, known, sizeof known);
-        MST_CHECK(found != 0, MST_ECONFIG,
-                  "lora.targets: '%s' is no projection of a layer in family %s; it has %s, and all-linear for all",
-                  word, family->name, known);
+        MST_CHECK(
+            found != 0, MST_ECONFIG,
+            "lora.targets: '%s' is no projection of a layer in family %s; it has %s, and all-linear for all",
+            word, family->name, known);
         *targets_out |= found;
         at += length + (at[length] == ',');
     }
-    MST_CHECK(*targets_out != 0, MST_ECONFIG, "lora.targets: names nothing; all-linear is for all projections");
+    MST_CHECK(*targets_out != 0, MST_ECONFIG,
+              "lora.targets: names nothing; all-linear is for all projections");
 done:
     return status;
 }
@@ -104,7 +105,8 @@ static void add_pair(const mst_model_config *config, const mst_lora *lora, const
     }
 }
 
-static void add_layer(const mst_model_config *config, const mst_lora *lora, size_t number, mst_layout *layout) {
+static void add_layer(const mst_model_config *config, const mst_lora *lora, size_t number,
+                      mst_layout *layout) {
     const mst_family *family = mst_family_get(config->family);
     mst_unit *unit = &layout->units[layout->unit_count];
     char prefix[64];
@@ -279,8 +281,8 @@ static mst_status add_gradient(const mst_held *held, const mst_part *part, const
 }
 
 /* c [rows, n] = scale a b, or c += a b in ACC. */
-static mst_status multiply(const mst_model *model, const void *a, size_t lda, size_t k, const void *b, size_t n,
-                           void *c, bool add) {
+static mst_status multiply(const mst_model *model, const void *a, size_t lda, size_t k, const void *b,
+                           size_t n, void *c, bool add) {
     mst_matmul_args args = {
         .m = model->rows,
         .n = n,
@@ -307,7 +309,8 @@ mst_status mst_lora_backward(const mst_held *held, const mst_product *product, c
     if (!mst_is_adapted(model, product->role)) goto done;
     MST_TRY(go_low(held, &model->adapter[product->role], x));
     MST_TRY(add_gradient(held, b, product->y, product->ldy, model->low, b->cols));
-    MST_TRY(multiply(model, product->y, product->ldy, b->rows, weight_of(held, b), b->cols, model->dlow, false));
+    MST_TRY(
+        multiply(model, product->y, product->ldy, b->rows, weight_of(held, b), b->cols, model->dlow, false));
     MST_TRY(add_gradient(held, a, model->dlow, a->rows, x, a->cols));
     MST_TRY(multiply(model, model->dlow, a->rows, a->rows, weight_of(held, a), a->cols, dx, true));
 done:

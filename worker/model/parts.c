@@ -52,7 +52,8 @@ mst_status mst_unit_done(const mst_pass *pass, size_t unit) {
     const mst_model *model = pass->model;
     if (!pass->sink->unit_done) return MST_OK;
     if (!mst_is_frozen(model)) return pass->sink->unit_done(pass->sink->context, unit);
-    return mst_is_layer(model, unit) ? pass->sink->unit_done(pass->sink->context, unit - mst_layer_unit(0)) : MST_OK;
+    return mst_is_layer(model, unit) ? pass->sink->unit_done(pass->sink->context, unit - mst_layer_unit(0))
+                                     : MST_OK;
 }
 
 /* Widths of a product's input and output, however its weight is stored. */

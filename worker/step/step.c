@@ -587,7 +587,8 @@ const double *mst_trainer_paces(const mst_trainer *trainer) {
 size_t mst_trainer_bytes(const mst_trainer *trainer) {
     const mst_trainer *t = trainer;
     const size_t frozen = t->frozen ? mst_frozen_bytes_of(&t->model_layout, t->config.precision) : 0;
-    return mst_exchange_bytes(t->exchange) + mst_optimizer_bytes(t->optimizer) + mst_model_bytes(t->model) + frozen;
+    return mst_exchange_bytes(t->exchange) + mst_optimizer_bytes(t->optimizer) + mst_model_bytes(t->model) +
+           frozen;
 }
 
 mst_flops mst_trainer_flops(const mst_trainer *trainer) {

@@ -84,7 +84,8 @@ mst_status mst_init_model(const char *path, mst_model_config *model_out);
  * @retval MST_ECONFIG another rank, scale or set of targets; MST_EUNSUPPORTED something besides plain adapters, by name;
  * MST_EFORMAT, MST_EIO, MST_ENOMEM
  */
-mst_status mst_hf_open_adapters(const char *folder, const mst_model_config *model, const mst_lora *lora, mst_hf **hf_out);
+mst_status mst_hf_open_adapters(const char *folder, const mst_model_config *model, const mst_lora *lora,
+                                mst_hf **hf_out);
 
 /* ---- writing ---- */
 
@@ -102,10 +103,10 @@ typedef struct mst_export_adapters {
 typedef struct mst_export_options {
     const mst_hf_dtype *dtype; /* NULL: that of the imported model, else the fallback */
     mst_hf_dtype fallback;
-    uint64_t shard_bytes; /* of a weight file at most, unless a single tensor is larger */
+    uint64_t shard_bytes;                /* of a weight file at most, unless a single tensor is larger */
     const mst_export_adapters *adapters; /* NULL: the checkpoint holds a model */
     const char *name;                    /* of the model, for its card */
-    const char *losses;   /* table of losses for the card, in Markdown; NULL: not known */
+    const char *losses;                  /* table of losses for the card, in Markdown; NULL: not known */
     mst_hf_notes notes;
     /* Told now and then how many bytes of all are done; a failure ends the work with its status. NULL: nobody listens */
     mst_status (*progress)(void *progress_context, uint64_t done, uint64_t all);

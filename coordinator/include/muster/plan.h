@@ -43,8 +43,8 @@ typedef struct mst_plan_memory {
 
 typedef struct mst_plan {
     mst_machine machine;
-    mst_transport transport;                                         /* that a run would choose */
-    size_t trained; /* of the parameters: all, or the adapters' */
+    mst_transport transport; /* that a run would choose */
+    size_t trained;          /* of the parameters: all, or the adapters' */
     size_t parameters, layers, tokens_per_step, microbatches, lanes; /* lanes: the most that a rank has */
     size_t rank_microbatches; /* the most that a rank computes in a step */
     size_t slots;             /* whole gradients that wait on the rank that has most */

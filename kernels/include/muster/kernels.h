@@ -54,7 +54,8 @@ typedef struct mst_matmul_args {
     void *c;
     size_t ldc;
     bool accumulate; /* c += instead of c =; then bias is NULL and c_dtype is ACC */
-    double scale;    /* of the product before it is rounded to c_dtype; then bias is NULL, and nothing is accumulated.
+    double
+        scale; /* of the product before it is rounded to c_dtype; then bias is NULL, and nothing is accumulated.
                         0: none */
 } mst_matmul_args;
 /** Matrix product, accumulated in ACC. */

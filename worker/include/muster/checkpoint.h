@@ -31,8 +31,8 @@ typedef struct mst_checkpoint_meta {
     char *config;   /* the run's config, YAML text */
     char *versions; /* muster and libraries, one line */
     mst_model_config model;
-    mst_digest data;     /* mst_data_digest */
-    bool has_base;       /* the tensors are adapters of a model whose weights have this digest */
+    mst_digest data; /* mst_data_digest */
+    bool has_base;   /* the tensors are adapters of a model whose weights have this digest */
     mst_digest base;
     mst_heldout heldout; /* evaluated at this very step; valid = 0: it was not */
     int ranks; /* that wrote it, as its files' names say; 0: not known. Filled by mst_checkpoint_open */

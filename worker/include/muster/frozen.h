@@ -12,7 +12,8 @@ typedef struct mst_frozen mst_frozen;
 
 /** Allocates room for all units of a layout. Not collective.
  * @param layout, queue kept by reference; must outlive it @param dtype F32 or BF16 @retval MST_ENOMEM with the bytes asked for */
-mst_status mst_frozen_create(const mst_layout *layout, mst_dtype dtype, mst_queue *queue, mst_frozen **frozen_out);
+mst_status mst_frozen_create(const mst_layout *layout, mst_dtype dtype, mst_queue *queue,
+                             mst_frozen **frozen_out);
 void mst_frozen_destroy(mst_frozen **frozen);
 
 /** Bytes that mst_frozen_create allocates. */

@@ -1,0 +1,136 @@
+#!/usr/bin/env bash
+# Adapters on a frozen model: the same bits on any number of ranks and threads and after a kill, resumed without the model that they
+# began with; used, exported, merged; what is refused.
+#   lora.sh MUSTER
+set -euo pipefail
+muster=$1
+. "$(dirname "$0")/../shell.sh"
+command -v jq >/dev/null || skip "jq is not installed"
+
+for i in $(seq 40); do
+  printf '{"text": "%s"}\n' "$(printf 'document %d of %d: ' "$i" $((i * i)); echo "$i" | sha256sum | head -c 60)"
+done >"$work/text.jsonl"
+"$muster" data build "$work/text.jsonl" --heldout 0.2 -o "$work/tokens.h5" >/dev/null
+tiny_config "$work/tiny.yaml"
+expect 0 "$muster" train "$work/tiny.yaml" --run "$work/first"
+expect 0 "$muster" export "$work/first" -o "$work/model"
+base=$("$muster" verify "$work/first" | grep -o '^weights [0-9a-f]*')
+tiny_config "$work/lora.yaml" 'checkpoint: {every: 4, minutes: 0}'
+sed -i "s|model: .*|model: {init: $work/model}\nlora: {rank: 4, targets: [q_proj, v_proj, down_proj]}|; s/steps: 8/steps: 12/" "$work/lora.yaml"
+sed -i 's/peak: 0.003/peak: 0.02/' "$work/lora.yaml"
+digests() { grep -o '^weights [0-9a-f]*  state [0-9a-f]*$' "$work/out"; }
+
+# ---- the same bits, whoever computes ----
+expect 0 "$muster" train "$work/lora.yaml" --run "$work/r1"
+says 'adapters of rank 4: '
+same=$(digests)
+check 'the run ends with digests' [ -n "$same" ]
+check 'adapters are all that is trained' [ "$(jq '[.tensors[].name | test("lora_[AB]")] | all and length == 12' \
+  "$work/r1/checkpoints/step-00000012/manifest.json")" = true ]
+check 'the manifest names the base' [ "weights $(jq -r .base "$work/r1/checkpoints/step-00000012/manifest.json")" = "$base" ]
+check 'the base stands in the run folder' [ "$("$muster" verify "$work/r1/base.h5" | grep -o '^weights [0-9a-f]*')" = "$base" ]
+check 'the loss falls' [ "$(jq -s '[.[] | select(.event == "step") | .loss] | .[0] > .[11]' "$work/r1/metrics.jsonl")" = true ]
+for n in 2 3; do
+  expect 0 ranks $n "$muster" train "$work/lora.yaml" --run "$work/r$n" --set device.threads=$n
+  check "$n ranks x $n threads: other digests" [ "$(digests)" = "$same" ]
+done
+if has_mpirun; then
+  expect 0 ranks 3 "$muster" train "$work/lora.yaml" --run "$work/mpi" --set batch.transport=mpi
+  check 'over mpi: other digests' [ "$(digests)" = "$same" ]
+fi
+# A checkpoint is as good a beginning as the folder.
+expect 0 "$muster" train "$work/lora.yaml" --run "$work/fromckpt" --set model.init="$work/first"
+check 'from a checkpoint: other digests' [ "$(digests)" = "$same" ]
+
+# ---- killed, and resumed without the model that it began with ----
+cp -r "$work/model" "$work/gone"
+sed "s|$work/model|$work/gone|" "$work/lora.yaml" >"$work/gone.yaml"
+"$muster" train "$work/gone.yaml" --run "$work/killed" --set run.steps=2000 --set checkpoint.keep=0 >"$work/out" 2>"$work/err" &
+victim=$!
+for _ in $(seq 600); do
+  [ -e "$work/killed/checkpoints/step-00000008" ] && break
+  sleep 0.05
+done
+kill -9 $victim
+wait $victim 2>/dev/null || true
+for path in "$work"/killed/checkpoints/step-*; do
+  [ "$((10#${path##*-}))" -le 8 ] || rm -r "$path"
+done
+rm -r "$work/gone"
+expect 0 ranks 2 "$muster" train "$work/gone.yaml" --run "$work/killed"
+says 'resumed from '
+check 'killed and resumed on two ranks: other digests' [ "$(digests)" = "$same" ]
+
+# ---- what is lost or damaged is said ----
+mv "$work/killed/base.h5" "$work/kept.h5"
+expect 2 "$muster" train "$work/gone.yaml" --run "$work/killed" --set run.steps=14
+expect 1 "$muster" eval "$work/killed"
+says 'holds adapters of a model with the weights '
+cp "$work/kept.h5" "$work/killed/base.h5"
+printf 'x' | dd of="$work/killed/base.h5" bs=1 seek=$(($(stat -c %s "$work/kept.h5") - 300000)) conv=notrunc status=none
+expect 1 "$muster" train "$work/gone.yaml" --run "$work/killed" --set run.steps=14
+says 'base.h5'
+expect 1 "$muster" eval "$work/killed"
+cp "$work/kept.h5" "$work/killed/base.h5"
+expect 0 "$muster" train "$work/gone.yaml" --run "$work/killed" --set run.steps=14
+# Another model under the same name is not taken for the one that the run began with.
+expect 0 "$muster" train "$work/tiny.yaml" --run "$work/second" --set run.seed=4
+expect 2 "$muster" train "$work/lora.yaml" --run "$work/other" --set model.init="$work/second" --resume "$work/r1/checkpoints/step-00000012"
+says 'holds adapters of another model'
+
+# ---- used and exported ----
+expect 0 "$muster" eval "$work/r1" --json
+unmerged=$(jq .loss "$work/out")
+expect 0 "$muster" eval "$work/first" --json
+check 'the adapters change the loss' [ "$(jq .loss "$work/out")" != "$unmerged" ]
+expect 0 "$muster" generate "$work/r1" --prompt document --tokens 12 --temperature 0
+cp "$work/out" "$work/said"
+expect 0 "$muster" export "$work/r1" -o "$work/merged"
+expect 0 "$muster" import "$work/merged" -o "$work/merged.h5"
+expect 0 "$muster" generate "$work/merged.h5" --prompt document --tokens 12 --temperature 0
+check 'merged, it writes something else' cmp -s "$work/out" "$work/said"
+expect 0 "$muster" eval "$work/merged.h5" "$work/tokens.h5" --json
+check "merged $(jq .loss "$work/out") and unmerged $unmerged differ" \
+  [ "$(jq "(.loss / $unmerged - 1) | fabs < 1e-6" "$work/out")" = true ]
+expect 0 "$muster" export "$work/r1" -o "$work/adapter" --adapter --base org/name
+check 'three files' [ "$(ls "$work/adapter" | tr '\n' ' ')" = 'README.md adapter_config.json adapter_model.safetensors ' ]
+check 'adapter_config.json' [ "$(jq -c '[.r, .lora_alpha, .target_modules, .base_model_name_or_path, .use_rslora]' \
+  "$work/adapter/adapter_config.json")" = '[4,8,["q_proj","v_proj","down_proj"],"org/name",false]' ]
+# A run that begins with these adapters and learns next to nothing is where that one ended.
+expect 0 "$muster" train "$work/lora.yaml" --run "$work/again" --set lora.init="$work/adapter" --set run.steps=1 \
+  --set schedule.peak=1e-30 --set optimizer.weight_decay=0
+check 'adapters come back as they were' [ "$(digests | cut -c1-72)" = "$(echo "$same" | cut -c1-72)" ]
+expect 0 "$muster" inspect "$work/r1"
+expect 0 "$muster" verify "$work/r1"
+
+# ---- memory ----
+memory() { "$muster" plan "$work/lora.yaml" --ranks 2 --flops 1e11 --json "$@" | jq ".memory.$field"; }
+field=frozen
+check 'the frozen weights are planned for' [ "$(memory)" -gt 0 -a "$(memory --set lora.rank=0)" = 0 ]
+for field in masters moments gradients saving; do
+  check "$field: less with adapters" [ "$(memory)" -lt "$(memory --set lora.rank=0)" ]
+done
+
+# ---- what is refused ----
+refused() {
+  expect 2 "$muster" train "$work/lora.yaml" --run "$work/refused" "${@:2}"
+  says "$1"
+}
+refused 'lora.dropout: 0.1: muster trains without dropout' --set lora.dropout=0.1
+refused "lora.targets: 'c_attn' is no projection" --set lora.targets=c_attn
+refused 'lora.rank: adapters need a model' --set model.init=null --set model.d_model=32 --set model.n_layers=2 --set model.n_heads=4
+refused 'lora.init: these adapters would not be used' --set lora.rank=0 --set lora.init="$work/adapter"
+refused 'lora.alpha: adapters that are multiplied by 0' --set lora.alpha=0
+refused 'r is 4, lora.rank is 8' --set lora.rank=8 --set lora.init="$work/adapter"
+refused 'other targets than lora.targets' --set lora.targets=all-linear --set lora.init="$work/adapter"
+refused 'is of no projection that lora.targets names' --set lora.targets=q_proj --set lora.init="$work/adapter"
+jq '.use_dora = true' "$work/adapter/adapter_config.json" >"$work/changed" && mv "$work/changed" "$work/adapter/adapter_config.json"
+expect 1 "$muster" train "$work/lora.yaml" --run "$work/dora" --set lora.init="$work/adapter"
+says 'use_dora is in use'
+expect 2 "$muster" pack "$work/r1" -o "$work/packed.h5"
+says 'holds adapters, which are nothing without the model'
+expect 2 "$muster" export "$work/first" -o "$work/none" --adapter
+says 'holds a model, and no adapters'
+expect 2 "$muster" train "$work/lora.yaml" --run "$work/r1" --set lora.rank=5
+says 'lora.rank (4, now 5)'
+finish
