@@ -141,7 +141,7 @@ const config_key config_keys[] = {
 
     {FIXED("lora.rank"), WHOLE(lora.rank, 0, 65536), .fallback = "0",
      .meaning = "Rank of the adapters; 0: none, the model itself is trained. Needs model.init."},
-    {FIXED("lora.alpha"), REAL(lora.alpha, 0, 1e6), .derived = "2 * lora.rank", .example = "16",
+    {FIXED("lora.alpha"), REAL(lora.alpha, 0, 1e6), .derived = "2 * lora.rank", .example = "0",
      .meaning = "What an adapter adds is multiplied by alpha / rank."},
     {FIXED("lora.rslora"), BOOL(lora.rslora), .fallback = "false",
      .meaning = "Multiply by alpha / sqrt(rank) instead (rank-stabilised)."},

@@ -42,7 +42,7 @@ fi
 expect 0 "$muster" train "$work/lora.yaml" --run "$work/fromckpt" --set model.init="$work/first"
 check 'from a checkpoint: other digests' [ "$(digests)" = "$same" ]
 
-# ---- killed, and resumed without the model that it began with ----
+# ---- killed, and resumed without the model that it began with: the config in the run folder says all of it ----
 cp -r "$work/model" "$work/gone"
 sed "s|$work/model|$work/gone|" "$work/lora.yaml" >"$work/gone.yaml"
 "$muster" train "$work/gone.yaml" --run "$work/killed" --set run.steps=2000 --set checkpoint.keep=0 >"$work/out" 2>"$work/err" &
@@ -57,25 +57,28 @@ for path in "$work"/killed/checkpoints/step-*; do
   [ "$((10#${path##*-}))" -le 8 ] || rm -r "$path"
 done
 rm -r "$work/gone"
-expect 0 ranks 2 "$muster" train "$work/gone.yaml" --run "$work/killed"
+resume() { expect "$1" ranks 2 "$muster" train "$work/killed/config.yaml" --run "$work/killed" --set run.steps="$2"; }
+resume 0 12
 says 'resumed from '
 check 'killed and resumed on two ranks: other digests' [ "$(digests)" = "$same" ]
 
 # ---- what is lost or damaged is said ----
 mv "$work/killed/base.h5" "$work/kept.h5"
-expect 2 "$muster" train "$work/gone.yaml" --run "$work/killed" --set run.steps=14
+resume 1 14
+says "model.init: $work/gone"
 expect 1 "$muster" eval "$work/killed"
 says 'holds adapters of a model with the weights '
 cp "$work/kept.h5" "$work/killed/base.h5"
-printf 'x' | dd of="$work/killed/base.h5" bs=1 seek=$(($(stat -c %s "$work/kept.h5") - 300000)) conv=notrunc status=none
-expect 1 "$muster" train "$work/gone.yaml" --run "$work/killed" --set run.steps=14
+printf 'x' | dd of="$work/killed/base.h5" bs=1 seek=$(($(stat -c %s "$work/kept.h5") / 2)) conv=notrunc status=none
+resume 1 14
 says 'base.h5'
 expect 1 "$muster" eval "$work/killed"
 cp "$work/kept.h5" "$work/killed/base.h5"
-expect 0 "$muster" train "$work/gone.yaml" --run "$work/killed" --set run.steps=14
+resume 0 14
 # Another model under the same name is not taken for the one that the run began with.
 expect 0 "$muster" train "$work/tiny.yaml" --run "$work/second" --set run.seed=4
-expect 2 "$muster" train "$work/lora.yaml" --run "$work/other" --set model.init="$work/second" --resume "$work/r1/checkpoints/step-00000012"
+expect 0 "$muster" export "$work/second" -o "$work/model2"
+expect 2 "$muster" train "$work/lora.yaml" --run "$work/other" --set model.init="$work/model2" --resume "$work/r1/checkpoints/step-00000012"
 says 'holds adapters of another model'
 
 # ---- used and exported ----

@@ -21,25 +21,31 @@ static void check_names(void) {
     CHECK_OK(mst_lora_layout(&config, &lora, &layout));
     CHECK(layout.tensor_count == 12 && layout.unit_count == 3, "%zu tensors, %zu units", layout.tensor_count,
           layout.unit_count);
-    CHECK(strcmp(layout.tensors[4].name, "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight") == 0, "%s",
-          layout.tensors[4].name);
-    CHECK(strcmp(layout.tensors[7].name, "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight") == 0, "%s",
-          layout.tensors[7].name);
+    CHECK(strcmp(layout.tensors[4].name, "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight") ==
+              0,
+          "%s", layout.tensors[4].name);
+    CHECK(strcmp(layout.tensors[7].name, "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight") ==
+              0,
+          "%s", layout.tensors[7].name);
     CHECK(layout.tensors[4].shape[0] == 5 && layout.tensors[4].shape[1] == 32, "A is not [rank, in]");
     CHECK(layout.tensors[7].shape[0] == 16 && layout.tensors[7].shape[1] == 5, "B is not [out, rank]");
     CHECK(layout.parameters == 3 * 5 * (32 + 32 + 32 + 16), "%zu parameters", layout.parameters);
     CHECK(mst_lora_find(&config, &layout, "model.layers.2.self_attn.v_proj.weight", &pair) && pair.a == 10 &&
               pair.b == 11 && !pair.in_out,
           "v_proj of layer 2 is not found");
-    CHECK(!mst_lora_find(&config, &layout, "model.layers.2.self_attn.v_proj.bias", &pair), "a bias has an adapter");
-    CHECK(!mst_lora_find(&config, &layout, "model.layers.2.self_attn.k_proj.weight", &pair), "k_proj has an adapter");
+    CHECK(!mst_lora_find(&config, &layout, "model.layers.2.self_attn.v_proj.bias", &pair),
+          "a bias has an adapter");
+    CHECK(!mst_lora_find(&config, &layout, "model.layers.2.self_attn.k_proj.weight", &pair),
+          "k_proj has an adapter");
     mst_layout_clear(&layout);
     /* GPT-2 calls two projections c_proj. */
     config = fixture_config(MST_FAMILY_GPT2, 1, 4, 4);
     lora = lora_of(MST_FAMILY_GPT2, "c_proj", 3);
     CHECK_OK(mst_lora_layout(&config, &lora, &layout));
-    CHECK(layout.tensor_count == 4 && layout.tensors[2].shape[1] == config.d_ff, "%zu tensors", layout.tensor_count);
-    CHECK(mst_lora_find(&config, &layout, "transformer.h.0.mlp.c_proj.weight", &pair) && pair.in_out, "mlp.c_proj");
+    CHECK(layout.tensor_count == 4 && layout.tensors[2].shape[1] == config.d_ff, "%zu tensors",
+          layout.tensor_count);
+    CHECK(mst_lora_find(&config, &layout, "transformer.h.0.mlp.c_proj.weight", &pair) && pair.in_out,
+          "mlp.c_proj");
     mst_layout_clear(&layout);
 }
 
@@ -47,11 +53,14 @@ static void check_refusals(void) {
     uint64_t targets;
     mst_layout layout = {0};
     const mst_model_config config = fixture_config(MST_FAMILY_LLAMA, 1, 4, 2);
-    static const char *const wrong[] = {"c_attn", "q_proj,lm_head", "embed_tokens", "q_proj,,v_proj", "", "q_proj.weight"};
+    static const char *const wrong[] = {"c_attn", "q_proj,lm_head", "embed_tokens", "q_proj,,v_proj",
+                                        "",       "q_proj.weight"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        CHECK(mst_lora_targets(MST_FAMILY_LLAMA, wrong[i], &targets) == MST_ECONFIG, "'%s' is taken", wrong[i]);
+        CHECK(mst_lora_targets(MST_FAMILY_LLAMA, wrong[i], &targets) == MST_ECONFIG, "'%s' is taken",
+              wrong[i]);
     CHECK(mst_lora_targets(MST_FAMILY_LLAMA, "lm_head", &targets) == MST_ECONFIG &&
-              strstr(mst_error_message(), "'lm_head'") && strstr(mst_error_message(), "q_proj, k_proj, v_proj, o_proj"),
+              strstr(mst_error_message(), "'lm_head'") &&
+              strstr(mst_error_message(), "q_proj, k_proj, v_proj, o_proj"),
           "%s", mst_error_message());
     mst_lora lora = lora_of(MST_FAMILY_LLAMA, "all-linear", 4);
     lora.rank = 0;
@@ -70,7 +79,8 @@ static void check_initial(void) {
     fixture_need(mst_kernels_open(MST_DEVICE_CPU, NULL, &kernels));
     CHECK_OK(mst_lora_layout(&config, &lora, &layout));
     const size_t blocks = layout.units[0].blocks;
-    float *whole = malloc(blocks * MST_BLOCK * sizeof *whole), *parts = malloc(blocks * MST_BLOCK * sizeof *parts);
+    float *whole = malloc(blocks * MST_BLOCK * sizeof *whole),
+          *parts = malloc(blocks * MST_BLOCK * sizeof *parts);
     if (!whole || !parts) exit(1);
     memset(whole, 0xff, blocks * MST_BLOCK * sizeof *whole);
     CHECK_OK(mst_model_init_blocks(&config, &layout, 0, 9, 0, blocks, queue, &kernels, whole));
@@ -109,7 +119,8 @@ static double objective(lora_fixture *x) {
 /* As in test_model_gradient.c. */
 static double difference(lora_fixture *x, const mst_tensor *tensor, size_t i) {
     static const double h = 1e-3, factor[3] = {45, -9, 1};
-    double *weight = (double *)x->f.weights[x->first + tensor->unit] + tensor->offset + i, kept = *weight, sum = 0;
+    double *weight = (double *)x->f.weights[x->first + tensor->unit] + tensor->offset + i, kept = *weight,
+           sum = 0;
     for (int s = 1; s <= 3; s++) {
         *weight = kept + s * h;
         double above = objective(x);
@@ -124,7 +135,8 @@ static double check_tensor(lora_fixture *x, size_t number) {
     const mst_tensor *tensor = &x->adapters.tensors[number];
     double wrong = 0, norm = 0;
     for (size_t s = 0; s < SAMPLES; s++) {
-        size_t i = (size_t)((double)tensor->count * mst_random_uniform(seed, MST_RANDOM_TEST, 4000 + number, s));
+        size_t i =
+            (size_t)((double)tensor->count * mst_random_uniform(seed, MST_RANDOM_TEST, 4000 + number, s));
         double expected = difference(x, tensor, i);
         double seen = ((const double *)x->gradients[tensor->unit])[tensor->offset + i];
         wrong += (seen - expected) * (seen - expected);
@@ -140,7 +152,8 @@ static double check_tensor(lora_fixture *x, size_t number) {
 static void check_course(lora_fixture *x) {
     const size_t layers = x->f.config.n_layers;
     CHECK(x->f.done_count == layers, "%zu units are done", x->f.done_count);
-    for (size_t i = 0; i < layers; i++) CHECK(x->f.done[i] == layers - 1 - i, "unit %zu is done", x->f.done[i]);
+    for (size_t i = 0; i < layers; i++)
+        CHECK(x->f.done[i] == layers - 1 - i, "unit %zu is done", x->f.done[i]);
     for (size_t u = 0; u < FIXTURE_UNITS; u++) CHECK(x->f.held[u] == 0, "unit %zu is held", u);
 }
 
@@ -206,7 +219,8 @@ static void check_merged(const mst_model_config *config, mst_dtype dtype, mst_de
     }
     CHECK(worst <= bound, "%s %s: merged and unmerged logits differ by %.2e", mst_family_name(config->family),
           mst_dtype_name(dtype), worst);
-    printf("%s %s: logits, merged and unmerged: %.1e\n", mst_family_name(config->family), mst_dtype_name(dtype), worst);
+    printf("%s %s: logits, merged and unmerged: %.1e\n", mst_family_name(config->family),
+           mst_dtype_name(dtype), worst);
     fixture_clear(&merged);
     lora_fixture_clear(&x);
 }
@@ -250,36 +264,69 @@ static void check_threads(mst_family_id family, mst_dtype dtype) {
               mst_dtype_name(dtype), counts[i]);
         for (size_t u = 0; u < first.adapters.unit_count; u++)
             CHECK(memcmp(first.gradients[u], other.gradients[u], lora_unit_bytes(&first, u, MST_F32)) == 0,
-                  "%s %s: other gradients of layer %zu with %d threads", mst_family_name(family), mst_dtype_name(dtype),
-                  u, counts[i]);
+                  "%s %s: other gradients of layer %zu with %d threads", mst_family_name(family),
+                  mst_dtype_name(dtype), u, counts[i]);
         lora_fixture_clear(&other);
     }
     lora_fixture_clear(&first);
 }
 
-/* The fast kernels with the specification: bounds as in test_model. */
-static void check_kernels(mst_family_id family, mst_dtype dtype, double bound) {
+/* Relative error of a tensor's gradients. */
+static double gradient_error(const lora_fixture *x, const lora_fixture *truth, const mst_tensor *tensor) {
+    const mst_dtype acc = mst_dtype_acc(x->f.options.dtype), wide = mst_dtype_acc(truth->f.options.dtype);
+    double wrong = 0, norm = 0;
+    for (size_t i = tensor->offset; i < tensor->offset + tensor->count; i++) {
+        const double seen = fixture_get(x->gradients[tensor->unit], i, acc),
+                     right = fixture_get(truth->gradients[tensor->unit], i, wide);
+        wrong += (seen - right) * (seen - right);
+        norm += right * right;
+    }
+    return sqrt(wrong / norm);
+}
+
+/* The same weights in fp64, rounded or not. */
+static void copy_weights(const lora_fixture *from, lora_fixture *to) {
+    for (size_t u = 0; u < from->first + from->adapters.unit_count; u++) {
+        const size_t blocks =
+            u < from->first ? from->f.layout.units[u].blocks : from->adapters.units[u - from->first].blocks;
+        for (size_t i = 0; i < blocks * MST_BLOCK; i++)
+            fixture_set(to->f.weights[u], i, MST_F64,
+                        fixture_get(from->f.weights[u], i, from->f.options.dtype));
+    }
+}
+
+/*
+ * The fast kernels beside the specification, both with the truth in fp64. fp32: as test_model. In bf16 both round at the same places,
+ * so their errors are noise of the same size: the fast ones' may be half as much again, which a rounding more would exceed.
+ */
+static void check_kernels(mst_family_id family, mst_dtype dtype) {
     const mst_model_config config = fixture_config(family, 2, 4, 2);
     const mst_lora lora = lora_of(family, "all-linear", 4);
-    lora_fixture fast, ref;
-    mst_loss a = {0}, b = {0};
-    double worst = 0;
+    lora_fixture fast, ref, truth;
+    mst_loss loss = {0};
+    double worst = 0, noise = 0;
     lora_fixture_init(&fast, &config, &lora, dtype, MST_DEVICE_CPU, 2, seed);
     lora_fixture_init(&ref, &config, &lora, dtype, MST_DEVICE_REF, 1, seed);
-    CHECK_OK(lora_train(&fast, 1, 1e-3, &a));
-    CHECK_OK(lora_train(&ref, 1, 1e-3, &b));
+    lora_fixture_init(&truth, &config, &lora, MST_F64, MST_DEVICE_REF, 1, seed);
+    copy_weights(&fast, &truth);
+    CHECK_OK(lora_train(&fast, 1, 1e-3, &loss));
+    CHECK_OK(lora_train(&ref, 1, 1e-3, &loss));
+    CHECK_OK(lora_train(&truth, 1, 1e-3, &loss));
     for (size_t t = 0; t < fast.adapters.tensor_count; t++) {
         const mst_tensor *tensor = &fast.adapters.tensors[t];
-        const float *x = (const float *)fast.gradients[tensor->unit] + tensor->offset,
-                    *y = (const float *)ref.gradients[tensor->unit] + tensor->offset;
-        const double error = relative(x, y, tensor->count, MST_F32);
-        CHECK(error <= bound, "%s %s: %s: relative error %.2e", mst_family_name(family), mst_dtype_name(dtype),
-              tensor->name, error);
+        const double error = gradient_error(&fast, &truth, tensor),
+                     theirs = gradient_error(&ref, &truth, tensor);
+        CHECK(dtype == MST_F32 ? error <= 1e-5 : error <= 1.5 * theirs,
+              "%s %s: %s: error %.2e, of the specification %.2e", mst_family_name(family),
+              mst_dtype_name(dtype), tensor->name, error, theirs);
         worst = fmax(worst, error);
+        noise = fmax(noise, theirs);
     }
-    printf("%s %s: fast kernels and specification: %.1e\n", mst_family_name(family), mst_dtype_name(dtype), worst);
+    printf("%s %s: errors of the fast kernels %.1e, of the specification %.1e\n", mst_family_name(family),
+           mst_dtype_name(dtype), worst, noise);
     lora_fixture_clear(&fast);
     lora_fixture_clear(&ref);
+    lora_fixture_clear(&truth);
 }
 
 int main(void) {
@@ -296,8 +343,8 @@ int main(void) {
         check_merged(&config, MST_F32, MST_DEVICE_CPU, 1e-5);
         check_threads(family, MST_F32);
         check_threads(family, MST_BF16);
-        check_kernels(family, MST_F32, 1e-5);
-        check_kernels(family, MST_BF16, 4e-2);
+        check_kernels(family, MST_F32);
+        check_kernels(family, MST_BF16);
     }
     mst_model_config config = fixture_config(MST_FAMILY_LLAMA, 2, 4, 2);
     config.head_dim = 6; /* o_proj reads less than the residual stream's width */

@@ -26,9 +26,10 @@ done:
 }
 
 void mst_held_release(mst_held *held) {
+    if (!held->weights) return;
     const mst_weight_source *source = held->pass->source;
     if (held->adapters) source->release(source->context, adapter_unit(held->pass->model, held->unit));
-    if (held->weights) source->release(source->context, held->unit);
+    source->release(source->context, held->unit);
     held->weights = held->adapters = NULL;
 }
 
