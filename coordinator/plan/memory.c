@@ -3,6 +3,7 @@
 
 #include "muster/frozen.h"
 #include "muster/saver.h"
+#include "muster/shared.h"
 
 /* The process with its libraries, stacks and oneDNN's buffers: 23 to 30 MiB were measured (docs/plan.md), and the
  * drivers of a fast network take more. */
@@ -96,13 +97,16 @@ mst_status plan_rank_memory(const mst_config *config, const plan_layouts *layout
     const bool apart = config->device.kernels == MST_DEVICE_CUDA, away = apart && config->optimizer.offload;
     const bool copies = apart || config->checkpoint.async;
     const mst_layout *layout = &layouts->trained;
+    double frozen = 0;
     const double masters = (double)(owned_blocks(layout, rank, place.ranks) * MST_BLOCK * sizeof(float));
     MST_TRY(mst_exchange_memory_of(transport, &config->batch.shape, config->train.precision, layout, place,
                                    rank, apart, &x));
     const double workspaces = (double)x.copies + (away ? (double)mst_optimizer_offload_bytes() : 0);
+    if (config->lora.rank > 0)
+        frozen = (double)mst_shared_bytes_of(transport, place, rank,
+                                             mst_frozen_bytes_of(&layouts->model, config->train.precision));
     *memory_out = (mst_plan_memory){
-        .frozen =
-            config->lora.rank > 0 ? (double)mst_frozen_bytes_of(&layouts->model, config->train.precision) : 0,
+        .frozen = frozen,
         .weights = (double)x.weights,
         .gradients = (double)x.partial + (double)x.summed,
         .received = (double)x.received,

@@ -1,5 +1,5 @@
 /* The model that a run's adapters adapt: written into the run folder once, as `muster import` writes it, and read from there by
- * every rank. */
+ * those ranks that have a copy of their own. */
 #include "base.h"
 
 #include <stdio.h>
@@ -159,9 +159,12 @@ mst_status training_open_base(training *t) {
     if (!t->first) mst_watchdog_waiting(t->watchdog, "initialise", 0);
     MST_TRY(mst_comm_agree(t->comm, t->first ? find_base(t, &context, path) : MST_OK));
     MST_TRY(mst_comm_broadcast(t->comm, 0, &t->base, sizeof t->base));
-    const mst_status loaded = base_load(&context, path, mst_trainer_frozen(t->trainer));
+    mst_status loaded = MST_OK;
+    if (mst_trainer_fills_frozen(t->trainer))
+        loaded = base_load(&context, path, mst_trainer_frozen(t->trainer));
     mst_watchdog_waiting(t->watchdog, "initialise", 0);
     MST_TRY(mst_comm_agree(t->comm, loaded));
+    MST_TRY(mst_trainer_frozen_filled(t->trainer));
 done:
     return status;
 }

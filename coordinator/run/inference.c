@@ -80,7 +80,7 @@ static mst_status read_base(mst_inference *x) {
     const mst_checkpoint_context context = {.queue = x->queue, .kernels = &x->kernels};
     if (x->lora.rank == 0) goto done;
     MST_TRY(mst_checkpoint_base(x->path, &x->base, path));
-    MST_TRY(mst_frozen_create(&x->layout, x->precision, x->queue, &x->frozen));
+    MST_TRY(mst_frozen_create(&x->layout, x->precision, x->queue, NULL, &x->frozen));
     MST_TRY(base_load(&context, path, x->frozen));
 done:
     return status;

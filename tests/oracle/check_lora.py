@@ -161,6 +161,7 @@ def check_exports(name, tool, work, case):
     """PEFT takes the adapters without a word; with them it computes what muster does, merged and unmerged."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT calls what transformers will rename
         base = transformers.AutoModelForCausalLM.from_pretrained(work / name, attn_implementation="eager").eval()
         loaded = peft.PeftModel.from_pretrained(base, work / f"{name}-adapter").eval()
         merged = transformers.AutoModelForCausalLM.from_pretrained(work / f"{name}-merged", attn_implementation="eager").eval()
@@ -175,6 +176,7 @@ def check_exports(name, tool, work, case):
 
 def main(tool, muster, mpirun):
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore", FutureWarning)
     transformers.utils.logging.disable_progress_bar()
     print(f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}")
     with tempfile.TemporaryDirectory() as folder:

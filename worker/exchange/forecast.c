@@ -8,12 +8,12 @@
 #include "stream.h"
 #include "window.h"
 
-static int first_of(mst_placement p, int node) {
+int mst_placement_first(mst_placement p, int node) {
     return (int)((int64_t)p.ranks * node / p.nodes);
 }
 
 /* The largest n with ranks * n / nodes <= rank. */
-static int node_of(mst_placement p, int rank) {
+int mst_placement_node(mst_placement p, int rank) {
     return (int)((((int64_t)rank + 1) * p.nodes - 1) / p.ranks);
 }
 
@@ -31,7 +31,7 @@ static mst_status plan_nodes(const mst_sum_plan *sum, mst_placement p, mst_node_
     mst_status status = MST_OK;
     int *nodes = calloc((size_t)p.ranks, sizeof *nodes);
     MST_CHECK(nodes, MST_ENOMEM, "forecast: no memory for %d ranks", p.ranks);
-    for (int rank = 0; rank < p.ranks; rank++) nodes[rank] = node_of(p, rank);
+    for (int rank = 0; rank < p.ranks; rank++) nodes[rank] = mst_placement_node(p, rank);
     MST_TRY(mst_node_plan_init(sum, nodes, plan_out));
 done:
     free(nodes);
@@ -93,7 +93,7 @@ done:
 
 /* As mst_node_agent, for nodes whose ranks follow each other. */
 static int agent(mst_placement p, int node, int other, size_t turn) {
-    const int first = first_of(p, node), ranks = first_of(p, node + 1) - first;
+    const int first = mst_placement_first(p, node), ranks = mst_placement_first(p, node + 1) - first;
     const size_t before = (size_t)(other < first ? other : other - ranks);
     return first + (int)((before + turn) % (size_t)ranks);
 }
@@ -101,14 +101,15 @@ static int agent(mst_placement p, int node, int other, size_t turn) {
 /* Blocks of its node's sums that a rank adds for owners elsewhere, and the messages that it sends for it. */
 static void count_partials(const mst_node_plan *plan, const mst_layout *layout, mst_placement p, int rank,
                            size_t *blocks_out, size_t *messages_out) {
-    const int node = node_of(p, rank);
+    const int node = mst_placement_node(p, rank);
     for (size_t unit = 0; unit < layout->unit_count; unit++)
         for (size_t i = 0; i < plan->piece_count; i++) {
             const mst_node_piece *piece = &plan->pieces[i];
             for (int to = 0; piece->node == node && to < p.ranks; to++) {
                 size_t first, blocks;
                 mst_shard_range(&layout->units[unit], to, p.ranks, &first, &blocks);
-                if (node_of(p, to) == node || blocks == 0 || agent(p, node, to, unit + piece->number) != rank)
+                if (mst_placement_node(p, to) == node || blocks == 0 ||
+                    agent(p, node, to, unit + piece->number) != rank)
                     continue;
                 ++*messages_out;
                 if (piece->parts > 1) *blocks_out += blocks;
@@ -123,7 +124,8 @@ static mst_status add_node(const mst_sum_plan *sum, const mst_layout *layout, si
     mst_node_plan plan = {0};
     size_t foreign = 0, blocks = 0, messages = 0;
     MST_TRY(plan_nodes(sum, p, &plan));
-    for (size_t i = 0; i < plan.piece_count; i++) foreign += plan.pieces[i].node != node_of(p, rank);
+    for (size_t i = 0; i < plan.piece_count; i++)
+        foreign += plan.pieces[i].node != mst_placement_node(p, rank);
     count_partials(&plan, layout, p, rank, &blocks, &messages);
     m->partial += blocks * block_bytes;
     m->received = foreign * owned * block_bytes;
@@ -156,7 +158,7 @@ mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *
     if (!(alone && shape->wire == MST_F32 && shape->rounds == 1))
         m.summed = owned * MST_BLOCK * sizeof(float);
     if (!alone && shares) {
-        m.weights = rank == first_of(place, node_of(place, rank)) ? weights : 0;
+        m.weights = rank == mst_placement_first(place, mst_placement_node(place, rank)) ? weights : 0;
         m.other += mst_window_bytes(layout, m.weights, m.partial) - m.weights - m.partial;
     }
     if (sharded) MST_TRY(place_sharded_weights(layout, owned, MST_BLOCK * mst_dtype_size(weight_dtype), &m));
@@ -208,7 +210,7 @@ static mst_status count_owners(counter *c) {
     for (size_t unit = 0; unit < c->layout->unit_count; unit++)
         for (int rank = 0; rank < c->place.ranks; rank++) {
             size_t first, blocks;
-            const size_t cell = unit * nodes + (size_t)node_of(c->place, rank);
+            const size_t cell = unit * nodes + (size_t)mst_placement_node(c->place, rank);
             mst_shard_range(&c->layout->units[unit], rank, c->place.ranks, &first, &blocks);
             c->owned[cell] += blocks;
             c->owners[cell] += blocks > 0;
@@ -247,7 +249,7 @@ static mst_status add_rounds(counter *c, mst_transport transport) {
     MST_TRY(mst_sum_plan_init_even(c->shape->lanes, 0, c->place.ranks, &plan));
     if (transport == MST_TRANSPORT_MPI)
         for (size_t i = 0; i < plan.piece_count; i++)
-            add_sum(c, node_of(c->place, plan.pieces[i].rank), completed_by(c, &plan.pieces[i]));
+            add_sum(c, mst_placement_node(c->place, plan.pieces[i].rank), completed_by(c, &plan.pieces[i]));
     else
         MST_TRY(plan_nodes(&plan, c->place, &nodes));
     for (size_t i = 0; i < nodes.piece_count; i++) {
@@ -268,7 +270,8 @@ done:
 static void add_ring(counter *c, double block) {
     const int ranks = c->place.ranks;
     for (int rank = 0; rank < ranks; rank++) {
-        const int next = (rank + 1) % ranks, from = node_of(c->place, rank), to = node_of(c->place, next);
+        const int next = (rank + 1) % ranks, from = mst_placement_node(c->place, rank),
+                  to = mst_placement_node(c->place, next);
         if (from == to) continue;
         const double bytes = (double)(c->layout->blocks - owned_blocks_of(c->layout, next, ranks)) * block;
         c->traffic->publish[from].out += bytes;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <sys/statvfs.h>
 
-enum { PAGE = 4096, PIECES_MAX = 2 * MST_LEVELS_MAX };
+enum { PIECES_MAX = 2 * MST_LEVELS_MAX };
 
 /* What other parts of the job (MPI's own queues) may still take from /dev/shm. */
 static const size_t shm_margin = (size_t)64 << 20;
@@ -15,24 +15,24 @@ static const size_t shm_margin = (size_t)64 << 20;
  * alike), a page with the rank's mark, what it says of its pieces, on the node's first rank the weights of
  * all, and the rank's slots.
  */
-static size_t whole_pages(size_t bytes) {
-    return (bytes + PAGE - 1) / PAGE * PAGE;
+size_t mst_whole_pages(size_t bytes) {
+    return (bytes + MST_PAGE - 1) / MST_PAGE * MST_PAGE;
 }
 
 static size_t done_bytes(const mst_layout *layout) {
-    return whole_pages(layout->unit_count * PIECES_MAX * sizeof(_Atomic uint32_t));
+    return mst_whole_pages(layout->unit_count * PIECES_MAX * sizeof(_Atomic uint32_t));
 }
 
 static size_t weight_bytes(const mst_exchange *x) {
-    return whole_pages(x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype));
+    return mst_whole_pages(x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype));
 }
 
 static size_t slots_bytes(const mst_exchange *x) {
-    return whole_pages(x->plan.slots * mst_exchange_slot_bytes(x));
+    return mst_whole_pages(x->plan.slots * mst_exchange_slot_bytes(x));
 }
 
 size_t mst_window_bytes(const mst_layout *layout, size_t weights, size_t slots) {
-    return 2 * (size_t)PAGE + done_bytes(layout) + whole_pages(weights) + whole_pages(slots);
+    return 2 * (size_t)MST_PAGE + done_bytes(layout) + mst_whole_pages(weights) + mst_whole_pages(slots);
 }
 
 static size_t part_bytes(const mst_exchange *x) {
@@ -40,15 +40,14 @@ static size_t part_bytes(const mst_exchange *x) {
     return mst_window_bytes(x->layout, first ? weight_bytes(x) : 0, slots_bytes(x));
 }
 
-static char *mark_of(void *base) {
+char *mst_page_start(void *base) {
     char *start = base;
-    return start + (PAGE - (uintptr_t)start % PAGE) % PAGE;
+    return start + (MST_PAGE - (uintptr_t)start % MST_PAGE) % MST_PAGE;
 }
 
-mst_status mst_window_room(mst_exchange *x, size_t *needed_out, size_t *free_out) {
+mst_status mst_shm_room(const MPI_Comm *node, size_t part, size_t *needed_out, size_t *free_out) {
     mst_status status = MST_OK;
-    const MPI_Comm *node = mst_comm_mpi(x->comm, true);
-    uint64_t needed = part_bytes(x), room = SIZE_MAX;
+    uint64_t needed = part, room = SIZE_MAX;
     const char *folder = getenv("OMPI_MCA_osc_sm_backing_directory");
     struct statvfs system;
     if (statvfs(folder ? folder : "/dev/shm", &system) == 0)
@@ -59,6 +58,10 @@ mst_status mst_window_room(mst_exchange *x, size_t *needed_out, size_t *free_out
     *free_out = room > shm_margin ? room - shm_margin : 0;
 done:
     return status;
+}
+
+mst_status mst_window_room(mst_exchange *x, size_t *needed_out, size_t *free_out) {
+    return mst_shm_room(mst_comm_mpi(x->comm, true), part_bytes(x), needed_out, free_out);
 }
 
 /* ---- opening ---- */
@@ -106,8 +109,8 @@ static mst_status find_parts(mst_exchange *x, mst_window *w) {
         int unit;
         void *base;
         MST_MPI(MPI_Win_shared_query(w->window, rank, &bytes, &unit, &base));
-        w->mark[rank] = mark_of(base);
-        char *part = w->mark[rank] + PAGE;
+        w->mark[rank] = mst_page_start(base);
+        char *part = w->mark[rank] + MST_PAGE;
         w->done[rank] = (_Atomic uint32_t *)(void *)part;
         part += done_bytes(x->layout);
         if (rank == 0) {
@@ -137,10 +140,10 @@ static mst_status try_parts(mst_exchange *x, const mst_window *w) {
     }
     for (size_t i = 0; i < x->layout->unit_count * PIECES_MAX; i++) atomic_init(&w->done[w->rank][i], 0);
     MST_TRY(mst_exchange_zero(x->queue, x->slots, slots_bytes(x)));
-    size_t pages = weight_bytes(x) / PAGE, ranks = (size_t)w->ranks, rank = (size_t)w->rank;
+    size_t pages = weight_bytes(x) / MST_PAGE, ranks = (size_t)w->ranks, rank = (size_t)w->rank;
     size_t first = pages * rank / ranks,
            end = pages * (rank + 1) / ranks; /* near those who will write them */
-    MST_TRY(mst_exchange_zero(x->queue, (char *)x->weights + first * PAGE, (end - first) * PAGE));
+    MST_TRY(mst_exchange_zero(x->queue, (char *)x->weights + first * MST_PAGE, (end - first) * MST_PAGE));
 done:
     return status;
 }

@@ -10,6 +10,16 @@
 
 #include "transport.h"
 
+enum { MST_PAGE = 4096 };
+
+/** Bytes in whole pages; and the first page that begins in memory, which has room for one more. */
+size_t mst_whole_pages(size_t bytes);
+char *mst_page_start(void *memory);
+
+/** How much shared memory the parts of a node's ranks need together, and how much of /dev/shm they may take.
+ * Collective for the node, the same on all its ranks. @retval MST_EMPI */
+mst_status mst_shm_room(const MPI_Comm *node, size_t part, size_t *needed_out, size_t *free_out);
+
 typedef struct mst_window {
     MPI_Win window;
     bool locked;

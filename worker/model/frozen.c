@@ -8,6 +8,7 @@ struct mst_frozen {
     mst_queue *queue;
     mst_dtype dtype;
     char *weights; /* all units, one after the other */
+    bool owns;     /* the memory of them */
     uint64_t set;  /* elements */
 };
 
@@ -15,15 +16,15 @@ size_t mst_frozen_bytes_of(const mst_layout *layout, mst_dtype dtype) {
     return layout->blocks * MST_BLOCK * mst_dtype_size(dtype);
 }
 
-mst_status mst_frozen_create(const mst_layout *layout, mst_dtype dtype, mst_queue *queue,
+mst_status mst_frozen_create(const mst_layout *layout, mst_dtype dtype, mst_queue *queue, void *memory,
                              mst_frozen **frozen_out) {
     mst_status status = MST_OK;
-    void *memory = NULL;
     mst_frozen *f = calloc(1, sizeof *f);
     *frozen_out = NULL;
     MST_CHECK(f != NULL, MST_ENOMEM, "frozen weights: no memory for their description");
-    *f = (mst_frozen){.layout = layout, .queue = queue, .dtype = dtype};
-    status = mst_memory_alloc(MST_SPACE_DEVICE, mst_frozen_bytes_of(layout, dtype), &memory);
+    *f = (mst_frozen){.layout = layout, .queue = queue, .dtype = dtype, .owns = memory == NULL};
+    if (memory == NULL)
+        status = mst_memory_alloc(MST_SPACE_DEVICE, mst_frozen_bytes_of(layout, dtype), &memory);
     if (status != MST_OK) {
         mst_error_context(status, "frozen weights of %zu parameters", layout->parameters);
         goto done;
@@ -38,7 +39,7 @@ done:
 
 void mst_frozen_destroy(mst_frozen **frozen) {
     if (*frozen == NULL) return;
-    mst_memory_free(MST_SPACE_DEVICE, &(*frozen)->weights);
+    if ((*frozen)->owns) mst_memory_free(MST_SPACE_DEVICE, &(*frozen)->weights);
     free(*frozen);
     *frozen = NULL;
 }

@@ -131,11 +131,24 @@ static mst_status create_local(mst_trainer *t) {
     MST_TRY(mst_model_layout(&t->config.model, &t->model_layout));
     MST_TRY(adapters ? mst_lora_layout(&t->config.model, &t->config.lora, &t->layout)
                      : mst_model_layout(&t->config.model, &t->layout));
-    if (adapters) MST_TRY(mst_frozen_create(&t->model_layout, t->config.precision, t->queue, &t->frozen));
     MST_TRY(mst_model_create(&t->config.model, &t->model_layout, &options, t->queue, &t->kernels, &t->model));
     MST_TRY(mst_optimizer_create(&t->config.optimizer, &t->layout, rank, size, t->queue, &t->kernels,
                                  &t->optimizer));
     MST_TRY(allocate_records(t));
+done:
+    return status;
+}
+
+/* The weights that adapters adapt: once for a node, where its ranks share what is trained, too. Collective. */
+static mst_status open_frozen(mst_trainer *t) {
+    mst_status status = MST_OK;
+    const char *transport = mst_exchange_transport(t->exchange);
+    const bool share = strcmp(transport, "shm") == 0 || strcmp(transport, "node") == 0;
+    if (t->config.lora.rank == 0) goto done;
+    MST_TRY(mst_shared_create(t->comm, share, mst_frozen_bytes_of(&t->model_layout, t->config.precision),
+                              &t->shared));
+    MST_TRY(mst_comm_agree(t->comm, mst_frozen_create(&t->model_layout, t->config.precision, t->queue,
+                                                      mst_shared_memory(t->shared), &t->frozen)));
 done:
     return status;
 }
@@ -161,6 +174,7 @@ mst_status mst_trainer_create(const mst_trainer_config *config, mst_comm *comm, 
     MST_TRY(mst_exchange_create(comm, config->transport, &config->shape, NULL, config->precision, &t->layout,
                                 queue, &t->kernels, &t->exchange));
     mst_trainer_take_lanes(t);
+    MST_TRY(open_frozen(t));
     *trainer_out = t;
     t = NULL;
 done:
@@ -175,6 +189,7 @@ void mst_trainer_destroy(mst_trainer **trainer) {
     mst_optimizer_destroy(&t->optimizer);
     mst_model_destroy(&t->model);
     mst_frozen_destroy(&t->frozen);
+    mst_shared_destroy(&t->shared);
     mst_layout_clear(&t->layout);
     mst_layout_clear(&t->model_layout);
     free(t->tokens);
@@ -573,6 +588,12 @@ const mst_layout *mst_trainer_model_layout(const mst_trainer *trainer) {
 mst_frozen *mst_trainer_frozen(mst_trainer *trainer) {
     return trainer->frozen;
 }
+bool mst_trainer_fills_frozen(const mst_trainer *trainer) {
+    return mst_shared_is_filler(trainer->shared);
+}
+mst_status mst_trainer_frozen_filled(mst_trainer *trainer) {
+    return mst_shared_filled(trainer->shared);
+}
 mst_shard *mst_trainer_shards(mst_trainer *trainer) {
     return mst_optimizer_shards(trainer->optimizer);
 }
@@ -586,7 +607,7 @@ const double *mst_trainer_paces(const mst_trainer *trainer) {
 
 size_t mst_trainer_bytes(const mst_trainer *trainer) {
     const mst_trainer *t = trainer;
-    const size_t frozen = t->frozen ? mst_frozen_bytes_of(&t->model_layout, t->config.precision) : 0;
+    const size_t frozen = t->shared ? mst_shared_bytes(t->shared) : 0;
     return mst_exchange_bytes(t->exchange) + mst_optimizer_bytes(t->optimizer) + mst_model_bytes(t->model) +
            frozen;
 }

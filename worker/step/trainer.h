@@ -3,6 +3,7 @@
 #define STEP_TRAINER_H
 
 #include "muster/frozen.h"
+#include "muster/shared.h"
 #include "muster/step.h"
 #include "speeds.h"
 
@@ -30,7 +31,8 @@ struct mst_trainer {
     mst_watchdog *watchdog;
     mst_layout model_layout; /* of the model that computes */
     mst_layout layout;       /* of what is trained: the model, or its adapters */
-    mst_frozen *frozen;      /* the model's weights where adapters are trained; else NULL */
+    mst_frozen *frozen;      /* the model's weights where adapters are trained; else NULL, like the next */
+    mst_shared *shared;      /* their memory */
     mst_exchange *exchange;
     mst_optimizer *optimizer;
     mst_model *model;

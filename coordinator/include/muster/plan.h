@@ -26,7 +26,8 @@ typedef struct mst_machine {
 
 /* Bytes of one rank by purpose. All but `program` and `host` is what the run reports as memory_bytes. */
 typedef struct mst_plan_memory {
-    double frozen;    /* weights of a model whose adapters alone are trained, in the compute type */
+    double
+        frozen; /* weights of a model whose adapters alone are trained, in the compute type; shared as those */
     double weights;   /* published, in the compute type; ranks of one node that share memory have one copy */
     double gradients; /* partial sums and the owned shards of the sum */
     double received;  /* shards of other ranks' partial sums */

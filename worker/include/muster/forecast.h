@@ -24,6 +24,10 @@ typedef struct mst_placement {
     int ranks, nodes;
 } mst_placement;
 
+/** The node of a rank, and the first rank of a node. */
+int mst_placement_node(mst_placement place, int rank);
+int mst_placement_first(mst_placement place, int node);
+
 /** The memory of a rank's exchange. Not collective.
  * @param apart the device's memory is not the CPU's
  * @param transport none is AUTO; one rank alone is SELF, and NODE on one node SHM, whatever is given

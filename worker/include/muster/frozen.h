@@ -10,13 +10,15 @@ extern "C" {
 
 typedef struct mst_frozen mst_frozen;
 
-/** Allocates room for all units of a layout. Not collective.
- * @param layout, queue kept by reference; must outlive it @param dtype F32 or BF16 @retval MST_ENOMEM with the bytes asked for */
-mst_status mst_frozen_create(const mst_layout *layout, mst_dtype dtype, mst_queue *queue,
+/** Makes room for all units of a layout. Not collective.
+ * @param layout, queue kept by reference; must outlive it @param dtype F32 or BF16
+ * @param memory [mst_frozen_bytes_of] kept by reference; NULL: allocated here
+ * @retval MST_ENOMEM with the bytes asked for */
+mst_status mst_frozen_create(const mst_layout *layout, mst_dtype dtype, mst_queue *queue, void *memory,
                              mst_frozen **frozen_out);
 void mst_frozen_destroy(mst_frozen **frozen);
 
-/** Bytes that mst_frozen_create allocates. */
+/** Bytes of all units. */
 size_t mst_frozen_bytes_of(const mst_layout *layout, mst_dtype dtype);
 
 /** Sets elements [first, first + count) of a tensor, rounded to the compute type. Not collective.

@@ -75,9 +75,12 @@ mst_status mst_trainer_create(const mst_trainer_config *config, mst_comm *comm, 
 /** Collective. */
 void mst_trainer_destroy(mst_trainer **trainer);
 
-/** The weights that are not trained, for the caller to fill before anything is computed; the trainer's. NULL where the whole
- * model is trained. */
+/** The weights that are not trained, for the caller to fill before anything is computed, on those ranks that fill them; the
+ * trainer's. NULL where the whole model is trained. */
 mst_frozen *mst_trainer_frozen(mst_trainer *trainer);
+bool mst_trainer_fills_frozen(const mst_trainer *trainer);
+/** They are filled, on all ranks that do so: all may read them. Collective. */
+mst_status mst_trainer_frozen_filled(mst_trainer *trainer);
 
 /** Fills masters with initial values and moments with zero, at position 0,
  * and publishes the weights. Collective. */
