@@ -62,6 +62,11 @@ static void put_model(const mst_manifest *manifest) {
     if (model->n_kv_heads != model->n_heads) printf(" (%zu for keys and values)", model->n_kv_heads);
     printf(", d_ff %zu, vocabulary %zu%s\n", model->d_ff, model->vocab_size,
            model->tie_embeddings ? ", tied embeddings" : "");
+    if (manifest->meta.has_base) {
+        char base[MST_DIGEST_HEX];
+        mst_digest_to_hex(&manifest->meta.base, base);
+        printf("%-14s of the model above with the weights %s\n", "adapters", base);
+    }
     printf("%-14s %s in %zu tensors\n", "parameters", grouped(parameters, number), manifest->tensor_count);
 }
 

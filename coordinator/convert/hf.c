@@ -391,6 +391,7 @@ mst_status mst_init_model(const char *path, mst_model_config *model_out) {
         MST_TRY(mst_checkpoint_resolve(path, checkpoint));
         MST_TRY(mst_checkpoint_open(checkpoint, &meta, &digests));
         *model_out = meta.model;
+        hf_config_fill_scaling(model_out); /* its manifest is silent where there is none */
     }
 done:
     mst_hf_close(&hf);

@@ -235,6 +235,13 @@ done:
     return status;
 }
 
+void hf_config_fill_scaling(mst_model_config *model) {
+    if (model->rope_factor > 1) return;
+    model->rope_factor = model->rope_low_freq_factor = 1;
+    model->rope_high_freq_factor = 4;
+    model->rope_original_seq_len = 8192;
+}
+
 /* What follows from other fields by definition, in all versions of transformers. */
 static void derive(const hf_family *family, mst_model_config *model) {
     if (model->n_kv_heads == 0) model->n_kv_heads = model->n_heads;
@@ -242,11 +249,7 @@ static void derive(const hf_family *family, mst_model_config *model) {
     if (model->d_ff == 0) model->d_ff = 4 * model->d_model;
     if (model->init_deviation == 0) model->init_deviation = 0.02; /* only for weights that are made anew */
     if (!family->rope) model->rope_theta = 10000; /* not used, as in a config that does not name it */
-    if (model->rope_factor <= 1) {                /* not scaled: as in a config that does not speak of it */
-        model->rope_factor = model->rope_low_freq_factor = 1;
-        model->rope_high_freq_factor = 4;
-        model->rope_original_seq_len = 8192;
-    }
+    hf_config_fill_scaling(model);
 }
 
 mst_status hf_config_read(const json_t *root, const char *name, const mst_hf_notes *notes,

@@ -27,6 +27,9 @@ mst_status hf_config_read(const json_t *root, const char *name, const mst_hf_not
  * @retval MST_ENOMEM */
 mst_status hf_config_make(const mst_model_config *model, mst_hf_dtype dtype, int32_t end, json_t **root_out);
 
+/** Where positions are not scaled: what a config says that does not speak of it. */
+void hf_config_fill_scaling(mst_model_config *model);
+
 /** Whether two models compute the same from the same weights. */
 bool hf_config_same(const mst_model_config *one, const mst_model_config *other);
 

@@ -98,6 +98,21 @@ done:
     return status;
 }
 
+/* A checkpoint that holds a model. @param path_out [FOLDER_PATH_MAX] */
+static mst_status find_checkpoint(const char *init, char *path_out) {
+    mst_status status = MST_OK;
+    mst_checkpoint_meta meta = {0};
+    mst_checkpoint_digests digests;
+    MST_TRY(mst_checkpoint_resolve(init, path_out));
+    MST_TRY(mst_checkpoint_open(path_out, &meta, &digests));
+    MST_CHECK(!meta.has_base, MST_ECONFIG,
+              "model.init: %s holds adapters, and no model; 'muster export' makes one model of both",
+              path_out);
+done:
+    mst_checkpoint_meta_clear(&meta);
+    return status;
+}
+
 /* The weights alone: the moments stay zero. Collective. */
 static mst_status load_checkpoint(training *t) {
     mst_status status = MST_OK;
@@ -106,7 +121,7 @@ static mst_status load_checkpoint(training *t) {
     training_phase phase = {t->watchdog, "initialise", 0};
     const mst_checkpoint_context context = training_checkpoint_context(t, &phase);
     mst_shard *weights = calloc(units, sizeof *weights);
-    if (t->first) status = mst_checkpoint_resolve(t->config.init, path);
+    if (t->first) status = find_checkpoint(t->config.init, path);
     if (weights == NULL) status = mst_error(MST_ENOMEM, "initialise: out of memory");
     MST_TRY(mst_comm_agree(t->comm, status));
     MST_TRY(mst_comm_broadcast(t->comm, 0, path, sizeof path));

@@ -9,7 +9,7 @@ muster=$1 data=$(cd "$(dirname "$0")" && pwd)/data
 line() { sed -n "$1p" "$data/$2.txt"; }
 
 # version NAME: the version that the checkpoint of this name has
-version() { sed -n 's/^"version": \([0-9]*\),$/\1/p' "$work/$1/step-00000012/manifest.json"; }
+version() { sed -n 's/^"version": \([0-9]*\),$/\1/p' "$work/$1/$checkpoint/manifest.json"; }
 
 # seal MANIFEST: sets its last line right, as its writer would
 seal() {
@@ -18,18 +18,20 @@ seal() {
   mv "$work/text" "$1"
 }
 
-for name in version-1 version-2; do
+for name in version-1 version-2 version-4; do
+  checkpoint=step-00000012
+  [ $name != version-4 ] || checkpoint=run/checkpoints/step-00000012 # of adapters: beside it stands what they adapt
   mkdir "$work/$name"
   tar -xzf "$data/$name.tar.gz" -C "$work/$name"
   cd "$work/$name"
   check "$name: its version" [ "$(version $name)" = "${name#version-}" ]
-  expect 0 "$muster" verify step-00000012
+  expect 0 "$muster" verify $checkpoint
   check "$name: the digests that were recorded" [ "$(cat "$work/out")" = "$(line 1 $name)" ]
-  expect 0 "$muster" eval step-00000012 tokens.h5
+  expect 0 "$muster" eval $checkpoint tokens.h5
   check "$name: the loss that was recorded" grep -qxF -- "$(line 2 $name)" "$work/out"
-  expect 0 "$muster" generate step-00000012 --prompt '12 times ' --tokens 20
+  expect 0 "$muster" generate $checkpoint --prompt '12 times ' --tokens 20
   check "$name: text" grep -q '^12 times .' "$work/out"
-  expect 0 "$muster" train config.yaml --run on --resume step-00000012 --set run.steps=16
+  expect 0 "$muster" train config.yaml --run on --resume $checkpoint --set run.steps=16
   check "$name: four steps on" [ "$(cat "$work/out")" = "$(line 3 $name)" ]
 done
 

@@ -39,7 +39,7 @@ if has_mpirun; then
   check 'over mpi: other digests' [ "$(digests)" = "$same" ]
 fi
 # A checkpoint is as good a beginning as the folder.
-expect 0 "$muster" train "$work/lora.yaml" --run "$work/fromckpt" --set model.init="$work/first"
+expect 0 ranks 2 "$muster" train "$work/lora.yaml" --run "$work/fromckpt" --set model.init="$work/first"
 check 'from a checkpoint: other digests' [ "$(digests)" = "$same" ]
 
 # ---- killed, and resumed without the model that it began with: the config in the run folder says all of it ----
@@ -104,6 +104,7 @@ expect 0 "$muster" train "$work/lora.yaml" --run "$work/again" --set lora.init="
   --set schedule.peak=1e-30 --set optimizer.weight_decay=0
 check 'adapters come back as they were' [ "$(digests | cut -c1-72)" = "$(echo "$same" | cut -c1-72)" ]
 expect 0 "$muster" inspect "$work/r1"
+check 'inspect names the base' grep -q "^adapters .*$base$" "$work/out"
 expect 0 "$muster" verify "$work/r1"
 
 # ---- memory ----
@@ -132,6 +133,8 @@ expect 1 "$muster" train "$work/lora.yaml" --run "$work/dora" --set lora.init="$
 says 'use_dora is in use'
 expect 2 "$muster" pack "$work/r1" -o "$work/packed.h5"
 says 'holds adapters, which are nothing without the model'
+expect 2 "$muster" train "$work/tiny.yaml" --run "$work/none" --set model.init="$work/r1"
+says 'holds adapters, and no model'
 expect 2 "$muster" export "$work/first" -o "$work/none" --adapter
 says 'holds a model, and no adapters'
 expect 2 "$muster" train "$work/lora.yaml" --run "$work/r1" --set lora.rank=5
