@@ -94,5 +94,16 @@ train back 1 llama-f32 --set device.kernels=cuda --set run.steps=$((steps / 2))
 train back 1 llama-f32
 check 'from the GPU to the CPU' close llama-cpu back 1e-4
 
+# Adapters of what was trained above: its weights are in the device's memory, once and frozen.
+sed "s/model: .*/model: {init: llama-cpu.run}\nlora: {rank: 4}/; s/peak: 0.005/peak: 0.02/" "$work/llama-f32.yaml" >"$work/lora-f32.yaml"
+train lora-cpu 1 lora-f32
+train lora-gpu 1 lora-f32 --set device.kernels=cuda
+check 'losses of adapters' close lora-cpu lora-gpu 1e-4
+if has_mpirun; then
+  train lora-on-2 2 lora-f32 --set device.kernels=cuda
+  check 'the bits of adapters on 2 ranks' [ "$(digest lora-on-2)" = "$(digest lora-gpu)" ]
+fi
+
+expect 0 "$muster" generate "$work/lora-gpu.run" --prompt 'It was ' --tokens 2 --temperature 0
 expect 0 "$muster" generate "$work/llama-gpu.run" --prompt 'It was ' --tokens 4 --temperature 0
 finish

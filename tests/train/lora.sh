@@ -135,7 +135,7 @@ expect 2 "$muster" pack "$work/r1" -o "$work/packed.h5"
 says 'holds adapters, which are nothing without the model'
 expect 2 "$muster" train "$work/tiny.yaml" --run "$work/none" --set model.init="$work/r1"
 says 'holds adapters, and no model'
-expect 2 "$muster" export "$work/first" -o "$work/none" --adapter
+expect 2 "$muster" export "$work/first" -o "$work/alone" --adapter
 says 'holds a model, and no adapters'
 expect 2 "$muster" train "$work/lora.yaml" --run "$work/r1" --set lora.rank=5
 says 'lora.rank (4, now 5)'
