@@ -368,35 +368,37 @@ done:
     return status;
 }
 
-/* What stands beside adapters apart: how they are to be used, and what they are. */
+/* One word, or a list. */
+static json_t *targets_json(const char *targets) {
+    if (strcmp(targets, "all-linear") == 0) return json_string(targets);
+    json_t *list = json_array();
+    for (const char *at = targets; *at != '\0' && list != NULL;) {
+        const size_t length = strcspn(at, ",");
+        json_array_append_new(list, json_stringn(at, length));
+        at += length + (at[length] == ',');
+    }
+    return list;
+}
+
+static json_t *adapter_config(const export *e) {
+    const mst_export_adapters *a = e->options->adapters;
+    const bool in_out = e->manifest.meta.model.family == MST_FAMILY_GPT2; /* Conv1D */
+    json_t *alpha = a->alpha == floor(a->alpha) ? json_integer((json_int_t)a->alpha) : json_real(a->alpha);
+    return json_pack("{s:s, s:s, s:s, s:n, s:o, s:b, s:b, s:I, s:o, s:f, s:s, s:b, s:b, s:n}", "peft_type",
+                     "LORA", "task_type", "CAUSAL_LM", "base_model_name_or_path", a->base_name, "revision",
+                     "target_modules", targets_json(a->targets), "inference_mode", 1, "init_lora_weights", 1,
+                     "r", (json_int_t)a->lora.rank, "lora_alpha", alpha, "lora_dropout", 0.0, "bias", "none",
+                     "use_rslora", (int)a->rslora, "fan_in_fan_out", (int)in_out, "modules_to_save");
+}
+
+/* What stands beside adapters apart: what they are, and how they are to be used. */
 static mst_status write_apart(const export *e) {
     mst_status status = MST_OK;
     char *card = NULL;
-    const mst_export_adapters *a = e->options->adapters;
-    const bool in_out = e->manifest.meta.model.family == MST_FAMILY_GPT2; /* Conv1D */
-    json_t *targets = json_array(),
-           *alpha = a->alpha == floor(a->alpha) ? json_integer((json_int_t)a->alpha) : json_real(a->alpha);
-    json_t *root = json_pack(
-        "{s:s, s:s, s:s, s:n, s:b, s:b, s:I, s:o, s:f, s:s, s:b, s:b, s:n}", "peft_type", "LORA", "task_type",
-        "CAUSAL_LM", "base_model_name_or_path", a->base_name, "revision", "inference_mode", 1,
-        "init_lora_weights", 1, "r", (json_int_t)a->lora.rank, "lora_alpha", alpha, "lora_dropout", 0.0,
-        "bias", "none", "use_rslora", (int)a->rslora, "fan_in_fan_out", (int)in_out, "modules_to_save");
-    for (const char *at = a->targets; *at != '\0' && targets != NULL;) {
-        const size_t length = strcspn(at, ",");
-        json_array_append_new(targets, json_stringn(at, length));
-        at += length + (at[length] == ',');
-    }
-    if (root != NULL && strcmp(a->targets, "all-linear") == 0)
-        json_object_set_new(root, "target_modules", json_string(a->targets));
-    else if (root != NULL)
-        json_object_set(root, "target_modules", targets);
-    json_decref(targets);
     MST_TRY(hf_adapter_card_make(&e->manifest, e->options, &card));
     MST_TRY(write_file(e, "README.md", card, strlen(card)));
-    MST_TRY(write_json(e, "adapter_config.json", root));
-    root = NULL;
+    MST_TRY(write_json(e, "adapter_config.json", adapter_config(e)));
 done:
-    json_decref(root);
     free(card);
     return status;
 }

@@ -54,9 +54,8 @@ typedef struct mst_matmul_args {
     void *c;
     size_t ldc;
     bool accumulate; /* c += instead of c =; then bias is NULL and c_dtype is ACC */
-    double
-        scale; /* of the product before it is rounded to c_dtype; then bias is NULL, and nothing is accumulated.
-                        0: none */
+    /* Not 0: the product is multiplied by it before it is rounded to c_dtype; then bias is NULL, and nothing is accumulated. */
+    double scale;
 } mst_matmul_args;
 /** Matrix product, accumulated in ACC. */
 typedef mst_status mst_matmul_fn(mst_queue *queue, const mst_matmul_args *args);
