@@ -75,12 +75,11 @@ static mst_status weigh_length(weighing *w, size_t first, size_t end, size_t len
     mst_model *model = NULL;
     const size_t most = length < BATCH_TOKENS ? BATCH_TOKENS / length : 1;
     const size_t micro = end - first < most ? end - first : most;
-    const mst_model_options options = {
-        .dtype = x->precision, .micro = micro, .seq_len = length, .forward_only = true};
+    const mst_model_options options = {.micro = micro, .seq_len = length};
     int32_t *tokens = calloc(micro * length, sizeof *tokens);
     int32_t *targets = calloc(micro * length, sizeof *targets);
     MST_CHECK(tokens != NULL && targets != NULL, MST_ENOMEM, "out of memory for %zu tokens", micro * length);
-    MST_TRY(mst_model_create(&x->model_config, &x->layout, &options, x->queue, &x->kernels, &model));
+    MST_TRY(inference_model(x, options, &model));
     for (size_t i = first; i < end; i += micro)
         MST_TRY(weigh_batch(w, model, w->order + i, end - i < micro ? end - i : micro, micro, length, tokens,
                             targets));

@@ -6,13 +6,9 @@
 
 /* Makes the model, unless it stands. */
 static mst_status prepare(mst_inference *x) {
-    const mst_model_options options = {.dtype = x->precision,
-                                       .micro = x->config.batch.micro,
-                                       .seq_len = x->config.data.seq_len,
-                                       .forward_only = true,
-                                       .lora = x->lora};
+    const mst_model_options options = {.micro = x->config.batch.micro, .seq_len = x->config.data.seq_len};
     if (x->model != NULL) return MST_OK;
-    return mst_model_create(&x->model_config, &x->layout, &options, x->queue, &x->kernels, &x->model);
+    return inference_model(x, options, &x->model);
 }
 
 /* A microbatch, [micro * seq_len] each. */

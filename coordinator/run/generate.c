@@ -50,13 +50,9 @@ mst_status mst_generator_create(mst_inference *x, size_t context, mst_generator 
     g->candidates = calloc(vocab, sizeof *g->candidates);
     MST_CHECK(g->tokens != NULL && g->logits != NULL && g->candidates != NULL, MST_ENOMEM,
               "generation: out of memory");
-    const mst_model_options options = {.dtype = x->precision,
-                                       .micro = 1,
-                                       .seq_len = g->context < PREFILL ? g->context : PREFILL,
-                                       .forward_only = true,
-                                       .kept_tokens = g->context,
-                                       .lora = x->lora};
-    MST_TRY(mst_model_create(&x->model_config, &x->layout, &options, x->queue, &x->kernels, &g->model));
+    const mst_model_options options = {
+        .micro = 1, .seq_len = g->context < PREFILL ? g->context : PREFILL, .kept_tokens = g->context};
+    MST_TRY(inference_model(x, options, &g->model));
     *generator_out = g;
     g = NULL;
 done:

@@ -23,6 +23,13 @@ mst_weight_source inference_weights(mst_inference *inference) {
     return (mst_weight_source){.context = inference, .acquire = acquire, .release = release};
 }
 
+mst_status inference_model(mst_inference *x, mst_model_options options, mst_model **model_out) {
+    options.dtype = x->precision;
+    options.forward_only = true;
+    options.lora = x->lora;
+    return mst_model_create(&x->model_config, &x->layout, &options, x->queue, &x->kernels, model_out);
+}
+
 static mst_status read_meta(mst_inference *x) {
     mst_status status = MST_OK;
     mst_checkpoint_meta meta = {0};

@@ -30,6 +30,10 @@ mst_status inference_open_tokenizer(mst_inference *inference);
 /** That data was made with this tokenizer, as far as it says. @retval MST_ECONFIG */
 mst_status inference_check_tokenizer(const mst_inference *inference, const mst_data *data);
 
+/** A model of this inference, with its adapters if it has any, that computes no gradients. @param options sequences, their length, and
+ * tokens that are kept; the rest is the inference's @retval as mst_model_create */
+mst_status inference_model(mst_inference *inference, mst_model_options options, mst_model **model_out);
+
 /** All weights, for as long as the inference is open. */
 mst_weight_source inference_weights(mst_inference *inference);
 

@@ -95,6 +95,11 @@ check 'merged, it writes something else' cmp -s "$work/out" "$work/said"
 expect 0 "$muster" eval "$work/merged.h5" "$work/tokens.h5" --json
 check "merged $(jq .loss "$work/out") and unmerged $unmerged differ" \
   [ "$(jq "(.loss / $unmerged - 1) | fabs < 1e-6" "$work/out")" = true ]
+printf '{"question": "document 1 of", "choices": [" 1: 4355", " 9: 0000"], "answer": 0}\n' >"$work/choices.jsonl"
+losses() { expect 0 "$muster" eval "$1" --choices "$work/choices.jsonl" --details "$work/details.jsonl" && jq -c '[.. | numbers]' "$work/details.jsonl"; }
+ours=$(losses "$work/r1") merged=$(losses "$work/merged.h5") before=$(losses "$work/first")
+check "choices: $ours, merged $merged" [ "$(jq -n "[$ours, $merged] | transpose | map(.[0] - .[1] | fabs < 1e-4) | all")" = true ]
+check "choices: adapters change nothing of $before" [ "$ours" != "$before" ]
 expect 0 "$muster" export "$work/r1" -o "$work/adapter" --adapter --base org/name
 check 'three files' [ "$(ls "$work/adapter" | tr '\n' ' ')" = 'README.md adapter_config.json adapter_model.safetensors ' ]
 check 'adapter_config.json' [ "$(jq -c '[.r, .lora_alpha, .target_modules, .base_model_name_or_path, .use_rslora]' \
