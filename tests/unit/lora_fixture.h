@@ -54,7 +54,8 @@ static inline mst_status lora_train(lora_fixture *x, double loss_scale, double z
     mst_weight_source source = fixture_source(&x->f);
     mst_gradient_sink sink = {.gradients = x->gradients, .context = &x->f, .unit_done = fixture_done};
     x->f.done_count = 0;
-    return mst_model_train(x->f.model, &source, x->f.tokens, x->f.targets, loss_scale, z, &sink, loss_out);
+    return mst_model_train(x->f.model, &source, x->f.tokens, x->f.targets, x->f.starts, loss_scale, z, &sink,
+                           loss_out);
 }
 
 /* Adds scale B A to the weights of a model without adapters, in `to`, which has the same ones otherwise. */
@@ -68,11 +69,14 @@ static inline void lora_merge(const lora_fixture *x, fixture *to) {
         const mst_tensor *a = &x->adapters.tensors[pair.a], *b = &x->adapters.tensors[pair.b];
         for (size_t r = 0; r < w->shape[0]; r++)
             for (size_t c = 0; c < w->shape[1]; c++) {
-                const size_t in = pair.in_out ? r : c, out = pair.in_out ? c : r, at = w->offset + r * w->shape[1] + c;
+                const size_t in = pair.in_out ? r : c, out = pair.in_out ? c : r,
+                             at = w->offset + r * w->shape[1] + c;
                 double sum = 0;
                 for (size_t k = 0; k < lora->rank; k++)
-                    sum += fixture_get(x->f.weights[x->first + b->unit], b->offset + out * lora->rank + k, dtype) *
-                           fixture_get(x->f.weights[x->first + a->unit], a->offset + k * a->shape[1] + in, dtype);
+                    sum += fixture_get(x->f.weights[x->first + b->unit], b->offset + out * lora->rank + k,
+                                       dtype) *
+                           fixture_get(x->f.weights[x->first + a->unit], a->offset + k * a->shape[1] + in,
+                                       dtype);
                 fixture_set(to->weights[w->unit], at, dtype,
                             fixture_get(to->weights[w->unit], at, dtype) + lora->scale * sum);
             }
