@@ -169,6 +169,9 @@ static void check_lora(config_reader *reader) {
                "adapters need a model that they adapt; set model.init to its folder or checkpoint");
     if (config->lora.alpha == 0)
         REPORT(reader, lora.alpha, "adapters that are multiplied by 0 learn nothing; usual is 2 * lora.rank");
+    if (config->batch.shape.sharding == MST_SHARDING_ALL)
+        REPORT(reader, batch.shape.sharding,
+               "adapters are small, and the model that they adapt is not sharded; leave it at 'state'");
     if (mst_config_lora(config, &lora) != MST_OK)
         config_report(reader, place_to_blame(reader, KEY(lora.targets)), "", "%s", mst_error_message());
 }

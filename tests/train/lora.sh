@@ -38,6 +38,10 @@ if has_mpirun; then
   expect 0 ranks 3 "$muster" train "$work/lora.yaml" --run "$work/mpi" --set batch.transport=mpi
   check 'over mpi: other digests' [ "$(digests)" = "$same" ]
 fi
+for recompute in selective full; do
+  expect 0 ranks 2 "$muster" train "$work/lora.yaml" --run "$work/$recompute" --set train.recompute=$recompute
+  check "$recompute recomputation: other digests" [ "$(digests)" = "$same" ]
+done
 # A checkpoint is as good a beginning as the folder.
 expect 0 ranks 2 "$muster" train "$work/lora.yaml" --run "$work/fromckpt" --set model.init="$work/first"
 check 'from a checkpoint: other digests' [ "$(digests)" = "$same" ]
@@ -130,6 +134,7 @@ refused "lora.targets: 'c_attn' is no projection" --set lora.targets=c_attn
 refused 'lora.rank: adapters need a model' --set model.init=null --set model.d_model=32 --set model.n_layers=2 --set model.n_heads=4
 refused 'lora.init: these adapters would not be used' --set lora.rank=0 --set lora.init="$work/adapter"
 refused 'lora.alpha: adapters that are multiplied by 0' --set lora.alpha=0
+refused 'batch.sharding: adapters are small' --set batch.sharding=all
 refused 'r is 4, lora.rank is 8' --set lora.rank=8 --set lora.init="$work/adapter"
 refused 'other targets than lora.targets' --set lora.targets=all-linear --set lora.init="$work/adapter"
 refused 'is of no projection that lora.targets names' --set lora.targets=q_proj --set lora.init="$work/adapter"
