@@ -5,7 +5,7 @@ static const char *const family_names[] = {"llama", "gpt2", "olmo2", "qwen2", "q
 static const char *const dtype_names[] = {"f32", "bf16", NULL};
 static const char *const token_names[] = {"auto", "uint16", "uint32", NULL};
 static const char *const packing_names[] = {"stream", "documents", "single", NULL};
-static const char *const transport_names[] = {"auto", "self", "shm", "mpi", "node", NULL};
+static const char *const transport_names[] = {"auto", "self", "shm", "mpi", "node", "nccl", "peer", NULL};
 static const char *const sharding_names[] = {"state", "all", NULL};
 static const char *const balance_names[] = {"even", "auto", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", "wsd", NULL};
@@ -17,7 +17,7 @@ _Static_assert(MST_FAMILY_COUNT == 5 && MST_FAMILY_QWEN3 == 4, "family_names fol
 _Static_assert(MST_F32 == 0 && MST_BF16 == 1, "dtype_names follows mst_dtype");
 _Static_assert(MST_TOKENS_UINT32 == 2, "token_names follows mst_token_type");
 _Static_assert(MST_PACKING_SINGLE == 2, "packing_names follows mst_packing");
-_Static_assert(MST_TRANSPORT_NODE == 4, "transport_names follows mst_transport");
+_Static_assert(MST_TRANSPORT_PEER == 6, "transport_names follows mst_transport");
 _Static_assert(MST_SHARDING_ALL == 1, "sharding_names follows mst_sharding");
 _Static_assert(MST_BALANCE_AUTO == 1, "balance_names follows mst_balance");
 _Static_assert(MST_SCHEDULE_WSD == 3, "schedule_names follows mst_schedule_kind");
@@ -192,7 +192,8 @@ const config_key config_keys[] = {
     {FREE("batch.transport"), ENUM(batch.transport, transport_names), .fallback = "auto",
      .meaning =
          "How ranks exchange gradients; no effect on the result. self: one rank; shm: one node; node: shared "
-         "memory inside nodes, between which each node's sum travels once; mpi: any."},
+         "memory inside nodes, between which each node's sum travels once; mpi: any; nccl: GPUs, one a rank; "
+         "peer: GPUs of one node."},
     {FREE("batch.sharding"), ENUM(batch.shape.sharding, sharding_names), .fallback = "state",
      .meaning =
          "What ranks share, each having a part (docs/memory.md); no effect on the result. state: masters, "

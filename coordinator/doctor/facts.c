@@ -141,9 +141,10 @@ static mst_status needs(const examination *e, facts *f) {
     MST_TRY(mst_plan_memory_of(&e->config, size, nodes, mst_comm_rank(e->comm), &memory));
     f->need = memory.host > 0 ? memory.host : mst_plan_reported(&memory) + memory.program;
     const bool apart = nodes == size && (wanted == MST_TRANSPORT_AUTO || nodes == 1);
-    const bool by_mpi = wanted == MST_TRANSPORT_MPI || e->config.batch.shape.sharding == MST_SHARDING_ALL ||
-                        e->config.device.kernels == MST_DEVICE_CUDA;
-    if (!apart && !by_mpi) f->shared_need = memory.weights + memory.gradients;
+    const bool by_messages = wanted == MST_TRANSPORT_MPI ||
+                             e->config.batch.shape.sharding == MST_SHARDING_ALL ||
+                             e->config.device.kernels == MST_DEVICE_CUDA;
+    if (!apart && !by_messages) f->shared_need = memory.weights + memory.gradients;
 done:
     return status;
 }

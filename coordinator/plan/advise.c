@@ -152,7 +152,8 @@ static bool more_nodes(mst_config *c, mst_machine *machine, char *text, char *wh
     (void)c;
     machine->ranks *= 2;
     machine->nodes *= 2;
-    if ((size_t)machine->ranks > c->batch.shape.lanes || c->batch.transport == MST_TRANSPORT_SHM)
+    if ((size_t)machine->ranks > c->batch.shape.lanes || c->batch.transport == MST_TRANSPORT_SHM ||
+        c->batch.transport == MST_TRANSPORT_PEER)
         return false;
     snprintf(text, CHANGE_TEXT / 4, "--ranks %d --nodes %d", machine->ranks, machine->nodes);
     snprintf(why, WHY_TEXT, "masters and moments are shared by twice as many ranks");

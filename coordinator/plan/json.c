@@ -16,9 +16,8 @@ static json_t *memory_of(const mst_plan *plan) {
 }
 
 static json_t *exchange_of(const mst_plan *plan) {
-    static const char *const names[] = {"auto", "self", "shm", "mpi", "node"};
     return json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "transport",
-                     names[plan->transport], "rank_bytes", plan->rank_bytes, "gradient_bytes",
+                     mst_transport_name(plan->transport), "rank_bytes", plan->rank_bytes, "gradient_bytes",
                      plan->sum_bytes, "weight_bytes", plan->publish_bytes, "messages", plan->messages,
                      "gradient_seconds", plan->sum_seconds, "hidden_seconds", plan->hidden_seconds,
                      "exposed_seconds", plan->exposed_seconds, "weight_seconds", plan->publish_seconds,

@@ -18,18 +18,22 @@ mst_status plan_transport(const mst_config *config, int ranks, int nodes, mst_tr
     if (ranks == 1) goto done;
     MST_CHECK(wanted != MST_TRANSPORT_SELF, MST_ECONFIG,
               "batch.transport is self, which is for one rank, not %d; use auto", ranks);
-    MST_CHECK(wanted != MST_TRANSPORT_SHM || nodes == 1, MST_ECONFIG,
-              "batch.transport is shm, which is for ranks of one node, not of %d; use auto", nodes);
-    MST_CHECK(
-        config->batch.shape.sharding != MST_SHARDING_ALL || wanted == MST_TRANSPORT_AUTO ||
-            wanted == MST_TRANSPORT_MPI,
-        MST_ECONFIG,
-        "with batch.sharding all, weights and gradients travel by mpi; use batch.transport auto or mpi");
+    MST_CHECK((wanted != MST_TRANSPORT_SHM && wanted != MST_TRANSPORT_PEER) || nodes == 1, MST_ECONFIG,
+              "batch.transport is %s, which is for ranks of one node, not of %d; use auto",
+              mst_transport_name(wanted), nodes);
+    const bool sharded = config->batch.shape.sharding == MST_SHARDING_ALL;
+    MST_CHECK(!sharded || wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI, MST_ECONFIG,
+              "with batch.sharding all, weights and gradients travel by mpi, not by batch.transport %s; use "
+              "auto or "
+              "mpi",
+              mst_transport_name(wanted));
     const bool gpu = config->device.kernels == MST_DEVICE_CUDA;
-    MST_CHECK(!gpu || wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI, MST_ECONFIG,
-              "batch.transport shm and node share memory of the CPU; for GPUs use auto or mpi");
-    if (gpu || config->batch.shape.sharding == MST_SHARDING_ALL)
+    MST_CHECK(!gpu || (wanted != MST_TRANSPORT_SHM && wanted != MST_TRANSPORT_NODE), MST_ECONFIG,
+              "batch.transport shm and node share memory of the CPU; for GPUs use auto, nccl, peer or mpi");
+    if (sharded)
         *transport_out = MST_TRANSPORT_MPI;
+    else if (gpu && wanted == MST_TRANSPORT_AUTO)
+        *transport_out = MST_TRANSPORT_NCCL;
     else if (wanted != MST_TRANSPORT_AUTO && wanted != MST_TRANSPORT_NODE)
         *transport_out = wanted;
     else if (nodes == 1)
@@ -120,7 +124,8 @@ mst_status plan_rank_memory(const mst_config *config, const plan_layouts *layout
     };
     if (apart) {
         mst_plan_memory *m = memory_out;
-        m->host = m->received + m->workspaces + m->snapshot + m->other + m->program;
+        m->host = m->workspaces + m->snapshot + m->other + m->program;
+        if (transport != MST_TRANSPORT_NCCL) m->host += m->received;
         if (away) m->host += m->masters + m->moments;
     }
     *slots_out = x.slots;

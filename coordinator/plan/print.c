@@ -56,9 +56,10 @@ static void put_memory(const mst_plan *plan, const mst_config *config, FILE *fil
     fprintf(file, "  program      %-10s about: the process and its libraries\n", bytes(m->program, a));
     if (gpu)
         fprintf(file,
-                "  host         %-10s all ranks of a node, of the CPU's memory: received, %sworkspaces, "
+                "  host         %-10s all ranks of a node, of the CPU's memory: %s%sworkspaces, "
                 "saving, other\n",
-                bytes(plan->node_bytes, a), *away ? "masters, moments, " : "");
+                bytes(plan->node_bytes, a), plan->transport == MST_TRANSPORT_NCCL ? "" : "received, ",
+                *away ? "masters, moments, " : "");
     if (gpu)
         fprintf(file, "  GPU          %-10s the rest, without what the driver takes",
                 bytes(plan->device_bytes, a));
@@ -96,13 +97,14 @@ static void put_hidden(const mst_plan *plan, FILE *file) {
 
 static void put_exchange(const mst_plan *plan, FILE *file) {
     text a, b;
-    static const char *const names[] = {"auto", "self", "shm", "mpi", "node"};
-    fprintf(file, "exchange       transport %s", names[plan->transport]);
+    fprintf(file, "exchange       transport %s", mst_transport_name(plan->transport));
     if (plan->machine.ranks == 1) {
         fputs(": one rank, nothing travels\n", file);
         return;
     }
-    fprintf(file, "; a rank %s %s a step\n", plan->transport == MST_TRANSPORT_MPI ? "sends" : "shares",
+    fprintf(file, "; a rank %s %s a step\n",
+            plan->transport == MST_TRANSPORT_MPI || plan->transport == MST_TRANSPORT_NCCL ? "sends"
+                                                                                          : "shares",
             bytes(plan->rank_bytes, a));
     if (plan->machine.nodes == 1) {
         fputs("               all within one node: no network; its time is not counted\n", file);

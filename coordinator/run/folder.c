@@ -15,9 +15,7 @@
 
 enum { CONFIG_BYTES_MAX = 1 << 20 };
 
-/* The whole of a small text file, NUL-terminated, for the caller to free; NULL without an error when there is
- * none. */
-static mst_status read_text(const char *path, char **text_out) {
+mst_status folder_read_text(const char *path, char **text_out) {
     mst_status status = MST_OK;
     char *text = NULL;
     size_t length = 0;
@@ -116,13 +114,13 @@ static mst_status look(run_folder *f) {
     char path[FOLDER_PATH_MAX + 32], *identity = NULL;
     MST_TRY(mst_folder_make(f->checkpoints));
     snprintf(path, sizeof path, "%s/run.json", f->path);
-    MST_TRY(read_text(path, &identity));
+    MST_TRY(folder_read_text(path, &identity));
     if (identity == NULL) {
         MST_TRY(make_identity(f));
     } else {
         MST_TRY(parse_identity(f, identity));
         snprintf(f->config_path, sizeof f->config_path, "%s/config.yaml", f->path);
-        MST_TRY(read_text(f->config_path, &f->config));
+        MST_TRY(folder_read_text(f->config_path, &f->config));
     }
     MST_TRY(ask_checkpoints(f));
     MST_TRY(mst_checkpoint_newest(f->checkpoints, 0, path));

@@ -37,6 +37,10 @@ mst_status folder_open(mst_comm *comm, const char *path, run_folder *folder_out)
 mst_status folder_record(mst_comm *comm, const run_folder *folder, const char *config_yaml,
                          const char *device_class);
 
+/** The whole of a small text file. Not collective. @param text_out freed by the caller with free; NULL: there is no such file
+ * @retval MST_EIO, MST_EFORMAT it is no text, or larger than 1 MiB; MST_ENOMEM */
+mst_status folder_read_text(const char *path, char **text_out);
+
 void folder_clear(run_folder *folder);
 
 #endif

@@ -220,6 +220,8 @@ static mst_status start_watchdog(training *t) {
     const size_t length = end != NULL ? (size_t)(end - class) : strlen(class);
     snprintf(device, sizeof device, "%.*s, %d thread%s", (int)length, class, t->device.threads,
              t->device.threads == 1 ? "" : "s");
+    if (t->config.watchdog.seconds > 0) /* sooner than the watchdog, which knows less of it */
+        mst_comm_set_patience(t->comm, t->config.watchdog.seconds / 2);
     const mst_watchdog_options options = {.seconds = t->config.watchdog.seconds,
                                           .device = device,
                                           .interfaces = t->config.network.interfaces,
@@ -251,6 +253,7 @@ static mst_status begin(training *t, const mst_train_options *options) {
     training_know_end(t);
     MST_TRY(training_open_base(t));
     MST_TRY(training_resume(t, options->resume));
+    MST_TRY(training_choose(t));
     training_announce_tokenizer(t);
     if (t->folder.existed) MST_TRY(record_folder(t)); /* only now: a start that is refused changes nothing */
 done:
@@ -278,6 +281,7 @@ static void end(training *t, mst_status status) {
     mst_config_clear(&t->config);
     free(t->tokenizer);
     free(t->companions);
+    free(t->choices);
     free(t->config_yaml);
     lease_release(&t->lease);
 }
@@ -313,6 +317,7 @@ mst_status mst_run_train(mst_comm *comm, const mst_train_options *options) {
     MST_TRY(loop(&t));
     MST_TRY(finish(&t));
 done:
+    status = training_advise(&t, status);
     snprintf(message, sizeof message, "%s", mst_error_message());
     end(&t, status);
     stop_unwatch();

@@ -17,6 +17,7 @@ static void fill_meta(training *t, mst_checkpoint_meta *meta) {
                                   .device_class = t->device.class_name,
                                   .config = t->config_yaml,
                                   .versions = versions,
+                                  .choices = t->choices,
                                   .model = t->config.model,
                                   .tokenizer = t->tokenizer,
                                   .companions = t->companions,
@@ -233,6 +234,10 @@ static mst_status load(training *t, const char *path, const uint64_t *step) {
     if (meta.ranks > 0 && meta.ranks != mst_comm_size(t->comm))
         training_say(t, "note: the number of ranks changes from %d to %d: the bits stay the same", meta.ranks,
                      mst_comm_size(t->comm));
+    if (t->choices == NULL) { /* a rollback keeps those of this start */
+        t->choices = meta.choices;
+        meta.choices = NULL;
+    }
     const mst_position position = {meta.step, meta.updates, meta.samples, meta.tokens};
     MST_TRY(mst_trainer_restore(t->trainer, &position));
 done:

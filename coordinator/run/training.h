@@ -33,6 +33,8 @@ typedef struct training {
     char *tokenizer;  /* tokenizer.json of the data, on rank 0; NULL: bytes are tokens, or nobody says */
     char *companions; /* the archive of what came with an imported model, on rank 0; NULL: nothing did */
     size_t companion_bytes;
+    char *
+        choices; /* what the device chose, as recorded: its class, then the lines of mst_queue_choices; NULL: it has no choice */
     mst_watchdog *watchdog;
     mst_trainer *trainer;
     mst_digest base; /* weights of the model that the run's adapters adapt, where it has any */
@@ -165,6 +167,18 @@ mst_status training_open_base(training *t);
  * before; MST_EUNSUPPORTED, MST_EFORMAT, MST_EIO, MST_ENOMEM
  */
 mst_status training_begin(training *t);
+
+/**
+ * Makes what devices choose (algorithms whose bits differ) the same on all ranks and in all starts: as the checkpoint or the
+ * run folder has it recorded, or, for what it lacks and on another class of device, as rank 0's device chooses in a
+ * microbatch that is computed for this alone. Records it. Does nothing where there is no choice, or ranks are mixed.
+ *
+ * Collective, after training_resume. @retval MST_EUNSUPPORTED a library no longer offers what is recorded; MST_EIO
+ */
+mst_status training_choose(training *t);
+
+/** A failure for want of memory, once the data is open: its message with what would help. Not collective. @retval failure */
+mst_status training_advise(training *t, mst_status failure);
 
 /** Keeps what a checkpoint carries besides its state, so that the next ones carry it, too. Not collective: rank 0; others do nothing.
  * @retval MST_EIO, MST_EFORMAT, MST_ENOMEM */

@@ -316,6 +316,23 @@ void *mst_queue_device(const mst_queue *queue) {
     return queue->device;
 }
 
+const mst_queue_face *mst_queue_face_of(const mst_queue *queue) {
+    return queue->face;
+}
+
+mst_status mst_queue_choices(mst_queue *queue, char **text_out) {
+    *text_out = NULL;
+    mst_status status = mst_memory_drive(queue);
+    if (status != MST_OK || !queue->face) return status;
+    return queue->face->choices(queue->device, text_out);
+}
+
+mst_status mst_queue_choose(mst_queue *queue, const char *text) {
+    mst_status status = mst_memory_drive(queue);
+    if (status != MST_OK || !queue->face) return status;
+    return queue->face->choose(queue->device, text);
+}
+
 mst_status mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes) {
     mst_status status = mst_memory_drive(queue);
     if (status != MST_OK) return status;

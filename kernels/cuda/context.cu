@@ -5,6 +5,11 @@
 #include "device.cuh"
 
 static int chosen_device;
+static char chosen_id[sizeof((mst_kernels *)0)->device_id];
+
+const char *mst_cuda_device_id(void) {
+    return chosen_id;
+}
 
 /* ---------------------------------------------------------------- memory */
 
@@ -14,15 +19,18 @@ static mst_status device_alloc(mst_space space, size_t bytes, void **memory_out)
     if (error == cudaSuccess) return MST_OK;
     cudaGetLastError(); /* it stays until it is read */
     *memory_out = NULL;
-    return mst_error(
-        error == cudaErrorMemoryAllocation ? MST_ENOMEM : MST_ELIBRARY, "cannot allocate %zu bytes %s: %s",
-        bytes, space == MST_SPACE_DEVICE ? "on the GPU" : "of pinned memory", cudaGetErrorString(error));
+    if (error != cudaErrorMemoryAllocation) return mst_cuda_failed("memory", (int)error);
+    size_t free = 0, all = 0;
+    if (space != MST_SPACE_DEVICE || cudaMemGetInfo(&free, &all) != cudaSuccess)
+        return mst_error(MST_ENOMEM, "cannot allocate %zu bytes of pinned memory", bytes);
+    return mst_error(MST_ENOMEM, "cannot allocate %zu bytes on GPU %s: %zu of its %zu bytes are free", bytes,
+                     chosen_id, free, all);
 }
 
 static mst_status device_alloc_zeroed(mst_space space, size_t bytes, void **memory_out) {
     MST_RETURN_IF(device_alloc(space, bytes, memory_out));
     MST_RETURN_IF(mst_cuda_result("memory", cudaMemsetAsync(*memory_out, 0, bytes, NULL)));
-    return mst_cuda_result("memory", cudaDeviceSynchronize());
+    return mst_cuda_result("memory", cudaStreamSynchronize(NULL));
 }
 
 static void device_free(mst_space space, void *memory) {
@@ -32,10 +40,9 @@ static void device_free(mst_space space, void *memory) {
         cudaFreeHost(memory);
 }
 
-static mst_status grow(mst_space space, size_t bytes, void **memory, size_t *size) {
+static mst_status grow(mst_cuda *cuda, mst_space space, size_t bytes, void **memory, size_t *size) {
     if (bytes <= *size) return MST_OK;
-    MST_RETURN_IF(
-        mst_cuda_result("scratch", cudaDeviceSynchronize())); /* kernels may still use the old one */
+    MST_RETURN_IF(mst_cuda_sync(cuda)); /* kernels may still use the old one */
     if (*memory) device_free(space, *memory);
     *memory = NULL;
     *size = 0;
@@ -45,13 +52,13 @@ static mst_status grow(mst_space space, size_t bytes, void **memory, size_t *siz
 }
 
 mst_status mst_cuda_scratch(mst_cuda *cuda, size_t bytes, void **memory_out) {
-    MST_RETURN_IF(grow(MST_SPACE_DEVICE, bytes, &cuda->scratch, &cuda->scratch_bytes));
+    MST_RETURN_IF(grow(cuda, MST_SPACE_DEVICE, bytes, &cuda->scratch, &cuda->scratch_bytes));
     *memory_out = cuda->scratch;
     return MST_OK;
 }
 
 mst_status mst_cuda_staging(mst_cuda *cuda, size_t bytes, void **memory_out) {
-    MST_RETURN_IF(grow(MST_SPACE_PINNED, bytes, &cuda->staging, &cuda->staging_bytes));
+    MST_RETURN_IF(grow(cuda, MST_SPACE_PINNED, bytes, &cuda->staging, &cuda->staging_bytes));
     *memory_out = cuda->staging;
     return MST_OK;
 }
@@ -87,10 +94,19 @@ static void face_destroy(void *device) {
     mst_cuda *cuda = static_cast<mst_cuda *>(device);
     mst_cuda_sync(cuda);
     mst_product_destroy(&cuda->product);
+    mst_cuda_transfers_close(cuda);
     if (cuda->scratch) cudaFree(cuda->scratch);
     if (cuda->staging) cudaFreeHost(cuda->staging);
     cudaStreamDestroy(static_cast<cudaStream_t>(cuda->stream));
     free(cuda);
+}
+
+static mst_status face_choices(void *device, char **text_out) {
+    return mst_product_choices(static_cast<mst_cuda *>(device)->product, text_out);
+}
+
+static mst_status face_choose(void *device, const char *text) {
+    return mst_product_choose(static_cast<mst_cuda *>(device), text);
 }
 
 static mst_status create(mst_cuda **cuda_out) {
@@ -109,6 +125,7 @@ static mst_status create(mst_cuda **cuda_out) {
     cuda->stream = stream;
     cuda->shared_limit = (size_t)shared;
     mst_status status = mst_product_create(&cuda->product);
+    if (status == MST_OK) status = mst_cuda_transfers_open(cuda);
     if (status != MST_OK) {
         face_destroy(cuda);
         return status;
@@ -118,7 +135,8 @@ static mst_status create(mst_cuda **cuda_out) {
 }
 
 mst_status mst_cuda_of(mst_queue *queue, mst_cuda **cuda_out) {
-    static const mst_queue_face face = {face_copy, face_fill, face_sync, face_destroy};
+    static const mst_queue_face face = {face_copy,    face_fill,   face_sync,          face_destroy,
+                                        face_choices, face_choose, &mst_cuda_transfers};
     *cuda_out = static_cast<mst_cuda *>(mst_queue_device(queue));
     if (*cuda_out) return MST_OK;
     MST_RETURN_IF(create(cuda_out));
@@ -207,13 +225,15 @@ mst_status mst_kernels_fill_cuda(const char *device, mst_kernels *table) {
     char product[64];
     MST_RETURN_IF(choose(device, &properties));
     mst_product_class(product, sizeof product);
-    if (!product[0])
-        return mst_error(MST_EUNSUPPORTED,
-                         "cuda: cuBLASLt is not found; " MST_CUBLAS_ADVICE);
+    if (!product[0]) return mst_error(MST_EUNSUPPORTED, "cuda: cuBLASLt is not found; " MST_CUBLAS_ADVICE);
     mst_memory_attach(&memory);
     *table = mst_kernels();
     table->name = "cuda";
     name_class(&properties, table->class_name, sizeof table->class_name);
+    MST_RETURN_IF(
+        mst_cuda_result("cuda", cudaDeviceGetPCIBusId(chosen_id, (int)sizeof chosen_id, chosen_device)));
+    memcpy(table->device_id, chosen_id, sizeof chosen_id);
+    table->memory = properties.totalGlobalMem;
 #define SET(slot) table->slot = mst_##slot##_cuda;
     MST_KERNEL_SLOTS(SET)
 #undef SET

@@ -20,6 +20,8 @@ typedef struct mst_product mst_product; /* the matrix library's handle and choic
 /* The device side of a queue. */
 typedef struct mst_cuda {
     void *stream;         /* cudaStream_t */
+    void *transfers;      /* cudaStream_t: what moves beside it, transfer.cu */
+    void *worked;         /* cudaEvent_t: work that transfers wait for */
     void *scratch;        /* device memory for partial sums; grows at first use only */
     void *staging;        /* pinned memory */
     size_t scratch_bytes; /* of both */
@@ -40,6 +42,13 @@ mst_status mst_cuda_staging(mst_cuda *cuda, size_t bytes, void **memory_out);
 /** Copies between any two kinds of memory in stream order. */
 mst_status mst_cuda_copy(mst_cuda *cuda, void *to, const void *from, size_t bytes);
 
+/** The failure of a call of CUDA, in words, with what to do about it: fault.cu. @param error not cudaSuccess
+ * @retval MST_ENOMEM device memory is short; MST_ELIBRARY all others */
+mst_status mst_cuda_failed(const char *what, int error);
+
+/** PCI address of the GPU that was opened, "" before. */
+const char *mst_cuda_device_id(void);
+
 /** Waits for the stream. */
 mst_status mst_cuda_sync(mst_cuda *cuda);
 
@@ -53,6 +62,17 @@ void mst_product_class(char *text, size_t size);
 /** The same with the file that it was loaded from, or what to do where there is none. */
 void mst_product_describe(char *text, size_t size);
 #define MST_CUBLAS_ADVICE "load the CUDA module, or add its folder to LD_LIBRARY_PATH"
+
+/** All choices of algorithms as text: choices.c. @param text_out freed by the caller with free */
+mst_status mst_product_choices(const mst_product *product, char **text_out);
+/** Makes the choices of a text and forgets all others. @retval MST_EFORMAT, MST_EUNSUPPORTED */
+mst_status mst_product_choose(mst_cuda *cuda, const char *text);
+
+/** The device's part of muster/transfer.h: transfer.cu. */
+extern const struct mst_transfer_face mst_cuda_transfers;
+/** Opens the second stream. @retval MST_ELIBRARY */
+mst_status mst_cuda_transfers_open(mst_cuda *cuda);
+void mst_cuda_transfers_close(mst_cuda *cuda);
 
 /** c = bias in every row, or 0 without one: product.cu. */
 mst_status mst_cuda_fill_rows(mst_cuda *cuda, const mst_matmul_args *args);

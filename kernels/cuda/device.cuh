@@ -46,9 +46,7 @@
 /* ---------------------------------------------------------------- launches */
 
 static inline mst_status mst_cuda_result(const char *what, cudaError_t error) {
-    if (error == cudaSuccess) return MST_OK;
-    mst_status status = error == cudaErrorMemoryAllocation ? MST_ENOMEM : MST_ELIBRARY;
-    return mst_error(status, "%s: CUDA: %s", what, cudaGetErrorString(error));
+    return error == cudaSuccess ? MST_OK : mst_cuda_failed(what, (int)error);
 }
 
 /* Launches a kernel (in parentheses when it has commas) and returns whether that began. */

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cuda.h"
+#include "product.h"
 
 /* ---------------------------------------------------------------- the library */
 
@@ -18,6 +18,7 @@
     X(cublasLtDestroy)                                                                                       \
     X(cublasLtGetVersion)                                                                                    \
     X(cublasLtMatmul)                                                                                        \
+    X(cublasLtMatmulAlgoCheck)                                                                               \
     X(cublasLtMatmulAlgoGetHeuristic)                                                                        \
     X(cublasLtMatmulDescCreate)                                                                              \
     X(cublasLtMatmulDescDestroy)                                                                             \
@@ -103,26 +104,6 @@ void mst_product_describe(char *text, size_t size) {
 
 enum { WORKSPACE = 32 << 20 }; /* bytes; fixed, as an algorithm may depend on it */
 
-/* What a choice depends on, with no padding: compared byte by byte. */
-typedef struct product_kind {
-    size_t m, n, k, lda, ldb, ldc;
-    unsigned char bf16, c_bf16, a_transposed, b_transposed, bias, accumulate, wide, zero;
-} product_kind;
-
-typedef struct product_choice {
-    product_kind kind;
-    bool own; /* the library has none: our kernel does it */
-    cublasLtMatmulDesc_t operation;
-    cublasLtMatrixLayout_t a, b, c;
-    cublasLtMatmulAlgo_t algorithm;
-} product_choice;
-
-struct mst_product {
-    cublasLtHandle_t handle;
-    product_choice *choices; /* in the order in which they were made */
-    size_t count, capacity;
-};
-
 static mst_status failed(const char *what, cublasStatus_t code) {
     return mst_error(MST_ELIBRARY, "matmul: cuBLASLt could not %s: status %d", what, (int)code);
 }
@@ -158,10 +139,15 @@ done:
     return status;
 }
 
+void mst_product_forget(mst_product *product) {
+    for (size_t i = 0; i < product->count; i++) choice_clear(&product->choices[i]);
+    product->count = 0;
+}
+
 void mst_product_destroy(mst_product **product_pointer) {
     mst_product *product = *product_pointer;
     if (!product) return;
-    for (size_t i = 0; i < product->count; i++) choice_clear(&product->choices[i]);
+    mst_product_forget(product);
     if (product->handle) CALL(cublasLtDestroy)(product->handle);
     free(product->choices);
     free(product);
@@ -287,13 +273,9 @@ done:
     return status;
 }
 
-static mst_status find_choice(mst_product *product, const product_kind *kind, const void *bias,
-                              product_choice **choice_out) {
+/* Room for one choice more, which counts only once product->count is raised. */
+static mst_status make_room(mst_product *product, product_choice **choice_out) {
     mst_status status = MST_OK;
-    for (size_t i = 0; i < product->count; i++) {
-        *choice_out = &product->choices[i];
-        if (memcmp(&product->choices[i].kind, kind, sizeof *kind) == 0) return MST_OK;
-    }
     if (product->count == product->capacity) {
         size_t capacity = product->capacity ? 2 * product->capacity : 64;
         product_choice *choices = realloc(product->choices, capacity * sizeof *choices);
@@ -301,16 +283,53 @@ static mst_status find_choice(mst_product *product, const product_kind *kind, co
         product->choices = choices;
         product->capacity = capacity;
     }
-    product_choice *choice = &product->choices[product->count];
-    *choice = (product_choice){0};
-    status = choose(product, kind, bias, choice);
-    if (status != MST_OK) {
-        choice_clear(choice);
-        goto done;
-    }
-    product->count++;
-    *choice_out = choice;
+    *choice_out = &product->choices[product->count];
+    **choice_out = (product_choice){0};
 done:
+    return status;
+}
+
+static mst_status find_choice(mst_product *product, const product_kind *kind, const void *bias,
+                              product_choice **choice_out) {
+    mst_status status = MST_OK;
+    for (size_t i = 0; i < product->count; i++) {
+        *choice_out = &product->choices[i];
+        if (memcmp(&product->choices[i].kind, kind, sizeof *kind) == 0) return MST_OK;
+    }
+    MST_TRY(make_room(product, choice_out));
+    status = choose(product, kind, bias, *choice_out);
+    if (status == MST_OK)
+        product->count++;
+    else
+        choice_clear(*choice_out);
+done:
+    return status;
+}
+
+mst_status mst_product_take(mst_cuda *cuda, const product_kind *kind, const cublasLtMatmulAlgo_t *algorithm) {
+    mst_status status = MST_OK;
+    product_choice *choice = NULL;
+    cublasLtMatmulHeuristicResult_t result;
+    void *workspace; /* stands for the bias, which must be somewhere */
+    MST_TRY(make_room(cuda->product, &choice));
+    choice->kind = *kind;
+    choice->own = algorithm == NULL;
+    MST_TRY(describe(kind, choice));
+    if (algorithm) {
+        choice->algorithm = *algorithm;
+        MST_TRY(mst_cuda_scratch(cuda, WORKSPACE, &workspace));
+        if (has_epilogue(kind)) MST_TRY(set_bias(choice, workspace));
+        cublasStatus_t code =
+            CALL(cublasLtMatmulAlgoCheck)(cuda->product->handle, choice->operation, choice->b, choice->a,
+                                          choice->c, choice->c, algorithm, &result);
+        MST_CHECK(code == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= WORKSPACE, MST_EUNSUPPORTED,
+                  "matmul: cuBLASLt does not offer the algorithm that was chosen for products of %zu x %zu x "
+                  "%zu (status %d)",
+                  kind->m, kind->n, kind->k, (int)code);
+    }
+    cuda->product->count++;
+done:
+    if (status != MST_OK && choice) choice_clear(choice);
     return status;
 }
 

@@ -2,7 +2,7 @@
  * The exchange against the definition: every transport, wire, and shape of the sum gives the bits
  * that one rank gets by adding all microbatches as docs/ordered-sum.md says, however lanes are dealt; and
  * between nodes travels what that page says. Run it on any number of ranks, as if on one node or on several
- * (nodes.c): MST_TEST_NODES=0011 check_exchange cpu|ref
+ * (nodes.c): MST_TEST_NODES=0011 check_exchange cpu|ref|cuda
  */
 #include "muster/exchange.h"
 #include "muster/random.h"
@@ -75,9 +75,13 @@ static float expected(const mst_sum_shape *shape, size_t step, size_t element) {
 
 /* ---- one step ---- */
 
-static void add_unit(const job *j, size_t step, size_t microbatch, size_t u, float *sum) {
-    size_t first = j->units[u].first_block * MST_BLOCK;
-    for (size_t i = 0; i < unit_blocks[u] * MST_BLOCK; i++) sum[i] += gradient(step, microbatch, first + i);
+/* The accumulators may be a GPU's. */
+static void add_unit(const job *j, size_t step, size_t microbatch, size_t u, void *accumulator) {
+    static float sum[BLOCKS * MST_BLOCK];
+    const size_t first = j->units[u].first_block * MST_BLOCK, count = unit_blocks[u] * MST_BLOCK;
+    CHECK_OK(mst_memory_copy(j->queue, sum, accumulator, count * sizeof *sum));
+    for (size_t i = 0; i < count; i++) sum[i] += gradient(step, microbatch, first + i);
+    CHECK_OK(mst_memory_copy(j->queue, accumulator, sum, count * sizeof *sum));
 }
 
 /* As a model: weights of all units, then back, weights of those within, and gradients.
@@ -125,35 +129,44 @@ static void run_step(const job *j, mst_exchange *x, const mst_sum_shape *shape, 
 /* All elements as one array, as the definition has them.
  * The norm's order inside a block is the kernel's own. */
 static void expect_all(const job *j, const mst_sum_shape *shape, size_t step, float *sum, double *norm2) {
-    double block_norm2[BLOCKS];
+    const size_t bytes = BLOCKS * MST_BLOCK * sizeof *sum;
     uint8_t level = 0;
+    void *values = NULL, *block_norm2 = NULL;
     for (size_t i = 0; i < BLOCKS * MST_BLOCK; i++) sum[i] = expected(shape, step, i);
-    const void *source = sum;
+    CHECK_OK(mst_memory_alloc(MST_SPACE_DEVICE, bytes, &values));
+    CHECK_OK(mst_memory_alloc(MST_SPACE_PINNED, BLOCKS * sizeof(double), &block_norm2));
+    CHECK_OK(mst_memory_copy(j->queue, values, sum, bytes));
+    const void *source = values;
     mst_ordered_sum_args args = {.count = BLOCKS * MST_BLOCK,
                                  .sources = 1,
                                  .source = &source,
                                  .level = &level,
-                                 .result = sum,
+                                 .result = values,
                                  .block_norm2 = block_norm2};
     CHECK_OK(j->kernels.ordered_sum(j->queue, &args));
+    CHECK_OK(mst_queue_sync(j->queue));
     *norm2 = 0;
-    for (size_t b = 0; b < BLOCKS; b++) *norm2 += block_norm2[b];
+    for (size_t b = 0; b < BLOCKS; b++) *norm2 += ((const double *)block_norm2)[b];
+    mst_memory_free(MST_SPACE_DEVICE, &values);
+    mst_memory_free(MST_SPACE_PINNED, &block_norm2);
 }
 
 static void check_sum(const job *j, mst_exchange *x, const mst_sum_shape *shape, size_t step) {
-    float *sum = malloc(BLOCKS * MST_BLOCK * sizeof *sum);
+    float *sum = malloc(BLOCKS * MST_BLOCK * sizeof *sum), *mine = malloc(BLOCKS * MST_BLOCK * sizeof *mine);
     double want, norm2 = -1;
     size_t wrong = 0;
     expect_all(j, shape, step, sum, &want);
     for (size_t u = 0; u < UNITS; u++) {
         size_t first, blocks;
         mst_shard_range(&j->units[u], j->rank, j->size, &first, &blocks);
-        const float *mine = mst_exchange_gradient(x, u),
-                    *right = sum + (j->units[u].first_block + first) * MST_BLOCK;
+        const float *right = sum + (j->units[u].first_block + first) * MST_BLOCK;
+        CHECK_OK(
+            mst_memory_copy(j->queue, mine, mst_exchange_gradient(x, u), blocks * MST_BLOCK * sizeof *mine));
         for (size_t i = 0; i < blocks * MST_BLOCK; i++)
             wrong += memcmp(&mine[i], &right[i], sizeof *mine) != 0;
     }
     free(sum);
+    free(mine);
     CHECK(wrong == 0, "%zu elements differ", wrong);
     CHECK_OK(mst_exchange_norm2(x, &norm2));
     CHECK(memcmp(&norm2, &want, sizeof want) == 0, "norm2 %a, expected %a", norm2, want);
@@ -164,22 +177,24 @@ static uint16_t published(size_t step, size_t element) {
 }
 
 static void check_publish(const job *j, mst_exchange *x, mst_dtype dtype, size_t step) {
-    size_t wrong = 0, words = mst_dtype_size(dtype) / sizeof(uint16_t);
+    static uint16_t weights[BLOCKS * MST_BLOCK * 2];
+    const size_t words = MST_BLOCK * mst_dtype_size(dtype) / sizeof *weights; /* of a block */
+    size_t wrong = 0;
     for (size_t u = 0; u < UNITS; u++) {
         size_t first, blocks;
         mst_shard_range(&j->units[u], j->rank, j->size, &first, &blocks);
-        uint16_t *weights = mst_exchange_own_weights(x, u);
-        for (size_t i = 0; i < blocks * MST_BLOCK * words; i++)
-            weights[i] = published(step, first * MST_BLOCK * words + i + u);
+        for (size_t i = 0; i < blocks * words; i++) weights[i] = published(step, first * words + i + u);
+        CHECK_OK(mst_memory_copy(j->queue, mst_exchange_own_weights(x, u), weights,
+                                 blocks * words * sizeof *weights));
     }
     CHECK_OK(mst_exchange_publish(x));
     CHECK_OK(mst_exchange_begin_pass(x, MST_PASS_FORWARD));
     for (size_t u = 0; u < UNITS; u++) {
+        const size_t count = unit_blocks[u] * words;
         const void *gathered = NULL;
         CHECK_OK(mst_exchange_acquire(x, u, &gathered));
-        const uint16_t *weights = gathered;
-        for (size_t i = 0; i < unit_blocks[u] * MST_BLOCK * words; i++)
-            wrong += weights[i] != published(step, i + u);
+        CHECK_OK(mst_memory_copy(j->queue, weights, gathered, count * sizeof *weights));
+        for (size_t i = 0; i < count; i++) wrong += weights[i] != published(step, i + u);
     }
     CHECK_OK(mst_exchange_end_pass(x));
     CHECK(wrong == 0, "%zu halves of published weights differ", wrong);
@@ -378,28 +393,50 @@ static void check_sharded(job *j) {
     check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 8);
     check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 2);
     check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 1);
-    mst_exchange *x = NULL;
+    static const mst_transport others[] = {MST_TRANSPORT_SHM, MST_TRANSPORT_NODE, MST_TRANSPORT_NCCL,
+                                           MST_TRANSPORT_PEER};
     const mst_sum_shape shape = {.leaf = 1, .lanes = 2, .rounds = 1, .sharding = MST_SHARDING_ALL};
-    CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_SHM, &shape, NULL, MST_F32, &j->layout, j->queue,
-                                     &j->kernels, &x),
-                 MST_ECONFIG);
-    CHECK(strstr(mst_error_message(), "batch.sharding"), "message: %s", mst_error_message());
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        mst_exchange *x = NULL;
+        char by[32];
+        snprintf(by, sizeof by, "not by transport %s", mst_transport_name(others[i]));
+        CHECK_STATUS(mst_exchange_create(j->comm, others[i], &shape, NULL, MST_F32, &j->layout, j->queue,
+                                         &j->kernels, &x),
+                     MST_ECONFIG);
+        CHECK(strstr(mst_error_message(), "batch.sharding") && strstr(mst_error_message(), by), "message: %s",
+              mst_error_message());
+    }
+}
+
+/* A transport that these ranks can have. Alone it is always SELF, and one is enough. */
+static bool is_possible(const job *j, mst_transport transport) {
+    const bool for_gpus = transport == MST_TRANSPORT_NCCL || transport == MST_TRANSPORT_PEER;
+    if (mst_memory_is_apart()) return transport == MST_TRANSPORT_MPI || (for_gpus && j->size > 1);
+    if (for_gpus) return false;
+    if (j->size == 1) return transport == MST_TRANSPORT_SHM;
+    return transport != (mst_comm_nodes(j->comm) == 1 ? MST_TRANSPORT_NODE : MST_TRANSPORT_SHM);
+}
+
+static mst_device device_of(const char *name) {
+    if (strcmp(name, "ref") == 0) return MST_DEVICE_REF;
+    return strcmp(name, "cuda") == 0 ? MST_DEVICE_CUDA : MST_DEVICE_CPU;
 }
 
 int main(int argc, char **argv) {
     job j = {0};
-    mst_device device = argc > 1 && strcmp(argv[1], "ref") == 0 ? MST_DEVICE_REF : MST_DEVICE_CPU;
+    mst_device device = device_of(argc > 1 ? argv[1] : "cpu");
+    char gpu[16];
     CHECK_OK(mst_comm_create(&j.comm));
     if (!j.comm) return test_finish("check_exchange");
     j.rank = mst_comm_rank(j.comm);
     j.size = mst_comm_size(j.comm);
     make_layout(&j);
-    CHECK_OK(mst_kernels_open(device, NULL, &j.kernels));
+    snprintf(gpu, sizeof gpu, "%d", mst_comm_node_rank(j.comm));
+    CHECK_OK(mst_kernels_open(device, device == MST_DEVICE_CUDA ? gpu : NULL, &j.kernels));
     CHECK_OK(mst_queue_create(j.rank % 3 + 1, &j.queue));
     size_t counts[RANKS_MAX];
-    for (int t = MST_TRANSPORT_SHM; t <= MST_TRANSPORT_NODE && test_failures == 0; t++) {
-        if (j.size == 1 && t > MST_TRANSPORT_SHM) break; /* alone it is always SELF */
-        if (t == (mst_comm_nodes(j.comm) == 1 ? MST_TRANSPORT_NODE : MST_TRANSPORT_SHM)) continue;
+    for (int t = MST_TRANSPORT_SHM; t <= MST_TRANSPORT_PEER && test_failures == 0; t++) {
+        if (!is_possible(&j, (mst_transport)t)) continue;
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
             for (int bf16 = 0; bf16 < 2; bf16++) {
                 mst_sum_shape shape = shapes[s];

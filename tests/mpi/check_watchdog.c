@@ -97,7 +97,10 @@ int main(int argc, char **argv) {
     for (uint64_t step = 0; step < last && test_failures == 0; step++) {
         mst_watchdog_progress(watchdog, "work", step);
         nap(0.02);
-        if (spins && step == 20) work_for_ever();
+        if (spins && step == 20) {
+            mst_watchdog_unit(watchdog, "work", 7, step);
+            work_for_ever();
+        }
         mst_watchdog_waiting(watchdog, "sum", step);
         if (rank == 2 && step % 10 == 9 && strcmp(mode, "cut") == 0) break_connections(files);
         if (step == 20 && strcmp(mode, "stuck") == 0) {

@@ -147,7 +147,7 @@ run_alone() {
     case ${launch[0]} in *mpirun*) ;; *) return 0 ;; esac
     local launch=() ranks=1
     start spin || return
-    finish "$(now)" "rank 0 $who made no progress for [0-9.]+ s at step 20 in phase work"
+    finish "$(now)" "rank 0 $who made no progress for [0-9.]+ s at step 20 in phase work, unit 7"
 }
 
 who='\(host [^ ]+, process [0-9]+, test device\)'
@@ -160,8 +160,8 @@ warned "rank 2 $who has given no sign of life for [0-9.]+ s .* at step [0-9]+ in
 hurt kill_0 KILL 0 'died at step'
 hurt stop_0 STOP 0 'gave no sign of life'
 warned "rank 0 $who has given no sign of life for .*"
-run_mode spin "rank 2 $who made no progress for [0-9.]+ s at step 20 in phase work \(its main thread used [0-9]+ % of a core\)"
-warned "rank 2 $who has been at step 20 in phase work for [0-9.]+ s \(its main thread .*\); the others wait"
+run_mode spin "rank 2 $who made no progress for [0-9.]+ s at step 20 in phase work, unit 7 \(its main thread used [0-9]+ % of a core\)"
+warned "rank 2 $who has been at step 20 in phase work, unit 7 for [0-9.]+ s \(its main thread .*\); the others wait"
 run_mode stuck "rank 1 $who is stuck among the others for [0-9.]+ s at step 20 in phase sum .* they wait at step 20 in phase norm"
 warned "rank 1 $who has been at step 20 in phase sum for .*; the others wait"
 run_alone

@@ -2,6 +2,10 @@
  * A stand-in for cuBLASLt with its signatures, as far as kernels/cuda/matmul.c uses them: columns first, transpositions,
  * bias epilogue, beta. It refuses what the library would refuse: calls whose description and memory do not fit, and (to
  * have the other path tested) products whose n is 17 modulo 32.
+ *
+ * It has two algorithms, which add in other orders and so give other bits. The environment says which one its heuristics
+ * prefer (MST_EMULATED_ALGORITHM: 0, 1, or "rank" for the parity of the rank), up to which it has any
+ * (MST_EMULATED_ALGORITHMS: 2), and its version (MST_EMULATED_CUBLAS).
  */
 #include <cublasLt.h>
 #include <stdlib.h>
@@ -22,7 +26,26 @@ typedef struct layout {
     int64_t ld;
 } layout;
 
-static const char algorithm_mark[] = "the algorithm of the stand-in";
+static const char algorithm_marks[][32] = {"an algorithm of the stand-in", "another one of the stand-in"};
+
+static long setting(const char *name, long otherwise) {
+    const char *text = getenv(name);
+    return text ? strtol(text, NULL, 10) : otherwise;
+}
+
+static const char *preferred_mark(void) {
+    const char *text = getenv("MST_EMULATED_ALGORITHM");
+    const long number = text && strcmp(text, "rank") == 0 ? setting("OMPI_COMM_WORLD_RANK", 0)
+                                                          : setting("MST_EMULATED_ALGORITHM", 0);
+    return algorithm_marks[number % 2];
+}
+
+/* 0 or 1; -1: it is none of this version. */
+static int algorithm_of(const cublasLtMatmulAlgo_t *algorithm) {
+    for (int i = 0; i < setting("MST_EMULATED_ALGORITHMS", 2); i++)
+        if (memcmp(algorithm, algorithm_marks[i], sizeof algorithm_marks[i]) == 0) return i;
+    return -1;
+}
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle) {
     *handle = malloc(1);
@@ -35,7 +58,7 @@ cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
 }
 
 size_t cublasLtGetVersion(void) {
-    return CUBLAS_VERSION;
+    return (size_t)setting("MST_EMULATED_CUBLAS", CUBLAS_VERSION);
 }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *description, cublasComputeType_t compute,
@@ -133,8 +156,21 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
         fits((operation *)description, (layout *)a, (layout *)b, (layout *)d, size) && size[0] % 32 != 17;
     if (!*found) return CUBLAS_STATUS_NOT_SUPPORTED;
     memset(results, 0, sizeof *results);
-    memcpy(&results->algo, algorithm_mark, sizeof algorithm_mark);
+    memcpy(&results->algo, preferred_mark(), sizeof *algorithm_marks);
     return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDesc_t description,
+                                       cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
+                                       cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t *algorithm,
+                                       cublasLtMatmulHeuristicResult_t *result) {
+    uint64_t size[3];
+    (void)handle, (void)c;
+    if (!fits((operation *)description, (layout *)a, (layout *)b, (layout *)d, size))
+        return CUBLAS_STATUS_INVALID_VALUE;
+    memset(result, 0, sizeof *result);
+    return algorithm_of(algorithm) >= 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 static float load(const void *memory, cudaDataType type, size_t i) {
@@ -155,8 +191,8 @@ static float *packed(const void *memory, const layout *l, int k_is_row, size_t c
 enum { LANES = 16, COLUMNS = 4 };
 
 /* Dot products of one row with up to COLUMNS columns; the rest of the program is not built for fast arithmetic. */
-__attribute__((target_clones("avx2", "default"))) static void dots(const float *row, const float *cols,
-                                                                   size_t count, size_t k, float *sums) {
+__attribute__((target_clones("avx2", "default"))) static void
+dots(int algorithm, const float *row, const float *cols, size_t count, size_t k, float *sums) {
     float lane[COLUMNS][LANES] = {{0}};
     size_t whole = k / LANES * LANES;
     for (size_t i = 0; i < whole && count == COLUMNS; i += LANES)
@@ -164,7 +200,7 @@ __attribute__((target_clones("avx2", "default"))) static void dots(const float *
             for (size_t j = 0; j < LANES; j++) lane[c][j] += row[i + j] * cols[c * k + i + j];
     for (size_t c = 0; c < count; c++) {
         sums[c] = 0.0f;
-        for (size_t j = 0; j < LANES; j++) sums[c] += lane[c][j];
+        for (size_t j = 0; j < LANES; j++) sums[c] += lane[c][algorithm == 0 ? j : LANES - 1 - j];
         for (size_t i = count == COLUMNS ? whole : 0; i < k; i++) sums[c] += row[i] * cols[c * k + i];
     }
 }
@@ -181,8 +217,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     uint64_t size[3];
     float scale = *(const float *)alpha, keep = *(const float *)beta;
     (void)handle, (void)stream;
-    if (!fits(op, la, lb, ld, size) || memcmp(algorithm, algorithm_mark, sizeof algorithm_mark) != 0)
-        return CUBLAS_STATUS_INVALID_VALUE;
+    const int number = algorithm_of(algorithm);
+    if (!fits(op, la, lb, ld, size) || number < 0) return CUBLAS_STATUS_INVALID_VALUE;
     mst_emulation_open();
     memset(workspace, 0xff, workspace_bytes < 4096 ? workspace_bytes : 4096);
     float *rows = packed(a, la, op->a == CUBLAS_OP_T, size[0], size[2]);
@@ -191,7 +227,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
         size_t count = size[1] - j < COLUMNS ? size[1] - j : COLUMNS;
         for (size_t i = 0; i < size[0]; i++) {
             float sums[COLUMNS];
-            dots(rows + i * size[2], cols + j * size[2], count, size[2], sums);
+            dots(number, rows + i * size[2], cols + j * size[2], count, size[2], sums);
             for (size_t n = 0; n < count; n++) {
                 float sum = scale * sums[n];
                 if (keep != 0.0f) sum += keep * load(c, lc->type, i + (j + n) * (size_t)lc->ld);

@@ -22,7 +22,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "emulation_device.h"
 #include "emulation_memory.h"
+#include "emulation_stream.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -382,14 +384,26 @@ static inline float __uint_as_float(unsigned bits) {
 /* ---------------------------------------------------------------- the runtime library, as far as we use it */
 
 typedef struct CUstream_st *cudaStream_t;
-typedef enum cudaError { cudaSuccess = 0, cudaErrorMemoryAllocation = 2 } cudaError_t;
+typedef enum cudaError {
+    cudaSuccess = 0,
+    cudaErrorMemoryAllocation = 2,
+    cudaErrorDevicesUnavailable = 46,
+    cudaErrorECCUncorrectable = 214,
+    cudaErrorNvlinkUncorrectable = 220,
+    cudaErrorNotReady = 600,
+    cudaErrorIllegalAddress = 700,
+    cudaErrorHardwareStackError = 714,
+    cudaErrorMisalignedAddress = 716,
+    cudaErrorLaunchFailure = 719
+} cudaError_t;
 enum cudaMemcpyKind { cudaMemcpyDefault };
-enum { cudaHostAllocPortable = 1, cudaStreamNonBlocking = 1 };
+enum { cudaHostAllocPortable = 1, cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 struct cudaDeviceProp {
     char name[256];
     int major, minor, multiProcessorCount;
+    size_t totalGlobalMem;
 };
 #define CUDART_VERSION 0
 
@@ -424,27 +438,85 @@ static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cud
     mst_emulation_close();
     return cudaSuccess;
 }
+static inline cudaError_t cudaMemGetInfo(size_t *free, size_t *all) {
+    mst_emulation_room(free, all);
+    return cudaSuccess;
+}
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
-    *stream = nullptr;
+    *stream = mst_emulation_stream_create();
     return cudaSuccess;
 }
-static inline cudaError_t cudaStreamDestroy(cudaStream_t) {
+static inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    mst_emulation_stream_destroy(stream);
     return cudaSuccess;
 }
-static inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+/* Of what is pushed beside, nothing can be waited for: a peer's death would hang the program. */
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    if (stream && !mst_emulation_passed(stream, mst_emulation_pushed(stream))) abort();
     return cudaSuccess;
 }
-static inline cudaError_t cudaDeviceSynchronize() {
+
+/* An event: so many pieces of work of a stream. */
+typedef struct CUevent_st {
+    cudaStream_t stream;
+    uint64_t count;
+} * cudaEvent_t;
+static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+    *event = static_cast<cudaEvent_t>(calloc(1, sizeof **event));
+    return *event ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+static inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+    free(event);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    event->stream = stream;
+    event->count = mst_emulation_pushed(stream);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaEventQuery(cudaEvent_t event) {
+    return mst_emulation_passed(event->stream, event->count) ? cudaSuccess : cudaErrorNotReady;
+}
+/* Only for events of the stream of kernels, which have ended. */
+static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
+    if (cudaEventQuery(event) != cudaSuccess) abort();
     return cudaSuccess;
 }
 static inline cudaError_t cudaGetLastError() {
-    return cudaSuccess;
+    return static_cast<cudaError_t>(mst_emulation_fault());
 }
 static inline const char *cudaGetErrorString(cudaError_t error) {
-    return error == cudaSuccess ? "no error" : "out of memory";
+    return error == cudaSuccess                 ? "no error"
+           : error == cudaErrorMemoryAllocation ? "out of memory"
+                                                : "an error that the test asked for";
 }
 static inline cudaError_t cudaGetDeviceCount(int *count) {
-    *count = 1;
+    *count = mst_emulation_devices();
+    return cudaSuccess;
+}
+static inline cudaError_t cudaDeviceGetPCIBusId(char *id, int size, int device) {
+    snprintf(id, (size_t)size, "0000:%02x:00.0", device + 1);
+    return cudaSuccess;
+}
+struct cudaIpcMemHandle_t {
+    char reserved[64];
+};
+enum { cudaIpcMemLazyEnablePeerAccess = 1, cudaErrorInvalidValue = 1 };
+static inline cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *handle, void *memory) {
+    static_assert(sizeof(mst_emulation_name) <= sizeof *handle, "what names memory");
+    mst_emulation_name name;
+    if (!mst_emulation_share(memory, &name)) return static_cast<cudaError_t>(cudaErrorInvalidValue);
+    memcpy(handle, &name, sizeof name);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaIpcOpenMemHandle(void **memory, cudaIpcMemHandle_t handle, unsigned) {
+    mst_emulation_name name;
+    memcpy(&name, &handle, sizeof name);
+    *memory = mst_emulation_join(&name);
+    return *memory ? cudaSuccess : static_cast<cudaError_t>(cudaErrorInvalidValue);
+}
+static inline cudaError_t cudaIpcCloseMemHandle(void *memory) {
+    mst_emulation_unmap(memory);
     return cudaSuccess;
 }
 static inline cudaError_t cudaSetDevice(int) {
@@ -459,7 +531,9 @@ static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr, int
     return cudaSuccess;
 }
 static inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int) {
-    *properties = cudaDeviceProp{"emulated", 0, 0, 1};
+    size_t free;
+    *properties = cudaDeviceProp{"emulated", 0, 0, 1, 0};
+    mst_emulation_room(&free, &properties->totalGlobalMem);
     return cudaSuccess;
 }
 template <class F> cudaError_t cudaFuncSetAttribute(F *, cudaFuncAttribute, int) {

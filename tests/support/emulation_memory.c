@@ -1,17 +1,21 @@
 #include "emulation_memory.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum { MAPPINGS = 4096, PAGE = 4096 };
 
 static struct {
     void *memory;
     size_t bytes;
+    int file; /* that others map, too; -1: none */
 } mappings[MAPPINGS];
-static size_t mapping_count;
+static size_t mapping_count, mapped; /* bytes */
 static int users;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -32,19 +36,74 @@ void mst_emulation_close(void) {
     pthread_mutex_unlock(&lock);
 }
 
-void *mst_emulation_map(size_t bytes) {
-    if (bytes > SIZE_MAX / 2 || mapping_count == MAPPINGS) return NULL;
-    size_t rounded = (bytes + PAGE - 1) / PAGE * PAGE;
-    char *memory = mmap(NULL, rounded + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return NULL;
-    memset(memory, 0xff, rounded);
+void mst_emulation_room(size_t *free_out, size_t *all_out) {
+    const char *limit = getenv("MST_EMULATED_BYTES");
+    *all_out = limit ? strtoull(limit, NULL, 10) : SIZE_MAX / 2;
+    *free_out = *all_out > mapped ? *all_out - mapped : 0;
+}
+
+/* Keeps account of memory of `rounded` bytes, behind which stands a page that nobody may touch. */
+static void *keep(char *memory, size_t rounded) {
     if (mprotect(memory + rounded, PAGE, PROT_NONE) != 0) abort(); /* whoever runs past the end */
     pthread_mutex_lock(&lock);
     mappings[mapping_count].memory = memory;
+    mappings[mapping_count].file = -1;
     mappings[mapping_count++].bytes = rounded;
+    mapped += rounded;
     if (users == 0 && mprotect(memory, rounded, PROT_NONE) != 0) abort();
     pthread_mutex_unlock(&lock);
     return memory;
+}
+
+static char *reserve(size_t rounded) {
+    void *memory = mmap(NULL, rounded + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+void *mst_emulation_map(size_t bytes) {
+    size_t room, all;
+    mst_emulation_room(&room, &all);
+    if (bytes > room || mapping_count == MAPPINGS) return NULL;
+    size_t rounded = (bytes + PAGE - 1) / PAGE * PAGE;
+    char *memory = reserve(rounded);
+    if (!memory) return NULL;
+    memset(memory, 0xff, rounded);
+    return keep(memory, rounded);
+}
+
+/* The same content at the same place, but in a file, which /proc shows to others. */
+int mst_emulation_share(void *memory, mst_emulation_name *name_out) {
+    int shared = 0;
+    mst_emulation_open();
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < mapping_count && !shared; i++) {
+        const size_t bytes = mappings[i].bytes;
+        if (mappings[i].memory != memory) continue;
+        if (mappings[i].file < 0) {
+            int file = memfd_create("emulated", MFD_CLOEXEC);
+            if (file < 0 || write(file, memory, bytes) != (ssize_t)bytes ||
+                mmap(memory, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED)
+                abort();
+            mappings[i].file = file;
+        }
+        *name_out = (mst_emulation_name){.process = getpid(), .file = mappings[i].file, .bytes = bytes};
+        shared = 1;
+    }
+    pthread_mutex_unlock(&lock);
+    mst_emulation_close();
+    return shared;
+}
+
+void *mst_emulation_join(const mst_emulation_name *name) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", name->process, name->file);
+    int file = open(path, O_RDWR | O_CLOEXEC);
+    char *memory = file < 0 ? NULL : reserve(name->bytes);
+    if (memory &&
+        mmap(memory, name->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED)
+        abort();
+    if (file >= 0) close(file);
+    return memory ? keep(memory, name->bytes) : NULL;
 }
 
 void mst_emulation_unmap(void *memory) {
@@ -52,6 +111,8 @@ void mst_emulation_unmap(void *memory) {
     for (size_t i = 0; i < mapping_count; i++) {
         if (mappings[i].memory != memory) continue;
         munmap(memory, mappings[i].bytes + PAGE);
+        mapped -= mappings[i].bytes;
+        if (mappings[i].file >= 0) close(mappings[i].file);
         mappings[i] = mappings[--mapping_count];
         pthread_mutex_unlock(&lock);
         return;

@@ -10,9 +10,23 @@
 extern "C" {
 #endif
 
-/* Device memory filled with NaN; NULL: there is none. */
+/* Device memory filled with NaN; NULL: there is none (MST_EMULATED_BYTES in the environment limits it). */
 void *mst_emulation_map(size_t bytes);
 void mst_emulation_unmap(void *memory);
+
+/* An allocation as other processes of the host find it. */
+typedef struct mst_emulation_name {
+    int process, file; /* a descriptor of that process */
+    size_t bytes;
+} mst_emulation_name;
+
+/* Lets other processes map an allocation; 0: it is none. */
+int mst_emulation_share(void *memory, mst_emulation_name *name_out);
+/* Maps another process's; to be unmapped as one's own. NULL: it is not there. */
+void *mst_emulation_join(const mst_emulation_name *name);
+
+/* Bytes of device memory that are left, and all. */
+void mst_emulation_room(size_t *free_out, size_t *all_out);
 
 /* Device work begins and ends; from any thread, also nested. */
 void mst_emulation_open(void);

@@ -65,6 +65,8 @@ if has_mpirun; then
     train "on-$ranks" $ranks llama-bf16 --set device.kernels=cuda
     check "the bits on $ranks ranks" [ "$(digest "on-$ranks")" = "$want" ]
   done
+  train peer 2 llama-bf16 --set device.kernels=cuda --set batch.transport=peer
+  check 'the bits of ranks that read each other'"'"'s memory' [ "$(digest peer)" = "$want" ]
 fi
 
 # What makes a model fit changes no bits: recomputation, sharding, state in host memory; moments in bf16 are another rule, but one.

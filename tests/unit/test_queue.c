@@ -128,7 +128,8 @@ static void fake_free(mst_space space, void *memory) {
     ask(space == MST_SPACE_DEVICE ? 'x' : 'y');
 }
 static mst_status fake_drive(mst_queue *queue) {
-    static const mst_queue_face face = {fake_copy, fake_fill, fake_sync, fake_destroy};
+    static const mst_queue_face face = {
+        .copy = fake_copy, .fill = fake_fill, .sync = fake_sync, .destroy = fake_destroy};
     mst_queue_attach(queue, &face, asked);
     return ask('+');
 }

@@ -17,6 +17,7 @@ void mst_checkpoint_meta_clear(mst_checkpoint_meta *meta) {
     free(meta->device_class);
     free(meta->config);
     free(meta->versions);
+    free(meta->choices);
     *meta = (mst_checkpoint_meta){0};
 }
 

@@ -184,6 +184,7 @@ static mst_status get_meta(const char *name, const json_t *root, mst_manifest *m
     MST_TRY(copy_text(&at, root, "run_id", &meta->run_id));
     MST_TRY(copy_text(&at, root, "device_class", &meta->device_class));
     MST_TRY(copy_text(&at, root, "versions", &meta->versions));
+    if (json_object_get(root, "choices") != NULL) MST_TRY(copy_text(&at, root, "choices", &meta->choices));
     MST_TRY(copy_text(&at, root, "config", &meta->config));
     MST_TRY(get_model(name, root, &meta->model));
     MST_TRY(get_digest(&at, root, "data", &meta->data));

@@ -100,6 +100,7 @@ static void put_meta(page *to, const mst_manifest *manifest) {
     put_text(to, "run_id", meta->run_id);
     put_text(to, "device_class", meta->device_class);
     put_text(to, "versions", meta->versions);
+    if (meta->choices != NULL) put_text(to, "choices", meta->choices);
     put_text(to, "config", meta->config);
     put_model(to, &meta->model);
     put_digest(to, "data", &meta->data);

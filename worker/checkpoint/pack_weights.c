@@ -126,7 +126,7 @@ static mst_status copy_text(const char *text, char **copy_out) {
 static mst_status describe_meta(const mst_checkpoint_meta *meta, mst_checkpoint_meta *copy_out) {
     mst_status status = MST_OK;
     mst_checkpoint_meta copy = *meta;
-    copy.run_id = copy.device_class = copy.config = copy.versions = NULL;
+    copy.run_id = copy.device_class = copy.config = copy.versions = copy.choices = NULL;
     copy.tokenizer = NULL;
     copy.companions = NULL;
     MST_TRY(copy_text(meta->run_id, &copy.run_id));

@@ -27,6 +27,7 @@ struct mst_comm {
     int rank, size, node_rank, node_size;
     char (*host)[HOST_MAX]; /* [size] */
     int nodes, *node_of;    /* [size] */
+    double patience;        /* seconds */
 };
 
 mst_status mst_comm_mpi_status(int mpi_code, const char *call) {
@@ -111,6 +112,7 @@ static mst_status create(bool join, mst_comm **comm_out) {
     MST_CHECK(comm, MST_ENOMEM, "joining the job: no memory for %zu bytes", sizeof *comm);
     comm->all = comm->node = MPI_COMM_NULL;
     comm->size = comm->node_size = 1;
+    comm->patience = 30;
     if (join && mst_launch_has_mpi()) {
         MST_TRY(init_mpi(comm));
         MST_TRY(make_communicators(comm));
@@ -173,6 +175,13 @@ int mst_comm_node_of(const mst_comm *comm, int rank) {
 }
 const char *mst_comm_host(const mst_comm *comm, int rank) {
     return comm->host[rank];
+}
+
+double mst_comm_patience(const mst_comm *comm) {
+    return comm->patience;
+}
+void mst_comm_set_patience(mst_comm *comm, double seconds) {
+    comm->patience = seconds;
 }
 
 const void *mst_comm_mpi(const mst_comm *comm, bool shared) {

@@ -12,6 +12,7 @@
 #include "muster/watchdog.h"
 
 enum { MST_DEVICE_BYTES = 96, MST_FINDING_BYTES = 1024 };
+#define MST_NO_UNIT SIZE_MAX
 
 /* What the ranks tell each other over MPI before the watch begins. */
 typedef struct mst_introduction {
@@ -44,6 +45,7 @@ struct mst_watchdog {
     /* Written by the main thread alone, read by the watchdog's. */
     _Atomic(const char *) phase;
     _Atomic uint64_t step, progress;
+    _Atomic size_t unit; /* of the model that the phase works on; MST_NO_UNIT */
     atomic_bool waiting, leaving;
 
     /* The watchdog's thread alone. */

@@ -111,7 +111,12 @@ static void observe_self(mst_watchdog *w) {
     *self = (mst_beat){.kind = MST_BEAT_ALIVE, .idle = w->clock - w->progress_at, .cpu = cpu_share(w)};
     self->waiting = atomic_load_explicit(&w->waiting, memory_order_relaxed);
     self->step = atomic_load_explicit(&w->step, memory_order_relaxed);
-    snprintf(self->phase, sizeof self->phase, "%s", atomic_load_explicit(&w->phase, memory_order_relaxed));
+    const char *phase = atomic_load_explicit(&w->phase, memory_order_relaxed);
+    const size_t unit = atomic_load_explicit(&w->unit, memory_order_relaxed);
+    if (unit == MST_NO_UNIT)
+        snprintf(self->phase, sizeof self->phase, "%s", phase);
+    else
+        snprintf(self->phase, sizeof self->phase, "%.15s, unit %hu", phase, (unsigned short)unit);
     w->peers[w->rank].heard = w->clock;
 }
 
@@ -203,9 +208,10 @@ static void *watch(void *context) {
 
 /* ---- for the main thread ---- */
 
-static void say(mst_watchdog *w, const char *phase, uint64_t step, bool waiting) {
+static void say(mst_watchdog *w, const char *phase, size_t unit, uint64_t step, bool waiting) {
     if (!w) return;
     atomic_store_explicit(&w->phase, phase, memory_order_relaxed);
+    atomic_store_explicit(&w->unit, unit, memory_order_relaxed);
     atomic_store_explicit(&w->step, step, memory_order_relaxed);
     atomic_store_explicit(&w->waiting, waiting, memory_order_relaxed);
     uint64_t progress = atomic_load_explicit(&w->progress, memory_order_relaxed);
@@ -213,10 +219,13 @@ static void say(mst_watchdog *w, const char *phase, uint64_t step, bool waiting)
 }
 
 void mst_watchdog_progress(mst_watchdog *w, const char *phase, uint64_t step) {
-    say(w, phase, step, false);
+    say(w, phase, MST_NO_UNIT, step, false);
+}
+void mst_watchdog_unit(mst_watchdog *w, const char *phase, size_t unit, uint64_t step) {
+    say(w, phase, unit, step, false);
 }
 void mst_watchdog_waiting(mst_watchdog *w, const char *phase, uint64_t step) {
-    say(w, phase, step, true);
+    say(w, phase, MST_NO_UNIT, step, true);
 }
 
 /* ---- creating ---- */
@@ -317,6 +326,7 @@ mst_status mst_watchdog_start(mst_comm *comm, const mst_watchdog_options *option
         w->queue = options->queue;
         w->wake = -1;
         atomic_init(&w->phase, "start");
+        atomic_init(&w->unit, MST_NO_UNIT);
         status = allocate(w, options->device);
     } else {
         status = mst_error(MST_ENOMEM, "watchdog: no memory");

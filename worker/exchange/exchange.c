@@ -4,7 +4,6 @@
 
 #include "sharded.h"
 #include "stream.h"
-#include "window.h"
 
 /* ---- memory ---- */
 
@@ -22,6 +21,28 @@ mst_status mst_exchange_alloc(mst_exchange *x, mst_space space, size_t bytes, co
     if (status != MST_OK) return mst_error_context(status, "%s of the exchange", what);
     x->bytes += bytes;
     return MST_OK;
+}
+
+mst_status mst_exchange_alloc_private(mst_exchange *x) {
+    mst_status status = MST_OK;
+    const size_t weights = x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype);
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, x->plan.slots * mst_exchange_slot_bytes(x), "gradients",
+                               &x->slots));
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, weights, "weights", &x->weights));
+done:
+    return status;
+}
+
+size_t mst_exchange_received_at(const mst_exchange *x, size_t unit, size_t piece) {
+    const size_t foreign = piece < x->plan.first_piece ? piece : piece - x->plan.own_pieces;
+    return (foreign * x->owned_blocks + x->owned[unit].offset) * MST_BLOCK * mst_dtype_size(x->shape.wire);
+}
+
+const void *mst_exchange_shard_at(const mst_exchange *x, const char *received, size_t unit, size_t piece) {
+    if (x->plan.pieces[piece].rank != x->rank) return received + mst_exchange_received_at(x, unit, piece);
+    const char *slot = (const char *)x->slots + x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x);
+    const size_t first = x->owned[unit].first_block * MST_BLOCK * mst_dtype_size(x->shape.wire);
+    return slot + mst_exchange_unit_offset(x, unit) + first;
 }
 
 enum { ZERO_BYTES = 1 << 20 }; /* of one task */
@@ -58,53 +79,6 @@ static mst_status check_shape(const mst_sum_shape *shape, mst_dtype weight_dtype
               "ordered sum: wire %s; it must be f32 or bf16", mst_dtype_name(shape->wire));
     MST_CHECK(weight_dtype == MST_F32 || weight_dtype == MST_BF16, MST_EINVAL,
               "exchange: weights in %s; it must be f32 or bf16", mst_dtype_name(weight_dtype));
-done:
-    return status;
-}
-
-/* What suits best where the user leaves it to us: shared memory within nodes, where there is room for it
- * (containers often have 64 MiB of /dev/shm). */
-static mst_status choose_best(mst_exchange *x, bool one_node) {
-    mst_status status = MST_OK;
-    size_t needed, room;
-    bool all;
-    x->transport = &mst_transport_mpi;
-    if (mst_memory_is_apart()) goto done; /* shared windows are the CPU's */
-    if (!one_node && mst_comm_nodes(x->comm) == x->size) goto done;
-    MST_TRY(mst_window_room(x, &needed, &room));
-    MST_TRY(mst_comm_all(x->comm, needed <= room, &all));
-    if (all) x->transport = one_node ? &mst_transport_shm : &mst_transport_node;
-done:
-    return status;
-}
-
-/* One rank alone needs no transport, whichever the config names:
- * the same config runs on any number of ranks. */
-static mst_status choose_transport(mst_exchange *x, mst_transport wanted) {
-    mst_status status = MST_OK;
-    bool one_node = mst_comm_nodes(x->comm) == 1;
-    x->transport = &mst_transport_self;
-    if (x->size == 1) goto done;
-    if (x->shape.sharding == MST_SHARDING_ALL) {
-        MST_CHECK(wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI, MST_ECONFIG,
-                  "exchange: with batch.sharding all, weights and gradients travel by mpi; use transport "
-                  "auto or mpi");
-        x->transport = x->streams ? &mst_transport_stream : &mst_transport_mpi;
-        goto done;
-    }
-    MST_CHECK(wanted != MST_TRANSPORT_SELF, MST_ECONFIG,
-              "exchange: transport self is for one rank, the job has %d; use auto, shm, node or mpi",
-              x->size);
-    MST_CHECK(!mst_memory_is_apart() || wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI,
-              MST_ECONFIG,
-              "exchange: transports shm and node share memory of the CPU; on GPUs use auto or mpi");
-    MST_CHECK(wanted != MST_TRANSPORT_SHM || one_node, MST_ECONFIG,
-              "exchange: transport shm is for ranks of one node, the job has %d nodes; use auto, node or mpi",
-              mst_comm_nodes(x->comm));
-    x->transport = wanted == MST_TRANSPORT_MPI ? &mst_transport_mpi
-                   : one_node                  ? &mst_transport_shm
-                                               : &mst_transport_node;
-    if (wanted == MST_TRANSPORT_AUTO) MST_TRY(choose_best(x, one_node));
 done:
     return status;
 }
@@ -205,7 +179,7 @@ mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const ms
         status = prepare(x, lane_counts);
     }
     MST_TRY(mst_comm_agree(comm, status));
-    MST_TRY(choose_transport(x, transport));
+    MST_TRY(mst_transport_choose(x, transport));
     MST_TRY(x->transport->open(x));
     if (x->gradient_is_slot) {
         const mst_piece *root = &x->plan.pieces[0];

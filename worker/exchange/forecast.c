@@ -40,11 +40,15 @@ done:
 
 /* ---- memory ---- */
 
-/* What the mpi transport allocates beside slots and weights. */
-static void add_messages(const mst_sum_plan *plan, const mst_layout *layout, size_t block_bytes, size_t owned,
-                         int size, mst_exchange_memory *m) {
+/* Whether each rank sends its pieces to their owners, and its weights to all. */
+static bool sends(mst_transport transport) {
+    return transport == MST_TRANSPORT_MPI || transport == MST_TRANSPORT_NCCL;
+}
+
+/* The requests of the mpi transport. */
+static void add_requests(const mst_sum_plan *plan, const mst_layout *layout, int size,
+                         mst_exchange_memory *m) {
     const size_t foreign = plan->piece_count - plan->own_pieces, ranks = (size_t)size;
-    m->received = foreign * owned * block_bytes;
     m->other += layout->unit_count * plan->own_pieces * ranks * sizeof(MPI_Request);
     m->other += layout->unit_count * foreign * sizeof(MPI_Request) + 2 * ranks * sizeof(int);
 }
@@ -162,13 +166,14 @@ mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *
         m.other += mst_window_bytes(layout, m.weights, m.partial) - m.weights - m.partial;
     }
     if (sharded) MST_TRY(place_sharded_weights(layout, owned, MST_BLOCK * mst_dtype_size(weight_dtype), &m));
-    if (apart && !alone) m.copies = m.weights;
+    if (apart && !alone && transport == MST_TRANSPORT_MPI) m.copies = m.weights;
     if (streams)
         add_stream(&plan, layout, shape, rank, size, apart, &m);
     else if (!alone && transport == MST_TRANSPORT_MPI && apart)
         m.copies += m.partial;
-    if (!streams && !alone && transport == MST_TRANSPORT_MPI)
-        add_messages(&plan, layout, MST_BLOCK * wire, owned, size, &m);
+    if (!streams && !alone && sends(transport))
+        m.received = (plan.piece_count - plan.own_pieces) * owned * MST_BLOCK * wire;
+    if (!streams && !alone && transport == MST_TRANSPORT_MPI) add_requests(&plan, layout, size, &m);
     if (!alone && transport == MST_TRANSPORT_NODE && place.nodes > 1)
         MST_TRY(add_node(&plan, layout, MST_BLOCK * wire, owned, place, rank, &m));
     if (shape->wire != MST_F32 && plan.lane_count > 0 && !streams)
@@ -247,7 +252,7 @@ static mst_status add_rounds(counter *c, mst_transport transport) {
     mst_sum_plan plan = {0};
     mst_node_plan nodes = {0};
     MST_TRY(mst_sum_plan_init_even(c->shape->lanes, 0, c->place.ranks, &plan));
-    if (transport == MST_TRANSPORT_MPI)
+    if (sends(transport))
         for (size_t i = 0; i < plan.piece_count; i++)
             add_sum(c, mst_placement_node(c->place, plan.pieces[i].rank), completed_by(c, &plan.pieces[i]));
     else
@@ -266,7 +271,7 @@ done:
     return status;
 }
 
-/* mpi: weights go round in a ring of ranks: each passes on every shard but that of the rank that follows it. */
+/* mpi, nccl: weights go round in a ring of ranks: each passes on every shard but that of the rank that follows it. */
 static void add_ring(counter *c, double block) {
     const int ranks = c->place.ranks;
     for (int rank = 0; rank < ranks; rank++) {
@@ -321,7 +326,7 @@ mst_status mst_traffic_of(mst_transport transport, const mst_sum_shape *shape, m
     MST_TRY(count_owners(&c));
     if (place.nodes > 1) {
         MST_TRY(add_rounds(&c, transport));
-        if (transport == MST_TRANSPORT_MPI)
+        if (sends(transport))
             add_ring(&c, block);
         else
             add_copies(&c, block);

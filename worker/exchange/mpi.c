@@ -36,13 +36,7 @@ static bool is_own(const mst_exchange *x, size_t piece) {
 
 static const void *shard_of(const mst_exchange *x, size_t unit, size_t piece) {
     const mpi_state *s = x->state;
-    const mst_owned *owned = &x->owned[unit];
-    if (is_own(x, piece)) {
-        const char *slot = (const char *)x->slots + x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x);
-        return slot + mst_exchange_unit_offset(x, unit) + owned->first_block * wire_block_bytes(x);
-    }
-    size_t foreign = piece < x->plan.first_piece ? piece : piece - x->plan.own_pieces;
-    return s->received + (foreign * x->owned_blocks + owned->offset) * wire_block_bytes(x);
+    return mst_exchange_shard_at(x, s->received, unit, piece);
 }
 
 /* ---- opening ---- */
@@ -69,7 +63,7 @@ static mst_status make_requests(mst_exchange *x, mpi_state *s) {
                 for (int to = 0; to < x->size; to++)
                     MST_TRY(make_send(x, s, unit, piece, to, &s->sends.request[s->sends.count++]));
             } else if (x->owned[unit].blocks > 0) {
-                char *place = s->received + ((const char *)shard_of(x, unit, piece) - s->received);
+                char *place = s->received + mst_exchange_received_at(x, unit, piece);
                 MPI_Request *request = &s->receives.request[s->receives.count++];
                 MST_MPI(MPI_Recv_init(place, (int)x->owned[unit].blocks, s->wire_block,
                                       x->plan.pieces[piece].rank, tag_of(x, unit, piece), s->all, request));

@@ -181,6 +181,7 @@ mst_status mst_exchange_acquire(mst_exchange *x, size_t unit, const void **weigh
     mst_sharded *s = x->sharded;
     if (!s) {
         *weights_out = mst_exchange_weights(x, unit);
+        if (x->transport->acquire) MST_TRY(x->transport->acquire(x, unit));
         goto done;
     }
     skip(s);

@@ -25,10 +25,15 @@ typedef struct mst_transport_ops {
     mst_status (*fence)(mst_exchange *x);
     /* Brings every owner's weights to all. Collective. */
     mst_status (*publish)(mst_exchange *x);
+    /* Waits until a unit's published weights are here; NULL: all are when publish returns. Not collective. */
+    mst_status (*acquire)(mst_exchange *x, size_t unit);
 } mst_transport_ops;
 
 extern const mst_transport_ops mst_transport_self, mst_transport_shm, mst_transport_mpi, mst_transport_node,
-    mst_transport_stream;
+    mst_transport_stream, mst_transport_peer;
+#ifdef MST_NCCL
+extern const mst_transport_ops mst_transport_nccl;
+#endif
 
 /* This rank's shard of one unit. */
 typedef struct mst_owned {
@@ -76,6 +81,9 @@ struct mst_exchange {
     size_t units_left;
 };
 
+/** Sets x->transport: what is wanted, or what suits best. Collective. @retval MST_ECONFIG it cannot be had here */
+mst_status mst_transport_choose(mst_exchange *x, mst_transport wanted);
+
 /* Bytes of one slot, and where a unit stands in it. */
 size_t mst_exchange_slot_bytes(const mst_exchange *x);
 size_t mst_exchange_unit_offset(const mst_exchange *x, size_t unit);
@@ -86,6 +94,15 @@ mst_status mst_exchange_finish_unit(mst_exchange *x, size_t unit);
 /** Zeroed memory of a space that counts in mst_exchange_bytes. Not collective. @retval MST_ENOMEM naming `what` */
 mst_status mst_exchange_alloc(mst_exchange *x, mst_space space, size_t bytes, const char *what,
                               void **memory_out);
+
+/** x->slots and x->weights in memory of this rank alone. Not collective. @retval MST_ENOMEM */
+mst_status mst_exchange_alloc_private(mst_exchange *x);
+
+/* Where messages bring pieces of other ranks, in the wire type, [foreign pieces][owned_blocks * MST_BLOCK]: bytes from its
+ * start to this rank's shard of a unit. */
+size_t mst_exchange_received_at(const mst_exchange *x, size_t unit, size_t piece);
+/* This rank's shard of a piece: in its own slot, or in `received`. */
+const void *mst_exchange_shard_at(const mst_exchange *x, const char *received, size_t unit, size_t piece);
 
 /** Fills memory with zeros on the queue's threads, in fixed pieces: each thread touches what it will use. */
 mst_status mst_exchange_zero(mst_queue *queue, void *memory, size_t bytes);

@@ -25,11 +25,11 @@ size_t mst_trainer_samples_per_step(const mst_trainer *trainer) {
 /* ---- the seams of the model ---- */
 
 /* Other ranks take part in what follows: this one may wait for them. */
-static void meet_others(const mst_trainer *t, const char *phase) {
+static void meet_others(const mst_trainer *t, const char *phase, size_t unit) {
     if (t->config.shape.sharding == MST_SHARDING_ALL)
         mst_watchdog_waiting(t->watchdog, phase, t->position.step);
     else
-        mst_watchdog_progress(t->watchdog, phase, t->position.step);
+        mst_watchdog_unit(t->watchdog, phase, unit, t->position.step);
 }
 
 static size_t frozen_units(const mst_trainer *t) {
@@ -45,11 +45,11 @@ static mst_status acquire_weights(void *context, size_t unit, const void **weigh
         return MST_OK;
     }
     const bool gathers = t->config.shape.sharding == MST_SHARDING_ALL;
-    if (gathers) meet_others(t, "gather");
+    meet_others(t, gathers ? "gather" : "compute", unit);
     if (gathers) t->computing += mst_trainer_now(); /* stands still meanwhile */
     const mst_status status = mst_exchange_acquire(t->exchange, unit - frozen, weights_out);
     if (gathers) t->computing -= mst_trainer_now();
-    mst_watchdog_progress(t->watchdog, "compute", t->position.step);
+    if (gathers) mst_watchdog_unit(t->watchdog, "compute", unit, t->position.step);
     return status;
 }
 
@@ -64,7 +64,7 @@ static mst_weight_source weight_source(mst_trainer *t) {
 
 static mst_status hand_over_unit(void *context, size_t unit) {
     mst_trainer *t = context;
-    meet_others(t, "send");
+    meet_others(t, "send", unit);
     t->computing += mst_trainer_now(); /* stands still meanwhile */
     const mst_status status = mst_exchange_unit_done(t->exchange, unit);
     t->computing -= mst_trainer_now();
@@ -213,7 +213,7 @@ void mst_trainer_destroy(mst_trainer **trainer) {
 mst_status mst_trainer_publish(mst_trainer *t) {
     mst_status status = MST_OK;
     for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++) {
-        mst_watchdog_progress(t->watchdog, "publish", t->position.step);
+        mst_watchdog_unit(t->watchdog, "publish", unit, t->position.step);
         status = mst_optimizer_write_weights(t->optimizer, unit, mst_exchange_own_weights(t->exchange, unit),
                                              t->config.precision);
     }
@@ -396,7 +396,7 @@ static void summarise_losses(mst_trainer *t, mst_step_report *report, double *me
 static mst_status update_shards(mst_trainer *t, double gradient_scale, double rate) {
     mst_status status = MST_OK;
     for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++) {
-        mst_watchdog_progress(t->watchdog, "update", t->position.step);
+        mst_watchdog_unit(t->watchdog, "update", unit, t->position.step);
         status = mst_optimizer_update(t->optimizer, unit, mst_exchange_gradient(t->exchange, unit),
                                       gradient_scale, rate, t->position.updates + 1,
                                       mst_exchange_own_weights(t->exchange, unit), t->config.precision);
@@ -459,6 +459,35 @@ static mst_status find_culprit(mst_trainer *t, mst_step_report *report) {
         if (t->messages[rank].culprit < report->culprit) report->culprit = (size_t)t->messages[rank].culprit;
 done:
     return status;
+}
+
+static mst_status rehearse_training(mst_trainer *t) {
+    mst_status status = MST_OK;
+    const mst_gradient_sink sink = {.gradients = t->gradients};
+    record ignored;
+    MST_TRY(mst_exchange_clear_lane(t->exchange, t->gradients));
+    MST_TRY(compute_microbatch(t, 0, &sink, &ignored));
+done:
+    return status;
+}
+
+static mst_status rehearse_evaluation(mst_trainer *t) {
+    mst_status status = MST_OK;
+    const mst_weight_source weights = weight_source(t);
+    mst_loss ignored;
+    MST_TRY(mst_exchange_begin_pass(t->exchange, MST_PASS_FORWARD));
+    MST_TRY(end_pass(t, mst_model_loss(t->model, &weights, t->tokens, t->targets, t->starts, &ignored)));
+done:
+    return status;
+}
+
+mst_status mst_trainer_rehearse(mst_trainer *trainer) {
+    mst_trainer *t = trainer;
+    const bool computes = mst_comm_rank(t->comm) == 0;
+    const mst_status trained = computes ? rehearse_training(t) : stand_by(t, MST_PASS_BACKWARD);
+    const mst_status evaluated =
+        computes && trained == MST_OK ? rehearse_evaluation(t) : stand_by(t, MST_PASS_FORWARD);
+    return trained != MST_OK ? trained : evaluated;
 }
 
 mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_report *report_out) {

@@ -331,6 +331,8 @@ typedef struct mst_kernels {
     const char *name;     /* "ref", "cpu", "cuda" */
     char class_name[160]; /* device class: what the bits depend on,
                              e.g. "cpu x86-64-v4-bf16 onednn-2.6.3-avx512_core_bf16" */
+    char device_id[32];   /* which of the host's devices: a GPU's PCI address; "" for the CPU */
+    size_t memory;        /* bytes of the device's own; 0 for the CPU */
 #define MST_KERNEL_MEMBER(slot) mst_##slot##_fn *slot;
     MST_KERNEL_SLOTS(MST_KERNEL_MEMBER)
 #undef MST_KERNEL_MEMBER

@@ -96,6 +96,22 @@ mst_status mst_memory_fill(mst_queue *queue, void *memory, unsigned char value, 
 /** Whether DEVICE memory is out of the CPU's reach: a GPU's table has been opened. Not collective. */
 bool mst_memory_is_apart(void);
 
+/**
+ * What the queue's device chose where its libraries offer several ways whose bits differ: one line of text for each.
+ *
+ * Not collective. @param text_out freed by the caller with free; NULL: the device has no such choice
+ * @retval MST_ENOMEM
+ */
+mst_status mst_queue_choices(mst_queue *queue, char **text_out);
+
+/**
+ * Makes the choices of such a text, and forgets all others: what it does not name is chosen when it is met.
+ *
+ * Not collective. Does nothing where there is no choice.
+ * @retval MST_EFORMAT it is no such text; MST_EUNSUPPORTED a library does not offer what it names; MST_ENOMEM
+ */
+mst_status mst_queue_choose(mst_queue *queue, const char *text);
+
 /*
  * What a device's bodies put behind these functions. A queue has no device until it is first used with it; the memory of the process is the CPU's until a table of another device is opened.
  */
@@ -104,6 +120,9 @@ typedef struct mst_queue_face {
     mst_status (*fill)(void *device, void *memory, unsigned char value, size_t bytes);
     mst_status (*sync)(void *device);
     void (*destroy)(void *device);
+    mst_status (*choices)(void *device, char **text_out);
+    mst_status (*choose)(void *device, const char *text);
+    const struct mst_transfer_face *transfers; /* muster/transfer.h */
 } mst_queue_face;
 
 typedef struct mst_memory_face {
@@ -118,8 +137,9 @@ void mst_queue_attach(mst_queue *queue, const mst_queue_face *face, void *device
 /** Attaches a device to a queue that has none, where memory is apart. Not collective. @retval MST_ELIBRARY */
 mst_status mst_memory_drive(mst_queue *queue);
 
-/** The device of a queue, NULL before one was attached. */
+/** The device of a queue, and what stands behind it; NULL before one was attached. */
 void *mst_queue_device(const mst_queue *queue);
+const mst_queue_face *mst_queue_face_of(const mst_queue *queue);
 
 /** PINNED and DEVICE memory comes from `face` from now on. Before the process allocates any of it. Not collective. */
 void mst_memory_attach(const mst_memory_face *face);

@@ -30,6 +30,8 @@ typedef struct mst_checkpoint_meta {
     char *device_class;
     char *config;   /* the run's config, YAML text */
     char *versions; /* muster and libraries, one line */
+    char *
+        choices; /* what the device chose where its bits depend on it (mst_queue_choices), under its class; NULL: nothing */
     mst_model_config model;
     mst_digest data; /* mst_data_digest */
     bool has_base;   /* the tensors are adapters of a model whose weights have this digest */

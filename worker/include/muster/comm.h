@@ -83,6 +83,11 @@ mst_status mst_comm_allgather_equal(mst_comm *comm, const void *mine, size_t byt
 /** As mst_comm_allgather, but only on rank 0 (all_out is not used elsewhere). Collective. */
 mst_status mst_comm_gather(mst_comm *comm, const void *mine, const size_t *bytes_of, void *all_out);
 
+/** Seconds that a library without an end of its own may keep a rank waiting for others' data, once these have sent it: 30,
+ * or what was set. Not collective. */
+double mst_comm_patience(const mst_comm *comm);
+void mst_comm_set_patience(mst_comm *comm, double seconds);
+
 /** Waits for all ranks. Collective. */
 mst_status mst_comm_barrier(mst_comm *comm);
 

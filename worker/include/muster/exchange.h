@@ -19,8 +19,13 @@ typedef enum mst_transport {
     MST_TRANSPORT_SELF,
     MST_TRANSPORT_SHM,
     MST_TRANSPORT_MPI,
-    MST_TRANSPORT_NODE
+    MST_TRANSPORT_NODE,
+    MST_TRANSPORT_NCCL,
+    MST_TRANSPORT_PEER
 } mst_transport;
+
+/** "auto", "self", "shm" and so on, as configs have it. */
+const char *mst_transport_name(mst_transport transport);
 
 /* What the ranks share of a run, each having a part. STATE: masters, moments and the gradient's sum. ALL: the weights that passes
  * read, too, which are gathered unit by unit; and gradients, which are summed unit by unit where a rank has no more than one
@@ -59,12 +64,14 @@ typedef struct mst_exchange mst_exchange;
  * Collective.
  * @param transport one rank alone always uses SELF, so that a config runs on any number of ranks, and NODE is
  * SHM where all ranks share one node. AUTO: where /dev/shm has room, SHM for one node and NODE for several
- * with more than one rank on some; else MPI. Several ranks that share ALL use MPI
+ * with more than one rank on some; else MPI. On GPUs AUTO is NCCL where it is installed and no two ranks share a GPU,
+ * else MPI. Several ranks that share ALL use MPI
  * @param lane_counts [ranks] lanes of each rank, the same on all ranks; NULL: as even as can be
  * @param weight_dtype of the published weights: F32 or BF16
  * @param layout, comm, queue, kernels kept by reference
  * @retval MST_ENOMEM with bytes and, for shared memory, what /dev/shm has free; MST_ECONFIG SELF with
- * several ranks, SHM across nodes, SHM or NODE for ranks that share ALL; MST_EINVAL lane_counts that are not all lanes; MST_EMPI
+ * several ranks, SHM or PEER across nodes, NCCL where it cannot work, ranks that share ALL with any but MPI;
+ * MST_EINVAL lane_counts that are not all lanes; MST_EMPI
  */
 mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const mst_sum_shape *shape,
                                const size_t *lane_counts, mst_dtype weight_dtype, const mst_layout *layout,
@@ -75,7 +82,7 @@ void mst_exchange_destroy(mst_exchange **exchange);
 /** The lanes that a rank computes, in every round. Not collective. */
 void mst_exchange_lanes(const mst_exchange *exchange, int rank, size_t *first_out, size_t *count_out);
 
-/** "self", "shm", "mpi" or "node". */
+/** "self", "shm", "mpi", "node", "nccl" or "peer". */
 const char *mst_exchange_transport(const mst_exchange *exchange);
 /** Bytes that this rank allocated. */
 size_t mst_exchange_bytes(const mst_exchange *exchange);
@@ -97,7 +104,7 @@ typedef enum mst_pass_kind { MST_PASS_FORWARD, MST_PASS_BACKWARD, MST_PASS_SUMME
  */
 mst_status mst_exchange_begin_pass(mst_exchange *exchange, mst_pass_kind kind);
 /** The unit's published weights, whole; valid until the pass acquires the one after the next. Waits for ranks that have not
- * come as far. Not collective. @retval MST_EMPI, MST_EINTERNAL it is not this unit's turn */
+ * come as far. Not collective. @retval MST_EMPI, MST_EPEER an owner is lost, named; MST_EINTERNAL it is not this unit's turn */
 mst_status mst_exchange_acquire(mst_exchange *exchange, size_t unit, const void **weights_out);
 /** Ends a pass, wherever it stands: takes part in what other ranks still have to gather and to sum. Not collective. */
 mst_status mst_exchange_end_pass(mst_exchange *exchange);
@@ -139,7 +146,7 @@ const float *mst_exchange_gradient(const mst_exchange *exchange, size_t unit);
  * block order. Collective; the same bits on every rank. */
 mst_status mst_exchange_norm2(mst_exchange *exchange, double *norm2_out);
 
-/** Makes every owner's new weights visible to all ranks. Collective. */
+/** Makes every owner's new weights visible to all ranks, unit by unit: mst_exchange_acquire waits for one. Collective. */
 mst_status mst_exchange_publish(mst_exchange *exchange);
 
 #ifdef __cplusplus

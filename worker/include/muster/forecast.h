@@ -13,7 +13,7 @@ typedef struct mst_exchange_memory {
     size_t weights;  /* published; with SHM once per node, by its rank 0 */
     size_t partial;  /* sums of lanes and subtrees, and the running lane with a bf16 wire */
     size_t summed;   /* this rank's shards of the batch's gradient */
-    size_t received; /* shards of other ranks' partial sums; pinned */
+    size_t received; /* shards of other ranks' partial sums; pinned, with NCCL on the device */
     size_t copies;   /* where the device's memory is apart: what MPI sends and receives, pinned */
     size_t other;    /* norms, requests, alignment */
     size_t slots;    /* number of whole gradients in `partial` that wait or leave */
@@ -54,7 +54,7 @@ typedef struct mst_traffic {
     double publish_hops;    /* messages that wait for one another */
 } mst_traffic;
 
-/** Counts it. Not collective. traffic_out is cleared by mst_traffic_clear. @param transport MPI or NODE; with others nothing
+/** Counts it. Not collective. traffic_out is cleared by mst_traffic_clear. @param transport MPI, NCCL or NODE; with others nothing
  * leaves a node @retval MST_ENOMEM */
 mst_status mst_traffic_of(mst_transport transport, const mst_sum_shape *shape, mst_dtype weight_dtype,
                           const mst_layout *layout, mst_placement place, mst_traffic *traffic_out);

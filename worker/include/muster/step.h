@@ -91,6 +91,15 @@ mst_status mst_trainer_init(mst_trainer *trainer);
 mst_status mst_trainer_restore(mst_trainer *trainer, const mst_position *position);
 
 /**
+ * Computes one microbatch, forward and backward and then as an evaluation does, and forgets it: between two steps, so
+ * that rank 0's device meets what it will have to compute (mst_queue_choices).
+ *
+ * Collective: the others only take part in gathering weights, where these are sharded. The status is of this rank alone.
+ * @retval as mst_trainer_step
+ */
+mst_status mst_trainer_rehearse(mst_trainer *trainer);
+
+/**
  * One training step. On a loss or gradient that is not finite nothing is updated, the position moves past the
  * step's samples, and the report says so: what follows from it is the caller's decision, alike on every rank.
  *

@@ -56,6 +56,9 @@ void mst_watchdog_destroy(mst_watchdog **watchdog);
  */
 void mst_watchdog_progress(mst_watchdog *watchdog, const char *phase, uint64_t step);
 
+/** As progress, in work on one unit of the model, which the watchdog then names, too. */
+void mst_watchdog_unit(mst_watchdog *watchdog, const char *phase, size_t unit, uint64_t step);
+
 /** As progress, for a phase in which this rank waits for others:
  * a rank that waits is not blamed while another is late. */
 void mst_watchdog_waiting(mst_watchdog *watchdog, const char *phase, uint64_t step);

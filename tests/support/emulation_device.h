@@ -1,0 +1,19 @@
+/* The machine that the emulation plays, as far as tests choose it:
+ *   MST_EMULATED_GPUS=N     so many devices (1)
+ *   MST_EMULATED_BYTES=N    so much memory on each (no limit)
+ *   MST_EMULATED_FAULT=E:N  the Nth look for errors of kernels finds error E, and so do all after it */
+#ifndef MUSTER_TESTS_EMULATION_DEVICE_H
+#define MUSTER_TESTS_EMULATION_DEVICE_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+int mst_emulation_devices(void);
+/* What a look for errors of kernels finds: 0, or the error. */
+int mst_emulation_fault(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
