@@ -6,18 +6,13 @@
 #include "muster/plan.h"
 #include "training.h"
 
-/* Memory for a node's ranks, bytes: their GPUs' and what their programs take beside these, or the system's. */
-static double node_memory(const training *t, double programs) {
-    if (t->device.kernels.memory > 0)
-        return (double)t->device.kernels.memory * mst_comm_node_size(t->comm) + programs;
-    return (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-}
-
 /* What would help, the best first. It need not be enough where others use the same memory, so at least a tenth is saved. */
 static size_t find_changes(const training *t, mst_plan_advice *advice_out) {
     static const double enough = 0.9;
     mst_plan plan;
     size_t count = 0;
+    mst_config config = t->config; /* what it points to stays t's */
+    const double gpu = (double)t->device.kernels.memory;
     mst_machine machine = {.ranks = mst_comm_size(t->comm),
                            .nodes = mst_comm_nodes(t->comm),
                            .flops = t->peak > 0 ? t->peak / mst_comm_size(t->comm) : 1e12,
@@ -25,12 +20,15 @@ static size_t find_changes(const training *t, mst_plan_advice *advice_out) {
                            .bandwidth = 1.25e9,
                            .latency = 20e-6,
                            .disk = 1e9};
-    if (mst_plan_make(&t->config, &machine, &plan) != MST_OK) return 0;
-    const double programs = plan.memory.program * mst_comm_node_size(t->comm);
-    const double memory = node_memory(t, programs), less = enough * (plan.node_bytes - programs) + programs;
+    if (gpu > 0) config.device.kernels = MST_DEVICE_CUDA;
+    if (mst_plan_make(&config, &machine, &plan) != MST_OK) return 0;
+    const double programs = gpu > 0 ? 0 : plan.memory.program * mst_comm_node_size(t->comm);
+    const double needed = gpu > 0 ? plan.device_bytes : plan.node_bytes;
+    const double memory = gpu > 0 ? gpu : (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    const double less = enough * (needed - programs) + programs;
     plan.machine.memory = memory < less ? memory : less;
     plan.fits = false;
-    if (mst_plan_advise(&t->config, &plan, advice_out, &count) != MST_OK) return 0;
+    if (mst_plan_advise(&config, &plan, advice_out, &count) != MST_OK) return 0;
     return count;
 }
 
