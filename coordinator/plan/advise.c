@@ -88,7 +88,7 @@ static bool keep_layers(mst_config *c, mst_machine *machine, char *text, char *w
 }
 
 static bool share_weights(mst_config *c, mst_machine *machine, char *text, char *why) {
-    if (c->batch.shape.sharding == MST_SHARDING_ALL || machine->ranks == 1) return false;
+    if (c->batch.shape.sharding == MST_SHARDING_ALL || machine->ranks == 1 || c->lora.rank > 0) return false;
     if (c->batch.transport != MST_TRANSPORT_AUTO && c->batch.transport != MST_TRANSPORT_MPI) return false;
     c->batch.shape.sharding = MST_SHARDING_ALL;
     snprintf(text, CHANGE_TEXT / 4, "batch.sharding=all");

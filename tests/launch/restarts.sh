@@ -44,11 +44,11 @@ says 'said before that: free(): invalid pointer'
 check 'but no step' bash -c '! grep "said before that: step" err'
 
 # ---- a launcher that does not end when a rank has died ----
-stand_in mpirun 'echo "mpirun noticed that process rank 1 exited on signal 9" >&2; sleep 300'
+stand_in mpirun 'echo "mpirun noticed that process rank 1 exited on signal 9" >&2; sleep 300.'$$
 expect 1 "$muster" launch tiny.yaml --ranks 2 --restarts 0
 says 'launch: mpirun does not end: killed'
 says 'mpirun noticed that process rank 1 exited on signal 9'
-check 'nor does what it started stay' bash -c '! pgrep -f "^sleep 300$"'
+check 'nor does what it started stay' bash -c "! pgrep -f '^sleep 300.$$\$'"
 
 # ---- other failures: up to --restarts without progress ----
 rm calls.mpirun

@@ -55,7 +55,8 @@ for _ in $(seq 600); do
   [ -e "$work/killed/checkpoints/step-00000008" ] && break
   sleep 0.05
 done
-kill -9 $victim
+check 'it comes to step 8 within 30 s' [ -e "$work/killed/checkpoints/step-00000008" ]
+kill -9 $victim || true
 wait $victim 2>/dev/null || true
 for path in "$work"/killed/checkpoints/step-*; do
   [ "$((10#${path##*-}))" -le 8 ] || rm -r "$path"

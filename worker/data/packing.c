@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { NONE = UINT32_MAX };
+#define NONE UINT32_MAX
 
 /* The sequences that have room left, by how much: a list for each number of places, and a bit that tells whether it is empty. */
 typedef struct room_table {
