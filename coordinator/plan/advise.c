@@ -181,10 +181,13 @@ static change_fn *const parts[] = {no_copy,       recompute_outputs, share_weigh
 /* The changes of a set, one after the other. False where one of them changes nothing. */
 static bool apply(unsigned set, mst_config *c, mst_machine *machine, char *text) {
     char one[CHANGE_TEXT / 4], why[WHY_TEXT];
+    const mst_recompute given = c->train.recompute;
     text[0] = '\0';
     for (size_t i = 0; i < COUNT(parts); i++) {
         const size_t used = strlen(text);
         if (!(set >> i & 1)) continue;
+        if (parts[i] == recompute_layers && c->train.recompute != given)
+            return false; /* outputs are in layers */
         if (!parts[i](c, machine, one, why)) return false;
         snprintf(text + used, CHANGE_TEXT - used, "%s%s", used > 0 ? " --set " : "", one);
     }
@@ -228,16 +231,16 @@ static mst_status try_changes(const mst_config *config, const mst_plan *plan, ch
     return MST_OK;
 }
 
-/* The fastest of all sets of changes that fit; of two that are as fast, the smaller one. */
-static mst_status add_fastest(const mst_config *config, const mst_plan *plan, mst_plan_advice *advice_out,
-                              size_t *count_out) {
+/* The fastest of all sets of at least so many changes that fit; of two that are as fast, the smaller one. */
+static mst_status add_fastest(const mst_config *config, const mst_plan *plan, int least,
+                              mst_plan_advice *advice_out, size_t *count_out) {
     mst_plan_advice best = {.why = "all together"};
     unsigned chosen = 0;
     for (unsigned set = 1; set < 1u << COUNT(parts); set++) {
         mst_config changed = *config; /* what it points to is the config's */
         mst_machine machine = plan->machine;
         mst_plan_advice one = best;
-        if (size_of(set) < 2 || !apply(set, &changed, &machine, one.change)) continue;
+        if (size_of(set) < least || !apply(set, &changed, &machine, one.change)) continue;
         const mst_status status = mst_plan_make(&changed, &machine, &one.plan);
         if (status == MST_ENOMEM) return status;
         if (status != MST_OK || !one.plan.fits) continue;
@@ -247,6 +250,28 @@ static mst_status add_fastest(const mst_config *config, const mst_plan *plan, ms
         chosen = set;
     }
     if (chosen != 0 && *count_out < MST_PLAN_ADVICE_MAX) advice_out[(*count_out)++] = best;
+    return MST_OK;
+}
+
+/* Where nothing helps so many ranks: half as many on the same cores, until something does. */
+static mst_status add_fewer_ranks(const mst_config *config, const mst_plan *plan, mst_plan_advice *advice_out,
+                                  size_t *count_out) {
+    mst_machine machine = plan->machine;
+    char text[CHANGE_TEXT], why[WHY_TEXT];
+    mst_config same = *config;
+    while (*count_out == 0 && fewer_ranks(&same, &machine, text, why)) {
+        mst_plan fewer;
+        const mst_status made = mst_plan_make(config, &machine, &fewer);
+        if (made == MST_ENOMEM) return made;
+        if (made != MST_OK) break;
+        const mst_status status = add_fastest(config, &fewer, 1, advice_out, count_out);
+        if (status != MST_OK) return status;
+    }
+    if (*count_out == 0) return MST_OK;
+    char *change = advice_out[0].change, more[CHANGE_TEXT];
+    memcpy(more, change, sizeof more);
+    const int length = snprintf(change, CHANGE_TEXT, "--ranks %d --set ", machine.ranks);
+    snprintf(change + length, CHANGE_TEXT - (size_t)length, "%.*s", (int)(CHANGE_TEXT - 1) - length, more);
     return MST_OK;
 }
 
@@ -260,7 +285,10 @@ mst_status mst_plan_advise(const mst_config *config, const mst_plan *plan, mst_p
         MST_TRY(try_changes(config, plan, for_speed, COUNT(for_speed), advice_out, count_out));
     } else {
         MST_TRY(try_changes(config, plan, for_memory, COUNT(for_memory), advice_out, count_out));
-        if (plan->machine.ranks <= SEARCHED_RANKS) MST_TRY(add_fastest(config, plan, advice_out, count_out));
+        if (plan->machine.ranks <= SEARCHED_RANKS) {
+            MST_TRY(add_fastest(config, plan, 2, advice_out, count_out));
+            if (*count_out == 0) MST_TRY(add_fewer_ranks(config, plan, advice_out, count_out));
+        }
     }
     qsort(advice_out, *count_out, sizeof *advice_out, quicker);
 done:
