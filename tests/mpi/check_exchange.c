@@ -4,6 +4,8 @@
  * between nodes travels what that page says. Run it on any number of ranks, as if on one node or on several
  * (nodes.c): MST_TEST_NODES=0011 check_exchange cpu|ref|cuda
  */
+#include <limits.h>
+
 #include "muster/exchange.h"
 #include "muster/random.h"
 #include "nodes.h"
@@ -344,6 +346,99 @@ static void check_failure(const job *j, mst_transport transport, mst_sharding sh
     mst_exchange_destroy(&x);
 }
 
+/* Calls that still go well; then all fail, as after an error of a GPU. */
+static int good_sums = INT_MAX, good_copies = INT_MAX;
+
+static mst_status countdown(int *good, const char *what) {
+    if (*good == INT_MAX) return MST_OK;
+    if (*good == 0) return mst_error(MST_EINTERNAL, "this %s was made to fail", what);
+    --*good;
+    return MST_OK;
+}
+
+static mst_status (*real_ordered_sum)(mst_queue *queue, const mst_ordered_sum_args *args);
+
+static mst_status failing_ordered_sum(mst_queue *queue, const mst_ordered_sum_args *args) {
+    const mst_status status = countdown(&good_sums, "sum");
+    return status == MST_OK ? real_ordered_sum(queue, args) : status;
+}
+
+mst_status __real_mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes);
+mst_status __wrap_mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes);
+
+mst_status __wrap_mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes) {
+    const mst_status status = countdown(&good_copies, "copy");
+    return status == MST_OK ? __real_mst_memory_copy(queue, to, from, bytes) : status;
+}
+
+/* A pass that ends where something fails, as a model's would. */
+static mst_status try_pass(mst_exchange *x) {
+    mst_status status = MST_OK;
+    const void *weights;
+    for (size_t u = 0; u < UNITS; u++) MST_TRY(mst_exchange_acquire(x, u, &weights));
+    for (size_t u = UNITS; u-- > 0;) {
+        if (u > 0 && u + 1 < UNITS) MST_TRY(mst_exchange_acquire(x, u, &weights));
+        MST_TRY(mst_exchange_unit_done(x, u));
+    }
+done:
+    return status;
+}
+
+/* A round as a training step has it: who has no lane, or failed, stands by. */
+static mst_status try_round(const job *j, mst_exchange *x) {
+    mst_status status = MST_OK;
+    void *gradients[UNITS];
+    size_t first, lanes;
+    mst_exchange_lanes(x, j->rank, &first, &lanes);
+    for (size_t i = 0; i < mst_exchange_most_lanes(x); i++) {
+        const bool has = i < lanes;
+        if (has && status == MST_OK) status = mst_exchange_begin_lane(x, 0, first + i, gradients);
+        const mst_status begun = mst_exchange_begin_pass(x, MST_PASS_SUMMED);
+        if (status == MST_OK) status = begun;
+        if (has && status == MST_OK) status = try_pass(x);
+        const mst_status ended = mst_exchange_end_pass(x);
+        if (status == MST_OK) status = ended;
+    }
+    MST_TRY(mst_comm_agree(j->comm, status));
+    MST_TRY(mst_exchange_end_round(x, 0));
+done:
+    return status;
+}
+
+/* The first rank with a lane, or the last rank, which owns blocks of all units, computes or copies so many times; then it
+ * cannot. All get its message, none waits for ever. */
+static void check_failing_work(const job *j, size_t lanes_of_round, bool last_rank, int sums, int copies) {
+    const mst_sum_shape shape = {
+        .leaf = 1, .lanes = lanes_of_round, .rounds = 1, .wire = MST_BF16, .sharding = MST_SHARDING_ALL};
+    mst_exchange *x = NULL;
+    mst_kernels kernels = j->kernels;
+    size_t first, lanes;
+    real_ordered_sum = kernels.ordered_sum;
+    kernels.ordered_sum = failing_ordered_sum;
+    CHECK_OK(mst_exchange_create(j->comm, MST_TRANSPORT_MPI, &shape, NULL, MST_F32, &j->layout, j->queue,
+                                 &kernels, &x));
+    mst_exchange_lanes(x, j->rank, &first, &lanes);
+    if (last_rank ? j->rank + 1 == j->size : lanes > 0 && first == 0) {
+        good_sums = sums;
+        good_copies = copies;
+    }
+    CHECK_STATUS(try_round(j, x), MST_EINTERNAL);
+    CHECK(strstr(mst_error_message(), "was made to fail"), "message: %s", mst_error_message());
+    mst_exchange_destroy(&x);
+    good_sums = good_copies = INT_MAX;
+}
+
+/* Alone, in its first lane, and for others: streamed gradients, and those that are not. */
+static void check_failing_ranks(const job *j) {
+    static const size_t lanes[] = {1, 2, 8};
+    for (size_t i = 0; i < sizeof lanes / sizeof *lanes; i++)
+        for (int good = 0; good < UNITS; good++) {
+            check_failing_work(j, lanes[i], false, good, INT_MAX);
+            check_failing_work(j, lanes[i], true, good, INT_MAX);
+            if (mst_memory_is_apart()) check_failing_work(j, lanes[i], false, INT_MAX, 2 * good);
+        }
+}
+
 static void check_refusals(const job *j) {
     mst_exchange *x = NULL;
     mst_sum_shape shape = {.leaf = 1, .lanes = 6, .rounds = 1, .wire = MST_F32};
@@ -393,6 +488,7 @@ static void check_sharded(job *j) {
     check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 8);
     check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 2);
     check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 1);
+    check_failing_ranks(j);
     static const mst_transport others[] = {MST_TRANSPORT_SHM, MST_TRANSPORT_NODE, MST_TRANSPORT_NCCL,
                                            MST_TRANSPORT_PEER};
     const mst_sum_shape shape = {.leaf = 1, .lanes = 2, .rounds = 1, .sharding = MST_SHARDING_ALL};

@@ -94,6 +94,7 @@ done:
 void mst_sharded_close(mst_exchange *x) {
     mst_sharded *s = x->sharded;
     if (!s) return;
+    mst_requests_wait(&s->arriving); /* all ranks began it */
     if (s->weight_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->weight_block);
     if (s->sent != x->weights) mst_memory_free(MST_SPACE_PINNED, &s->sent);
     mst_memory_free(MST_SPACE_DEVICE, &x->weights);
@@ -109,9 +110,11 @@ void mst_sharded_close(mst_exchange *x) {
 }
 
 mst_status mst_sharded_publish(mst_exchange *x) {
-    mst_sharded *s = x->sharded;
-    if (s->sent == x->weights) return MST_OK;
-    return mst_memory_copy(x->queue, s->sent, x->weights, x->owned_blocks * block_bytes(x));
+    mst_status status = MST_OK;
+    const mst_sharded *s = x->sharded;
+    if (s->sent != x->weights)
+        status = mst_memory_copy(x->queue, s->sent, x->weights, x->owned_blocks * block_bytes(x));
+    return mst_comm_agree(x->comm, status);
 }
 
 /* ---- gathering ---- */
@@ -143,19 +146,14 @@ static void skip(mst_sharded *s) {
     while (s->next < s->end && !takes_place(s, s->next)) s->next++;
 }
 
-/* The weights of the next event are there, and those of the gathering after it on their way. */
+/* The weights of the next event have arrived, and those of the gathering after it are on their way. */
 static mst_status gather(mst_exchange *x, mst_sharded *s) {
     mst_status status = MST_OK;
-    const mst_pass_event *event = &s->program.events[s->next];
-    mst_gather_place *place = &s->places[event->place];
-    size_t following = s->next + 1;
-    if (s->gathering != s->next) MST_TRY(start(x, s, s->next));
+    const size_t event = s->next++;
+    size_t following = s->next;
+    if (s->gathering != event) MST_TRY(start(x, s, event));
     MST_TRY(mst_requests_wait(&s->arriving));
     s->gathering = SIZE_MAX;
-    s->next = following;
-    if (place->arrived != place->weights)
-        MST_TRY(mst_memory_copy(x->queue, place->weights, place->arrived,
-                                x->layout->units[event->unit].blocks * block_bytes(x)));
     while (following < s->end && s->program.events[following].sums) following++;
     if (following < s->end) MST_TRY(start(x, s, following));
 done:
@@ -187,9 +185,12 @@ mst_status mst_exchange_acquire(mst_exchange *x, size_t unit, const void **weigh
     skip(s);
     MST_CHECK(s->next < s->end && !s->program.events[s->next].sums && s->program.events[s->next].unit == unit,
               MST_EINTERNAL, "exchange: the weights of unit %zu are not what this pass needs next", unit);
-    const mst_pass_event *event = &s->program.events[s->next];
+    const mst_gather_place *place = &s->places[s->program.events[s->next].place];
     MST_TRY(gather(x, s));
-    *weights_out = s->places[event->place].weights;
+    if (place->arrived != place->weights)
+        MST_TRY(mst_memory_copy(x->queue, place->weights, place->arrived,
+                                x->layout->units[unit].blocks * block_bytes(x)));
+    *weights_out = place->weights;
 done:
     return status;
 }
@@ -211,11 +212,14 @@ mst_status mst_exchange_end_pass(mst_exchange *x) {
     if (!s) goto done;
     for (skip(s); s->next < s->end; skip(s)) {
         if (s->program.events[s->next].sums)
-            MST_TRY(mst_stream_sum(x, s->program.events[s->next++].unit));
+            MST_TRY(mst_stream_sum(x, s->program.events[s->next++].unit, false));
         else
             MST_TRY(gather(x, s));
     }
-    if (x->stream) MST_TRY(mst_stream_settle(x));
+    if (x->stream) {
+        MST_TRY(mst_stream_settle(x));
+        MST_TRY(mst_stream_failure(x));
+    }
 done:
     return status;
 }

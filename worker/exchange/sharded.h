@@ -4,7 +4,7 @@
  *
  * A pass is one program, the same on all ranks: weights of units gathered and, where gradients are streamed (stream.h), gradients
  * of units summed, in the order in which the model comes to them. A rank that has no microbatch, or whose work failed, takes part
- * all the same, so that no other waits in vain.
+ * all the same, so that no other waits in vain: what travels does not depend on what a rank could compute or copy.
  */
 #ifndef MUSTER_EXCHANGE_SHARDED_H
 #define MUSTER_EXCHANGE_SHARDED_H
@@ -55,7 +55,7 @@ typedef struct mst_sharded {
 mst_status mst_sharded_open(mst_exchange *x);
 void mst_sharded_close(mst_exchange *x);
 
-/** After the owners wrote their blocks. Not collective. */
+/** After the owners wrote their blocks. Collective: agrees on its status. */
 mst_status mst_sharded_publish(mst_exchange *x);
 
 /** The next event of the pass is the sum of this unit. Not collective. @retval MST_EINTERNAL it is not */

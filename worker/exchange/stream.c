@@ -12,7 +12,7 @@ typedef struct buffer {
     char *wire;     /* rounded to the wire type; NULL: the wire is fp32, the sum itself leaves */
     char *sent;     /* a copy in pinned memory, where the device's is apart; else NULL */
     char *received; /* wire type, [foreign pieces][owned blocks of the largest unit] */
-    mst_requests messages;
+    mst_requests sends, receives;
 } buffer;
 
 struct mst_stream {
@@ -22,7 +22,9 @@ struct mst_stream {
     buffer buffers[2];
     float *
         table; /* the embedding's gradient where it also is the head: it grows from the pass's begin to its end */
-    size_t pending; /* the unit on its way; SIZE_MAX: none */
+    size_t pending;     /* the unit on its way; SIZE_MAX: none */
+    bool stands_by;     /* this rank failed: it computes no more, but takes part in what travels */
+    mst_status failure; /* of its part of the sums */
 };
 
 bool mst_stream_fits(const mst_sum_shape *shape, const mst_lane_run *runs, int size) {
@@ -105,7 +107,8 @@ static mst_status allocate_buffer(mst_exchange *x, size_t turn) {
     MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, foreign * blocks->owned[turn] * wire_block_bytes(x),
                                "received gradients of a unit", &memory));
     b->received = memory;
-    MST_TRY(mst_requests_init(x, &b->messages, foreign + x->plan.own_pieces * (size_t)x->size));
+    MST_TRY(mst_requests_init(x, &b->receives, foreign));
+    MST_TRY(mst_requests_init(x, &b->sends, x->plan.own_pieces * (size_t)x->size));
 done:
     return status;
 }
@@ -143,12 +146,14 @@ static mst_status open_stream(mst_exchange *x) {
 
 static void close_stream(mst_exchange *x) {
     mst_stream *s = x->stream;
+    for (size_t turn = 0; s && turn < 2; turn++) mst_requests_cancel(&s->buffers[turn].receives);
     mst_comm_barrier(x->comm); /* from here on nobody reads what this rank has sent */
     mst_sharded_close(x);
     if (!s) return;
     for (size_t turn = 0; turn < 2; turn++) {
         buffer *b = &s->buffers[turn];
-        mst_requests_clear(&b->messages);
+        mst_requests_clear(&b->sends);
+        mst_requests_clear(&b->receives);
         mst_memory_free(MST_SPACE_DEVICE, &b->sum);
         mst_memory_free(MST_SPACE_DEVICE, &b->wire);
         mst_memory_free(MST_SPACE_PINNED, &b->sent);
@@ -174,7 +179,7 @@ done:
 }
 
 /* Rounds the unit's gradient to the wire and brings it to where MPI can read it. */
-static mst_status make_ready(mst_exchange *x, size_t unit, const char **start_out) {
+static mst_status make_ready(mst_exchange *x, size_t unit) {
     mst_status status = MST_OK;
     buffer *b = buffer_of(x, unit);
     const void *source = mst_stream_accumulator(x, unit);
@@ -191,11 +196,7 @@ static mst_status make_ready(mst_exchange *x, size_t unit, const char **start_ou
         .result_dtype = x->shape.wire,
     };
     if (b->wire) MST_TRY(x->kernels->ordered_sum(x->queue, &args));
-    *start_out = wire_of(x, unit);
-    if (b->sent) {
-        MST_TRY(mst_memory_copy(x->queue, b->sent, *start_out, blocks * wire_block_bytes(x)));
-        *start_out = b->sent;
-    }
+    if (b->sent) MST_TRY(mst_memory_copy(x->queue, b->sent, wire_of(x, unit), blocks * wire_block_bytes(x)));
 done:
     return status;
 }
@@ -204,9 +205,9 @@ done:
 static mst_status send_shards(mst_exchange *x, size_t unit) {
     mst_status status = MST_OK;
     const mst_stream *s = x->stream;
-    mst_requests *m = &buffer_of(x, unit)->messages;
-    const char *start = NULL;
-    MST_TRY(make_ready(x, unit, &start));
+    buffer *b = buffer_of(x, unit);
+    mst_requests *m = &b->sends;
+    const char *start = b->sent ? b->sent : wire_of(x, unit);
     for (int to = 0; to < x->size; to++) {
         size_t first, blocks;
         mst_shard_range(&x->layout->units[unit], to, x->size, &first, &blocks);
@@ -221,7 +222,8 @@ done:
 static mst_status receive_shards(mst_exchange *x, size_t unit) {
     mst_status status = MST_OK;
     const mst_stream *s = x->stream;
-    mst_requests *m = &buffer_of(x, unit)->messages;
+    mst_requests *m = &buffer_of(x, unit)->receives;
+    m->started = true;
     for (size_t piece = 0; piece < x->plan.piece_count && x->owned[unit].blocks > 0; piece++) {
         const int from = x->plan.pieces[piece].rank;
         if (from == x->rank) continue;
@@ -234,12 +236,9 @@ done:
     return status;
 }
 
-/* The owner's part of the unit's sum. Then its buffers are free, and zero for the unit after the next. */
-static mst_status finish(mst_exchange *x, size_t unit) {
+/* The owner's part of the unit's sum. Then its buffers are zero for the unit after the next. */
+static mst_status add_up(mst_exchange *x, size_t unit) {
     mst_status status = MST_OK;
-    mst_requests *m = &buffer_of(x, unit)->messages;
-    MST_TRY(mst_requests_wait(m));
-    m->count = 0;
     MST_TRY(mst_exchange_finish_unit(x, unit));
     MST_TRY(mst_queue_sync(x->queue)); /* what was received may be overwritten from here on */
     if (x->plan.own_pieces > 0 && unit >= 2)
@@ -249,12 +248,40 @@ done:
     return status;
 }
 
-mst_status mst_stream_sum(mst_exchange *x, size_t unit) {
+/* Work of this rank alone, unless it failed before. */
+static void compute(mst_exchange *x, mst_status (*work)(mst_exchange *x, size_t unit), size_t unit) {
+    mst_stream *s = x->stream;
+    if (s->stands_by) return;
+    s->failure = work(x, unit);
+    s->stands_by = s->failure != MST_OK;
+}
+
+/* All that travels of the unit has arrived; its buffers are free. */
+static mst_status finish(mst_exchange *x, size_t unit) {
+    mst_status status = MST_OK;
+    buffer *b = buffer_of(x, unit);
+    MST_TRY(mst_requests_wait(&b->receives));
+    MST_TRY(mst_requests_wait(&b->sends));
+    b->receives.count = b->sends.count = 0;
+    compute(x, add_up, unit);
+done:
+    return status;
+}
+
+mst_status mst_stream_sum(mst_exchange *x, size_t unit, bool complete) {
     mst_status status = MST_OK;
     mst_stream *s = x->stream;
     const size_t before = s->pending;
+    const buffer *b = buffer_of(x, unit);
+    const bool sends = x->plan.own_pieces > 0;
+    MST_CHECK(b->receives.count == 0 && b->sends.count == 0, MST_EMPI,
+              "exchange: messages of the unit two after unit %zu have not ended", unit);
+    if (sends && !complete) s->stands_by = true;
     MST_TRY(receive_shards(x, unit));
-    if (x->plan.own_pieces > 0) MST_TRY(send_shards(x, unit));
+    if (sends) {
+        compute(x, make_ready, unit);
+        MST_TRY(send_shards(x, unit));
+    }
     s->pending = unit;
     if (before != SIZE_MAX) MST_TRY(finish(x, before));
 done:
@@ -270,6 +297,10 @@ done:
     return status;
 }
 
+mst_status mst_stream_failure(const mst_exchange *x) {
+    return x->stream->failure;
+}
+
 /* ---- as a transport ---- */
 
 static mst_status nothing(mst_exchange *x) {
@@ -281,7 +312,8 @@ static mst_status send_piece(mst_exchange *x, size_t unit, size_t piece) {
     mst_status status = MST_OK;
     (void)piece; /* a rank has one */
     MST_TRY(mst_sharded_expect_sum(x, unit));
-    MST_TRY(mst_stream_sum(x, unit));
+    MST_TRY(mst_stream_sum(x, unit, true));
+    MST_TRY(mst_stream_failure(x));
 done:
     return status;
 }

@@ -25,10 +25,19 @@ float *mst_stream_accumulator(const mst_exchange *x, size_t unit);
 /** Zeroes all of them. */
 mst_status mst_stream_clear(mst_exchange *x);
 
-/** Sends what this rank has of a unit and begins to receive what it owns; finishes the unit before it. Waits for ranks that have
- * not come to that one. A rank without a lane has nothing to send. Not collective. @retval MST_EMPI */
-mst_status mst_stream_sum(mst_exchange *x, size_t unit);
-/** Finishes the last unit. Not collective. */
+/**
+ * Sends what this rank has of a unit and begins to receive what it owns; finishes the unit before it. Waits for ranks that have
+ * not come to that one. A rank without a lane has nothing to send.
+ *
+ * A rank that fails to compute its part sends what stands in its buffers, so that no other waits in vain, and computes no more;
+ * mst_stream_failure says why. Not collective.
+ * @param complete the rank's gradient of the unit is; else a rank with a lane has failed
+ * @retval MST_EMPI
+ */
+mst_status mst_stream_sum(mst_exchange *x, size_t unit, bool complete);
+/** Finishes the last unit, as mst_stream_sum does. Not collective. @retval MST_EMPI */
 mst_status mst_stream_settle(mst_exchange *x);
+/** What this rank first failed to compute, of any kind; MST_OK: nothing. Not collective. */
+mst_status mst_stream_failure(const mst_exchange *x);
 
 #endif

@@ -68,6 +68,7 @@ static mst_status hand_over_unit(void *context, size_t unit) {
     t->computing += mst_trainer_now(); /* stands still meanwhile */
     const mst_status status = mst_exchange_unit_done(t->exchange, unit);
     t->computing -= mst_trainer_now();
+    mst_watchdog_progress(t->watchdog, "compute", t->position.step);
     return status;
 }
 
@@ -429,7 +430,8 @@ done:
 /*
  * Names the first microbatch whose own gradient is not finite, by computing this step's
  * microbatches once more, one by one: the weights have not changed, so each gives what it gave.
- * Nothing is handed to the exchange.
+ * Nothing is handed to the exchange. Where gradients are streamed, units share accumulators and their gradients add up there:
+ * what is not finite stays so, whatever is added.
  */
 static mst_status find_culprit(mst_trainer *t, mst_step_report *report) {
     mst_status status = MST_OK, mine = MST_OK;
