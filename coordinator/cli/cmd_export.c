@@ -84,18 +84,20 @@ static mst_status look_at_adapters(job *j, const cli_args *args, const mst_check
     mst_status status = MST_OK;
     const char *name = cli_text(args, "base", NULL);
     mst_export_adapters *a = &j->adapters;
+    mst_lora lora;
     MST_CHECK(meta->has_base || !cli_flag(args, "adapter"), MST_ECONFIG,
               "--adapter: %s holds a model, and no adapters", j->source);
     MST_CHECK(name == NULL || cli_flag(args, "adapter"), MST_ECONFIG,
               "--base is for adapters alone: give --adapter, too");
     if (!meta->has_base) goto done;
+    MST_TRY(mst_config_held_lora(&j->config, j->source, &lora));
     *a = (mst_export_adapters){.apart = cli_flag(args, "adapter"),
                                .base = j->base,
                                .base_name = name != NULL ? name : j->config.init,
+                               .lora = lora,
                                .targets = j->config.lora.targets,
                                .alpha = j->config.lora.alpha,
                                .rslora = j->config.lora.rslora};
-    MST_TRY(mst_config_lora(&j->config, &a->lora));
     if (!a->apart) MST_TRY(mst_checkpoint_base(j->source, &meta->base, j->base));
     j->options.adapters = a;
 done:

@@ -21,6 +21,15 @@ mst_status mst_config_lora(const mst_config *config, mst_lora *lora_out) {
     return mst_lora_targets(config->model.family, config->lora.targets, &lora_out->targets);
 }
 
+mst_status mst_config_held_lora(const mst_config *config, const char *name, mst_lora *lora_out) {
+    mst_status status = MST_OK;
+    MST_CHECK(config->lora.rank > 0, MST_EFORMAT, "%s holds adapters, but lora.rank is 0 in its config",
+              name);
+    MST_TRY(mst_config_lora(config, lora_out));
+done:
+    return status;
+}
+
 mst_status mst_config_layout(const mst_config *config, mst_layout *layout_out) {
     mst_lora lora;
     const mst_status status = mst_config_lora(config, &lora);

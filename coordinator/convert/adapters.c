@@ -18,7 +18,7 @@ static bool is_idle(const json_t *value) {
     return json_array_size(value) == 0 && json_object_size(value) == 0 && !json_is_true(value);
 }
 
-/* What would make something else of the adapters than products with A and B. */
+/* What would make something else of the adapters than products with A and B, or of the model than the one that was given. */
 static mst_status check_idle(const json_t *root, const char *path) {
     static const char *const fields[] = {"bias",
                                          "use_dora",
@@ -29,11 +29,32 @@ static mst_status check_idle(const json_t *root, const char *path) {
                                          "target_parameters",
                                          "trainable_token_indices",
                                          "use_qalora",
+                                         "use_bdlora",
+                                         "alora_invocation_tokens",
+                                         "layer_replication",
+                                         "arrow_config",
+                                         "kasa_config",
+                                         "monteclora_config",
                                          NULL};
     mst_status status = MST_OK;
     for (const char *const *name = fields; *name != NULL; name++)
         MST_CHECK(is_idle(json_object_get(root, *name)), MST_EUNSUPPORTED,
                   "%s: %s is in use; muster reads plain adapters, of matrices A and B alone", path, *name);
+done:
+    return status;
+}
+
+/* Other beginnings (pissa, olora, corda, loftq ...) change the model that they adapt, too. */
+static mst_status check_beginning(const json_t *root, const char *path) {
+    mst_status status = MST_OK;
+    const json_t *value = json_object_get(root, "init_lora_weights");
+    const char *text = json_string_value(value);
+    const bool plain = value == NULL || json_is_null(value) || json_is_boolean(value) ||
+                       (text != NULL && strcmp(text, "gaussian") == 0);
+    MST_CHECK(plain, MST_EUNSUPPORTED,
+              "%s: init_lora_weights is %s: such adapters may be of a changed model; muster reads those that "
+              "began with true, false or \"gaussian\"",
+              path, text != NULL ? text : "of another kind");
 done:
     return status;
 }
@@ -46,6 +67,7 @@ static mst_status check_config(const char *path, const mst_lora *lora) {
     const json_t *rank = json_object_get(root, "r"), *alpha = json_object_get(root, "lora_alpha");
     MST_CHECK(type != NULL && strcmp(type, "LORA") == 0, MST_EUNSUPPORTED, "%s: peft_type is not LORA", path);
     MST_TRY(check_idle(root, path));
+    MST_TRY(check_beginning(root, path));
     MST_CHECK(json_is_integer(rank) && json_is_number(alpha), MST_EFORMAT, "%s: r or lora_alpha is missing",
               path);
     MST_CHECK(json_integer_value(rank) == (json_int_t)lora->rank, MST_ECONFIG,

@@ -111,7 +111,8 @@ static mst_status open_merge(export *e) {
     mst_status status = MST_OK;
     const mst_export_adapters *adapters = e->options->adapters;
     MST_TRY(mst_manifest_read(adapters->base, &e->base));
-    MST_TRY(hf_merge_create(e->context, e->path, &e->manifest.meta.model, &adapters->lora, &e->merge));
+    MST_TRY(
+        hf_merge_create(e->context, e->path, &e->manifest.meta.model, &adapters->lora, &e->base, &e->merge));
     e->merged = malloc(PART * sizeof *e->merged);
     MST_CHECK(e->merged != NULL, MST_ENOMEM, "export: out of memory");
     e->weights = &e->base;
@@ -241,11 +242,13 @@ static mst_status put_weights(void *context, const mst_manifest_tensor *tensor, 
         if (next < e->shard_count && e->given == e->shards[next].first) MST_TRY(open_shard(e, next));
         e->given++;
     }
-    MST_CHECK(strcmp(tensor->name, e->entries[e->given - 1].name) == 0, MST_EFORMAT,
-              "%s changed while it was exported", e->weights_path);
+    const hf_entry *entry = &e->entries[e->given - 1];
+    MST_CHECK(e->given <= e->weights->tensor_count && strcmp(tensor->name, entry->name) == 0 &&
+                  tensor->count == entry->count,
+              MST_EFORMAT, "%s changed while it was exported", e->weights_path);
     if (e->merge != NULL) {
         memcpy(e->merged, values, (size_t)count * sizeof *values);
-        hf_merge_add(e->merge, tensor->name, tensor->shape[1], first, count, e->merged);
+        hf_merge_add(e->merge, entry->name, (size_t)entry->shape[1], first, count, e->merged);
         values = e->merged;
     }
     const size_t lost = hf_narrow(e->dtype, values, (size_t)count, e->raw);

@@ -18,8 +18,10 @@ static mst_status keep(void *context, const mst_manifest_tensor *tensor, uint64_
     hf_merge *m = context;
     size_t i = 0;
     while (i < m->layout.tensor_count && strcmp(m->layout.tensors[i].name, tensor->name) != 0) i++;
-    MST_CHECK(i < m->layout.tensor_count && m->layout.tensors[i].count == tensor->count, MST_EFORMAT,
-              "tensor %s is no adapter of this model", tensor->name);
+    const mst_tensor *wanted = &m->layout.tensors[i];
+    MST_CHECK(i < m->layout.tensor_count && tensor->dims == 2 && tensor->shape[0] == wanted->shape[0] &&
+                  tensor->shape[1] == wanted->shape[1] && tensor->count == wanted->count,
+              MST_EFORMAT, "tensor %s is no adapter of this model", tensor->name);
     memcpy(m->values[i] + first, values, (size_t)count * sizeof *values);
     m->given += (size_t)count;
 done:
@@ -44,14 +46,38 @@ done:
     return status;
 }
 
+/* Whether the base's weights have the shapes that the adapters' products have, and none is missing. */
+static mst_status check_base(const hf_merge *m, const mst_manifest *base) {
+    mst_status status = MST_OK;
+    mst_lora_pair pair;
+    size_t pairs = 0;
+    for (size_t i = 0; i < base->tensor_count; i++) {
+        const mst_manifest_tensor *t = &base->tensors[i];
+        if (!mst_lora_find(m->model, &m->layout, t->name, &pair)) continue;
+        const size_t in = m->layout.tensors[pair.a].shape[1], out = m->layout.tensors[pair.b].shape[0];
+        const size_t rows = pair.in_out ? in : out, cols = pair.in_out ? out : in;
+        MST_CHECK(t->dims == 2 && t->shape[0] == rows && t->shape[1] == cols && t->count == rows * cols,
+                  MST_EFORMAT, "tensor %s is not [%zu, %zu], as its adapters are: they are of another model",
+                  t->name, rows, cols);
+        pairs++;
+    }
+    MST_CHECK(2 * pairs == m->layout.tensor_count, MST_EFORMAT,
+              "%zu of %zu weights with adapters are there: these are of another model", pairs,
+              m->layout.tensor_count / 2);
+done:
+    return status;
+}
+
 mst_status hf_merge_create(const mst_checkpoint_context *context, const char *path,
-                           const mst_model_config *model, const mst_lora *lora, hf_merge **merge_out) {
+                           const mst_model_config *model, const mst_lora *lora, const mst_manifest *base,
+                           hf_merge **merge_out) {
     mst_status status = MST_OK;
     hf_merge *m = calloc(1, sizeof *m);
     *merge_out = NULL;
     MST_CHECK(m != NULL, MST_ENOMEM, "%s: out of memory", path);
     *m = (hf_merge){.model = model, .lora = lora};
     MST_TRY(mst_lora_layout(model, lora, &m->layout));
+    MST_TRY(check_base(m, base));
     MST_TRY(allocate(m));
     MST_TRY(mst_checkpoint_weights(context, path, keep, m));
     MST_CHECK(m->given == m->layout.parameters, MST_EFORMAT, "%s holds other adapters than its config says",

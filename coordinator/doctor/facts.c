@@ -144,7 +144,7 @@ static mst_status needs(const examination *e, facts *f) {
     const bool by_messages = wanted == MST_TRANSPORT_MPI ||
                              e->config.batch.shape.sharding == MST_SHARDING_ALL ||
                              e->config.device.kernels == MST_DEVICE_CUDA;
-    if (!apart && !by_messages) f->shared_need = memory.weights + memory.gradients;
+    if (!apart && !by_messages) f->shared_need = memory.frozen + memory.weights + memory.gradients;
 done:
     return status;
 }

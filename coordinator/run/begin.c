@@ -169,14 +169,20 @@ done:
 /* A rollback to the beginning, and a start of a run without checkpoints, must find the same weights again. */
 static mst_status record_init(training *t) {
     mst_status status = MST_OK;
+    const bool adapts = mst_trainer_frozen(t->trainer) != NULL;
     mst_checkpoint_digests digests;
-    char weights[MST_DIGEST_HEX];
+    char weights[MST_DIGEST_HEX], adapters[MST_DIGEST_HEX] = "";
     MST_TRY(training_digest(t, &digests));
-    mst_digest_to_hex(mst_trainer_frozen(t->trainer) != NULL ? &t->base : &digests.weights, weights);
+    mst_digest_to_hex(adapts ? &t->base : &digests.weights, weights);
+    if (adapts) mst_digest_to_hex(&digests.weights, adapters);
     MST_CHECK(t->folder.init[0] == '\0' || strcmp(t->folder.init, weights) == 0, MST_ECONFIG,
               "model.init: %s holds other weights (%s) than this run began with (%s); begin another run",
               t->config.init, weights, t->folder.init);
+    MST_CHECK(t->folder.adapters[0] == '\0' || strcmp(t->folder.adapters, adapters) == 0, MST_ECONFIG,
+              "lora.init: the adapters %s are others than this run began with (%s); begin another run",
+              adapters, t->folder.adapters);
     memcpy(t->folder.init, weights, sizeof weights);
+    memcpy(t->folder.adapters, adapters, sizeof adapters);
     MST_TRY(folder_record(t->comm, &t->folder, t->config_yaml, t->device.class_name));
     training_say(t, "began with the weights of %s: %s", t->config.init, weights);
     MST_TRY(mst_comm_agree(t->comm, mst_metrics_init(t->metrics, t->config.init, weights)));

@@ -51,6 +51,17 @@ static mst_status write_text(const run_folder *f, const char *name, const char *
     return mst_file_replace(path, text, strlen(text));
 }
 
+/* @param digest_out [FOLDER_DIGEST_MAX]; "": it is not given */
+static mst_status parse_digest(const run_folder *f, const json_t *root, const char *key, char *digest_out) {
+    mst_status status = MST_OK;
+    const char *text = json_string_value(json_object_get(root, key));
+    MST_CHECK(text == NULL || strlen(text) == FOLDER_DIGEST_MAX - 1, MST_EFORMAT,
+              "%s/run.json: '%s' is damaged", f->path, key);
+    snprintf(digest_out, FOLDER_DIGEST_MAX, "%s", text != NULL ? text : "");
+done:
+    return status;
+}
+
 static mst_status parse_identity(run_folder *f, const char *text) {
     mst_status status = MST_OK;
     json_error_t error;
@@ -66,10 +77,8 @@ static mst_status parse_identity(run_folder *f, const char *text) {
               "%s/run.json: 'device_class' is missing or damaged", f->path);
     snprintf(f->run_id, sizeof f->run_id, "%s", id);
     snprintf(f->device_class, sizeof f->device_class, "%s", device_class);
-    const char *init = json_string_value(json_object_get(root, "init_weights"));
-    MST_CHECK(init == NULL || strlen(init) == FOLDER_DIGEST_MAX - 1, MST_EFORMAT,
-              "%s/run.json: 'init_weights' is damaged", f->path);
-    snprintf(f->init, sizeof f->init, "%s", init != NULL ? init : "");
+    MST_TRY(parse_digest(f, root, "init_weights", f->init));
+    MST_TRY(parse_digest(f, root, "init_adapters", f->adapters));
     f->existed = true;
 done:
     json_decref(root);
@@ -163,8 +172,9 @@ static mst_status record(const run_folder *f, const char *config_yaml, const cha
     mst_status status = MST_OK;
     char *text = NULL;
     json_t *root =
-        json_pack("{s:i, s:s, s:s, s:s, s:s*}", "version", 1, "run_id", f->run_id, "device_class",
-                  device_class, "muster", MST_VERSION, "init_weights", f->init[0] != '\0' ? f->init : NULL);
+        json_pack("{s:i, s:s, s:s, s:s, s:s*, s:s*}", "version", 1, "run_id", f->run_id, "device_class",
+                  device_class, "muster", MST_VERSION, "init_weights", f->init[0] != '\0' ? f->init : NULL,
+                  "init_adapters", f->adapters[0] != '\0' ? f->adapters : NULL);
     MST_CHECK(root != NULL && (text = json_dumps(root, JSON_INDENT(2))) != NULL, MST_ENOMEM,
               "run.json: out of memory");
     MST_TRY(write_text(f, "config.yaml", config_yaml));

@@ -19,7 +19,8 @@ typedef struct run_folder {
     char device_class[256]; /* of the run, as recorded when it was created; "" when new */
     char init
         [FOLDER_DIGEST_MAX]; /* hexadecimal digest of the weights that the run began with, from elsewhere; "": not known */
-    char *config; /* YAML of the run so far; NULL when new. Owned */
+    char adapters[FOLDER_DIGEST_MAX]; /* likewise of the adapters that it began with */
+    char *config;                     /* YAML of the run so far; NULL when new. Owned */
     char config_path[FOLDER_PATH_MAX +
                      16]; /* where that stands: config.yaml, or a checkpoint where it is missing */
 } run_folder;

@@ -39,7 +39,7 @@ static mst_status read_meta(mst_inference *x) {
     x->base = meta.base;
     status = mst_config_parse(meta.config, x->path, NULL, 0, stderr, &x->config);
     if (status != MST_OK) mst_error_context(status, "the config in %s", x->path);
-    if (status == MST_OK && meta.has_base) status = mst_config_lora(&x->config, &x->lora);
+    if (status == MST_OK && meta.has_base) status = mst_config_held_lora(&x->config, x->path, &x->lora);
 done:
     mst_checkpoint_meta_clear(&meta);
     return status;

@@ -126,6 +126,10 @@ const char *mst_config_place(const mst_config *config, const char *key);
  * @retval MST_ECONFIG lora.targets names what the family does not have; never for a config that was read */
 mst_status mst_config_lora(const mst_config *config, mst_lora *lora_out);
 
+/** The adapters of a checkpoint that holds some, by its config. Not collective. @param name of the checkpoint, for the error
+ * @retval MST_EFORMAT its config asks for none; else as mst_config_lora */
+mst_status mst_config_held_lora(const mst_config *config, const char *name, mst_lora *lora_out);
+
 /** The layout of what is trained: the model, or its adapters. Not collective. Cleared by mst_layout_clear.
  * @retval MST_ENOMEM, MST_ECONFIG */
 mst_status mst_config_layout(const mst_config *config, mst_layout *layout_out);
