@@ -49,6 +49,17 @@ says "--set changes a config: name one, too"
 
 # ---- several ranks ----
 has_mpirun || { echo "mpirun is not here: one rank only"; finish; exit; }
+# With adapters ranks that share memory share the model that these adapt, too.
+if command -v jq >/dev/null; then
+  expect 0 "$muster" train tiny.yaml --run adapted --set run.steps=1
+  sed 's|model: .*|model: {init: adapted}\nlora: {rank: 2, targets: q_proj}|' tiny.yaml >lora.yaml
+  expect 0 "$muster" plan lora.yaml --ranks 2 --flops 1e11 --json
+  check "the frozen weights are planned for" [ "$(jq .memory.frozen out)" -gt 0 ]
+  shared=$(jq '.memory | (.frozen + .weights + 2 * .gradients) / 1024' out)
+  expect 0 ranks 2 "$muster" doctor lora.yaml --set batch.transport=shm
+  line ok /dev/shm "the exchange takes $shared KiB"
+  rm -r adapted
+fi
 for n in 2 4; do
   expect 0 ranks $n "$muster" doctor tiny.yaml
   line ok ranks "$n on 1 node"

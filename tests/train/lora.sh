@@ -139,9 +139,71 @@ refused 'batch.sharding: adapters are small' --set batch.sharding=all
 refused 'r is 4, lora.rank is 8' --set lora.rank=8 --set lora.init="$work/adapter"
 refused 'other targets than lora.targets' --set lora.targets=all-linear --set lora.init="$work/adapter"
 refused 'is of no projection that lora.targets names' --set lora.targets=q_proj --set lora.init="$work/adapter"
-jq '.use_dora = true' "$work/adapter/adapter_config.json" >"$work/changed" && mv "$work/changed" "$work/adapter/adapter_config.json"
-expect 1 "$muster" train "$work/lora.yaml" --run "$work/dora" --set lora.init="$work/adapter"
-says 'use_dora is in use'
+cp "$work/adapter/adapter_config.json" "$work/plain.json"
+peft() { # peft FILTER: the adapters with another adapter_config.json
+  jq "$1" "$work/plain.json" >"$work/adapter/adapter_config.json"
+}
+for filter in '.use_dora = true' '.alora_invocation_tokens = [1, 2]' '.layer_replication = [[0, 2]]' '.kasa_config = {"beta": 1}' \
+  '.init_lora_weights = "pissa_niter_4"' '.init_lora_weights = "loftq"' '.init_lora_weights = {}'; do
+  peft "$filter"
+  expect 1 "$muster" train "$work/lora.yaml" --run "$work/special" --set lora.init="$work/adapter"
+  field=${filter#.}
+  says "adapter_config.json: ${field%% *} is "
+done
+for value in null false '"gaussian"'; do
+  peft ".alora_invocation_tokens = null | .layer_replication = null | .init_lora_weights = $value"
+  expect 0 "$muster" train "$work/lora.yaml" --run "$work/ordinary" --set lora.init="$work/adapter" --set run.steps=1
+  rm -r "$work/ordinary"
+done
+
+# ---- the adapters that a run began with are those that it begins with again ----
+peft .
+begin() { expect "$1" "$muster" train "$work/lora.yaml" --run "$work/begun" --set run.steps=1 "${@:2}"; }
+begin 0 --set lora.init="$work/adapter"
+check 'run.json: init_adapters' [ "$(jq -r .init_adapters "$work/begun/run.json")" = "$(echo "$same" | cut -c9-72)" ]
+rm -r "$work/begun/checkpoints"
+begin 0 --set lora.init="$work/adapter"
+rm -r "$work/begun/checkpoints"
+begin 2
+says 'lora.init: the adapters '
+expect 0 "$muster" export "$work/r2/checkpoints/step-00000008" -o "$work/earlier" --adapter
+begin 2 --set lora.init="$work/earlier"
+says 'are others than this run began with'
+
+# ---- a run folder that somebody forged ----
+seal() { # seal MANIFEST: its digests follow again from what it says
+  local state text
+  state=$(jq -j '"muster state 1\nweights \(.weights)\nexp_avg \(.exp_avg)\nexp_avg_sq \(.exp_avg_sq)\nstep \(.step)\nupdates \(.updates)\n",
+    "samples \(.samples)\ndata \(.data)\nbase \(.base)\n"' "$1" | sha256sum | cut -c1-64)
+  text=$(sed "s/\"state\": \"[0-9a-f]*\"/\"state\": \"$state\"/" "$1")
+  text=${text%\"manifest_sha256\"*}
+  printf '%s"manifest_sha256": "%s"\n}\n' "$text" "$(printf %s "$text" | sha256sum | cut -c1-64)" >"$1"
+}
+forge() { # forge SED_SCRIPT: a copy of the run whose manifest is another
+  rm -rf "$work/forged"
+  cp -r "$work/r1" "$work/forged"
+  sed -i "$1" "$work/forged/checkpoints/step-00000012/manifest.json"
+  seal "$work/forged/checkpoints/step-00000012/manifest.json"
+}
+forge ''
+expect 0 "$muster" export "$work/forged" -o "$work/unforged"
+check 'sealed again, it is what it was' cmp -s "$work/unforged/model.safetensors" "$work/merged/model.safetensors"
+for shape in 'd_model: 32/d_model: 16' 'd_model: 32/d_model: 48' 'd_ff: 64/d_ff: 32' 'n_layers: 2/n_layers: 1'; do
+  sed "s/$shape/; s/steps: 8/steps: 1/" "$work/tiny.yaml" >"$work/shape.yaml"
+  rm -rf "$work/shape" "$work/shape-model" "$work/shape.h5"
+  expect 0 "$muster" train "$work/shape.yaml" --run "$work/shape"
+  expect 0 "$muster" pack "$work/shape" --weights-only -o "$work/shape.h5"
+  forge "s/${base#weights }/$("$muster" verify "$work/shape.h5" | grep -o '^weights [0-9a-f]*' | cut -d' ' -f2)/"
+  cp "$work/shape.h5" "$work/forged/base.h5"
+  expect 1 "$muster" export "$work/forged" -o "$work/forged-model"
+  says 'of another model'
+done
+forge 's/rank: 4/rank: 0/'
+for command in "export $work/forged -o $work/forged-model" "export $work/forged -o $work/forged-model --adapter" "eval $work/forged"; do
+  # shellcheck disable=SC2086
+  expect 1 "$muster" $command
+  says 'holds adapters, but lora.rank is 0 in its config'
+done
 expect 2 "$muster" pack "$work/r1" -o "$work/packed.h5"
 says 'holds adapters, which are nothing without the model'
 expect 2 "$muster" train "$work/tiny.yaml" --run "$work/none" --set model.init="$work/r1"
