@@ -83,16 +83,16 @@ static void put_progress(const mst_checkpoint_meta *meta) {
 }
 
 /* 15533341 as "14.8 MiB (15,533,341 bytes)". */
-static void put_size(uint64_t bytes) {
+static void put_size(const char *key, uint64_t bytes) {
     char number[32];
     const bool large = bytes >= UINT64_C(1) << 30;
-    printf("%-14s %.1f %s (%s bytes): ", "size", (double)bytes / (large ? 1 << 30 : 1 << 20),
+    printf("%-14s %.1f %s (%s bytes): ", key, (double)bytes / (large ? 1 << 30 : 1 << 20),
            large ? "GiB" : "MiB", grouped(bytes, number));
 }
 
 static void put_sizes(const mst_manifest *manifest) {
     if (manifest->packed) {
-        put_size(manifest->shards[0].bytes);
+        put_size("size", manifest->shards[0].bytes);
         printf("one packed file%s\n",
                manifest->weights_only ? ", the weights alone: no optimizer state" : "");
         return;
@@ -102,7 +102,7 @@ static void put_sizes(const mst_manifest *manifest) {
     uint64_t bytes = manifest->digests.bytes + manifest->checksums.bytes + manifest->model.bytes +
                      manifest->tokenizer.bytes + manifest->companions.bytes;
     for (size_t i = 0; i < manifest->shard_count; i++) bytes += manifest->shards[i].bytes;
-    put_size(bytes);
+    put_size("size", bytes);
     printf("%zu shard file%s, model.h5, digests.bin%s%s%s\n", manifest->shard_count,
            manifest->shard_count == 1 ? "" : "s", has_checksums ? ", checksums.bin" : "",
            has_tokenizer ? ", tokenizer.json" : "",
@@ -138,6 +138,21 @@ static mst_status check_file(const char *path, const mst_manifest_file *file) {
     return MST_OK;
 }
 
+/* The model that adapters adapt: there, of the weights that they name, and in its size. */
+static mst_status check_base(const char *path, const mst_digest *weights) {
+    mst_status status = MST_OK;
+    mst_manifest base = {0};
+    char file[4096];
+    MST_TRY(mst_checkpoint_base(path, weights, file));
+    MST_TRY(mst_manifest_read(file, &base));
+    MST_TRY(check_file(file, &base.shards[0]));
+    put_size("base", base.shards[0].bytes);
+    puts(MST_BASE_NAME ", the model that is adapted, once in the run folder");
+done:
+    mst_manifest_clear(&base);
+    return status;
+}
+
 /* Names every file that is missing or has another size; fails with the first. */
 static mst_status check_files(const char *path, const mst_manifest *manifest) {
     const mst_manifest_file *others[] = {&manifest->digests, &manifest->checksums, &manifest->model,
@@ -145,11 +160,14 @@ static mst_status check_files(const char *path, const mst_manifest *manifest) {
     const size_t other_count = manifest->packed ? 0 : sizeof others / sizeof *others;
     char first[512] = "";
     mst_status status = MST_OK;
-    for (size_t i = 0; i < other_count + manifest->shard_count; i++) {
-        const mst_manifest_file *file = i < other_count ? others[i] : &manifest->shards[i - other_count];
+    const size_t file_count = other_count + manifest->shard_count;
+    for (size_t i = 0; i < file_count + (manifest->meta.has_base ? 1 : 0); i++) {
+        const mst_manifest_file *file = i < other_count  ? others[i]
+                                        : i < file_count ? &manifest->shards[i - other_count]
+                                                         : NULL;
         if (i < other_count && file->name[0] == '\0')
             continue; /* an old checkpoint; bytes are tokens; not imported */
-        mst_status found = check_file(path, file);
+        mst_status found = file != NULL ? check_file(path, file) : check_base(path, &manifest->meta.base);
         if (found == MST_OK) continue;
         put_line(status == MST_OK ? "files" : "", mst_error_message());
         if (status != MST_OK) continue;
