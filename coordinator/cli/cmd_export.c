@@ -89,6 +89,9 @@ static mst_status look_at_adapters(job *j, const cli_args *args, const mst_check
               "--adapter: %s holds a model, and no adapters", j->source);
     MST_CHECK(name == NULL || cli_flag(args, "adapter"), MST_ECONFIG,
               "--base is for adapters alone: give --adapter, too");
+    MST_CHECK(name == NULL || name[0] != '\0', MST_ECONFIG, "--base is empty; give a name or path");
+    MST_CHECK(cli_text(args, "shard-size", NULL) == NULL || !cli_flag(args, "adapter"), MST_ECONFIG,
+              "--shard-size is for a model: PEFT reads adapters from one file");
     if (!meta->has_base) goto done;
     MST_TRY(mst_config_held_lora(&j->config, j->source, &lora));
     *a = (mst_export_adapters){.apart = cli_flag(args, "adapter"),
@@ -98,7 +101,7 @@ static mst_status look_at_adapters(job *j, const cli_args *args, const mst_check
                                .targets = j->config.lora.targets,
                                .alpha = j->config.lora.alpha,
                                .rslora = j->config.lora.rslora};
-    if (!a->apart) MST_TRY(mst_checkpoint_base(j->source, &meta->base, j->base));
+    MST_TRY(mst_checkpoint_base(j->source, &meta->base, j->base));
     j->options.adapters = a;
 done:
     return status;

@@ -10,6 +10,7 @@
 
 #include "card.h"
 #include "companions.h"
+#include "hf_config.h"
 #include "merge.h"
 #include "muster/files.h"
 #include "muster/tokenizer.h"
@@ -121,6 +122,23 @@ done:
     return status;
 }
 
+/* PEFT takes all but the adapters from the model that they adapt, also what the run's config says otherwise. */
+static mst_status check_apart(const export *e) {
+    mst_status status = MST_OK;
+    mst_checkpoint_meta base = {0};
+    mst_checkpoint_digests digests;
+    char keys[HF_KEYS_MAX];
+    MST_TRY(mst_checkpoint_open(e->options->adapters->base, &base, &digests));
+    hf_config_differences(&base.model, &e->manifest.meta.model, keys);
+    MST_CHECK(keys[0] == '\0', MST_ECONFIG,
+              "--adapter: the run's config says otherwise than the model that it adapts, which would compute "
+              "something else with these adapters: model's %s; export without --adapter",
+              keys);
+done:
+    mst_checkpoint_meta_clear(&base);
+    return status;
+}
+
 /* The type of adapters apart is that of their masters; of an imported model's weights, else that of the passes in training. */
 static mst_status choose_dtype(export *e) {
     mst_status status = MST_OK;
@@ -179,7 +197,7 @@ static mst_status prepare(export *e) {
     MST_TRY(mst_manifest_read(e->path, &e->manifest));
     e->weights = &e->manifest;
     e->weights_path = e->path;
-    if (e->options->adapters != NULL && !is_apart(e)) MST_TRY(open_merge(e));
+    if (e->options->adapters != NULL) MST_TRY(is_apart(e) ? check_apart(e) : open_merge(e));
     MST_TRY(mst_checkpoint_companions(e->path, &e->tar, &e->tar_bytes));
     MST_TRY(mst_checkpoint_tokenizer(e->path, &e->tokenizer, &e->tokenizer_bytes));
     MST_TRY(find_end_token(e));

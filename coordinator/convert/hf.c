@@ -325,6 +325,22 @@ done:
     return status;
 }
 
+static mst_status compare_layouts(const char *path, const mst_layout *found, const mst_layout *wanted) {
+    mst_status status = MST_OK;
+    MST_CHECK(found->tensor_count == wanted->tensor_count, MST_ECONFIG,
+              "%s is another model than the config's: %zu tensors, and %zu in the config's", path,
+              found->tensor_count, wanted->tensor_count);
+    for (size_t i = 0; i < wanted->tensor_count; i++) {
+        const mst_tensor *theirs = &found->tensors[i], *t = &wanted->tensors[i];
+        MST_CHECK(strcmp(t->name, theirs->name) == 0 && t->dims == theirs->dims &&
+                      t->shape[0] == theirs->shape[0] && t->shape[1] == theirs->shape[1],
+                  MST_ECONFIG, "%s is another model than the config's: tensor %s differs in name or shape",
+                  path, theirs->name);
+    }
+done:
+    return status;
+}
+
 mst_status mst_hf_load(mst_hf *hf, const mst_layout *layout, mst_queue *queue, mst_shard *shards,
                        void (*progress)(void *progress_context), void *progress_context) {
     mst_status status = MST_OK;
@@ -333,15 +349,9 @@ mst_status mst_hf_load(mst_hf *hf, const mst_layout *layout, mst_queue *queue, m
         l.part = malloc((size_t)PART * sizeof *l.part);
         MST_CHECK(l.part != NULL, MST_ENOMEM, "%s: no memory to read it", hf->folder);
     }
-    MST_CHECK(layout->tensor_count == hf->layout.tensor_count, MST_ECONFIG,
-              "%s is another model than the config's: %zu tensors, and %zu in the config's", hf->folder,
-              hf->layout.tensor_count, layout->tensor_count);
+    MST_TRY(compare_layouts(hf->folder, &hf->layout, layout));
     for (size_t i = 0; i < layout->tensor_count; i++) {
-        const mst_tensor *t = &layout->tensors[i], *theirs = &hf->layout.tensors[i];
-        MST_CHECK(strcmp(t->name, theirs->name) == 0 && t->dims == theirs->dims &&
-                      t->shape[0] == theirs->shape[0] && t->shape[1] == theirs->shape[1],
-                  MST_ECONFIG, "%s is another model than the config's: tensor %s differs in name or shape",
-                  hf->folder, theirs->name);
+        const mst_tensor *t = &layout->tensors[i];
         MST_TRY(load_tensor(&l, i, t, &shards[t->unit]));
     }
 done:
@@ -390,11 +400,27 @@ mst_status mst_init_model(const char *path, mst_model_config *model_out) {
     } else {
         MST_TRY(mst_checkpoint_resolve(path, checkpoint));
         MST_TRY(mst_checkpoint_open(checkpoint, &meta, &digests));
+        MST_CHECK(!meta.has_base, MST_ECONFIG,
+                  "%s holds adapters, and no model; 'muster export' makes one model of both", checkpoint);
         *model_out = meta.model;
         hf_config_fill_scaling(model_out); /* its manifest is silent where there is none */
     }
 done:
     mst_hf_close(&hf);
     mst_checkpoint_meta_clear(&meta);
+    return status;
+}
+
+mst_status mst_init_check(const char *path, const mst_model_config *model) {
+    mst_status status = MST_OK;
+    mst_model_config theirs;
+    mst_layout found = {0}, wanted = {0};
+    MST_TRY(mst_init_model(path, &theirs));
+    MST_TRY(mst_model_layout(&theirs, &found));
+    MST_TRY(mst_model_layout(model, &wanted));
+    MST_TRY(compare_layouts(path, &found, &wanted));
+done:
+    mst_layout_clear(&found);
+    mst_layout_clear(&wanted);
     return status;
 }

@@ -280,18 +280,44 @@ done:
     return status;
 }
 
-bool hf_config_same(const mst_model_config *one, const mst_model_config *other) {
+void hf_config_differences(const mst_model_config *one, const mst_model_config *other,
+                           char keys_out[HF_KEYS_MAX]) {
     const mst_model_config *a = one, *b = other;
-    const bool scaled = a->rope_factor > 1, rope = a->family != MST_FAMILY_GPT2;
-    const bool same_scaling = a->rope_factor == b->rope_factor &&
-                              a->rope_low_freq_factor == b->rope_low_freq_factor &&
-                              a->rope_high_freq_factor == b->rope_high_freq_factor &&
-                              a->rope_original_seq_len == b->rope_original_seq_len;
-    return a->family == b->family && a->vocab_size == b->vocab_size && a->d_model == b->d_model &&
-           a->n_layers == b->n_layers && a->n_heads == b->n_heads && a->n_kv_heads == b->n_kv_heads &&
-           a->head_dim == b->head_dim && a->d_ff == b->d_ff && a->max_seq_len == b->max_seq_len &&
-           a->norm_eps == b->norm_eps && (!rope || a->rope_theta == b->rope_theta) &&
-           a->tie_embeddings == b->tie_embeddings && (scaled ? same_scaling : b->rope_factor <= 1);
+    const bool scaled = a->rope_factor > 1, both = scaled && b->rope_factor > 1,
+               rope = a->family != MST_FAMILY_GPT2;
+    const struct {
+        const char *name;
+        bool differs;
+    } keys[] = {
+        {"family", a->family != b->family},
+        {"vocab_size", a->vocab_size != b->vocab_size},
+        {"d_model", a->d_model != b->d_model},
+        {"n_layers", a->n_layers != b->n_layers},
+        {"n_heads", a->n_heads != b->n_heads},
+        {"n_kv_heads", a->n_kv_heads != b->n_kv_heads},
+        {"head_dim", a->head_dim != b->head_dim},
+        {"d_ff", a->d_ff != b->d_ff},
+        {"max_seq_len", a->max_seq_len != b->max_seq_len},
+        {"norm_eps", a->norm_eps != b->norm_eps},
+        {"rope_theta", rope && a->rope_theta != b->rope_theta},
+        {"rope_factor", scaled ? a->rope_factor != b->rope_factor : b->rope_factor > 1},
+        {"rope_low_freq_factor", both && a->rope_low_freq_factor != b->rope_low_freq_factor},
+        {"rope_high_freq_factor", both && a->rope_high_freq_factor != b->rope_high_freq_factor},
+        {"rope_original_seq_len", both && a->rope_original_seq_len != b->rope_original_seq_len},
+        {"tie_embeddings", a->tie_embeddings != b->tie_embeddings},
+    };
+    size_t length = 0;
+    keys_out[0] = '\0';
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (keys[i].differs)
+            length += (size_t)snprintf(keys_out + length, HF_KEYS_MAX - length, "%s%s",
+                                       length > 0 ? ", " : "", keys[i].name);
+}
+
+bool hf_config_same(const mst_model_config *one, const mst_model_config *other) {
+    char keys[HF_KEYS_MAX];
+    hf_config_differences(one, other, keys);
+    return keys[0] == '\0';
 }
 
 /* ---- writing ---- */

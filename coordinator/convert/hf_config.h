@@ -30,6 +30,12 @@ mst_status hf_config_make(const mst_model_config *model, mst_hf_dtype dtype, int
 /** Where positions are not scaled: what a config says that does not speak of it. */
 void hf_config_fill_scaling(mst_model_config *model);
 
+enum { HF_KEYS_MAX = 256 };
+
+/** Names the keys, "n_heads, head_dim", in which two models differ that compute something else from the same weights; "": none. */
+void hf_config_differences(const mst_model_config *one, const mst_model_config *other,
+                           char keys_out[HF_KEYS_MAX]);
+
 /** Whether two models compute the same from the same weights. */
 bool hf_config_same(const mst_model_config *one, const mst_model_config *other);
 

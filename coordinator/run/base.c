@@ -123,6 +123,7 @@ static mst_status write_base(training *t, const mst_checkpoint_context *context,
     mst_status status = MST_OK;
     mst_checkpoint_digests digests;
     char *temporary = NULL;
+    MST_TRY(mst_init_check(t->config.init, &t->config.model));
     MST_TRY(mst_name_beside(path, &temporary));
     unlink(temporary);
     copy c = {.t = t, .temporary = temporary, .context = context};

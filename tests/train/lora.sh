@@ -115,7 +115,31 @@ expect 0 "$muster" train "$work/lora.yaml" --run "$work/again" --set lora.init="
 check 'adapters come back as they were' [ "$(digests | cut -c1-72)" = "$(echo "$same" | cut -c1-72)" ]
 expect 0 "$muster" inspect "$work/r1"
 check 'inspect names the base' grep -q "^adapters .*$base$" "$work/out"
+check 'inspect lists the base' grep -q '^base .*base\.h5' "$work/out"
 expect 0 "$muster" verify "$work/r1"
+cp -r "$work/r1" "$work/damaged"
+printf 'x' | dd of="$work/damaged/base.h5" bs=1 seek=$(($(stat -c %s "$work/kept.h5") / 2)) conv=notrunc status=none
+expect 1 "$muster" verify "$work/damaged"
+says 'base.h5'
+check 'no digests of a damaged base' [ ! -s "$work/out" ]
+expect 0 "$muster" inspect "$work/damaged" # its size is still right
+truncate -s -1 "$work/damaged/base.h5"
+expect 1 "$muster" inspect "$work/damaged"
+says 'base.h5'
+rm "$work/damaged/base.h5"
+for command in verify inspect; do
+  expect 1 "$muster" "$command" "$work/damaged"
+  says 'has to stand in the run folder as base.h5'
+done
+# The model's own config would make something else of the adapters.
+expect 0 "$muster" train "$work/lora.yaml" --run "$work/changed_model" --set run.steps=1 --set model.rope_theta=20000 \
+  --set model.n_heads=2 --set model.n_kv_heads=1 --set model.head_dim=16
+expect 2 "$muster" export "$work/changed_model" -o "$work/alone" --adapter
+says "model's n_heads, n_kv_heads, head_dim, rope_theta;"
+check 'nothing is left of it' [ ! -e "$work/alone" ]
+expect 0 "$muster" export "$work/changed_model" -o "$work/whole"
+check 'merged, it is exported with its config' \
+  [ "$(jq '.num_attention_heads == 2 and .rope_theta == 20000' "$work/whole/config.json")" = true ]
 
 # ---- memory ----
 memory() { "$muster" plan "$work/lora.yaml" --ranks 2 --flops 1e11 --json "$@" | jq ".memory.$field"; }
@@ -136,6 +160,9 @@ refused 'lora.rank: adapters need a model' --set model.init=null --set model.d_m
 refused 'lora.init: these adapters would not be used' --set lora.rank=0 --set lora.init="$work/adapter"
 refused 'lora.alpha: adapters that are multiplied by 0' --set lora.alpha=0
 refused 'batch.sharding: adapters are small' --set batch.sharding=all
+for other in model.n_layers=3 model.family=qwen2 model.tie_embeddings=false; do
+  refused "$work/model is another model than the config's: " --set $other
+done
 refused 'r is 4, lora.rank is 8' --set lora.rank=8 --set lora.init="$work/adapter"
 refused 'other targets than lora.targets' --set lora.targets=all-linear --set lora.init="$work/adapter"
 refused 'is of no projection that lora.targets names' --set lora.targets=q_proj --set lora.init="$work/adapter"
@@ -208,6 +235,12 @@ expect 2 "$muster" pack "$work/r1" -o "$work/packed.h5"
 says 'holds adapters, which are nothing without the model'
 expect 2 "$muster" train "$work/tiny.yaml" --run "$work/none" --set model.init="$work/r1"
 says 'holds adapters, and no model'
+expect 2 "$muster" plan "$work/tiny.yaml" --flops 1e11 --set model.init="$work/r1"
+says 'holds adapters, and no model'
+expect 2 "$muster" export "$work/r1" -o "$work/alone" --adapter --shard-size 1KB
+says '--shard-size is for a model'
+expect 2 "$muster" export "$work/r1" -o "$work/alone" --adapter --base ''
+says '--base is empty'
 expect 2 "$muster" export "$work/first" -o "$work/alone" --adapter
 says 'holds a model, and no adapters'
 expect 2 "$muster" train "$work/lora.yaml" --run "$work/r1" --set lora.rank=5

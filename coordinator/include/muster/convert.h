@@ -75,8 +75,12 @@ mst_status mst_hf_carried(const char *checkpoint, const char *name, char **conte
 bool mst_hf_is_there(const char *path);
 
 /** The model that `model.init` names: in Hugging Face's layout, or of a checkpoint. Not collective.
- * @retval as mst_hf_open, mst_checkpoint_open */
+ * @retval MST_ECONFIG it holds adapters alone; as mst_hf_open, mst_checkpoint_open */
 mst_status mst_init_model(const char *path, mst_model_config *model_out);
+
+/** Whether the model that `model.init` names has the tensors of the config's. Not collective.
+ * @retval MST_ECONFIG another model; as mst_init_model */
+mst_status mst_init_check(const char *path, const mst_model_config *model);
 
 /**
  * Opens adapters in PEFT's layout, adapter_config.json and adapter_model.safetensors, which have to be exactly those that are wanted.
@@ -119,7 +123,8 @@ typedef struct mst_export_options {
  *
  * Not collective.
  * @param folder must be there, and empty; what is written is on the disk on return. After a failure files may be left in it
- * @retval MST_EUNSUPPORTED a weight that the type cannot hold; as mst_checkpoint_verify; MST_EIO, MST_ENOMEM
+ * @retval MST_EUNSUPPORTED a weight that the type cannot hold; MST_ECONFIG adapters apart, of a model whose own config differs;
+ * as mst_checkpoint_verify; MST_EIO, MST_ENOMEM
  * Memory: two buffers of 4 MiB, the manifest, the carried files; to merge adapters, these in fp32 and a third buffer.
  */
 mst_status mst_hf_export(const mst_checkpoint_context *context, const char *path, const char *folder,
