@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "converting.h"
 #include "json.h"
@@ -93,6 +94,23 @@ done:
 
 /* ---- the command ---- */
 
+/* The details are written anew: they are not to be a file of questions, under whatever name. */
+static mst_status check_details(const cli_args *args, const char *details) {
+    mst_status status = MST_OK;
+    const char *const *paths;
+    const size_t count = cli_texts(args, "choices", &paths);
+    struct stat there, questions;
+    MST_TRY(cli_output_check(details));
+    if (stat(details, &there) != 0) goto done;
+    for (size_t i = 0; i < count; i++)
+        MST_CHECK(stat(paths[i], &questions) != 0 || questions.st_dev != there.st_dev ||
+                      questions.st_ino != there.st_ino,
+                  MST_ECONFIG, "--details: '%s' holds the questions of --choices; name another file",
+                  details);
+done:
+    return status;
+}
+
 mst_status cli_check_choices(const cli_args *args) {
     static const char *const of_tokens[] = {"split", "batches", "dtype"}, *const of_choices[] = {"context",
                                                                                                  "details"};
@@ -107,7 +125,7 @@ mst_status cli_check_choices(const cli_args *args) {
         for (size_t i = 0; i < sizeof of_choices / sizeof *of_choices; i++)
             MST_CHECK(!cli_flag(args, of_choices[i]), MST_ECONFIG, "--%s is for --choices", of_choices[i]);
     }
-    if (cli_flag(args, "details")) MST_TRY(cli_output_check(cli_text(args, "details", NULL)));
+    if (cli_flag(args, "details")) MST_TRY(check_details(args, cli_text(args, "details", NULL)));
 done:
     return status;
 }

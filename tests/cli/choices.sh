@@ -124,5 +124,11 @@ says '--split is for token files, not for --choices'
 expect 2 "$muster" eval llama --context 5
 says '--context is for --choices'
 expect 2 "$muster" eval llama --choices one.jsonl --details .
+for details in one.jsonl ./same.jsonl; do
+  ln -f one.jsonl same.jsonl && cp one.jsonl kept.jsonl
+  expect 2 "$muster" eval llama --choices one.jsonl --details $details
+  says "--details: '$details' holds the questions of --choices; name another file"
+  check 'the questions are as they were' cmp one.jsonl kept.jsonl
+done
 check 'nothing is left of a failure' [ "$(ls -A | grep -c '^\.')" = 0 ]
 finish
