@@ -66,6 +66,15 @@ static bool is_any_mark(chat_text text, size_t at) {
     return is_mark(text, at, mark_begin) || is_mark(text, at, mark_end);
 }
 
+bool chat_is_ascii_or_marks(chat_text text) {
+    for (size_t at = 0; at < text.count; at++) {
+        if ((unsigned char)text.at[at] < 0x80) continue;
+        if (!is_any_mark(text, at)) return false;
+        at += MARK_BYTES - 1;
+    }
+    return true;
+}
+
 /* ---- marking ---- */
 
 /* A text without marks, which could be forged. */

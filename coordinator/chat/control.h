@@ -24,6 +24,9 @@ void chat_controls_clear(chat_controls *controls);
 mst_status chat_mark(const chat_controls *controls, const mst_conversation *conversation,
                      mst_conversation **marked_out);
 
+/** Whether all characters are of ASCII or marks, which have no case. */
+bool chat_is_ascii_or_marks(chat_text text);
+
 /** Takes the marks out of a rendered text, and says in text->names where they were. @retval MST_ENOMEM */
 mst_status chat_unmark(const chat_controls *controls, mst_chat_text *text);
 

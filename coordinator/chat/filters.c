@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "callable.h"
+#include "control.h"
 
 #define FILTER(name)                                                                                         \
     static mst_status name(chat_renderer *r, const chat_value *self, const chat_arguments *arguments,        \
@@ -57,7 +58,7 @@ static char lower_of(char c) {
     return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
 }
 
-/* Texts in ASCII only: what becomes of other letters is Python's own large table. */
+/* Texts in ASCII only, marks of control tokens aside: what becomes of other letters is Python's own large table. */
 static mst_status change_case(chat_renderer *r, const chat_value *self, char (*first)(char),
                               char (*rest)(char), bool each_word, chat_value *value_out) {
     mst_status status = MST_OK;
@@ -65,7 +66,7 @@ static mst_status change_case(chat_renderer *r, const chat_value *self, char (*f
     void *memory = NULL;
     bool begins = true;
     MST_TRY(text_of(r, self, &text));
-    MST_CHECK(chat_text_is_ascii(text), MST_EUNSUPPORTED,
+    MST_CHECK(chat_is_ascii_or_marks(text), MST_EUNSUPPORTED,
               "the case of letters outside of ASCII is not supported");
     MST_TRY(chat_take(r, text.count + 1, &memory));
     char *changed = memory;

@@ -122,12 +122,6 @@ size_t chat_text_byte_of(chat_text text, size_t character) {
     return at;
 }
 
-bool chat_text_is_ascii(chat_text text) {
-    for (size_t i = 0; i < text.count; i++)
-        if ((unsigned char)text.at[i] >= 0x80) return false;
-    return true;
-}
-
 /* ---- white space ---- */
 
 static bool is_space(uint32_t c) {

@@ -42,7 +42,6 @@ size_t chat_text_step(chat_text text, size_t at);
 size_t chat_text_characters(chat_text text);
 /** The byte at which a character begins; the end for one behind the last. */
 size_t chat_text_byte_of(chat_text text, size_t character);
-bool chat_text_is_ascii(chat_text text);
 
 /** Without the characters of `set` at the ends; NULL: without white space (Python's str.isspace). */
 chat_text chat_text_strip(chat_text text, const chat_text *set, bool left, bool right);

@@ -259,6 +259,18 @@ static void test_sanitized(void) {
     check_encoded(apart, line, 0, true,
                   "u:a<e#\na:C\x1c"
                   "E$\n");
+    check_encoded("{% for m in messages %}{{ m.role[0] ~ ':' ~ m.content | lower ~ '<eos>\n' }}{% endfor %}"
+                  "{% if add_generation_prompt %}a:{% endif %}",
+                  line, 0, true,
+                  "u:a<eos>b<pad>#\na:C\x1c"
+                  "EOS\x1e"
+                  "D$\n");
+    check_encoded("{% for m in messages %}{{ m.role[0] ~ ':' ~ m.content | upper ~ '<eos>\n' }}{% endfor %}"
+                  "{% if add_generation_prompt %}a:{% endif %}",
+                  line, 0, true,
+                  "u:A<EOS>B<PAD>#\na:#\x1c"
+                  "%/3\x1e"
+                  "$$\n");
     check_encoded(by_text, forged, 0, true, "u:<eos>x<eos>#\na:Y$\n");
 }
 
