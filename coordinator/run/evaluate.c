@@ -82,6 +82,11 @@ mst_status mst_inference_evaluate(mst_inference *inference, mst_data *data, mst_
               mst_data_vocab(data), x->model_config.vocab_size);
     MST_TRY(prepare(x));
     for (uint64_t i = 0; i < count; i++) MST_TRY(add_microbatch(x, data, split, i, &m, evaluation_out));
+    MST_CHECK(
+        evaluation_out->tokens > 0 || mst_data_tokens(data, split) < 2, MST_ECONFIG,
+        "none of the split's tokens that were read (it has %llu) is a target of the loss: all are masked, or "
+        "cut off at data.seq_len (%zu)",
+        (unsigned long long)mst_data_tokens(data, split), x->config.data.seq_len);
     MST_CHECK(evaluation_out->tokens > 0, MST_ECONFIG,
               "the split has no token to predict: it has %llu tokens; 'muster data build --heldout' holds "
               "some out, and another trainer's file is all --split train",

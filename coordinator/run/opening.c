@@ -72,11 +72,34 @@ done:
     return status;
 }
 
+/* Whole documents are cut at data.seq_len, and what counts in the loss may stand behind it. Rank 0. */
+static mst_status check_targets(training *t) {
+    mst_status status = MST_OK;
+    mst_packing_report report;
+    mst_data_packing_report(t->data, MST_SPLIT_TRAIN, &report);
+    MST_TRY(mst_data_untargeted(t->data, MST_SPLIT_TRAIN, &t->untargeted));
+    MST_CHECK(t->untargeted == 0 || t->untargeted < report.documents, MST_ECONFIG,
+              "%s: data.seq_len: %zu cuts off all that counts in the loss: none of the %llu documents has a "
+              "target before it",
+              mst_config_place(&t->config, "data.seq_len"), t->config.data.seq_len,
+              (unsigned long long)report.documents);
+done:
+    return status;
+}
+
+static mst_status open_sources(training *t) {
+    mst_status status = MST_OK;
+    MST_TRY(mst_sources_open(&t->config, NULL, &t->data));
+    if (t->first) MST_TRY(check_targets(t));
+done:
+    return status;
+}
+
 /* Opens the data, and takes its vocabulary where the config names none. Collective. */
 mst_status training_open_data(training *t) {
     mst_status status = MST_OK;
     mst_watchdog_progress(t->watchdog, "open data", 0);
-    const mst_status opened = mst_sources_open(&t->config, NULL, &t->data);
+    const mst_status opened = open_sources(t);
     mst_watchdog_waiting(t->watchdog, "open data", 0);
     MST_TRY(mst_comm_agree(t->comm, opened));
     MST_TRY(compare_data(t));

@@ -44,6 +44,9 @@ static void announce_packing(training *t) {
             t, "note: %llu document%s longer than a sequence (data.seq_len): %llu tokens at %s are cut off",
             (unsigned long long)report.cut, report.cut == 1 ? " is" : "s are",
             (unsigned long long)report.cut_tokens, report.cut == 1 ? "its end" : "their ends");
+    if (t->untargeted > 0)
+        training_say(t, "note: %llu of %llu documents have no target of the loss within data.seq_len",
+                     (unsigned long long)t->untargeted, (unsigned long long)report.documents);
 }
 
 void training_announce(training *t) {

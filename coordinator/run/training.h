@@ -30,8 +30,9 @@ typedef struct training {
     lease *lease; /* rank 0 only, else NULL: this run alone writes into the folder */
     run_device device;
     mst_data *data;
-    char *tokenizer;  /* tokenizer.json of the data, on rank 0; NULL: bytes are tokens, or nobody says */
-    char *companions; /* the archive of what came with an imported model, on rank 0; NULL: nothing did */
+    uint64_t untargeted; /* training documents without a target of the loss, on rank 0 */
+    char *tokenizer;     /* tokenizer.json of the data, on rank 0; NULL: bytes are tokens, or nobody says */
+    char *companions;    /* the archive of what came with an imported model, on rank 0; NULL: nothing did */
     size_t companion_bytes;
     char *
         choices; /* what the device chose, as recorded: its class, then the lines of mst_queue_choices; NULL: it has no choice */

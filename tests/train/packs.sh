@@ -73,6 +73,26 @@ check 'plan' [ "$(jq .steps out)" = "$all" ]
 expect 0 "$muster" plan tiny.yaml --flops 1e9 --set 'data.sources=[gone.h5]' --set model.vocab_size=258
 check 'plan without the data' grep -q 'after 2 passes over the data' out
 
+# ---- of conversations, documents without a target: what the assistant wrote is cut off ----
+for n in 1 40; do
+  printf '{"messages": [{"role": "user", "content": "%0*d"}, {"role": "assistant", "content": "yes, %d"}]}\n' "$n" 7 "$n"
+done >chats.jsonl
+chat() { "$muster" data build "$1.jsonl" --chat-template chatml -t tok.json --heldout 0 -o "$1.h5" >/dev/null; }
+"$muster" tokenizer train lines.jsonl --vocab 270 --special '<|im_start|>' --special '<|im_end|>' --heldout 0 -o tok.json >/dev/null
+chat chats
+for packing in documents single; do
+  chats=(--set 'data.sources=[chats.h5]' --set data.packing=$packing --set batch.micro=1 --set batch.lanes=1 --set batch.leaf=1)
+  expect 0 "$muster" train tiny.yaml --run "chats-$packing" "${chats[@]}" --set data.seq_len=30
+  says 'note: 1 of 2 documents have no target of the loss within data.seq_len'
+  expect 2 "$muster" train tiny.yaml --run "cut-$packing" "${chats[@]}" --set data.seq_len=4
+  says 'data.seq_len: 4 cuts off all that counts in the loss: none of the 2 documents has a target before it'
+done
+has_mpirun && expect 2 ranks 2 "$muster" train tiny.yaml --run cut-ranks "${chats[@]}" --set data.seq_len=4
+tail -n 1 chats.jsonl >long.jsonl
+chat long
+expect 2 "$muster" eval chats-single long.h5 --split train
+says 'is a target of the loss: all are masked, or cut off at data.seq_len (30)'
+
 # ---- wrong words ----
 expect 2 "$muster" train tiny.yaml --run wrong --set run.steps=5
 says 'run.epochs: 2 passes, but run.steps is given too, 5; leave out one of them'

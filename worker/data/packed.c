@@ -85,19 +85,28 @@ done:
     return status;
 }
 
+/* Where a document begins and ends, whose length was looked at when it was packed. */
+static mst_status read_bounds(const source *from, mst_split split, uint32_t document, uint64_t bounds[2]) {
+    mst_status status = MST_OK;
+    const split_index *part = &from->index.split[split];
+    const source_file *file = source_file_of(from, split);
+    const size_t bytes = 2 * sizeof *bounds;
+    MST_TRY(mst_file_read(file->fd, file->path, part->documents.offset + document * sizeof *bounds, bounds,
+                          bytes));
+    MST_CHECK(bounds[0] + 1 < bounds[1] && bounds[1] <= part->tokens.count, MST_EFORMAT,
+              "'%s': document %" PRIu32 " of %s is not what it was when the file was opened", file->path,
+              document, index_split_name(split));
+done:
+    return status;
+}
+
 /* Reads one document to the places from `at` on. @param at_out behind it */
 static mst_status read_document(mst_data *data, mst_split split, const source *from, uint32_t document,
                                 size_t at, const sample_buffers *out, size_t *at_out) {
     mst_status status = MST_OK;
-    const split_index *part = &from->index.split[split];
-    const source_file *file = source_file_of(from, split);
     const size_t room = data->seq_len - at;
     uint64_t bounds[2];
-    MST_TRY(mst_file_read(file->fd, file->path, part->documents.offset + document * sizeof *bounds, bounds,
-                          sizeof bounds));
-    MST_CHECK(bounds[0] + 1 < bounds[1] && bounds[1] <= part->tokens.count, MST_EFORMAT,
-              "'%s': document %" PRIu32 " of %s is not what it was when the file was opened", file->path,
-              document, index_split_name(split));
+    MST_TRY(read_bounds(from, split, document, bounds));
     const uint64_t wanted = bounds[1] - bounds[0] - 1;
     const size_t count = wanted < room ? (size_t)wanted : room;
     const token_place place = {.from = from, .first_token = bounds[0]};
@@ -134,4 +143,47 @@ void mst_data_packing_report(const mst_data *data, mst_split split, mst_packing_
         report_out->cut += one->cut;
         report_out->cut_tokens += one->cut_tokens;
     }
+}
+
+/* ---- what is learned of them ---- */
+
+/* Whether a document has a target among the places that a sequence has for it. @param bounds its own */
+static mst_status has_target(mst_data *data, const source *from, mst_split split, const uint64_t bounds[2],
+                             bool *has_out) {
+    mst_status status = MST_OK;
+    const source_file *file = source_file_of(from, split);
+    const uint64_t tokens = bounds[1] - bounds[0];
+    const size_t count = tokens - 1 < data->seq_len ? (size_t)tokens - 1 : data->seq_len;
+    MST_TRY(mst_file_read(file->fd, file->path, from->index.split[split].loss_mask.offset + bounds[0] + 1,
+                          data->mask, count));
+    *has_out = false;
+    for (size_t i = 0; i < count && !*has_out; i++) *has_out = data->mask[i] != 0;
+done:
+    return status;
+}
+
+static mst_status count_untargeted(mst_data *data, const source *from, mst_split split, uint64_t *count) {
+    mst_status status = MST_OK;
+    const packing *p = &from->packed[split];
+    for (uint64_t i = 0; i < p->first[p->sequences]; i++) {
+        uint64_t bounds[2];
+        bool has = false;
+        MST_TRY(read_bounds(from, split, p->documents[i], bounds));
+        MST_TRY(has_target(data, from, split, bounds, &has));
+        *count += !has;
+    }
+done:
+    return status;
+}
+
+mst_status mst_data_untargeted(mst_data *data, mst_split split, uint64_t *documents_out) {
+    mst_status status = MST_OK;
+    *documents_out = 0;
+    for (size_t i = 0; i < data->source_count; i++) {
+        const source *from = &data->sources[i];
+        if (from->packed[split].sequences > 0 && from->index.split[split].has_loss_mask)
+            MST_TRY(count_untargeted(data, from, split, documents_out));
+    }
+done:
+    return status;
 }

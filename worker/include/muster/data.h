@@ -193,6 +193,16 @@ mst_packing mst_data_packing(const mst_data *data);
 /** All zero for MST_PACKING_STREAM. */
 void mst_data_packing_report(const mst_data *data, mst_split split, mst_packing_report *report_out);
 
+/**
+ * Counts the documents of a split, of those that mst_data_packing_report counts, that have no target of the loss: all that a
+ * sequence takes of them is masked.
+ *
+ * Not collective. Reads the bounds and the mask of every document. Memory: none allocated.
+ * @param documents_out 0 for MST_PACKING_STREAM, and where there is no mask
+ * @retval MST_EIO; MST_EFORMAT bounds that changed
+ */
+mst_status mst_data_untargeted(mst_data *data, mst_split split, uint64_t *documents_out);
+
 /** SHA-256 over the sources' contents and shares of the mix, packing, seq_len and seed: names the order of samples. */
 void mst_data_digest(const mst_data *data, mst_digest *digest_out);
 
