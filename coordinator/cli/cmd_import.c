@@ -1,6 +1,4 @@
 /* muster import: a model in Hugging Face's layout as a checkpoint. */
-#include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +31,7 @@ typedef struct job {
     char *tokenizer, *companions, *config;
     mst_checkpoint_meta meta;
     mst_checkpoint_digests digests;
-    size_t suspect; /* tensor of the layout in which a value that is not finite was named; SIZE_MAX: none */
+    size_t suspect; /* as mst_hf_suspect has it */
 } job;
 
 /* A config to begin with: the model is known, the rest is for the user to choose. Paths in it start nowhere, so that the
@@ -75,17 +73,14 @@ done:
     return status;
 }
 
-/* Values that are not finite are taken as they are, and said, once for a tensor. */
 static mst_status read_weights(void *context, size_t tensor, uint64_t first, uint64_t count,
                                float *values_out) {
     job *j = context;
+    char text[MST_HF_SUSPECT_TEXT];
     const mst_status status = mst_hf_read(j->model, tensor, first, count, values_out);
-    for (uint64_t i = 0; status == MST_OK && i < count && j->suspect != tensor; i++) {
-        if (isfinite(values_out[i])) continue;
+    if (status == MST_OK && mst_hf_suspect(j->model, tensor, first, count, values_out, &j->suspect, text)) {
         cli_converting_end(&j->converting);
-        fprintf(stderr, "warning: tensor %s holds %g at element %" PRIu64 "\n",
-                mst_hf_layout(j->model)->tensors[tensor].name, (double)values_out[i], first + i);
-        j->suspect = tensor;
+        fprintf(stderr, "warning: %s\n", text);
     }
     return status;
 }

@@ -2,6 +2,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,21 +282,39 @@ mst_status mst_hf_read(void *hf, size_t tensor, uint64_t first, uint64_t count, 
     return read_from(h, h->of[tensor], first, count, values_out);
 }
 
+bool mst_hf_suspect(const mst_hf *hf, size_t tensor, uint64_t first, uint64_t count, const float *values,
+                    size_t *suspect, char text_out[MST_HF_SUSPECT_TEXT]) {
+    if (*suspect == tensor) return false;
+    for (uint64_t i = 0; i < count; i++) {
+        if (isfinite(values[i])) continue;
+        snprintf(text_out, MST_HF_SUSPECT_TEXT, "tensor %s holds %g at element %" PRIu64,
+                 hf->layout.tensors[tensor].name, (double)values[i], first + i);
+        *suspect = tensor;
+        return true;
+    }
+    return false;
+}
+
 /* ---- into a run ---- */
 
 /* What a load works with. */
 typedef struct hf_load {
     const mst_hf *hf;
     mst_queue *queue;
-    float *part; /* [PART] in host memory, where that of shards is apart; else NULL */
+    float *part;                  /* [PART] in host memory, where that of shards is apart; else NULL */
+    const mst_hf_notes *warnings; /* NULL: nobody wants to know */
+    size_t suspect;               /* as mst_hf_suspect has it */
     void (*progress)(void *progress_context);
     void *progress_context;
 } hf_load;
 
-static mst_status load_part(const hf_load *l, const hf_tensor *from, uint64_t first, uint64_t count,
-                            float *master) {
+static mst_status load_part(hf_load *l, size_t number, uint64_t first, uint64_t count, float *master) {
     mst_status status = MST_OK;
-    MST_TRY(read_from(l->hf, from, first, count, l->part != NULL ? l->part : master));
+    float *values = l->part != NULL ? l->part : master;
+    char text[MST_HF_SUSPECT_TEXT];
+    MST_TRY(read_from(l->hf, l->hf->of[number], first, count, values));
+    if (l->warnings != NULL && mst_hf_suspect(l->hf, number, first, count, values, &l->suspect, text))
+        l->warnings->say(l->warnings->context, text);
     if (l->part != NULL) MST_TRY(mst_memory_copy(l->queue, master, l->part, count * sizeof *master));
     if (l->progress != NULL) l->progress(l->progress_context);
 done:
@@ -309,7 +328,7 @@ static mst_status load_zeros(const hf_load *l, uint64_t count, float *master) {
 }
 
 /* The part of a tensor that lies in a shard, and zeros to the end of its last block. */
-static mst_status load_tensor(const hf_load *l, size_t number, const mst_tensor *t, mst_shard *shard) {
+static mst_status load_tensor(hf_load *l, size_t number, const mst_tensor *t, mst_shard *shard) {
     mst_status status = MST_OK;
     const uint64_t begin = (uint64_t)shard->first_block * MST_BLOCK,
                    end = begin + (uint64_t)shard->blocks * MST_BLOCK,
@@ -318,7 +337,7 @@ static mst_status load_tensor(const hf_load *l, size_t number, const mst_tensor 
                    high = last < end ? last : end, fill = t->offset + padded < end ? t->offset + padded : end;
     for (uint64_t at = low, count; at < high; at += count) {
         count = high - at < PART ? high - at : PART;
-        MST_TRY(load_part(l, l->hf->of[number], at - t->offset, count, shard->master + (at - begin)));
+        MST_TRY(load_part(l, number, at - t->offset, count, shard->master + (at - begin)));
     }
     if (low < fill && high < fill) MST_TRY(load_zeros(l, fill - high, shard->master + (high - begin)));
 done:
@@ -342,9 +361,15 @@ done:
 }
 
 mst_status mst_hf_load(mst_hf *hf, const mst_layout *layout, mst_queue *queue, mst_shard *shards,
-                       void (*progress)(void *progress_context), void *progress_context) {
+                       const mst_hf_notes *warnings, void (*progress)(void *progress_context),
+                       void *progress_context) {
     mst_status status = MST_OK;
-    hf_load l = {.hf = hf, .queue = queue, .progress = progress, .progress_context = progress_context};
+    hf_load l = {.hf = hf,
+                 .queue = queue,
+                 .warnings = warnings,
+                 .suspect = SIZE_MAX,
+                 .progress = progress,
+                 .progress_context = progress_context};
     if (mst_memory_is_apart()) {
         l.part = malloc((size_t)PART * sizeof *l.part);
         MST_CHECK(l.part != NULL, MST_ENOMEM, "%s: no memory to read it", hf->folder);

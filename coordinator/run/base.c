@@ -35,6 +35,7 @@ typedef struct copy {
     const char *temporary;
     const mst_checkpoint_context *context;
     mst_hf *hf;
+    size_t suspect; /* as mst_hf_suspect has it */
 } copy;
 
 static void say(void *context, const char *text) {
@@ -49,9 +50,13 @@ static void go_on(void *context, uint64_t done, uint64_t all) {
 
 static mst_status read_weights(void *context, size_t tensor, uint64_t first, uint64_t count,
                                float *values_out) {
-    const copy *c = context;
+    copy *c = context;
+    char text[MST_HF_SUSPECT_TEXT];
     go_on(c->t, 0, 0);
-    return mst_hf_read(c->hf, tensor, first, count, values_out);
+    const mst_status status = mst_hf_read(c->hf, tensor, first, count, values_out);
+    if (status == MST_OK && mst_hf_suspect(c->hf, tensor, first, count, values_out, &c->suspect, text))
+        training_say(c->t, "warning: %s", text);
+    return status;
 }
 
 /* That of the run, without adapters. Caller frees. */
@@ -126,7 +131,7 @@ static mst_status write_base(training *t, const mst_checkpoint_context *context,
     MST_TRY(mst_init_check(t->config.init, &t->config.model));
     MST_TRY(mst_name_beside(path, &temporary));
     unlink(temporary);
-    copy c = {.t = t, .temporary = temporary, .context = context};
+    copy c = {.t = t, .temporary = temporary, .context = context, .suspect = SIZE_MAX};
     MST_TRY(mst_hf_is_there(t->config.init) ? copy_folder(&c, &digests) : copy_checkpoint(&c, &digests));
     MST_TRY(compare_begun(t, &digests.weights));
     MST_TRY(mst_file_publish(temporary, path));

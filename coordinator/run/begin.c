@@ -15,6 +15,11 @@ static void say(void *context, const char *text) {
     training_say(context, "note: %s", text);
 }
 
+/* Each rank reads another part, so each has its own to say. */
+static void warn(void *context, const char *text) {
+    mst_progress_message(((const training *)context)->progress, "warning: %s", text);
+}
+
 /* The tokenizer that comes with the weights, where the data does not say with which one it was made. Another one than the
  * data's is seldom meant. Takes `json`. */
 static mst_status take_tokenizer(training *t, char *json, size_t bytes) {
@@ -71,10 +76,10 @@ static mst_status load_folder(training *t) {
     mst_hf *hf = NULL;
     char *json = NULL, *tar = NULL;
     size_t bytes = 0;
-    const mst_hf_notes notes = {.say = say, .context = t};
+    const mst_hf_notes notes = {.say = say, .context = t}, warnings = {.say = warn, .context = t};
     MST_TRY(mst_hf_open(t->config.init, &notes, &hf));
     MST_TRY(mst_hf_load(hf, mst_trainer_layout(t->trainer), t->device.queue, mst_trainer_shards(t->trainer),
-                        read_on, t));
+                        &warnings, read_on, t));
     if (!t->first) goto done;
     MST_TRY(mst_hf_tokenizer(hf, &json, &bytes));
     MST_TRY(take_tokenizer(t, json, bytes));
@@ -139,9 +144,10 @@ done:
 static mst_status load_adapters(training *t, const mst_lora *lora) {
     mst_status status = MST_OK;
     mst_hf *hf = NULL;
+    const mst_hf_notes warnings = {.say = warn, .context = t};
     MST_TRY(mst_hf_open_adapters(t->config.lora.init, &t->config.model, lora, &hf));
     MST_TRY(mst_hf_load(hf, mst_trainer_layout(t->trainer), t->device.queue, mst_trainer_shards(t->trainer),
-                        read_on, t));
+                        &warnings, read_on, t));
 done:
     mst_hf_close(&hf);
     return status == MST_OK ? MST_OK : mst_error_context(status, "lora.init");

@@ -35,7 +35,7 @@ static void load(mst_hf *hf, const mst_layout *layout, void *const *weights) {
     mst_shard shards[FIXTURE_UNITS] = {{0}};
     for (size_t u = 0; u < layout->unit_count; u++)
         shards[u] = (mst_shard){.blocks = layout->units[u].blocks, .master = weights[u]};
-    fixture_need(mst_hf_load(hf, layout, NULL, shards, NULL, NULL));
+    fixture_need(mst_hf_load(hf, layout, NULL, shards, NULL, NULL, NULL));
 }
 
 static void write_gradients(const lora_fixture *x) {

@@ -48,7 +48,7 @@ static void load_hf(const settings *s, fixture *f) {
     mst_shard shards[FIXTURE_UNITS] = {{0}};
     for (size_t u = 0; u < f->layout.unit_count; u++)
         shards[u] = (mst_shard){.blocks = f->layout.units[u].blocks, .master = f->weights[u]};
-    fixture_need(mst_hf_load(s->hf, &f->layout, NULL, shards, NULL, NULL));
+    fixture_need(mst_hf_load(s->hf, &f->layout, NULL, shards, NULL, NULL, NULL));
 }
 
 static void set(settings *s, const char *key, const char *value) {

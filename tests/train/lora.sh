@@ -141,6 +141,22 @@ expect 0 "$muster" export "$work/changed_model" -o "$work/whole"
 check 'merged, it is exported with its config' \
   [ "$(jq '.num_attention_heads == 2 and .rope_theta == 20000' "$work/whole/config.json")" = true ]
 
+# ---- what is not finite is said, with its place ----
+spoil() { # spoil FOLDER FILE: the last element becomes a NaN
+  cp -r "$work/$1" "$work/$1-nan"
+  printf '\0\0\300\177' | dd of="$work/$1-nan/$2" bs=1 seek=$(($(stat -c %s "$work/$1/$2") - 4)) conv=notrunc status=none
+}
+spoil model model.safetensors
+spoil adapter adapter_model.safetensors
+said_nan() {
+  expect 1 "$@"
+  check 'once' [ "$(grep -cE '^warning: tensor .* holds nan at element [0-9]+$' "$work/err")" = 1 ]
+}
+said_nan "$muster" train "$work/lora.yaml" --run "$work/nan-base" --set model.init="$work/model-nan"
+said_nan "$muster" train "$work/lora.yaml" --run "$work/nan-all" --set model.init="$work/model-nan" --set lora.rank=0
+said_nan ranks 2 "$muster" train "$work/lora.yaml" --run "$work/nan-ranks" --set model.init="$work/model-nan" --set lora.rank=0
+said_nan "$muster" train "$work/lora.yaml" --run "$work/nan-lora" --set lora.init="$work/adapter-nan"
+
 # ---- memory ----
 memory() { "$muster" plan "$work/lora.yaml" --ranks 2 --flops 1e11 --json "$@" | jq ".memory.$field"; }
 field=frozen

@@ -35,7 +35,7 @@ static void load(mst_hf *hf, fixture *f) {
     mst_shard shards[FIXTURE_UNITS] = {{0}};
     for (size_t u = 0; u < f->layout.unit_count; u++)
         shards[u] = (mst_shard){.blocks = f->layout.units[u].blocks, .master = f->weights[u]};
-    CHECK_OK(mst_hf_load(hf, &f->layout, NULL, shards, NULL, NULL));
+    CHECK_OK(mst_hf_load(hf, &f->layout, NULL, shards, NULL, NULL, NULL));
 }
 
 static void check_logits(const char *name) {
@@ -97,7 +97,7 @@ static void check_shards(void) {
         memset(whole[u], 0xff, layout->units[u].blocks * MST_BLOCK * sizeof(float));
         shards[u] = (mst_shard){.blocks = layout->units[u].blocks, .master = whole[u]};
     }
-    CHECK_OK(mst_hf_load(hf, layout, NULL, shards, NULL, NULL));
+    CHECK_OK(mst_hf_load(hf, layout, NULL, shards, NULL, NULL, NULL));
     for (int rank = 0; rank < 3; rank++) {
         for (size_t u = 0; u < layout->unit_count; u++) {
             mst_shard_range(&layout->units[u], rank, 3, &shards[u].first_block, &shards[u].blocks);
@@ -105,7 +105,7 @@ static void check_shards(void) {
             if (shards[u].master == NULL) exit(1);
             memset(shards[u].master, 0xff, shards[u].blocks * MST_BLOCK * sizeof(float));
         }
-        CHECK_OK(mst_hf_load(hf, layout, NULL, shards, NULL, NULL));
+        CHECK_OK(mst_hf_load(hf, layout, NULL, shards, NULL, NULL, NULL));
         for (size_t u = 0; u < layout->unit_count; u++) {
             CHECK(memcmp(shards[u].master, whole[u] + shards[u].first_block * MST_BLOCK,
                          shards[u].blocks * MST_BLOCK * sizeof(float)) == 0,

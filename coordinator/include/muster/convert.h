@@ -47,15 +47,30 @@ mst_hf_dtype mst_hf_dtype_of(const mst_hf *hf);
  * model. Not collective. Threads: any. @retval MST_EIO, MST_EFORMAT the file was cut meanwhile */
 mst_status mst_hf_read(void *hf, size_t tensor, uint64_t first, uint64_t count, float *values_out);
 
+/* A value that is not finite, among those that are read; it is taken as it is. */
+enum { MST_HF_SUSPECT_TEXT = 512 };
+/**
+ * Looks for one, once for a tensor.
+ *
+ * Not collective.
+ * @param values [count] elements of a tensor of the layout, from `first` on
+ * @param suspect the tensor in which one was found last; SIZE_MAX at the beginning
+ * @param text_out "tensor NAME holds nan at element 7", where one was found
+ */
+bool mst_hf_suspect(const mst_hf *hf, size_t tensor, uint64_t first, uint64_t count, const float *values,
+                    size_t *suspect, char text_out[MST_HF_SUSPECT_TEXT]);
+
 /**
  * Fills the masters of shards with any ranges; padding with zeros. Not collective.
  * @param layout of the model that is trained; every tensor must be there in the same shape
  * @param queue brings what was read to a device whose memory is apart; NULL where none is
+ * @param warnings told of values that are not finite, as mst_hf_suspect; NULL: nobody wants to know
  * @param progress called every few MiB; NULL: nobody listens
  * @retval MST_ECONFIG another model; and as mst_hf_read
  */
 mst_status mst_hf_load(mst_hf *hf, const mst_layout *layout, mst_queue *queue, mst_shard *shards,
-                       void (*progress)(void *progress_context), void *progress_context);
+                       const mst_hf_notes *warnings, void (*progress)(void *progress_context),
+                       void *progress_context);
 
 /** The text of tokenizer.json, NUL behind. Not collective. @param json_out freed by the caller with free; NULL: there is none
  * @retval MST_EIO, MST_EFORMAT, MST_ENOMEM */
