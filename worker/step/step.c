@@ -286,10 +286,16 @@ done:
     return status;
 }
 
-static mst_status compute_microbatch(mst_trainer *t, size_t index, const mst_gradient_sink *sink,
-                                     record *record_out) {
+/* One pass, whatever came before: where that failed this rank stands by, and the failure is what it returns. */
+static mst_status compute_microbatch(mst_trainer *t, size_t index, mst_status before,
+                                     const mst_gradient_sink *sink, record *record_out) {
     mst_status status = MST_OK;
-    MST_TRY(mst_exchange_begin_pass(t->exchange, sink->unit_done ? MST_PASS_SUMMED : MST_PASS_BACKWARD));
+    const mst_pass_kind kind = sink->unit_done ? MST_PASS_SUMMED : MST_PASS_BACKWARD;
+    if (before != MST_OK) {
+        stand_by(t, kind);
+        return before;
+    }
+    MST_TRY(mst_exchange_begin_pass(t->exchange, kind));
     MST_TRY(end_pass(t, train_microbatch(t, index, sink, record_out)));
 done:
     return status;
@@ -307,9 +313,9 @@ static mst_status compute_lane(mst_trainer *t, size_t round, size_t number, mst_
         const bool last = j + 1 == shape->leaf;
         const mst_gradient_sink sink = {
             .gradients = t->gradients, .context = t, .unit_done = last ? hand_over_unit : NULL};
-        if (has && status == MST_OK) {
-            status =
-                compute_microbatch(t, mst_microbatch_index(shape, round, lane, j), &sink, &records_out[j]);
+        if (has) {
+            const size_t index = mst_microbatch_index(shape, round, lane, j);
+            status = compute_microbatch(t, index, status, &sink, &records_out[j]);
         } else {
             const mst_status stood_by = stand_by(t, last ? MST_PASS_SUMMED : MST_PASS_BACKWARD);
             if (status == MST_OK) status = stood_by;
@@ -444,13 +450,13 @@ static mst_status find_culprit(mst_trainer *t, mst_step_report *report) {
         const size_t index = mst_microbatch_index(shape, i / most, t->first_lane + lane, i % shape->leaf);
         record ignored;
         bool finite = true;
-        if (lane >= t->lanes || mine != MST_OK || found.culprit != UINT64_MAX) {
+        if (lane >= t->lanes || found.culprit != UINT64_MAX) {
             const mst_status stood_by = stand_by(t, MST_PASS_BACKWARD);
             if (mine == MST_OK) mine = stood_by;
             continue;
         }
-        mine = mst_exchange_clear_lane(t->exchange, t->gradients);
-        if (mine == MST_OK) mine = compute_microbatch(t, index, &sink, &ignored);
+        if (mine == MST_OK) mine = mst_exchange_clear_lane(t->exchange, t->gradients);
+        mine = compute_microbatch(t, index, mine, &sink, &ignored);
         if (mine == MST_OK) mine = all_finite(t, &finite);
         if (!finite) found.culprit = index;
     }
@@ -464,13 +470,9 @@ done:
 }
 
 static mst_status rehearse_training(mst_trainer *t) {
-    mst_status status = MST_OK;
     const mst_gradient_sink sink = {.gradients = t->gradients};
     record ignored;
-    MST_TRY(mst_exchange_clear_lane(t->exchange, t->gradients));
-    MST_TRY(compute_microbatch(t, 0, &sink, &ignored));
-done:
-    return status;
+    return compute_microbatch(t, 0, mst_exchange_clear_lane(t->exchange, t->gradients), &sink, &ignored);
 }
 
 static mst_status rehearse_evaluation(mst_trainer *t) {
