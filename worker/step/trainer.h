@@ -66,6 +66,30 @@ void mst_trainer_take_lanes(mst_trainer *trainer);
  * collective; allocates nothing. @param step_seconds the whole step on this rank */
 void mst_trainer_watch_speeds(mst_trainer *trainer, double step_seconds);
 
+/** Microbatches of a step, of all ranks. */
+size_t mst_trainer_microbatches(const mst_trainer *trainer);
+
+/** Where passes find their weights, those that are frozen and those that are trained. Lives as long as the trainer. */
+mst_weight_source mst_trainer_weights(mst_trainer *trainer);
+
+/** A gradient sink's `unit_done` in the last pass of a lane; context is the trainer. */
+mst_status mst_trainer_hand_over(void *context, size_t unit);
+
+/** Begins and ends a pass in which this rank computes nothing: the others may need its weights and its part of sums.
+ * With sharded weights every rank takes part in every pass, by one of these three. */
+mst_status mst_trainer_stand_by(mst_trainer *trainer, mst_pass_kind kind);
+
+/** Ends a pass that was begun. @param status what it came to on this rank @return the first failure */
+mst_status mst_trainer_end_pass(mst_trainer *trainer, mst_status status);
+
+/**
+ * One pass forward and backward over microbatch `index` of the step, whatever came before: where that failed this rank stands by,
+ * and the failure is what it returns.
+ * @param sink with a unit_done: the lane's last pass
+ */
+mst_status mst_trainer_compute(mst_trainer *trainer, size_t index, mst_status before,
+                               const mst_gradient_sink *sink, mst_record *record_out);
+
 /** Seconds on this rank's monotonic clock. */
 double mst_trainer_now(void);
 
