@@ -34,7 +34,7 @@ cat >one.jsonl <<'E3'
 {"question": "", "choices": ["zzzzz", "7. A tiny"], "answer": "B"}
 E3
 printf '\xef\xbb\xbf{"question": "2. The quick", "choices": ["all questions", " brown fox jumps"], "answer": "B"}\r\n' >two.jsonl
-expect 0 "$muster" eval llama --choices one.jsonl --choices two.jsonl --threads 1
+expect 0 "$muster" eval llama --choices one.jsonl --choices two.jsonl --threads 1 --details first.jsonl
 cp out figures
 prints 'questions      6'
 prints 'answers        13'
@@ -60,7 +60,6 @@ fi
 for threads in 2 3; do
   expect 0 "$muster" eval llama --choices one.jsonl --choices two.jsonl --threads $threads --details more.jsonl
   same "with $threads threads" figures
-  [ "$threads" = 2 ] && cp more.jsonl first.jsonl
   check "every loss with $threads threads" cmp -s first.jsonl more.jsonl
 done
 if has_mpirun; then

@@ -15,8 +15,8 @@ command -v dpkg-query >/dev/null || skip "bundles are made on Debian and Ubuntu"
 cd "$work"
 
 limit=300 expect 0 cmake --build "$build" --target bundle
-grep 'bytes, for glibc' out err
-tar=$(compgen -G "$build/muster-*.tar.gz")
+check "its size is said" grep -q 'bytes, for glibc' out err
+tar=$(compgen -G "$build/muster-*.tar.gz" | head -n 1)
 name=$(basename "$tar" .tar.gz)
 check "at most 60 MB" [ "$(stat -c %s "$tar")" -le 60000000 ]
 check "one folder, of nobody in particular" [ -z "$(tar -tvzf "$tar" | awk -v name="$name/" '$2 != "0/0" || index($6, name) != 1')" ]
@@ -89,9 +89,13 @@ away 0 ./moved/libexec/check_kernels --table cpu --level x86-64-v2 --op matmul
 mkdir -p carried/build/release
 cp -r "$source/run" "$source/tests" carried
 cp "$tar" carried/build/release
-expect 0 carried/run test-gpu
-prints 'no GPU|nothing passed'
-check "the bundle was unpacked for it" [ -x carried/build/bundle/bin/muster ]
+if [ -e /dev/nvidia0 ]; then
+  echo "a GPU is here, which ./run test-gpu would test at length: it was not tried from the bundle"
+else
+  expect 0 carried/run test-gpu
+  prints 'no GPU|nothing passed'
+  check "the bundle was unpacked for it" [ -x carried/build/bundle/bin/muster ]
+fi
 
 # ---- what else is in it ----
 cd "$home/moved" || exit 1

@@ -12,7 +12,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 import compare
 from check_model import BF16_LOSS_BOUND, COMMON, Run
-from compare import F32_BOUND, check, key_bias, relative
+from compare import F32_BOUND, check, key_bias, largest, relative
 from decoder import sums
 
 SCALED = dict(rope_factor=8, rope_low=1, rope_high=4, rope_original=64, theta=100)
@@ -101,7 +101,7 @@ def check_model(tool, title, **settings):
     title += ", documents" if settings else ""
     model, parameters = hugging_face(name, run, torch.float32)
     logits, loss, zloss = backward(model, run)
-    off = max(abs(run.steps[0, 0] / loss - 1), abs(run.steps[0, 1] / zloss - 1))
+    off = largest((abs(run.steps[0, 0] / loss - 1), abs(run.steps[0, 1] / zloss - 1)))
     check(off <= F32_BOUND, f"{title}: loss {run.steps[0, 0]} and {loss}, zloss {run.steps[0, 1]} and {zloss}")
     logits_off = relative(run.logits, logits[0]) if run.starts is None else 0
     check(logits_off <= F32_BOUND, f"{title}: logits: relative error {logits_off:.2e}")

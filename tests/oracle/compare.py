@@ -14,6 +14,11 @@ def check(condition, message):
         print(f"failed: {message}")
 
 
+def largest(values):
+    """NaN if there is one: Python's max loses it unless it comes first."""
+    return max(values, key=lambda value: (value != value, value))
+
+
 def relative(a, b):
     return ((a.double() - b.double()).norm() / b.double().norm()).item()
 

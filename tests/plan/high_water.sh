@@ -25,6 +25,7 @@ row() { # row RANKS OPTION...
   shift
   read -r program _ <<<"$(resident tiny "$n" "$@")"
   read -r rest reported <<<"$(resident large "$n" "$@")"
+  [ -n "$program" ] && [ -n "$reported" ] || { fail "$n ranks, $*: nothing was measured"; return; }
   planned=$("$muster" plan large.yaml --flops 1e9 --json --ranks "$n" "$@" | jq .memory.first_reported)
   awk -v n="$n" -v planned="$planned" -v program="$program" -v peak=$((rest + reported)) -v options="$*" 'BEGIN {
     off = (planned + program) / peak - 1

@@ -46,6 +46,7 @@ void mst_emulation_room(size_t *free_out, size_t *all_out) {
 static void *keep(char *memory, size_t rounded) {
     if (mprotect(memory + rounded, PAGE, PROT_NONE) != 0) abort(); /* whoever runs past the end */
     pthread_mutex_lock(&lock);
+    if (mapping_count == MAPPINGS) abort();
     mappings[mapping_count].memory = memory;
     mappings[mapping_count].file = -1;
     mappings[mapping_count++].bytes = rounded;

@@ -9,7 +9,7 @@ muster=$1
 printf 'It was the best of times, it was the worst of times. %.0s' 1 2 3 4 5 6 7 8 >"$work/text.txt"
 "$muster" data build "$work/text.txt" -o "$work/tokens.h5" >/dev/null
 tiny_config "$work/tiny.yaml" 'watchdog: {seconds: 100}'
-sed -i -e 's/n_layers: 2/n_layers: 1/' -e 's/kernels/&/' "$work/tiny.yaml"
+sed -i -e 's/n_layers: 2/n_layers: 1/' "$work/tiny.yaml"
 
 # train CODE RANKS RUN STEPS [VARIABLE=VALUE...]
 train() {
@@ -28,8 +28,9 @@ train() {
 digest() { "$muster" verify "$work/$1" | grep -o 'weights [0-9a-f]* *state [0-9a-f]*'; }
 
 train 0 1 first 4
+want=$(digest first)
 train 0 1 second 4 MST_EMULATED_ALGORITHM=1
-check 'the two algorithms give other bits' [ "$(digest first)" != "$(digest second)" ]
+check 'the two algorithms give other bits' [ "$want" != "$(digest second)" ]
 check 'the file names the class' grep -q '^cuda emulated ' "$work/first/choices.txt"
 check 'the file names algorithms' grep -q '^matmul m=.* algorithm=616e20616c' "$work/first/choices.txt"
 check 'the checkpoint has them' grep -q '"choices": "cuda emulated .*algorithm=616e20616c' "$work/first/checkpoints/step-00000004/manifest.json"
@@ -37,22 +38,22 @@ check 'the checkpoint has them' grep -q '"choices": "cuda emulated .*algorithm=6
 # A resume whose library would now prefer the other one.
 train 0 1 resumed 2
 train 0 1 resumed 4 MST_EMULATED_ALGORITHM=1
-check 'a resume replays' [ "$(digest resumed)" = "$(digest first)" ]
+check 'a resume replays' [ "$(digest resumed)" = "$want" ]
 train 0 1 begun 2
 rm "$work/begun/choices.txt"
 train 0 1 begun 4 MST_EMULATED_ALGORITHM=1
-check 'the checkpoint alone is enough' [ "$(digest begun)" = "$(digest first)" ]
+check 'the checkpoint alone is enough' [ "$(digest begun)" = "$want" ]
 # A start that did not reach a checkpoint has only the run folder.
 train 0 1 folder 2
 rm -r "$work/folder/checkpoints"
 train 0 1 folder 4 MST_EMULATED_ALGORITHM=1
-check 'the run folder alone is enough' [ "$(digest folder)" = "$(digest first)" ]
+check 'the run folder alone is enough' [ "$(digest folder)" = "$want" ]
 
 # Ranks whose libraries prefer different ones take rank 0's.
 if has_mpirun; then
   for n in 2 3; do
     train 0 "$n" "ranks-$n" 4 MST_EMULATED_ALGORITHM=rank
-    check "rank 0 chooses for $n ranks" [ "$(digest "ranks-$n")" = "$(digest first)" ]
+    check "rank 0 chooses for $n ranks" [ "$(digest "ranks-$n")" = "$want" ]
   done
 fi
 

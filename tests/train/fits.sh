@@ -27,6 +27,7 @@ same() { [ -n "$(digest "$1")" ] && [ "$(digest "$1")" = "$(digest "$2")" ] && [
 train plain 1
 check "it is evaluated" [ "$(evaluations plain | wc -l)" -ge 2 ]
 train narrow 1 --set optimizer.moments=bf16
+check "it has digests" [ -n "$(digest narrow)" ]
 check "moments in bf16 are another rule" [ "$(digest narrow)" != "$(digest plain)" ]
 train narrow-half 1 --set optimizer.moments=bf16 --set checkpoint.async=false --set run.steps=4 --set schedule.kind=constant
 train narrow-half 1 --set optimizer.moments=bf16
@@ -55,6 +56,7 @@ if has_mpirun; then
       --set schedule.peak=10 --set run.steps=30
     grep -o 'step [0-9]*: loss or gradient of [a-z]* [0-9]*' err >"wild-$n"
   done
+  check "a step and a microbatch are named" [ -s wild-1 ]
   check "the same step and microbatch are named" cmp wild-1 wild-3
   check "the same step and microbatch are named where gradients are streamed" cmp wild-1 wild-4
   expect 2 ranks 2 "$muster" train tiny.yaml --run refused.run --set batch.sharding=all --set batch.transport=shm

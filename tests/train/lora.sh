@@ -6,6 +6,7 @@ set -euo pipefail
 muster=$1
 . "$(dirname "$0")/../shell.sh"
 command -v jq >/dev/null || skip "jq is not installed"
+has_mpirun || skip "no mpirun"
 
 for i in $(seq 40); do
   printf '{"text": "%s"}\n' "$(printf 'document %d of %d: ' "$i" $((i * i)); echo "$i" | sha256sum | head -c 60)"
@@ -34,10 +35,8 @@ for n in 2 3; do
   expect 0 ranks $n "$muster" train "$work/lora.yaml" --run "$work/r$n" --set device.threads=$n
   check "$n ranks x $n threads: other digests" [ "$(digests)" = "$same" ]
 done
-if has_mpirun; then
-  expect 0 ranks 3 "$muster" train "$work/lora.yaml" --run "$work/mpi" --set batch.transport=mpi
-  check 'over mpi: other digests' [ "$(digests)" = "$same" ]
-fi
+expect 0 ranks 3 "$muster" train "$work/lora.yaml" --run "$work/mpi" --set batch.transport=mpi
+check 'over mpi: other digests' [ "$(digests)" = "$same" ]
 for recompute in selective full; do
   expect 0 ranks 2 "$muster" train "$work/lora.yaml" --run "$work/$recompute" --set train.recompute=$recompute
   check "$recompute recomputation: other digests" [ "$(digests)" = "$same" ]
@@ -101,7 +100,7 @@ expect 0 "$muster" eval "$work/merged.h5" "$work/tokens.h5" --json
 check "merged $(jq .loss "$work/out") and unmerged $unmerged differ" \
   [ "$(jq "(.loss / $unmerged - 1) | fabs < 1e-6" "$work/out")" = true ]
 printf '{"question": "document 1 of", "choices": [" 1: 4355", " 9: 0000"], "answer": 0}\n' >"$work/choices.jsonl"
-losses() { expect 0 "$muster" eval "$1" --choices "$work/choices.jsonl" --details "$work/details.jsonl" && jq -c '[.. | numbers]' "$work/details.jsonl"; }
+losses() { rm -f "$work/details.jsonl"; expect 0 "$muster" eval "$1" --choices "$work/choices.jsonl" --details "$work/details.jsonl" && jq -c '[.. | numbers]' "$work/details.jsonl"; }
 ours=$(losses "$work/r1") merged=$(losses "$work/merged.h5") before=$(losses "$work/first")
 check "choices: $ours, merged $merged" [ "$(jq -n "[$ours, $merged] | transpose | map(.[0] - .[1] | fabs < 1e-4) | all")" = true ]
 check "choices: adapters change nothing of $before" [ "$ours" != "$before" ]

@@ -32,10 +32,11 @@ static inline void lora_fixture_init(lora_fixture *x, const mst_model_config *co
     fixture_init(&x->f, config, &options, device, threads, seed);
     fixture_need(mst_lora_layout(config, lora, &x->adapters));
     x->first = x->f.layout.unit_count;
+    if (x->first + x->adapters.unit_count > FIXTURE_UNITS) exit(1);
     for (size_t u = 0; u < x->adapters.unit_count; u++) {
         x->f.weights[x->first + u] = calloc(1, lora_unit_bytes(x, u, dtype));
         x->gradients[u] = calloc(1, lora_unit_bytes(x, u, mst_dtype_acc(dtype)));
-        if (x->first + u >= FIXTURE_UNITS || !x->f.weights[x->first + u] || !x->gradients[u]) exit(1);
+        if (!x->f.weights[x->first + u] || !x->gradients[u]) exit(1);
     }
     lora_fill(x, seed);
 }

@@ -17,6 +17,7 @@ static void check(mst_family_id family, mst_dtype dtype, mst_device device, size
     size_t before;
     fixture_init(&kept, &config, &options, device, 2, seed);
     train(&kept, &expected);
+    CHECK(isfinite(expected.loss), "the loss is not finite");
     before = mst_model_bytes(kept.model);
     for (options.recompute = MST_RECOMPUTE_SELECTIVE; options.recompute <= MST_RECOMPUTE_FULL;
          options.recompute++) {
