@@ -62,6 +62,7 @@ static mst_status take_line(mst_cuda *cuda, const char *line, size_t length) {
     cublasLtMatmulAlgo_t algorithm = {{0}};
     char name[NAME] = "", given[LINE], again[LINE];
     snprintf(given, sizeof given, "%.*s", (int)length, line);
+    _Static_assert(DIGITS == 128, "as many as the format below takes");
     /* what sscanf lets pass, the comparison does not */
     sscanf(given, KIND "%128[own0-9a-f]", &k.m, &k.n, &k.k, &k.lda, &k.ldb, &k.ldc, &k.bf16,
            &k.c_bf16, // NOLINT(cert-err34-c)

@@ -185,7 +185,7 @@ static mst_status collect_tensor(collector *to, const mst_layout *layout, size_t
     for (int rank = 0; rank < from->size; rank++) {
         ckpt_piece piece;
         if (!ckpt_piece_of_rank(layout, number, rank, from->size, &piece)) continue;
-        const size_t blocks = ckpt_blocks(piece.count);
+        const size_t blocks = mst_blocks_of(piece.count);
         ckpt_next *next = &from->next[rank];
         MST_TRY(mst_hasher_update(to->kind, next->digest, blocks * sizeof *next->digest));
         MST_TRY(append(&to->digests, next->digest, blocks * sizeof *next->digest));

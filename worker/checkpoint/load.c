@@ -102,7 +102,7 @@ static void keep_entries(const load *l, const block_index *index, const char *en
             const ckpt_piece *piece = &l->pieces.pieces[i];
             uint64_t from = kind * l->manifest.blocks + l->manifest.tensors[piece->place].first_block +
                             piece->first / MST_BLOCK;
-            uint64_t low = from > first ? from : first, high = from + ckpt_blocks(piece->count);
+            uint64_t low = from > first ? from : first, high = from + mst_blocks_of(piece->count);
             if (high > first + count) high = first + count;
             if (low >= high) continue;
             memcpy(index->kept[kind] + (l->pieces.first_digest[i] + (low - from)) * index->entry,
@@ -163,7 +163,7 @@ static mst_status load_piece(load *l, mst_tensor_kind kind, size_t number) {
                                 checksums ? l->pieces.checksums[kind] + block : NULL));
     }
     memset(data + piece->count, 0,
-           (size_t)(ckpt_blocks(piece->count) * MST_BLOCK - piece->count) * sizeof *data);
+           (size_t)(mst_blocks_of(piece->count) * MST_BLOCK - piece->count) * sizeof *data);
 done:
     return status;
 }

@@ -53,7 +53,7 @@ static mst_status number_blocks(mst_manifest *manifest, const char *name) {
             return mst_error(MST_EFORMAT, "%s: tensors[%zu].name: '%s' does not come after '%s'", name, i,
                              tensor->name, tensor[-1].name);
         tensor->first_block = manifest->blocks;
-        manifest->blocks += ckpt_blocks(tensor->count);
+        manifest->blocks += mst_blocks_of(tensor->count);
         if (manifest->blocks > most_blocks)
             return mst_error(MST_EFORMAT, "%s: tensors[%zu]: together they are too large", name, i);
     }

@@ -33,29 +33,26 @@ static mst_status copy_chunk(void *context, size_t task, int thread) {
 }
 
 /* In place: the bf16 stand in the upper half of the memory, and no value is written where one has not been read. */
-static mst_status widen_in_place(float *values, size_t count) {
+static void widen_in_place(float *values, size_t count) {
     const char *from = (const char *)values + count * sizeof(mst_bf16);
     for (size_t i = 0; i < count; i++) {
         mst_bf16 value;
         memcpy(&value, from + i * sizeof value, sizeof value);
         values[i] = mst_bf16_to_f32(value);
     }
-    return MST_OK;
 }
 
 mst_status ckpt_widen(const mst_checkpoint_context *context, const mst_shard *shard, mst_tensor_kind kind,
                       float *to) {
     mst_status status = MST_OK;
     const mst_dtype dtype = ckpt_shard_dtype(shard, kind);
-    const copy_job job = {
+    copy_job job = {
         .from = ckpt_shard_data(shard, kind), .dtype = dtype, .to = to, .count = shard->blocks * MST_BLOCK};
-    if (!mst_memory_is_apart()) {
-        copy_job all = job;
-        return mst_queue_for(context->queue, (job.count + CHUNK - 1) / CHUNK, copy_chunk, &all);
-    }
+    if (!mst_memory_is_apart())
+        return mst_queue_for(context->queue, (job.count + CHUNK - 1) / CHUNK, copy_chunk, &job);
     char *place = dtype == MST_F32 ? (char *)to : (char *)to + job.count * sizeof(mst_bf16);
     MST_TRY(mst_memory_copy(context->queue, place, job.from, job.count * mst_dtype_size(dtype)));
-    if (dtype != MST_F32) MST_TRY(widen_in_place(to, job.count));
+    if (dtype != MST_F32) widen_in_place(to, job.count);
 done:
     return status;
 }

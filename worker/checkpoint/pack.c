@@ -185,7 +185,7 @@ static mst_status copy(void *context, const mst_manifest_piece *piece, uint64_t 
     mst_status status = MST_OK;
     ckpt_pack *p = context;
     const mst_manifest_piece *whole = &p->to.pieces[piece->kind * p->to.tensor_count + piece->tensor];
-    const size_t bytes = ckpt_blocks(count) * sizeof *digests;
+    const size_t bytes = mst_blocks_of(count) * sizeof *digests;
     MST_TRY(
         ckpt_file_write(&p->out, data, (size_t)count * sizeof *data, whole->offset + first * sizeof *data));
     MST_TRY(ckpt_file_write(&p->out, digests, bytes, p->digests_end));

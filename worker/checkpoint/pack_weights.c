@@ -43,11 +43,11 @@ static mst_status hash_weights(weights *w, ckpt_pack *p, mst_digest *digest_out)
         MST_TRY(ckpt_kind_tensor(p->hasher, tensor->name, tensor->dims, tensor->shape));
         for (uint64_t first = 0, count; first < tensor->count; first += count) {
             count = part_of(tensor, first);
-            const size_t bytes = ckpt_blocks(count) * sizeof *next;
+            const size_t bytes = mst_blocks_of(count) * sizeof *next;
             MST_TRY(read_part(w, t, first, count));
             memcpy(next, w->found, bytes);
             MST_TRY(mst_hasher_update(p->hasher, next, bytes));
-            next += ckpt_blocks(count);
+            next += mst_blocks_of(count);
             ckpt_pack_report(p, count);
         }
     }
@@ -105,11 +105,11 @@ static mst_status feed(ckpt_pack *p, const ckpt_sink *sink) {
         for (uint64_t first = 0, count; first < tensor->count; first += count) {
             count = part_of(tensor, first);
             MST_TRY(read_part(w, t, first, count));
-            MST_CHECK(memcmp(w->found, expected, ckpt_blocks(count) * sizeof *expected) == 0, MST_EFORMAT,
+            MST_CHECK(memcmp(w->found, expected, mst_blocks_of(count) * sizeof *expected) == 0, MST_EFORMAT,
                       "tensor %s changed while it was read, at element %llu", tensor->name,
                       (unsigned long long)first);
             MST_TRY(sink->put(sink->context, &p->to.pieces[t], first, w->values, count, w->found));
-            expected += ckpt_blocks(count);
+            expected += mst_blocks_of(count);
         }
     }
 done:
@@ -165,7 +165,7 @@ static mst_status describe(const weights *w, const mst_layout *layout, const mst
                                     .count = tensor->count,
                                     .first_block = from->blocks};
         memcpy(to->name, tensor->name, sizeof to->name);
-        from->blocks += ckpt_blocks(to->count);
+        from->blocks += mst_blocks_of(to->count);
     }
 done:
     return status;

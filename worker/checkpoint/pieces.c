@@ -43,7 +43,7 @@ mst_status ckpt_check_ranges(const mst_layout *layout, const mst_shard *shards, 
 bool ckpt_piece_within(const mst_layout *layout, size_t tensor, size_t first_block, size_t blocks,
                        ckpt_piece *piece_out) {
     const mst_tensor *t = &layout->tensors[tensor];
-    size_t tensor_first = t->offset / MST_BLOCK, tensor_end = tensor_first + ckpt_blocks(t->count);
+    size_t tensor_first = t->offset / MST_BLOCK, tensor_end = tensor_first + mst_blocks_of(t->count);
     size_t first = tensor_first > first_block ? tensor_first : first_block;
     size_t end = tensor_end < first_block + blocks ? tensor_end : first_block + blocks;
     if (first >= end) return false;
@@ -74,7 +74,7 @@ mst_status ckpt_pieces_list(const mst_layout *layout, const size_t *order, const
         ckpt_piece *piece = &list.pieces[list.count];
         if (!ckpt_piece_within(layout, order[i], shard->first_block, shard->blocks, piece)) continue;
         piece->place = i;
-        list.first_digest[list.count + 1] = list.first_digest[list.count] + ckpt_blocks(piece->count);
+        list.first_digest[list.count + 1] = list.first_digest[list.count] + mst_blocks_of(piece->count);
         list.count++;
     }
     size_t blocks = list.first_digest[list.count];

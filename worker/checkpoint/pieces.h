@@ -26,10 +26,6 @@ typedef struct ckpt_pieces {
 
 enum { CKPT_SUM_BYTES = (int)sizeof(mst_digest) + (int)sizeof(uint64_t) }; /* of one block */
 
-static inline size_t ckpt_blocks(uint64_t elements) {
-    return (size_t)((elements + MST_BLOCK - 1) / MST_BLOCK);
-}
-
 /** The shard's buffer of a kind. */
 static inline void *ckpt_shard_data(const mst_shard *shard, mst_tensor_kind kind) {
     return kind == MST_KIND_MASTER ? shard->master : kind == MST_KIND_EXP_AVG ? shard->m : shard->v;

@@ -92,7 +92,7 @@ static mst_status check_piece(verify *v, const mst_manifest_piece *piece) {
                            piece->first / MST_BLOCK;
     for (uint64_t at = 0, some; at < piece->count; at += some) {
         some = piece->count - at < most ? piece->count - at : most;
-        MST_TRY(read_expected(v, block + at / MST_BLOCK, ckpt_blocks(some)));
+        MST_TRY(read_expected(v, block + at / MST_BLOCK, mst_blocks_of(some)));
         MST_TRY(ckpt_reader_add(v->reader, piece, piece->first + at, some, v->buffer, v->digests,
                                 v->checksum_file.fd >= 0 ? v->checksums : NULL));
         MST_TRY(ckpt_reader_finish(v->reader));
@@ -111,7 +111,7 @@ static mst_status check_kind(verify *v, mst_tensor_kind kind, mst_hasher *hasher
     MST_TRY(ckpt_kind_begin(hasher));
     for (size_t t = 0; t < m->tensor_count; t++) {
         const mst_manifest_tensor *tensor = &m->tensors[t];
-        const uint64_t first = kind * m->blocks + tensor->first_block, blocks = ckpt_blocks(tensor->count);
+        const uint64_t first = kind * m->blocks + tensor->first_block, blocks = mst_blocks_of(tensor->count);
         MST_TRY(ckpt_kind_tensor(hasher, tensor->name, tensor->dims, tensor->shape));
         for (uint64_t at = 0, some; at < blocks; at += some) {
             some = blocks - at < PART_BLOCKS ? blocks - at : PART_BLOCKS;

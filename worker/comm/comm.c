@@ -27,6 +27,7 @@ struct mst_comm {
     int rank, size, node_rank, node_size;
     char (*host)[HOST_MAX]; /* [size] */
     int nodes, *node_of;    /* [size] */
+    int *counts;            /* [2 * size] of a gathering */
     double patience;        /* seconds */
 };
 
@@ -122,6 +123,8 @@ static mst_status create(bool join, mst_comm **comm_out) {
     MST_CHECK(comm->host, MST_ENOMEM, "joining the job: no memory for the names of %d hosts", comm->size);
     comm->node_of = calloc((size_t)comm->size, sizeof *comm->node_of);
     MST_CHECK(comm->node_of, MST_ENOMEM, "joining the job: no memory for the nodes of %d ranks", comm->size);
+    comm->counts = calloc(2 * (size_t)comm->size, sizeof *comm->counts);
+    MST_CHECK(comm->counts, MST_ENOMEM, "joining the job: no memory for the counts of %d ranks", comm->size);
     MST_TRY(find_nodes(comm));
     own_host_name(comm->host[comm->rank]);
     if (comm->size > 1)
@@ -149,6 +152,7 @@ void mst_comm_destroy(mst_comm **comm_pointer) {
     }
     free(comm->host);
     free(comm->node_of);
+    free(comm->counts);
     free(comm);
     *comm_pointer = NULL;
 }
@@ -288,20 +292,17 @@ done:
 
 mst_status mst_comm_allgather(mst_comm *comm, const void *mine, const size_t *bytes_of, void *all_out) {
     mst_status status = MST_OK;
-    int *count = NULL;
+    int *count = comm->counts;
     char *own_place = (char *)all_out + bytes_before(bytes_of, comm->rank);
     if (own_place != mine && bytes_of[comm->rank] > 0) memcpy(own_place, mine, bytes_of[comm->rank]);
     if (comm->size == 1) goto done;
     size_t size = (size_t)comm->size;
-    count = malloc(2 * size * sizeof *count);
-    MST_CHECK(count, MST_ENOMEM, "gathering from %zu ranks: no memory for their counts", size);
     if (int_pieces(comm, bytes_of, count, count + size))
         MST_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all_out, count, count + size, MPI_BYTE,
                                comm->all));
     else
         MST_TRY(allgather_large(comm, bytes_of, all_out));
 done:
-    free(count);
     return status;
 }
 

@@ -14,6 +14,10 @@ const char *mst_transport_name(mst_transport transport) {
     return names[transport];
 }
 
+bool mst_transport_shares(mst_transport transport) {
+    return transport == MST_TRANSPORT_SHM || transport == MST_TRANSPORT_NODE;
+}
+
 /* ---- ranks that share memory of the CPU ---- */
 
 /* What suits best where the user leaves it to us: shared memory within nodes, where there is room for it

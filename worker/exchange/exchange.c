@@ -8,11 +8,11 @@
 /* ---- memory ---- */
 
 size_t mst_exchange_slot_bytes(const mst_exchange *x) {
-    return x->layout->blocks * MST_BLOCK * mst_dtype_size(x->shape.wire);
+    return x->layout->blocks * mst_exchange_wire_block(x);
 }
 
 size_t mst_exchange_unit_offset(const mst_exchange *x, size_t unit) {
-    return x->layout->units[unit].first_block * MST_BLOCK * mst_dtype_size(x->shape.wire);
+    return x->layout->units[unit].first_block * mst_exchange_wire_block(x);
 }
 
 mst_status mst_exchange_alloc(mst_exchange *x, mst_space space, size_t bytes, const char *what,
@@ -25,7 +25,7 @@ mst_status mst_exchange_alloc(mst_exchange *x, mst_space space, size_t bytes, co
 
 mst_status mst_exchange_alloc_private(mst_exchange *x) {
     mst_status status = MST_OK;
-    const size_t weights = x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype);
+    const size_t weights = x->layout->blocks * mst_exchange_weight_block(x);
     MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, x->plan.slots * mst_exchange_slot_bytes(x), "gradients",
                                &x->slots));
     MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, weights, "weights", &x->weights));
@@ -35,13 +35,13 @@ done:
 
 size_t mst_exchange_received_at(const mst_exchange *x, size_t unit, size_t piece) {
     const size_t foreign = piece < x->plan.first_piece ? piece : piece - x->plan.own_pieces;
-    return (foreign * x->owned_blocks + x->owned[unit].offset) * MST_BLOCK * mst_dtype_size(x->shape.wire);
+    return (foreign * x->owned_blocks + x->owned[unit].offset) * mst_exchange_wire_block(x);
 }
 
 const void *mst_exchange_shard_at(const mst_exchange *x, const char *received, size_t unit, size_t piece) {
     if (x->plan.pieces[piece].rank != x->rank) return received + mst_exchange_received_at(x, unit, piece);
     const char *slot = (const char *)x->slots + x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x);
-    const size_t first = x->owned[unit].first_block * MST_BLOCK * mst_dtype_size(x->shape.wire);
+    const size_t first = x->owned[unit].first_block * mst_exchange_wire_block(x);
     return slot + mst_exchange_unit_offset(x, unit) + first;
 }
 
@@ -216,6 +216,9 @@ void mst_exchange_lanes(const mst_exchange *x, int rank, size_t *first_out, size
     *count_out = x->runs[rank].count;
 }
 
+bool mst_exchange_shares(const mst_exchange *x) {
+    return x->transport == &mst_transport_shm || x->transport == &mst_transport_node;
+}
 const char *mst_exchange_transport(const mst_exchange *x) {
     return x->transport->name;
 }
@@ -230,7 +233,7 @@ void *mst_exchange_weights(mst_exchange *x, size_t unit) {
 
 void *mst_exchange_own_weights(mst_exchange *x, size_t unit) {
     const mst_owned *owned = &x->owned[unit];
-    const size_t block = MST_BLOCK * mst_dtype_size(x->weight_dtype);
+    const size_t block = mst_exchange_weight_block(x);
     if (x->sharded) return (char *)x->weights + owned->offset * block;
     return (char *)mst_exchange_weights(x, unit) + owned->first_block * block;
 }
@@ -290,11 +293,17 @@ done:
     return status;
 }
 
-/* The lane's sum of one unit, rounded to the wire, goes into the lane's slot.
- * With an fp32 wire it stands there already. */
-static mst_status round_to_wire(mst_exchange *x, const mst_lane_plan *lane, size_t unit) {
-    if (!x->lane_sum) return MST_OK;
-    const void *source = accumulator(x, unit);
+mst_status mst_exchange_nothing(mst_exchange *x) {
+    (void)x;
+    return MST_OK;
+}
+
+mst_status mst_exchange_send_nothing(mst_exchange *x, size_t unit, size_t piece) {
+    (void)x, (void)unit, (void)piece;
+    return MST_OK;
+}
+
+mst_status mst_exchange_round_unit(mst_exchange *x, size_t unit, const void *source, void *result) {
     uint8_t level = 0;
     mst_ordered_sum_args args = {
         .count = x->layout->units[unit].blocks * MST_BLOCK,
@@ -303,10 +312,17 @@ static mst_status round_to_wire(mst_exchange *x, const mst_lane_plan *lane, size
         .level = &level,
         .source_dtype = MST_F32,
         .wire = x->shape.wire,
-        .result = in_slot(x, lane->slot, unit),
+        .result = result,
         .result_dtype = x->shape.wire,
     };
     return x->kernels->ordered_sum(x->queue, &args);
+}
+
+/* The lane's sum of one unit, rounded to the wire, goes into the lane's slot.
+ * With an fp32 wire it stands there already. */
+static mst_status round_to_wire(mst_exchange *x, const mst_lane_plan *lane, size_t unit) {
+    if (!x->lane_sum) return MST_OK;
+    return mst_exchange_round_unit(x, unit, accumulator(x, unit), in_slot(x, lane->slot, unit));
 }
 
 /* Adds the subtrees that waited for this lane: one pass over all of them. */

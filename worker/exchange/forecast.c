@@ -148,7 +148,7 @@ mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *
     const int size = place.ranks;
     bool streams = false;
     const bool alone = size == 1, sharded = !alone && shape->sharding == MST_SHARDING_ALL,
-               shares = transport == MST_TRANSPORT_SHM || transport == MST_TRANSPORT_NODE;
+               shares = mst_transport_shares(transport);
     const size_t owned = owned_blocks_of(layout, rank, size), wire = mst_dtype_size(shape->wire);
     const size_t weights = layout->blocks * MST_BLOCK * mst_dtype_size(weight_dtype);
     mst_exchange_memory m = {0};

@@ -21,10 +21,6 @@ typedef struct mpi_state {
     int *blocks, *place; /* [size] of one unit's shards, for publishing; not where weights are sharded */
 } mpi_state;
 
-static size_t wire_block_bytes(const mst_exchange *x) {
-    return MST_BLOCK * mst_dtype_size(x->shape.wire);
-}
-
 /* The same number on both sides: pieces count within the rank that sends them. */
 static int tag_of(const mst_exchange *x, size_t unit, size_t piece) {
     return (int)(unit * 2 * MST_LEVELS_MAX + x->plan.pieces[piece].number);
@@ -49,7 +45,7 @@ static mst_status make_send(mst_exchange *x, const mpi_state *s, size_t unit, si
     mst_shard_range(&x->layout->units[unit], to, x->size, &first, &blocks);
     if (to == x->rank || blocks == 0) goto done;
     const char *slot = s->sent + x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x);
-    const char *start = slot + mst_exchange_unit_offset(x, unit) + first * wire_block_bytes(x);
+    const char *start = slot + mst_exchange_unit_offset(x, unit) + first * mst_exchange_wire_block(x);
     MST_MPI(MPI_Send_init(start, (int)blocks, s->wire_block, to, tag_of(x, unit, piece), s->all, request));
 done:
     return status;
@@ -82,7 +78,7 @@ static mst_status allocate(mst_exchange *x, mpi_state *s) {
     void *received, *memory;
     MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, x->plan.slots * mst_exchange_slot_bytes(x), "gradients",
                                &x->slots));
-    MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, foreign * x->owned_blocks * wire_block_bytes(x),
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, foreign * x->owned_blocks * mst_exchange_wire_block(x),
                                "received gradients", &received));
     s->received = received;
     s->sent = x->slots;
@@ -100,7 +96,7 @@ done:
 /* Every rank has all weights. */
 static mst_status allocate_weights(mst_exchange *x, mpi_state *s) {
     mst_status status = MST_OK;
-    const size_t bytes = x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype);
+    const size_t bytes = x->layout->blocks * mst_exchange_weight_block(x);
     void *memory;
     MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, bytes, "weights", &x->weights));
     s->published = x->weights;
@@ -133,10 +129,9 @@ static mst_status prepare(mst_exchange *x) {
     MST_CHECK(found && tags <= (size_t)*tag_max, MST_EMPI,
               "opening the mpi transport: %zu units need %zu tags, MPI has %d", x->layout->unit_count, tags,
               found ? *tag_max : 0);
-    MST_MPI(MPI_Type_contiguous((int)wire_block_bytes(x), MPI_BYTE, &s->wire_block));
+    MST_MPI(MPI_Type_contiguous((int)mst_exchange_wire_block(x), MPI_BYTE, &s->wire_block));
     MST_MPI(MPI_Type_commit(&s->wire_block));
-    MST_MPI(
-        MPI_Type_contiguous((int)(MST_BLOCK * mst_dtype_size(x->weight_dtype)), MPI_BYTE, &s->weight_block));
+    MST_MPI(MPI_Type_contiguous((int)mst_exchange_weight_block(x), MPI_BYTE, &s->weight_block));
     MST_MPI(MPI_Type_commit(&s->weight_block));
     MST_TRY(make_requests(x, s));
 done:
@@ -188,7 +183,7 @@ static mst_status send_piece(mst_exchange *x, size_t unit, size_t piece) {
         size_t at =
             x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x) + mst_exchange_unit_offset(x, unit);
         MST_TRY(mst_memory_copy(x->queue, s->sent + at, (const char *)x->slots + at,
-                                x->layout->units[unit].blocks * wire_block_bytes(x)));
+                                x->layout->units[unit].blocks * mst_exchange_wire_block(x)));
     }
     for (int to = 0; to < x->size; to++)
         if (s->sends.request[first + (size_t)to] != MPI_REQUEST_NULL)
@@ -207,13 +202,9 @@ done:
     return status;
 }
 
-static mst_status nothing(mst_exchange *x) {
-    (void)x;
-    return MST_OK;
-}
-
-static mst_status publish_unit(mst_exchange *x, size_t unit) {
-    mst_status status = MST_OK;
+/* What travels does not depend on what this rank could copy, so that no other waits in vain. */
+static mst_status publish_unit(mst_exchange *x, size_t unit, mst_status before) {
+    mst_status status = before;
     mpi_state *s = x->state;
     for (int rank = 0; rank < x->size; rank++) {
         size_t first, blocks;
@@ -222,23 +213,23 @@ static mst_status publish_unit(mst_exchange *x, size_t unit) {
         s->place[rank] = (int)first;
     }
     char *device = mst_exchange_weights(x, unit), *host = s->published + (device - (const char *)x->weights);
-    size_t block = MST_BLOCK * mst_dtype_size(x->weight_dtype), own = (size_t)s->place[x->rank] * block;
-    if (host != device)
-        MST_TRY(mst_memory_copy(x->queue, host + own, device + own, (size_t)s->blocks[x->rank] * block));
-    MST_MPI(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, host, s->blocks, s->place, s->weight_block,
-                           s->all));
-    if (host != device)
-        MST_TRY(mst_memory_copy(x->queue, device, host, x->layout->units[unit].blocks * block));
-done:
+    size_t block = mst_exchange_weight_block(x), own = (size_t)s->place[x->rank] * block;
+    if (status == MST_OK && host != device)
+        status = mst_memory_copy(x->queue, host + own, device + own, (size_t)s->blocks[x->rank] * block);
+    const mst_status sent = mst_comm_mpi_status(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, host,
+                                                               s->blocks, s->place, s->weight_block, s->all),
+                                                "MPI_Allgatherv");
+    if (status == MST_OK) status = sent;
+    if (status == MST_OK && host != device)
+        status = mst_memory_copy(x->queue, device, host, x->layout->units[unit].blocks * block);
     return status;
 }
 
 static mst_status publish_mpi(mst_exchange *x) {
     mst_status status = MST_OK;
     if (x->sharded) return mst_sharded_publish(x);
-    for (size_t unit = 0; unit < x->layout->unit_count; unit++) MST_TRY(publish_unit(x, unit));
-done:
-    return status;
+    for (size_t unit = 0; unit < x->layout->unit_count; unit++) status = publish_unit(x, unit, status);
+    return mst_comm_agree(x->comm, status);
 }
 
 const mst_transport_ops mst_transport_mpi = {
@@ -249,6 +240,6 @@ const mst_transport_ops mst_transport_mpi = {
     .send = send_piece,
     .receive = receive,
     .shard = shard_of,
-    .fence = nothing,
+    .fence = mst_exchange_nothing,
     .publish = publish_mpi,
 };

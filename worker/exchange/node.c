@@ -41,10 +41,6 @@ typedef struct node_state {
     uint32_t round;    /* rounds begun: what is written where a piece is complete */
 } node_state;
 
-static size_t wire_block_bytes(const mst_exchange *x) {
-    return MST_BLOCK * mst_dtype_size(x->shape.wire);
-}
-
 static int agent(const mst_exchange *x, int node, int other, size_t turn) {
     const node_state *s = x->state;
     return mst_node_agent(s->node_of, x->size, node, other, turn);
@@ -63,7 +59,7 @@ static const void *shard_of(const mst_exchange *x, size_t unit, size_t source) {
     const mst_owned *owned = &x->owned[unit];
     const origin *from = &s->origins[source];
     if (from->here) return mst_window_blocks(x, &s->window, from->here, unit, owned->first_block);
-    return s->received + (from->received * x->owned_blocks + owned->offset) * wire_block_bytes(x);
+    return s->received + (from->received * x->owned_blocks + owned->offset) * mst_exchange_wire_block(x);
 }
 
 /* ---- opening: what is added, and who sends it ---- */
@@ -106,14 +102,14 @@ static mst_status place_partials(mst_exchange *x, node_state *s) {
     void *memory;
     for (size_t i = 0; i < s->sends.count; i++)
         if (s->partials[i].piece->parts > 1) blocks += s->partials[i].blocks;
-    MST_TRY(
-        mst_exchange_alloc(x, MST_SPACE_DEVICE, blocks * wire_block_bytes(x), "sums of this node", &memory));
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, blocks * mst_exchange_wire_block(x), "sums of this node",
+                               &memory));
     char *next = s->sums = memory;
     for (size_t i = 0; i < s->sends.count; i++) {
         partial *p = &s->partials[i];
         if (p->piece->parts == 1) continue;
         p->sum = next;
-        next += p->blocks * wire_block_bytes(x);
+        next += p->blocks * mst_exchange_wire_block(x);
     }
 done:
     return status;
@@ -139,7 +135,8 @@ static mst_status make_receives(mst_exchange *x, node_state *s, size_t unit) {
     for (size_t i = 0; i < s->plan.piece_count && owned->blocks > 0; i++) {
         const mst_node_piece *piece = &s->plan.pieces[i];
         if (piece->node == s->node) continue;
-        char *place = s->received + (foreign++ * x->owned_blocks + owned->offset) * wire_block_bytes(x);
+        char *place =
+            s->received + (foreign++ * x->owned_blocks + owned->offset) * mst_exchange_wire_block(x);
         MST_MPI(MPI_Recv_init(place, (int)owned->blocks, s->wire_block,
                               agent(x, piece->node, x->rank, unit + piece->number), gradient_tag(unit, piece),
                               s->all, &s->receives.request[s->receives.count++]));
@@ -149,7 +146,7 @@ done:
 }
 
 static char *weights_at(mst_exchange *x, size_t unit, size_t block) {
-    return (char *)mst_exchange_weights(x, unit) + block * MST_BLOCK * mst_dtype_size(x->weight_dtype);
+    return (char *)mst_exchange_weights(x, unit) + block * mst_exchange_weight_block(x);
 }
 
 /* Each owner's weights go to one rank of every other node, which has them written where all its node reads. */
@@ -192,10 +189,9 @@ static mst_status make_types(mst_exchange *x, node_state *s) {
     MST_CHECK(found && tags <= (size_t)*tag_max, MST_EMPI,
               "opening the node transport: %zu units need %zu tags, MPI has %d", x->layout->unit_count, tags,
               found ? *tag_max : 0);
-    MST_MPI(MPI_Type_contiguous((int)wire_block_bytes(x), MPI_BYTE, &s->wire_block));
+    MST_MPI(MPI_Type_contiguous((int)mst_exchange_wire_block(x), MPI_BYTE, &s->wire_block));
     MST_MPI(MPI_Type_commit(&s->wire_block));
-    MST_MPI(
-        MPI_Type_contiguous((int)(MST_BLOCK * mst_dtype_size(x->weight_dtype)), MPI_BYTE, &s->weight_block));
+    MST_MPI(MPI_Type_contiguous((int)mst_exchange_weight_block(x), MPI_BYTE, &s->weight_block));
     MST_MPI(MPI_Type_commit(&s->weight_block));
 done:
     return status;
@@ -234,7 +230,7 @@ static mst_status prepare(mst_exchange *x, node_state *s) {
     MST_TRY(mst_requests_init(x, &s->receives, units * s->foreign));
     MST_TRY(mst_requests_init(x, &s->weight_sends, units * (size_t)mst_comm_nodes(x->comm)));
     MST_TRY(mst_requests_init(x, &s->weight_receives, units * ranks));
-    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, s->foreign * x->owned_blocks * wire_block_bytes(x),
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, s->foreign * x->owned_blocks * mst_exchange_wire_block(x),
                                "received gradients", &received));
     s->received = received;
     MST_TRY(make_requests(x, s));

@@ -82,16 +82,6 @@ static void close_peer(mst_exchange *x) {
 
 /* ---- rounds ---- */
 
-static mst_status nothing(mst_exchange *x) {
-    (void)x;
-    return MST_OK;
-}
-
-static mst_status send_nothing(mst_exchange *x, size_t unit, size_t piece) {
-    (void)x, (void)unit, (void)piece; /* it stands where the owner will look for it */
-    return MST_OK;
-}
-
 /* Work of this rank has ended before it says so. */
 static mst_status fence_peer(mst_exchange *x) {
     return mst_queue_sync(x->queue);
@@ -101,14 +91,14 @@ static const void *shard_of(const mst_exchange *x, size_t unit, size_t piece) {
     const peer_state *s = x->state;
     const mst_piece *p = &x->plan.pieces[piece];
     const char *slots = p->rank == x->rank ? x->slots : s->peers[p->rank].slots;
-    const size_t first = x->owned[unit].first_block * MST_BLOCK * mst_dtype_size(x->shape.wire);
+    const size_t first = x->owned[unit].first_block * mst_exchange_wire_block(x);
     return slots + p->slot * mst_exchange_slot_bytes(x) + mst_exchange_unit_offset(x, unit) + first;
 }
 
 static mst_status copy_unit(mst_exchange *x, size_t unit) {
     mst_status status = MST_OK;
     const peer_state *s = x->state;
-    const size_t block = MST_BLOCK * mst_dtype_size(x->weight_dtype);
+    const size_t block = mst_exchange_weight_block(x);
     for (int owner = 0; owner < x->size; owner++) {
         size_t first, blocks;
         mst_shard_range(&x->layout->units[unit], owner, x->size, &first, &blocks);
@@ -136,9 +126,9 @@ const mst_transport_ops mst_transport_peer = {
     .name = "peer",
     .open = open_peer,
     .close = close_peer,
-    .begin_round = nothing,
-    .send = send_nothing,
-    .receive = nothing,
+    .begin_round = mst_exchange_nothing,
+    .send = mst_exchange_send_nothing,
+    .receive = mst_exchange_nothing,
     .shard = shard_of,
     .fence = fence_peer,
     .publish = publish_peer,

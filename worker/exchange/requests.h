@@ -1,4 +1,5 @@
-/* Persistent MPI requests that are made once and started again and again. Private to the room. */
+/* MPI requests that are waited for, tested and cancelled together; those of mpi.c and node.c are persistent: made once, and started
+ * again and again. Private to the room. */
 #ifndef MUSTER_EXCHANGE_REQUESTS_H
 #define MUSTER_EXCHANGE_REQUESTS_H
 

@@ -43,13 +43,9 @@ void mst_pass_program_clear(mst_pass_program *program) {
 
 /* ---- life ---- */
 
-static size_t block_bytes(const mst_exchange *x) {
-    return MST_BLOCK * mst_dtype_size(x->weight_dtype);
-}
-
 static mst_status allocate(mst_exchange *x, mst_sharded *s) {
     mst_status status = MST_OK;
-    const size_t own = x->owned_blocks * block_bytes(x);
+    const size_t own = x->owned_blocks * mst_exchange_weight_block(x);
     void *memory;
     MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, own, "weights", &x->weights));
     s->sent = x->weights;
@@ -58,7 +54,7 @@ static mst_status allocate(mst_exchange *x, mst_sharded *s) {
         s->sent = memory;
     }
     for (size_t i = 0; i < MST_GATHER_PLACES; i++) {
-        const size_t bytes = s->program.blocks[i] * block_bytes(x);
+        const size_t bytes = s->program.blocks[i] * mst_exchange_weight_block(x);
         MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, bytes, "gathered weights", &memory));
         s->places[i] = (mst_gather_place){.weights = memory, .arrived = memory};
         if (!mst_memory_is_apart()) continue;
@@ -85,7 +81,7 @@ mst_status mst_sharded_open(mst_exchange *x) {
     s->all = *(const MPI_Comm *)mst_comm_mpi(x->comm, false);
     MST_TRY(mst_pass_program_init(x->layout, x->stream != NULL, &s->program));
     MST_TRY(allocate(x, s));
-    MST_MPI(MPI_Type_contiguous((int)block_bytes(x), MPI_BYTE, &s->weight_block));
+    MST_MPI(MPI_Type_contiguous((int)mst_exchange_weight_block(x), MPI_BYTE, &s->weight_block));
     MST_MPI(MPI_Type_commit(&s->weight_block));
 done:
     return status;
@@ -113,7 +109,8 @@ mst_status mst_sharded_publish(mst_exchange *x) {
     mst_status status = MST_OK;
     const mst_sharded *s = x->sharded;
     if (s->sent != x->weights)
-        status = mst_memory_copy(x->queue, s->sent, x->weights, x->owned_blocks * block_bytes(x));
+        status =
+            mst_memory_copy(x->queue, s->sent, x->weights, x->owned_blocks * mst_exchange_weight_block(x));
     return mst_comm_agree(x->comm, status);
 }
 
@@ -130,9 +127,9 @@ static mst_status start(mst_exchange *x, mst_sharded *s, size_t event) {
         s->first[rank] = (int)first;
     }
     s->gathering = event;
-    MST_MPI(MPI_Iallgatherv(s->sent + owned->offset * block_bytes(x), (int)owned->blocks, s->weight_block,
-                            s->places[s->program.events[event].place].arrived, s->blocks, s->first,
-                            s->weight_block, s->all, &s->request));
+    MST_MPI(MPI_Iallgatherv(s->sent + owned->offset * mst_exchange_weight_block(x), (int)owned->blocks,
+                            s->weight_block, s->places[s->program.events[event].place].arrived, s->blocks,
+                            s->first, s->weight_block, s->all, &s->request));
 done:
     return status;
 }
@@ -189,7 +186,7 @@ mst_status mst_exchange_acquire(mst_exchange *x, size_t unit, const void **weigh
     MST_TRY(gather(x, s));
     if (place->arrived != place->weights)
         MST_TRY(mst_memory_copy(x->queue, place->weights, place->arrived,
-                                x->layout->units[unit].blocks * block_bytes(x)));
+                                x->layout->units[unit].blocks * mst_exchange_weight_block(x)));
     *weights_out = place->weights;
 done:
     return status;

@@ -128,7 +128,6 @@ done:
 
 size_t mst_shared_bytes_of(mst_transport transport, mst_placement place, int rank, size_t bytes) {
     const int node = mst_placement_node(place, rank), first = mst_placement_first(place, node);
-    const bool shares = transport == MST_TRANSPORT_SHM || transport == MST_TRANSPORT_NODE;
-    if (!shares || mst_placement_first(place, node + 1) - first < 2) return bytes;
+    if (!mst_transport_shares(transport) || mst_placement_first(place, node + 1) - first < 2) return bytes;
     return rank == first ? window_bytes(bytes) : 0;
 }

@@ -32,24 +32,13 @@ static mst_status fence_shm(mst_exchange *x) {
     return mst_window_fence(x->state);
 }
 
-static mst_status begin_nothing(mst_exchange *x) {
-    (void)x;
-    return MST_OK;
-}
-
-static mst_status send_nothing(mst_exchange *x, size_t unit, size_t piece) {
-    (void)x, (void)unit, (void)piece; /* it stands where the owner will look for it */
-    return MST_OK;
-}
-
 static const void *peer_shard(const mst_exchange *x, size_t unit, size_t piece) {
     return mst_window_blocks(x, x->state, &x->plan.pieces[piece], unit, x->owned[unit].first_block);
 }
 
 static mst_status publish_shm(mst_exchange *x) {
     mst_status status = MST_OK;
-    MST_TRY(fence_shm(x));
-    MST_TRY(mst_comm_barrier(x->comm));
+    MST_TRY(mst_comm_agree(x->comm, fence_shm(x)));
     MST_TRY(fence_shm(x));
 done:
     return status;
@@ -59,8 +48,8 @@ const mst_transport_ops mst_transport_shm = {
     .name = "shm",
     .open = open_shm,
     .close = close_shm,
-    .begin_round = begin_nothing,
-    .send = send_nothing,
+    .begin_round = mst_exchange_nothing,
+    .send = mst_exchange_send_nothing,
     .receive = fence_shm,
     .shard = peer_shard,
     .fence = fence_shm,

@@ -55,10 +55,6 @@ mst_stream_blocks mst_stream_blocks_of(const mst_layout *layout, int rank, int s
     return b;
 }
 
-static size_t wire_block_bytes(const mst_exchange *x) {
-    return MST_BLOCK * mst_dtype_size(x->shape.wire);
-}
-
 static buffer *buffer_of(const mst_exchange *x, size_t unit) {
     return &x->stream->buffers[turn_of(x->layout, unit)];
 }
@@ -72,13 +68,16 @@ static char *wire_of(const mst_exchange *x, size_t unit) {
     return wire ? wire : (char *)mst_stream_accumulator(x, unit);
 }
 
-static const void *shard_of(const mst_exchange *x, size_t unit, size_t piece) {
-    const mst_owned *owned = &x->owned[unit];
-    if (x->plan.pieces[piece].rank == x->rank)
-        return wire_of(x, unit) + owned->first_block * wire_block_bytes(x);
+/* Where another rank's piece comes in. */
+static char *received_at(const mst_exchange *x, size_t unit, size_t piece) {
     const size_t foreign = piece < x->plan.first_piece ? piece : piece - x->plan.own_pieces;
     return buffer_of(x, unit)->received +
-           foreign * x->stream->blocks.owned[turn_of(x->layout, unit)] * wire_block_bytes(x);
+           foreign * x->stream->blocks.owned[turn_of(x->layout, unit)] * mst_exchange_wire_block(x);
+}
+
+static const void *shard_of(const mst_exchange *x, size_t unit, size_t piece) {
+    if (x->plan.pieces[piece].rank != x->rank) return received_at(x, unit, piece);
+    return wire_of(x, unit) + x->owned[unit].first_block * mst_exchange_wire_block(x);
 }
 
 /* ---- life ---- */
@@ -88,7 +87,7 @@ static mst_status allocate_buffer(mst_exchange *x, size_t turn) {
     const mst_stream_blocks *blocks = &x->stream->blocks;
     buffer *b = &x->stream->buffers[turn];
     const size_t foreign = x->plan.piece_count - x->plan.own_pieces,
-                 wire = blocks->wire[turn] * wire_block_bytes(x);
+                 wire = blocks->wire[turn] * mst_exchange_wire_block(x);
     const bool computes = x->plan.own_pieces > 0;
     void *memory;
     if (computes) {
@@ -104,7 +103,8 @@ static mst_status allocate_buffer(mst_exchange *x, size_t turn) {
         MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, wire, "copies of gradients of a unit", &memory));
         b->sent = memory;
     }
-    MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, foreign * blocks->owned[turn] * wire_block_bytes(x),
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED,
+                               foreign * blocks->owned[turn] * mst_exchange_wire_block(x),
                                "received gradients of a unit", &memory));
     b->received = memory;
     MST_TRY(mst_requests_init(x, &b->receives, foreign));
@@ -133,7 +133,7 @@ static mst_status prepare(mst_exchange *x) {
                                    "the embedding's gradient", &memory));
         s->table = memory;
     }
-    MST_MPI(MPI_Type_contiguous((int)wire_block_bytes(x), MPI_BYTE, &s->wire_block));
+    MST_MPI(MPI_Type_contiguous((int)mst_exchange_wire_block(x), MPI_BYTE, &s->wire_block));
     MST_MPI(MPI_Type_commit(&s->wire_block));
     MST_TRY(mst_sharded_open(x));
 done:
@@ -182,21 +182,10 @@ done:
 static mst_status make_ready(mst_exchange *x, size_t unit) {
     mst_status status = MST_OK;
     buffer *b = buffer_of(x, unit);
-    const void *source = mst_stream_accumulator(x, unit);
     const size_t blocks = x->layout->units[unit].blocks;
-    const uint8_t level = 0;
-    mst_ordered_sum_args args = {
-        .count = blocks * MST_BLOCK,
-        .sources = 1,
-        .source = &source,
-        .level = &level,
-        .source_dtype = MST_F32,
-        .wire = x->shape.wire,
-        .result = b->wire,
-        .result_dtype = x->shape.wire,
-    };
-    if (b->wire) MST_TRY(x->kernels->ordered_sum(x->queue, &args));
-    if (b->sent) MST_TRY(mst_memory_copy(x->queue, b->sent, wire_of(x, unit), blocks * wire_block_bytes(x)));
+    if (b->wire) MST_TRY(mst_exchange_round_unit(x, unit, mst_stream_accumulator(x, unit), b->wire));
+    if (b->sent)
+        MST_TRY(mst_memory_copy(x->queue, b->sent, wire_of(x, unit), blocks * mst_exchange_wire_block(x)));
 done:
     return status;
 }
@@ -212,8 +201,8 @@ static mst_status send_shards(mst_exchange *x, size_t unit) {
         size_t first, blocks;
         mst_shard_range(&x->layout->units[unit], to, x->size, &first, &blocks);
         if (to == x->rank || blocks == 0) continue;
-        MST_MPI(MPI_Isend(start + first * wire_block_bytes(x), (int)blocks, s->wire_block, to, (int)unit,
-                          s->all, &m->request[m->count++]));
+        MST_MPI(MPI_Isend(start + first * mst_exchange_wire_block(x), (int)blocks, s->wire_block, to,
+                          (int)unit, s->all, &m->request[m->count++]));
     }
 done:
     return status;
@@ -227,10 +216,8 @@ static mst_status receive_shards(mst_exchange *x, size_t unit) {
     for (size_t piece = 0; piece < x->plan.piece_count && x->owned[unit].blocks > 0; piece++) {
         const int from = x->plan.pieces[piece].rank;
         if (from == x->rank) continue;
-        char *place = buffer_of(x, unit)->received;
-        place += (const char *)shard_of(x, unit, piece) - place;
-        MST_MPI(MPI_Irecv(place, (int)x->owned[unit].blocks, s->wire_block, from, (int)unit, s->all,
-                          &m->request[m->count++]));
+        MST_MPI(MPI_Irecv(received_at(x, unit, piece), (int)x->owned[unit].blocks, s->wire_block, from,
+                          (int)unit, s->all, &m->request[m->count++]));
     }
 done:
     return status;
@@ -303,11 +290,6 @@ mst_status mst_stream_failure(const mst_exchange *x) {
 
 /* ---- as a transport ---- */
 
-static mst_status nothing(mst_exchange *x) {
-    (void)x;
-    return MST_OK;
-}
-
 static mst_status send_piece(mst_exchange *x, size_t unit, size_t piece) {
     mst_status status = MST_OK;
     (void)piece; /* a rank has one */
@@ -322,10 +304,10 @@ const mst_transport_ops mst_transport_stream = {
     .name = "mpi",
     .open = open_stream,
     .close = close_stream,
-    .begin_round = nothing,
+    .begin_round = mst_exchange_nothing,
     .send = send_piece,
-    .receive = nothing,
+    .receive = mst_exchange_nothing,
     .shard = shard_of,
-    .fence = nothing,
+    .fence = mst_exchange_nothing,
     .publish = mst_sharded_publish,
 };

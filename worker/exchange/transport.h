@@ -14,7 +14,8 @@ typedef struct mst_transport_ops {
     void (*close)(mst_exchange *x);
     /* This rank begins a round: its slots are free. Not collective. */
     mst_status (*begin_round)(mst_exchange *x);
-    /* A piece of this rank is complete in one unit: it may be sent. Not collective, waits for nothing. */
+    /* A piece of this rank is complete in one unit: it may be sent. Not collective; waits for nothing, but where
+     * gradients are streamed for ranks that have not come to the unit before. */
     mst_status (*send)(mst_exchange *x, size_t unit, size_t piece);
     /* All ranks have sent: makes every piece readable. Not collective. */
     mst_status (*receive)(mst_exchange *x);
@@ -87,6 +88,21 @@ mst_status mst_transport_choose(mst_exchange *x, mst_transport wanted);
 /* Bytes of one slot, and where a unit stands in it. */
 size_t mst_exchange_slot_bytes(const mst_exchange *x);
 size_t mst_exchange_unit_offset(const mst_exchange *x, size_t unit);
+
+/** Bytes of a block of gradients as they travel, and of published weights. */
+static inline size_t mst_exchange_wire_block(const mst_exchange *x) {
+    return MST_BLOCK * mst_dtype_size(x->shape.wire);
+}
+static inline size_t mst_exchange_weight_block(const mst_exchange *x) {
+    return MST_BLOCK * mst_dtype_size(x->weight_dtype);
+}
+
+/** What a transport does where it has nothing to do; of a piece: it stands where its owner will look for it. */
+mst_status mst_exchange_nothing(mst_exchange *x);
+mst_status mst_exchange_send_nothing(mst_exchange *x, size_t unit, size_t piece);
+
+/** A unit's gradient, rounded to the wire. Not collective. @param source fp32 @param result wire type, [blocks * MST_BLOCK] */
+mst_status mst_exchange_round_unit(mst_exchange *x, size_t unit, const void *source, void *result);
 
 /** Finishes the tree over this rank's shard of one unit, whose sources can be read. Not collective. */
 mst_status mst_exchange_finish_unit(mst_exchange *x, size_t unit);

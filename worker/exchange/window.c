@@ -24,7 +24,7 @@ static size_t done_bytes(const mst_layout *layout) {
 }
 
 static size_t weight_bytes(const mst_exchange *x) {
-    return mst_whole_pages(x->layout->blocks * MST_BLOCK * mst_dtype_size(x->weight_dtype));
+    return mst_whole_pages(x->layout->blocks * mst_exchange_weight_block(x));
 }
 
 static size_t slots_bytes(const mst_exchange *x) {
@@ -186,7 +186,7 @@ mst_status mst_window_fence(const mst_window *w) {
 const void *mst_window_blocks(const mst_exchange *x, const mst_window *w, const mst_piece *piece, size_t unit,
                               size_t first_block) {
     return w->slots[w->place[piece->rank]] + piece->slot * mst_exchange_slot_bytes(x) +
-           mst_exchange_unit_offset(x, unit) + first_block * MST_BLOCK * mst_dtype_size(x->shape.wire);
+           mst_exchange_unit_offset(x, unit) + first_block * mst_exchange_wire_block(x);
 }
 
 _Atomic uint32_t *mst_window_done(const mst_window *w, int rank, size_t unit, size_t within) {

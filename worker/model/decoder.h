@@ -180,6 +180,10 @@ mst_status mst_lora_forward(const mst_held *held, const mst_product *product, co
 /** Adds the gradients of A and B to the sink, and scale (dy B) A to dx, ACC [rows, in]. */
 mst_status mst_lora_backward(const mst_held *held, const mst_product *product, const void *x, void *dx);
 
+/** sum = x + delta, all [rows, cols] with rows ld apart; sum may be x or delta. */
+mst_status mst_add(const mst_model *model, size_t cols, size_t ld, const void *x, const void *delta,
+                   void *sum);
+
 /** norm->y = norm(norm->x), where norm->x = x + delta is computed first if there is a delta. Without a norm of this
  * role only the sum is computed. */
 mst_status mst_norm_forward(const mst_held *held, mst_role role, const void *x, const void *delta,

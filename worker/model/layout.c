@@ -17,10 +17,6 @@ static size_t count_tensors(const mst_model_config *config, const mst_tensor_spe
     return count;
 }
 
-static size_t blocks_of(size_t count) {
-    return (count + MST_BLOCK - 1) / MST_BLOCK;
-}
-
 static void fill_tensor(const mst_model_config *config, const mst_tensor_spec *spec, mst_tensor *tensor) {
     tensor->dims = spec->cols == MST_EXTENT_NONE ? 1 : 2;
     tensor->shape[0] = mst_extent_of(config, spec->rows);
@@ -46,7 +42,7 @@ static void add_unit(const mst_model_config *config, const mst_tensor_spec *spec
         fill_tensor(config, spec, tensor);
         tensor->unit = (uint32_t)layout->unit_count;
         tensor->offset = unit->blocks * MST_BLOCK;
-        unit->blocks += blocks_of(tensor->count);
+        unit->blocks += mst_blocks_of(tensor->count);
         layout->parameters += tensor->count;
     }
     unit->tensors = layout->tensor_count - unit->first_tensor;
@@ -122,7 +118,7 @@ static mst_status init_part(const mst_tensor *tensor, size_t number, uint64_t se
                             mst_queue *queue, const mst_kernels *kernels, float *master) {
     mst_status status = MST_OK;
     size_t values_end = tensor->offset + tensor->count;
-    size_t padded_end = tensor->offset + blocks_of(tensor->count) * MST_BLOCK;
+    size_t padded_end = tensor->offset + mst_blocks_of(tensor->count) * MST_BLOCK;
     size_t from = clamp(tensor->offset, begin, end);
     size_t until = clamp(values_end, begin, end);
     size_t zeros_until = clamp(padded_end, begin, end);

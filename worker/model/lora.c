@@ -100,7 +100,7 @@ static void add_pair(const mst_model_config *config, const mst_lora *lora, const
                                .init_bound = i == 0 ? 1 / sqrt((double)in) : 0};
         snprintf(tensor->name, sizeof tensor->name, PEFT_START "%s%.*s.lora_%c" WEIGHT_END, prefix,
                  (int)(strlen(spec->name) - strlen(WEIGHT_END)), spec->name, "AB"[i]);
-        unit->blocks += (tensor->count + MST_BLOCK - 1) / MST_BLOCK;
+        unit->blocks += mst_blocks_of(tensor->count);
         layout->parameters += tensor->count;
     }
 }
@@ -169,9 +169,9 @@ void mst_lora_describe(mst_model *model) {
         const mst_part *w = &model->part[spec->role];
         mst_adapter *adapter = &model->adapter[spec->role];
         adapter->a = (mst_part){offset, lora->rank, in_out ? w->rows : w->cols};
-        offset += (adapter->a.rows * adapter->a.cols + MST_BLOCK - 1) / MST_BLOCK * MST_BLOCK;
+        offset += mst_blocks_of(adapter->a.rows * adapter->a.cols) * MST_BLOCK;
         adapter->b = (mst_part){offset, in_out ? w->cols : w->rows, lora->rank};
-        offset += (adapter->b.rows * adapter->b.cols + MST_BLOCK - 1) / MST_BLOCK * MST_BLOCK;
+        offset += mst_blocks_of(adapter->b.rows * adapter->b.cols) * MST_BLOCK;
     }
 }
 
@@ -231,18 +231,8 @@ static mst_status come_back(const mst_held *held, const mst_adapter *adapter, co
         .accumulate = at_once,
     };
     MST_TRY(model->kernels->matmul(model->queue, &up));
-    if (at_once) goto done;
-    mst_norm_args sum = {
-        .rows = model->rows,
-        .groups = 1,
-        .cols = adapter->b.rows,
-        .ldx = product->ldy,
-        .dtype = model->dtype,
-        .x = product->y,
-        .delta = model->low_out,
-        .sum = product->y,
-    };
-    MST_TRY(model->norm_forward(model->queue, &sum));
+    if (!at_once)
+        MST_TRY(mst_add(model, adapter->b.rows, product->ldy, product->y, model->low_out, product->y));
 done:
     return status;
 }

@@ -214,13 +214,13 @@ mst_status mst_norm_forward(const mst_held *held, mst_role role, const void *x, 
     return model->norm_forward(model->queue, &args);
 }
 
-/* sum = x + delta, all [rows, d_model]; sum may be delta. */
-static mst_status add(const mst_model *model, const void *delta, const void *x, void *sum) {
+mst_status mst_add(const mst_model *model, size_t cols, size_t ld, const void *x, const void *delta,
+                   void *sum) {
     mst_norm_args args = {
         .rows = model->rows,
         .groups = 1,
-        .cols = model->config.d_model,
-        .ldx = model->config.d_model,
+        .cols = cols,
+        .ldx = ld,
         .dtype = model->dtype,
         .x = x,
         .delta = delta,
@@ -232,7 +232,8 @@ static mst_status add(const mst_model *model, const void *delta, const void *x, 
 mst_status mst_norm_backward(const mst_held *held, mst_role role, const mst_norm_buffers *norm,
                              const void *dy, const void *dresidual, void *dx) {
     const mst_model *model = held->pass->model;
-    if (!mst_has(model, role)) return add(model, dy, dresidual, dx);
+    if (!mst_has(model, role))
+        return mst_add(model, model->config.d_model, model->config.d_model, dresidual, dy, dx);
     mst_norm_grad_args args = {
         .rows = model->rows,
         .groups = 1,

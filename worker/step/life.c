@@ -82,11 +82,9 @@ done:
 /* The weights that adapters adapt: once for a node, where its ranks share what is trained, too. Collective. */
 static mst_status open_frozen(mst_trainer *t) {
     mst_status status = MST_OK;
-    const char *transport = mst_exchange_transport(t->exchange);
-    const bool share = strcmp(transport, "shm") == 0 || strcmp(transport, "node") == 0;
     if (t->config.lora.rank == 0) goto done;
-    MST_TRY(mst_shared_create(t->comm, share, mst_frozen_bytes_of(&t->model_layout, t->config.precision),
-                              &t->shared));
+    MST_TRY(mst_shared_create(t->comm, mst_exchange_shares(t->exchange),
+                              mst_frozen_bytes_of(&t->model_layout, t->config.precision), &t->shared));
     MST_TRY(mst_comm_agree(t->comm, mst_frozen_create(&t->model_layout, t->config.precision, t->queue,
                                                       mst_shared_memory(t->shared), &t->frozen)));
 done:

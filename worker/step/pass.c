@@ -28,9 +28,9 @@ static mst_status acquire_weights(void *context, size_t unit, const void **weigh
     }
     const bool gathers = t->config.shape.sharding == MST_SHARDING_ALL;
     meet_others(t, gathers ? "gather" : "compute", unit);
-    if (gathers) t->computing += mst_trainer_now(); /* stands still meanwhile */
+    t->computing += mst_trainer_now(); /* stands still meanwhile */
     const mst_status status = mst_exchange_acquire(t->exchange, unit - frozen, weights_out);
-    if (gathers) t->computing -= mst_trainer_now();
+    t->computing -= mst_trainer_now();
     if (gathers) mst_watchdog_unit(t->watchdog, "compute", unit, t->position.step);
     return status;
 }

@@ -6,10 +6,6 @@
 
 #include <stdlib.h>
 
-static size_t wire_block_bytes(const mst_exchange *x) {
-    return MST_BLOCK * mst_dtype_size(x->shape.wire);
-}
-
 static mst_status check(const mst_exchange *x, const char *call, ncclResult_t result) {
     const mst_nccl *s = x->state;
     if (result == ncclSuccess || result == ncclInProgress) return MST_OK;
@@ -25,7 +21,7 @@ static mst_status check(const mst_exchange *x, const char *call, ncclResult_t re
 static mst_status launch_sums(mst_exchange *x, const mst_nccl_group *group) {
     mst_status status = MST_OK;
     const mst_nccl *s = x->state;
-    const size_t block = wire_block_bytes(x), owned = x->owned[group->unit].blocks;
+    const size_t block = mst_exchange_wire_block(x), owned = x->owned[group->unit].blocks;
     const bool sends = group->number < s->own_count[x->rank];
     const size_t own = s->first_piece[x->rank] + group->number;
     for (int peer = 0; peer < x->size; peer++) {
@@ -52,7 +48,7 @@ static mst_status launch_weights(mst_exchange *x, const mst_nccl_group *group) {
     mst_status status = MST_OK;
     const mst_nccl *s = x->state;
     const mst_unit *unit = &x->layout->units[group->unit];
-    const size_t block = MST_BLOCK * mst_dtype_size(x->weight_dtype);
+    const size_t block = mst_exchange_weight_block(x);
     char *weights = mst_exchange_weights(x, group->unit);
     size_t first, blocks;
     mst_shard_range(unit, x->rank, x->size, &first, &blocks);
@@ -124,7 +120,7 @@ static mst_status prepare(mst_exchange *x) {
     MST_TRY(mst_nccl_load(&s->library));
     MST_TRY(mst_exchange_alloc_private(x));
     const size_t foreign = x->plan.piece_count - x->plan.own_pieces;
-    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, foreign * x->owned_blocks * wire_block_bytes(x),
+    MST_TRY(mst_exchange_alloc(x, MST_SPACE_DEVICE, foreign * x->owned_blocks * mst_exchange_wire_block(x),
                                "received gradients", &memory));
     s->received = memory;
     MST_TRY(mst_transfer_stream(x->queue, &s->stream));
@@ -160,7 +156,7 @@ done:
 /* Lets all that was begun end, and puts the communicator away; where a rank cannot, all end theirs at once. */
 static void leave(mst_exchange *x, mst_nccl *s) {
     bool all = false;
-    const bool whole = s->comm && s->sums.ended == s->sums.count &&
+    const bool whole = s && s->comm && s->sums.ended == s->sums.count &&
                        mst_nccl_wait_ended(x, &s->weights, s->weights.count) == MST_OK;
     if (mst_comm_all(x->comm, whole, &all) != MST_OK) all = false;
     if (all && check(x, "ncclCommFinalize", s->library->ncclCommFinalize(s->comm)) == MST_OK &&
@@ -168,7 +164,7 @@ static void leave(mst_exchange *x, mst_nccl *s) {
         s->library->ncclCommDestroy(s->comm);
         s->comm = NULL;
     }
-    if (s->comm) s->library->ncclCommAbort(s->comm);
+    if (s && s->comm) s->library->ncclCommAbort(s->comm);
 }
 
 static void clear_list(mst_exchange *x, mst_nccl_list *list) {
@@ -179,8 +175,8 @@ static void clear_list(mst_exchange *x, mst_nccl_list *list) {
 
 static void close_nccl(mst_exchange *x) {
     mst_nccl *s = x->state;
+    leave(x, s); /* collective, so also of a rank that never came to have one */
     if (s) {
-        leave(x, s);
         clear_list(x, &s->weights);
         clear_list(x, &s->sums);
         mst_memory_free(MST_SPACE_DEVICE, &s->received);
@@ -220,11 +216,6 @@ static const void *shard_of(const mst_exchange *x, size_t unit, size_t piece) {
     return mst_exchange_shard_at(x, s->received, unit, piece);
 }
 
-static mst_status nothing(mst_exchange *x) {
-    (void)x;
-    return MST_OK;
-}
-
 static mst_status launch_all_weights(mst_exchange *x) {
     mst_status status = MST_OK;
     mst_nccl *s = x->state;
@@ -254,7 +245,7 @@ const mst_transport_ops mst_transport_nccl = {
     .send = send_piece,
     .receive = receive,
     .shard = shard_of,
-    .fence = nothing,
+    .fence = mst_exchange_nothing,
     .publish = publish,
     .acquire = acquire,
 };

@@ -82,6 +82,10 @@ void mst_exchange_destroy(mst_exchange **exchange);
 /** The lanes that a rank computes, in every round. Not collective. */
 void mst_exchange_lanes(const mst_exchange *exchange, int rank, size_t *first_out, size_t *count_out);
 
+/** Whether ranks of a node have their weights in memory that they share: one copy. */
+bool mst_transport_shares(mst_transport transport);
+bool mst_exchange_shares(const mst_exchange *exchange);
+
 /** "self", "shm", "mpi", "node", "nccl" or "peer". */
 const char *mst_exchange_transport(const mst_exchange *exchange);
 /** Bytes that this rank allocated. */
@@ -129,7 +133,8 @@ mst_status mst_exchange_begin_lane(mst_exchange *exchange, size_t round, size_t 
 mst_status mst_exchange_clear_lane(mst_exchange *exchange, void **gradients_out);
 
 /** The unit's gradient of the current lane is complete (the lane's last microbatch): it may be combined and
- * sent. Not collective; starts transfers, waits for none. Each unit once per lane. */
+ * sent. Not collective; starts transfers, and waits for none, but where gradients are streamed for those of the unit before. Each unit
+ * once per lane. */
 mst_status mst_exchange_unit_done(mst_exchange *exchange, size_t unit);
 
 /** Ends a round: receives what this rank owns and finishes the tree; from the second round on adds to the

@@ -30,7 +30,7 @@ mst_status mst_frozen_put(mst_frozen *frozen, const char *name, const size_t sha
 /** Begins to fill it again. */
 void mst_frozen_restart(mst_frozen *frozen);
 
-/** Whether every element was set, each once. @retval MST_EFORMAT */
+/** Whether as many elements were set as the model has. @retval MST_EFORMAT */
 mst_status mst_frozen_check(const mst_frozen *frozen);
 
 /** A unit's flat buffer. */

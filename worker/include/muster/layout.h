@@ -15,6 +15,11 @@ extern "C" {
 
 enum { MST_NAME_MAX = 96 };
 
+/** Blocks that so many elements take. */
+static inline size_t mst_blocks_of(uint64_t elements) {
+    return (size_t)((elements + MST_BLOCK - 1) / MST_BLOCK);
+}
+
 /* One parameter tensor, row-major, in Hugging Face orientation and under its Hugging Face name. */
 typedef struct mst_tensor {
     char name[MST_NAME_MAX];
