@@ -5,10 +5,10 @@
 #include <string.h>
 
 enum {
-    STEPS_MAX = 3000000,    /* parts evaluated, and blocks of text looked at */
-    STEP_BYTES = 512,       /* of text that count as a step */
-    ARENA_MAX = 256 << 20,  /* bytes of values */
-    OUTPUT_MAX = 128 << 20, /* bytes of text */
+    STEPS_MAX = 3000000,   /* parts evaluated, and blocks of text looked at */
+    STEP_BYTES = 512,      /* of text that count as a step */
+    ARENA_MAX = 256 << 20, /* bytes of values */
+    OUTPUT_MAX = 16 << 20, /* bytes of text: millions of tokens, whose list takes more memory than they */
     VARIABLES_MAX = 4096,
     DEPTH_MAX =
         1000 /* parts at work in each other, some hundred bytes of stack each: a macro may call itself */

@@ -40,6 +40,8 @@ static void test_limits(void) {
         "{% for a in range(1000000) %}{% for b in range(1000000) %}{{ b }}{% endfor %}{% endfor %}",
         "{% set ns = namespace(t='ab') %}{% for a in range(100) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}{{ "
         "ns.t }}",
+        "{% set ns = namespace(t='abc') %}{% for a in range(23) %}{% set ns.t = ns.t ~ ns.t %}{% endfor %}{{ "
+        "ns.t }}",
         "{% set ns = namespace(t=[1]) %}{% for a in range(150) %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ "
         "ns.t == ns.t }}",
         "{% set ns = namespace(t=[1]) %}{% for a in range(150) %}{% set ns.t = [ns.t, ns.t] %}{% endfor %}{{ "

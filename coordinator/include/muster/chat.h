@@ -95,7 +95,7 @@ typedef struct mst_chat_options {
 /**
  * Renders a conversation. The text is that of transformers' apply_chat_template; spans are those of {% generation %}.
  *
- * Not collective. Memory: at most 256 MiB for a template's values, 128 MiB of text.
+ * Not collective. Memory: at most 256 MiB for a template's values, 16 MiB of text.
  * @retval MST_EFORMAT the template refuses the conversation, or something in it is not what the template expects;
  * MST_EUNSUPPORTED a limit, a value of a kind that is not supported: with name, line, column. MST_ECONFIG a special token or the
  * date is not known; MST_ENOMEM
