@@ -56,8 +56,10 @@ struct mst_queue {
     int threads;
     int spins; /* before a waiting thread sleeps; 0 when there are more threads than cores */
     member *members;
-    scratch *scratches;         /* [threads] owned */
-    run *runs;                  /* [threads] owned */
+    scratch *scratches;    /* [threads] owned */
+    run *runs;             /* [threads] owned */
+    mst_attend_fn *attend; /* NULL: nothing */
+    void *attend_context;
     const mst_queue_face *face; /* of the device; NULL: the CPU alone */
     void *device;               /* owned */
     loop loop;
@@ -116,6 +118,7 @@ static void run_tasks(mst_queue *queue, int thread) {
         if (task > atomic_load_explicit(&l->failed_task, memory_order_relaxed)) continue;
         mst_status status = l->task(l->context, task, thread);
         if (status != MST_OK) record_failure(l, task, status);
+        if (thread == 0 && queue->attend) queue->attend(queue->attend_context);
     }
 }
 
@@ -288,6 +291,11 @@ void mst_queue_destroy(mst_queue **queue_pointer) {
     pthread_mutex_destroy(&queue->loop.failure_lock);
     free(queue);
     *queue_pointer = NULL;
+}
+
+void mst_queue_attend(mst_queue *queue, mst_attend_fn *attend, void *context) {
+    queue->attend = attend;
+    queue->attend_context = context;
 }
 
 int mst_queue_threads(const mst_queue *queue) {

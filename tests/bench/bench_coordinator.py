@@ -14,7 +14,7 @@ import sys
 
 RANKS = [1, 2, 4, 8, 16, 32, 64]
 STEP_US = 500_000
-EASE = 256  # with more ranks heartbeats come less often (beat_period in worker/comm/watchdog.c)
+EASE = 128  # with more ranks heartbeats come less often (beat_period in worker/comm/watchdog.c)
 PARTS = {"own": "own_us", "mpi": "mpi_us", "record": "record_us", "threads": "threads_us"}
 
 

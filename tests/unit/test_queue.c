@@ -53,6 +53,27 @@ static void check_lowest_failure(int threads) {
     mst_queue_destroy(&queue);
 }
 
+static void count_call(void *context) {
+    ++*(size_t *)context;
+}
+
+/* The caller's thread attends after each task that it runs, and no other does: a plain counter is enough. */
+static void check_attending(int threads) {
+    mst_queue *queue = NULL;
+    size_t calls = 0;
+    tally t = {.fail_from = SIZE_MAX};
+    CHECK_OK(mst_queue_create(threads, &queue));
+    mst_queue_attend(queue, count_call, &calls);
+    CHECK_OK(mst_queue_for(queue, TASKS, count_task, &t));
+    CHECK(threads > 1 ? calls <= TASKS : calls == TASKS, "%d threads, %d tasks: attended %zu times", threads,
+          TASKS, calls);
+    mst_queue_attend(queue, NULL, NULL);
+    calls = 0;
+    CHECK_OK(mst_queue_for(queue, TASKS, count_task, &t));
+    CHECK(calls == 0, "attended %zu times after its end", calls);
+    mst_queue_destroy(&queue);
+}
+
 static mst_status fill_scratch(void *context, size_t task, int thread) {
     mst_queue *queue = context;
     size_t bytes = 64 + task * 100;
@@ -201,6 +222,7 @@ static void check_digest(void) {
 int main(void) {
     for (int threads = 1; threads <= 9; threads += 2) check_every_task_once(threads);
     for (int threads = 1; threads <= 4; threads++) check_lowest_failure(threads);
+    for (int threads = 1; threads <= 4; threads++) check_attending(threads);
     check_scratch();
     check_memory();
     check_status_texts();

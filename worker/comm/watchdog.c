@@ -232,7 +232,7 @@ void mst_watchdog_waiting(mst_watchdog *w, const char *phase, uint64_t step) {
 
 /* Twice a second; less often where rank 0 has many to hear, so that its work does not grow with them (docs/scaling.md). */
 static double beat_period(double seconds, int size) {
-    enum { RANKS_WITH_EASE = 256 };
+    enum { RANKS_WITH_EASE = 128 };
     const double period = size > RANKS_WITH_EASE ? 0.5 * size / RANKS_WITH_EASE : 0.5;
     return period < seconds / 4 ? period : seconds / 4;
 }

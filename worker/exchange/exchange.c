@@ -181,6 +181,7 @@ mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const ms
     MST_TRY(mst_comm_agree(comm, status));
     MST_TRY(mst_transport_choose(x, transport));
     MST_TRY(x->transport->open(x));
+    mst_exchange_keep_moving(x);
     if (x->gradient_is_slot) {
         const mst_piece *root = &x->plan.pieces[0];
         x->gradient = (float *)x->slots + root->slot * x->layout->blocks * MST_BLOCK;
@@ -194,6 +195,7 @@ done:
 void mst_exchange_destroy(mst_exchange **exchange) {
     mst_exchange *x = *exchange;
     if (!x) return;
+    mst_exchange_stop_moving(x);
     if (x->transport) x->transport->close(x);
     if (!x->gradient_is_slot) mst_memory_free(MST_SPACE_DEVICE, &x->gradient);
     mst_memory_free(MST_SPACE_DEVICE, &x->lane_sum);

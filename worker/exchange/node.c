@@ -390,6 +390,7 @@ done:
 
 const mst_transport_ops mst_transport_node = {
     .name = "node",
+    .by_mpi = true,
     .open = open_node,
     .close = close_node,
     .begin_round = begin_round,

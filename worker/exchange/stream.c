@@ -302,6 +302,7 @@ done:
 
 const mst_transport_ops mst_transport_stream = {
     .name = "mpi",
+    .by_mpi = true,
     .open = open_stream,
     .close = close_stream,
     .begin_round = mst_exchange_nothing,

@@ -8,6 +8,7 @@
 /* How partial sums reach their owners and weights reach everybody. */
 typedef struct mst_transport_ops {
     const char *name;
+    bool by_mpi; /* messages of passes go by MPI, which moves them only inside of its calls */
     /* Allocates x->slots and x->weights (by mst_exchange_alloc where they are private memory) and what else
      * it needs. Collective: agrees on its status. */
     mst_status (*open)(mst_exchange *x);
@@ -76,6 +77,7 @@ struct mst_exchange {
     uint8_t *level;      /* [sources] */
     size_t bytes;        /* allocated by this rank */
 
+    uint64_t next_move; /* when messages are moved again, ns */
     size_t round, lane; /* that come next */
     bool lane_begun;
     bool *unit_done; /* [unit_count] of the lane that was begun */
@@ -106,6 +108,10 @@ mst_status mst_exchange_round_unit(mst_exchange *x, size_t unit, const void *sou
 
 /** Finishes the tree over this rank's shard of one unit, whose sources can be read. Not collective. */
 mst_status mst_exchange_finish_unit(mst_exchange *x, size_t unit);
+
+/** From now on the thread that computes moves messages between its tasks, or no longer. Not collective. */
+void mst_exchange_keep_moving(mst_exchange *x);
+void mst_exchange_stop_moving(mst_exchange *x);
 
 /** Zeroed memory of a space that counts in mst_exchange_bytes. Not collective. @retval MST_ENOMEM naming `what` */
 mst_status mst_exchange_alloc(mst_exchange *x, mst_space space, size_t bytes, const char *what,

@@ -55,6 +55,17 @@ typedef mst_status mst_task_fn(void *context, size_t task, int thread);
  */
 mst_status mst_queue_for(mst_queue *queue, size_t count, mst_task_fn *task, void *context);
 
+/** @param context as given to mst_queue_attend */
+typedef void mst_attend_fn(void *context);
+
+/**
+ * What the thread that calls mst_queue_for does besides, after each of its tasks: for libraries that work only inside of their
+ * own calls, as MPI does. NULL: nothing. It must be brief, must not use the queue, and outlives no context.
+ *
+ * Not collective. Threads: not during a loop.
+ */
+void mst_queue_attend(mst_queue *queue, mst_attend_fn *attend, void *context);
+
 /** A number that changes whenever a loop begins or a task is taken: whoever sees it change knows that work goes on. Not
  * collective. Threads: any, while the queue exists. */
 uint64_t mst_queue_pulse(const mst_queue *queue);
