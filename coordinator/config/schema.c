@@ -146,7 +146,8 @@ const config_key config_keys[] = {
     {FIXED("lora.rslora"), BOOL(lora.rslora), .fallback = "false",
      .meaning = "Multiply by alpha / sqrt(rank) instead (rank-stabilised)."},
     {FIXED("lora.targets"), WORDS(lora.targets), .fallback = "all-linear",
-     .meaning = "The projections that get adapters, by the last part of their tensors' names, such as [q_proj, v_proj]; "
+     .meaning = "The projections that get adapters, by the last part of their tensors' names, such as "
+                "[q_proj, v_proj]; "
                 "all-linear: all of every layer, the output head not."},
     {FIXED("lora.dropout"), REAL(lora.dropout, 0, 1), .fallback = "0",
      .meaning = "Must be 0: muster trains without dropout."},
@@ -256,6 +257,10 @@ const config_key config_keys[] = {
                 "none; selective: outputs of norms and activation functions, which costs little; full: all "
                 "of a layer "
                 "but its input, which costs another forward pass."},
+    {FIXED("train.head_rows"), WHOLE(train.head_rows, 0, MILLION), .fallback = "0", .unit = "rows",
+     .meaning =
+         "Rows of logits that are there at a time, in the loss and its gradient: more are faster on a GPU "
+         "and take more memory. Part of the result. 0: a sixteenth of a microbatch's tokens, at least 256."},
     {FREE("train.z_loss"), REAL(train.z_loss, 0, 1), .fallback = "0",
      .meaning =
          "Coefficient of the z-loss (log Z)^2, which keeps logits small; 0: none. A usual value is 1e-4."},

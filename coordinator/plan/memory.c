@@ -75,7 +75,8 @@ mst_status plan_activations(const mst_config *config, const mst_layout *model, d
     mst_model_options options = {.dtype = config->train.precision,
                                  .micro = config->batch.micro,
                                  .seq_len = config->data.seq_len,
-                                 .recompute = config->train.recompute};
+                                 .recompute = config->train.recompute,
+                                 .head_rows = config->train.head_rows};
     MST_TRY(mst_config_lora(config, &options.lora));
     MST_TRY(mst_model_bytes_of(&config->model, model, &options, &bytes));
     *bytes_out = (double)bytes;

@@ -202,6 +202,7 @@ static mst_trainer_config trainer_config(const mst_config *c, const mst_lora *lo
                                 .packing = c->data.packing,
                                 .precision = c->train.precision,
                                 .recompute = c->train.recompute,
+                                .head_rows = c->train.head_rows,
                                 .z_coefficient = c->train.z_loss,
                                 .optimizer = c->optimizer,
                                 .schedule = c->schedule,

@@ -86,6 +86,7 @@ static double reported(job *j, const mst_config *c) {
                                        .seq_len = c->data.seq_len,
                                        .precision = c->train.precision,
                                        .recompute = c->train.recompute,
+                                       .head_rows = c->train.head_rows,
                                        .optimizer = c->optimizer,
                                        .schedule = c->schedule};
     const mst_checkpoint_context context = {

@@ -4,10 +4,6 @@
 
 #include "family.h"
 
-/* Rows of logits that exist at a time. Part of the definition of the gradient's bits:
- * never a function of the device. */
-enum { MST_HEAD_CHUNK = 256 };
-
 /* Where a tensor stands within its unit; rows is 0 when the family has no tensor of this role. */
 typedef struct mst_part {
     size_t offset, rows, cols;

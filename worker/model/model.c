@@ -174,6 +174,13 @@ static void add_parts(mst_model *model, const mst_tensor_spec *spec, const mst_u
             (mst_part){.offset = tensor->offset, .rows = tensor->shape[0], .cols = tensor->shape[1]};
 }
 
+static size_t chunk_rows(const mst_model *model) {
+    enum { LEAST = 256, SHARE = 16 };
+    size_t rows = model->options.head_rows;
+    if (rows == 0) rows = model->rows / SHARE > LEAST ? model->rows / SHARE : LEAST;
+    return rows < model->rows ? rows : model->rows;
+}
+
 /* Fills what follows from the config and the options alone. */
 static void describe(mst_model *model) {
     const mst_model_config *config = &model->config;
@@ -184,7 +191,7 @@ static void describe(mst_model *model) {
     model->dtype = model->options.dtype;
     model->acc = mst_dtype_acc(model->dtype);
     model->rows = model->options.micro * model->options.seq_len;
-    model->chunk_rows = model->rows < MST_HEAD_CHUNK ? model->rows : MST_HEAD_CHUNK;
+    model->chunk_rows = chunk_rows(model);
     model->width_q = mst_extent_of(config, MST_EXTENT_QUERY);
     model->width_k = mst_extent_of(config, MST_EXTENT_KEY);
     model->width_qkv = mst_extent_of(config, MST_EXTENT_QKV);

@@ -65,6 +65,7 @@ static mst_status create_local(mst_trainer *t) {
                                        .micro = t->config.micro,
                                        .seq_len = t->config.seq_len,
                                        .recompute = t->config.recompute,
+                                       .head_rows = t->config.head_rows,
                                        .lora = t->config.lora};
     const bool adapters = t->config.lora.rank > 0;
     t->loss_scale = choose_loss_scale(t->config.micro * t->config.seq_len);

@@ -129,6 +129,9 @@ typedef struct mst_model_options {
     size_t micro;    /* sequences per microbatch */
     size_t seq_len;
     mst_recompute recompute;
+    /* Rows of logits that exist at a time: part of the gradient's bits, never a function of the device. 0: a sixteenth of all, but
+     * at least 256. */
+    size_t head_rows;
     bool forward_only; /* no buffers for the backward pass */
     /* Not 0: a model for mst_model_extend only, with room for the keys and values of so many tokens. Then micro is 1,
      * forward_only is set, and seq_len is how many tokens are computed at once. */

@@ -26,6 +26,7 @@ typedef struct mst_trainer_config {
     mst_packing packing;   /* of the data */
     mst_dtype precision;   /* of weights and activations: F32 or BF16 */
     mst_recompute recompute;
+    size_t head_rows; /* of logits at a time, as mst_model_options has it */
     double z_coefficient;
     mst_optimizer_config optimizer;
     mst_schedule schedule;
