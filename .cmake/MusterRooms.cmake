@@ -29,6 +29,12 @@ function(mst_room name folder)
   target_link_libraries(${name} PUBLIC ${ARGN} PRIVATE mst_flags)
 endfunction()
 
+# Longer than any test takes: one that does not end fails. Sanitizers make some many times slower.
+set(MST_TEST_SECONDS 120)
+if(MST_SANITIZE)
+  set(MST_TEST_SECONDS 300)
+endif()
+
 # mst_test(NAME LABELS SOURCES... LIBS LIBRARY... [ARGS ARG...]): a test program; exit status 77 means skipped.
 function(mst_test name label)
   cmake_parse_arguments(T "" "TIMEOUT" "SOURCES;LIBS;ARGS" ${ARGN})
@@ -37,7 +43,7 @@ function(mst_test name label)
   target_link_libraries(${name} PRIVATE mst_flags ${T_LIBS})
   add_test(NAME ${name} COMMAND ${name} ${T_ARGS})
   if(NOT T_TIMEOUT)
-    set(T_TIMEOUT 120)
+    set(T_TIMEOUT ${MST_TEST_SECONDS})
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${label}" SKIP_RETURN_CODE 77 TIMEOUT ${T_TIMEOUT})
   if(MST_SANITIZE) # a refused allocation is an answer, as it is without a sanitizer
