@@ -23,10 +23,27 @@ void attempt_describe(const watch_end *end, char *text_out, size_t room) {
         snprintf(text_out, room, "exit code %d", end->code);
 }
 
+const char *attempt_reason(const attempt *a) {
+    const tail *said = &a->end.tail;
+    const bool silent = said->culprit[0] == '\0' && said->error[0] == '\0';
+    return silent && a->end.signal != 0 ? "" : tail_reason(said, a->after.moved);
+}
+
 bool attempt_is_launchers(const attempt *a) {
     const tail *said = &a->end.tail;
     return a->outcome == OUTCOME_FAILED && a->end.code > 0 && a->end.code < 128 && !a->after.moved &&
            said->culprit[0] == '\0' && said->error[0] == '\0' && said->count > 0;
+}
+
+/* The same words. Numbers count for nothing: bytes that are free, processes. */
+static bool say_the_same(const char *a, const char *b) {
+    static const char digits[] = "0123456789";
+    for (;; a++, b++) {
+        a += strspn(a, digits);
+        b += strspn(b, digits);
+        if (*a != *b) return false;
+        if (*a == '\0') return true;
+    }
 }
 
 /* By its last words: those before have numbers of processes and jobs in them. */
@@ -39,7 +56,7 @@ bool attempt_repeats(const attempt *before, const attempt *now) {
     if (before->number == 0) return false;
     if (fails_to_launch_again(before, now)) return true;
     return before->end.code == 1 && now->end.code == 1 && before->after.step == now->after.step &&
-           now->end.tail.error[0] != '\0' && strcmp(before->end.tail.error, now->end.tail.error) == 0;
+           now->end.tail.error[0] != '\0' && say_the_same(before->end.tail.error, now->end.tail.error);
 }
 
 void attempt_time(char text_out[32]) {

@@ -28,6 +28,9 @@ outcome_kind attempt_judge(const watch_end *end, bool asked, const stand *after)
 /** "exit code 7", "a rank was ended by signal 9 (Killed)". */
 void attempt_describe(const watch_end *end, char *text_out, size_t room);
 
+/** The line that says best why it ended so; "": nobody said it, as where the launcher was killed. */
+const char *attempt_reason(const attempt *a);
+
 /** Whether the launcher failed: nobody trained, no rank is to blame, and muster itself said nothing. */
 bool attempt_is_launchers(const attempt *a);
 

@@ -11,12 +11,14 @@
 #include "child.h"
 #include "leftovers.h"
 #include "muster/config.h"
+#include "muster/run.h"
 #include "muster/terminal.h"
 #include "plan.h"
 #include "stand.h"
 #include "watch.h"
 
 enum { PAUSE_LEAST = 1, PAUSE_MOST = 60 }; /* seconds */
+enum { RANKS_SECONDS = 10 };               /* after a killed launcher, beyond watchdog.seconds */
 /* How often the same failure is taken: one of muster's comes again; a launcher may have met a node that was just busy. */
 enum { SAME_OF_MUSTER = 2, SAME_OF_LAUNCHER = 4 };
 
@@ -59,8 +61,8 @@ static mst_status read_config(launch *l) {
         length = snprintf(l->run, sizeof l->run, "%s", l->config.run.dir);
     else
         length = snprintf(l->run, sizeof l->run, "runs/%s", l->config.run.name);
-    MST_CHECK(length > 0 && length < (int)sizeof l->run, MST_ECONFIG,
-              "launch: the run folder's name is too long");
+    MST_CHECK(length > 0, MST_ECONFIG, "launch: the run folder's name is empty");
+    MST_CHECK(length < (int)sizeof l->run, MST_ECONFIG, "launch: the run folder's name is too long");
 done:
     return status;
 }
@@ -75,7 +77,7 @@ static mst_status check_options(const launch *l) {
               "launch: '%s' is for a launcher, but one rank on this machine needs none; add --ranks or "
               "--with mpirun",
               o->extra[0]);
-    MST_TRY(job_check_extra(o));
+    MST_TRY(job_check_extra(o, l->launcher));
 done:
     return status;
 }
@@ -177,7 +179,7 @@ static void report(const attempt *a) {
     char how[128];
     attempt_describe(&a->end, how, sizeof how);
     say("attempt %llu failed after %.1f s: %s", (unsigned long long)a->number, a->end.seconds, how);
-    const char *reason = tail_reason(&a->end.tail, a->after.moved), *lines[3];
+    const char *reason = attempt_reason(a), *lines[3];
     if (reason[0] != '\0') say("  %s", reason);
     for (size_t i = 0, count = tail_last_words(&a->end.tail, lines); i < count; i++)
         say("  said before that: %s", lines[i]);
@@ -196,6 +198,14 @@ static void report(const attempt *a) {
             a->after.seconds_lost);
 }
 
+/* A launcher that was killed leaves ranks behind, which save and end: only then it is known how far they came. */
+static void wait_for_ranks(launch *l) {
+    const double until = child_clock() + l->config.watchdog.seconds + RANKS_SECONDS;
+    if (!mst_run_is_held_here(l->run)) return;
+    say("%s was killed: its ranks save what they have and end", job_launcher_name(l->launcher));
+    while (mst_run_is_held_here(l->run) && child_clock() < until && watch_pause(&l->watch, 0.1)) {}
+}
+
 /* Runs a plan to its end. @param now_out what happened */
 static mst_status attempt_run(launch *l, const job_plan *plan, attempt *now_out) {
     mst_status status = MST_OK;
@@ -204,8 +214,8 @@ static mst_status attempt_run(launch *l, const job_plan *plan, attempt *now_out)
     attempt_time(a->began);
     MST_TRY(stand_read(l->run, 0, &a->before));
     announce(l, plan);
-    leftovers_note(&l->leftovers);
     MST_TRY(watch_run(&l->watch, plan, &a->end));
+    if (plan->launcher != LAUNCHER_NONE && a->end.signal != 0) wait_for_ranks(l);
     leftovers_remove(&l->leftovers);
     MST_TRY(stand_read(l->run, a->before.metrics, &a->after));
     a->outcome = attempt_judge(&a->end, l->watch.asked != 0, &a->after);
@@ -378,12 +388,14 @@ mst_status mst_launch(const mst_launch_options *options) {
     MST_TRY(stand_read(l->run, 0, &now));
     snprintf(l->first, sizeof l->first, "%s", now.newest);
     l->last.after = now;
-    MST_TRY(watch_begin(&l->watch));
+    MST_TRY(watch_begin(l->config.watchdog.seconds, &l->watch));
+    leftovers_note(&l->leftovers);
     why[0] = '\0';
     status = loop(l, why);
     snprintf(message, sizeof message, "%s", mst_error_message());
     finish(l, status, why);
     if (status != MST_OK) mst_error(status, "%s", message);
+    leftovers_remove(&l->leftovers);
 done:
     watch_finish(&l->watch);
     const bool at_once = l->watch.at_once;

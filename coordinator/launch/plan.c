@@ -181,13 +181,16 @@ static bool says_binding(const mst_launch_options *o) {
     return false;
 }
 
-mst_status job_check_extra(const mst_launch_options *o) {
-    static const struct {
+mst_status job_check_extra(const mst_launch_options *o, launcher_kind launcher) {
+    const struct {
         const char *name, *what, *instead;
     } ours[] = {
         {"-n", "how many ranks there are", "--ranks N"},
         {"-np", "how many ranks there are", "--ranks N"},
         {"--np", "how many ranks there are", "--ranks N"},
+        {"--n", "how many ranks there are", "--ranks N"},
+        {launcher == LAUNCHER_MPIRUN ? "-c" : "-n", "how many ranks there are",
+         "--ranks N"}, /* srun: CPUs of a task */
         {"--ntasks", "how many ranks there are", "--ranks N"},
         {"-N", "how many nodes are used", "--elastic MIN-MAX"},
         {"--nodes", "how many nodes are used", "--elastic MIN-MAX"},

@@ -26,7 +26,7 @@ mst_status job_launcher(const place *p, const char *with, bool one_rank, launche
                         char why_out[256]);
 
 /** Refuses options behind '--' that would contradict what launch decides itself. Not collective. @retval MST_ECONFIG */
-mst_status job_check_extra(const mst_launch_options *options);
+mst_status job_check_extra(const mst_launch_options *options, launcher_kind launcher);
 
 /**
  * Decides what the next attempt is. Not collective.

@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "attempt.h"
@@ -13,15 +14,18 @@ static mst_status append(const char *run, json_t *object) {
     mst_status status = MST_OK;
     char path[STAND_PATH_MAX + 32];
     char *text = NULL, *line = NULL;
+    struct stat facts;
     int fd = -1;
     MST_CHECK(object != NULL, MST_ENOMEM, "launch: no memory for a line of launch.jsonl");
     text = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
     MST_CHECK(text != NULL && asprintf(&line, "%s\n", text) >= 0, MST_ENOMEM,
               "launch: no memory for a line of launch.jsonl");
     snprintf(path, sizeof path, "%s/launch.jsonl", run);
-    fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0666);
     if (fd < 0 && errno == ENOENT) goto done; /* the run never began */
     MST_CHECK(fd >= 0, MST_EIO, "cannot write %s: %s", path, strerror(errno));
+    MST_CHECK(fstat(fd, &facts) == 0 && S_ISREG(facts.st_mode), MST_EIO,
+              "cannot write %s: it is not a plain file", path);
     MST_CHECK(write(fd, line, strlen(line)) == (ssize_t)strlen(line), MST_EIO, "cannot write %s: %s", path,
               strerror(errno));
 done:
@@ -77,8 +81,7 @@ mst_status attempt_record(const attempt *a, const char *run, const place *p, con
     json_object_set_new(object, "seconds_lost", json_real(lost ? a->after.seconds_lost : 0));
     json_object_set_new(object, "culprit", a->culprit != NULL ? json_string(a->culprit->name) : json_null());
     json_object_set_new(object, "message",
-                        a->outcome == OUTCOME_DONE ? json_null()
-                                                   : text_of(tail_reason(&a->end.tail, a->after.moved)));
+                        a->outcome == OUTCOME_DONE ? json_null() : text_of(attempt_reason(a)));
     if (a->outcome == OUTCOME_FAILED) {
         json_t *lines = json_array();
         for (size_t back = TAIL_LINES; back-- > 0;)

@@ -1,9 +1,11 @@
 #include "stand.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "muster/checkpoint.h"
 
@@ -47,11 +49,14 @@ mst_status stand_read(const char *run, uint64_t since, stand *stand_out) {
     if (digits != NULL) s.saved = strtoull(digits + 1, NULL, 10);
     s.step = s.saved;
     snprintf(path, sizeof path, "%s/metrics.jsonl", run);
-    FILE *file = fopen(path, "re");
+    const int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    FILE *file = fd >= 0 && fstat(fd, &facts) == 0 && S_ISREG(facts.st_mode) ? fdopen(fd, "r") : NULL;
     if (file != NULL) {
-        if (fstat(fileno(file), &facts) == 0) s.metrics = (uint64_t)facts.st_size;
+        s.metrics = (uint64_t)facts.st_size;
         read_steps(file, since < s.metrics ? since : s.metrics, &s);
         fclose(file);
+    } else if (fd >= 0) {
+        close(fd);
     }
     *stand_out = s;
     return MST_OK;

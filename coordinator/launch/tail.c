@@ -18,11 +18,22 @@ static void clean(char *line) {
     *to = '\0';
 }
 
+/* What Open MPI prints when a job is aborted. It is no rank's, and may come before the line that names the culprit. */
+static bool is_of_abort(const char *line) {
+    static const char *const begins[] = {
+        "MPI_ABORT was invoked on rank ", "with errorcode ", "NOTE: invoking MPI_ABORT causes ",
+        "You may or may not see output from other processes", "exactly when Open MPI kills them"};
+    for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
+        if (strncmp(line, begins[i], strlen(begins[i])) == 0) return true;
+    return false;
+}
+
 static void keep_line(tail *t) {
     t->open[t->open_length] = '\0';
     t->open_length = 0;
     clean(t->open);
     if (t->open[strspn(t->open, " -")] == '\0') return; /* empty, or mpirun's rule of dashes */
+    if (is_of_abort(t->open)) return;
     if (strncmp(t->open, "muster: ", 8) == 0) snprintf(t->error, sizeof t->error, "%s", t->open);
     const bool named = strncmp(t->open, "muster: ", 8) == 0 && strstr(t->open, "ending the job") != NULL;
     const bool noticed = strstr(t->open, "noticed that process rank") != NULL && t->culprit[0] == '\0';

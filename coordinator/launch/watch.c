@@ -32,9 +32,9 @@ const char *watch_signal_name(int number) {
     return text;
 }
 
-mst_status watch_begin(watch *w) {
+mst_status watch_begin(double patience, watch *w) {
     sigset_t all;
-    *w = (watch){.signals = -1};
+    *w = (watch){.signals = -1, .patience = patience};
     sigemptyset(&all);
     for (size_t i = 0; i < STOPPING; i++) {
         struct sigaction action;
@@ -116,14 +116,38 @@ static void limit_end(const job_plan *plan, const tail *said, double *stuck) {
     *stuck = child_clock() + (plan->launcher == LAUNCHER_SRUN ? SRUN_SECONDS : STUCK_SECONDS);
 }
 
+/* How long a rank has been stopped, as far as this process was not stopped with it. */
+typedef struct stillness {
+    double seconds, looked;
+} stillness;
+
+/* A rank that has no launcher has no other ranks either: nobody else would see that it is stopped. */
+static void end_stopped(const watch *w, pid_t job, tail *said, stillness *still) {
+    const double now = child_clock(), turn = now - still->looked;
+    char text[160];
+    still->looked = now;
+    still->seconds = child_is_stopped(job) ? still->seconds + (turn < 2 ? turn : 2) : 0;
+    if (w->patience <= 0 || still->seconds < w->patience) return;
+    snprintf(
+        text, sizeof text,
+        "muster: rank 0 (process %d) is stopped by a signal or a debugger, for %.0f s now: ending the job\n",
+        (int)job, still->seconds);
+    fputs(text, stderr);
+    tail_take(said, text, strlen(text));
+    kill(job, SIGKILL);
+    still->seconds = 0;
+}
+
 /* Until the process has ended, and what it said is passed on. */
 static int attend(watch *w, const job_plan *plan, pid_t job, relay *s) {
     int status = 0, number;
     double stuck = 0;
     bool open = true;
+    const bool alone = plan->launcher == LAUNCHER_NONE && w->patience > 0;
+    stillness still = {.looked = child_clock()};
     struct pollfd polled[2] = {{.fd = w->signals, .events = POLLIN}, {.fd = s->from, .events = POLLIN}};
     for (;;) {
-        poll(polled, 2, stuck > 0 ? 1000 : -1);
+        poll(polled, 2, alone || stuck > 0 ? 1000 : -1);
         while ((number = next_signal(w)) != 0) {
             if (number == SIGWINCH) relay_resize(s);
             pass_on(w, plan, job, number, &stuck);
@@ -133,6 +157,7 @@ static int attend(watch *w, const job_plan *plan, pid_t job, relay *s) {
             polled[1].fd = -1;
         }
         limit_end(plan, s->tail, &stuck);
+        if (alone) end_stopped(w, job, s->tail, &still);
         const pid_t ended = waitpid(job, &status, WNOHANG);
         if (ended == job || (ended < 0 && errno != EINTR)) break;
         if (stuck > 0 && child_clock() > stuck) {

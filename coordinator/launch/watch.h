@@ -15,6 +15,7 @@ typedef struct watch {
     int asked;       /* the first signal that asked to stop; 0: none */
     int said;        /* the signal that the user was last told of */
     bool at_once;    /* Ctrl-C came twice */
+    double patience; /* seconds that a rank without a launcher may be stopped; 0: for ever */
 } watch;
 
 typedef struct watch_end {
@@ -25,7 +26,7 @@ typedef struct watch_end {
 } watch_end;
 
 /** From now on signals come to the watch. @retval MST_EIO */
-mst_status watch_begin(watch *w);
+mst_status watch_begin(double patience, watch *w);
 void watch_finish(watch *w);
 
 /** Starts a plan's command, passes signals on to it and its standard error on to that of this process, and waits for its

@@ -170,6 +170,12 @@ static mst_status place(lease *l, bool *again_out) {
     struct stat facts;
     lease_part_path(l->folder, l->record.token, part);
     mst_status status = write_new(l, part);
+    if (status != MST_OK && l->file < 0 &&
+        access(l->folder, W_OK) != 0) /* without a name that is another one each time */
+        return mst_error(
+            MST_EIO,
+            "the run folder %s cannot be written: %s; choose one that this user may write to (--run)",
+            l->folder, strerror(errno));
     if (status != MST_OK) return status;
     int error = link(part, l->path) == 0 ? 0 : errno;
     /* On NFS the answer to a link that was made may be lost. */

@@ -189,3 +189,9 @@ mst_status mst_run_holder(const char *folder, char *text_out, size_t room) {
         snprintf(text_out, room, "%s", "");
     return status;
 }
+
+bool mst_run_is_held_here(const char *folder) {
+    lease_found found;
+    return lease_find(folder, 0, &found) == MST_OK && found.epoch != 0 && found.readable &&
+           found.record.process.host == mst_process_self().host && mst_process_runs(&found.record.process);
+}

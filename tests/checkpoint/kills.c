@@ -275,6 +275,21 @@ static void kill_a_run(size_t kills) {
     figures.runs++;
 }
 
+/* A campaign whose shim does nothing would be one of random times only. In a long one no call and no phase is left out. */
+static void check_kinds(void) {
+    enum { LONG = 200 };
+    size_t at_calls = 0;
+    for (size_t i = 0; i < CALLS; i++) at_calls += figures.call[i];
+    CHECK(at_calls > 0 && at_calls + figures.after_call >= figures.kills / 8,
+          "only %zu kills at a call and %zu shortly after one, of %zu", at_calls, figures.after_call,
+          figures.kills);
+    for (size_t i = 0; i < CALLS && figures.kills >= LONG; i++)
+        CHECK(figures.call[i] > 0, "no kill at %s", calls[i]);
+    for (size_t i = 0; i < PHASES && figures.kills >= LONG; i++)
+        CHECK(figures.phase[i] > 0 || i == FIRST_STEP, "no kill during %s",
+              phases[i]); /* that one is short */
+}
+
 int main(int argc, char **argv) {
     size_t kills = 80;
     uint64_t seed = 1;
@@ -305,6 +320,7 @@ int main(int argc, char **argv) {
         report();
     }
     CHECK(figures.resumes > 0, "no life resumed");
+    check_kinds();
     job_finish(t.folder, test_failures > 0);
     return test_finish("kills");
 }

@@ -76,6 +76,10 @@ for option in -n -n3 -np --ntasks=3; do
   expect 2 "$muster" launch tiny.yaml --ranks 2 -- $option 3
   says "'$option' behind '--': launch itself says how many ranks there are"
 done
+expect 2 "$muster" launch tiny.yaml --ranks 2 --with mpirun -- -c 3
+says "'-c' behind '--': launch itself says how many ranks there are"
+expect 2 "$muster" launch tiny.yaml --ranks 2 --run ''
+says "the run folder's name is empty"
 expect 2 "$muster" launch tiny.yaml --ranks 2 -- --hostfile=hosts
 says 'launch itself says which nodes are used'
 expect 2 "$muster" launch tiny.yaml --ranks 2 -- -N2

@@ -37,6 +37,26 @@ check 'no step was lost' [ "$(jq -rs '.[0].steps_lost' stopped/launch.jsonl)" = 
 expect 0 "$muster" launch tiny.yaml --ranks 2 --run stopped --set run.steps=150
 check 'goes on to the same digest' cmp out whole.out
 
+# ---- mpirun is killed: what its ranks still save is not counted as lost ----
+begin left 25
+kill -9 "$(pgrep -P $job -x mpirun)"
+wait_for $job
+check "mpirun killed: exit code $code" [ "$code" = 0 ]
+says 'mpirun was killed: its ranks save what they have and end'
+check 'the report has the step that the next attempt begins with' [ "$(jq -rs '.[0].checkpoint == .[1].step_from' left/launch.jsonl)" = true ]
+check 'to the same digest' cmp out whole.out
+
+# ---- one rank, without a launcher, is stopped: nobody else sees it ----
+"$muster" launch tiny.yaml --run alone --set run.steps=150 --set watchdog.seconds=2 >out 2>err &
+job=$!
+until [ "$(steps_of alone | tail -1)" -ge 25 ]; do sleep 0.05; kill -0 $job; done
+kill -STOP "$(ranks_of alone)"
+wait_for $job
+check "stopped for too long: exit code $code" [ "$code" = 0 ]
+says 'is stopped by a signal or a debugger, for '
+says '2 attempts, 1 failed'
+check 'the digest of the run that nothing disturbed' cmp out whole.out
+
 begin orphans 25
 kill -9 $job
 wait_for $job

@@ -24,6 +24,12 @@ says 'attempt 1 failed'
 says 'muster: rank 1: the disk is full'
 says 'the same failure twice at step 0'
 
+# ---- also where a number in the message differs ----
+rm calls.mpirun
+stand_in mpirun 'echo "muster: rank 1: no room ($$ bytes free there)" >&2; exit 1'
+expect 1 "$muster" launch tiny.yaml --ranks 2
+check 'twice, not three times' [ "$(calls mpirun)" = 2 ]
+
 # ---- the launcher itself, as with an option that it does not know: a few times more, should a node have been busy ----
 rm calls.mpirun
 stand_in mpirun 'echo "mpirun: unknown option" >&2; echo "job $$" >&2; echo "see --help" >&2; exit 1'
@@ -35,6 +41,7 @@ says '4 attempts, 4 failed; 0 steps (0.0 s) were lost, and 7 s waited'
 
 # ---- what a rank said last ----
 stand_in mpirun 'echo "step 7/8 loss 1" >&2; echo "free(): invalid pointer" >&2
+  echo "MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD" >&2; echo "with errorcode 1." >&2
   echo "muster: rank 1 (host n1, process 17) died at step 7 in phase compute: ending the job" >&2
   echo "mpirun noticed that process rank 1 exited on signal 6" >&2; exit 134'
 expect 1 "$muster" launch tiny.yaml --ranks 2 --restarts 0
@@ -42,6 +49,7 @@ says 'exit code 134: a rank was ended by signal 6 (Aborted)'
 says '  muster: rank 1 (host n1, process 17) died at step 7'
 says 'said before that: free(): invalid pointer'
 check 'but no step' bash -c '! grep "said before that: step" err'
+check 'nor what mpirun says when a job is aborted' bash -c '! grep "said before that: .*\(MPI_ABORT\|errorcode\)" err'
 
 # ---- a launcher that does not end when a rank has died ----
 stand_in mpirun 'echo "mpirun noticed that process rank 1 exited on signal 9" >&2; sleep 300.'$$
@@ -79,6 +87,13 @@ says 'newest checkpoint at 4'
 check 'launch.jsonl: four attempts and the end' \
   [ "$(jq -rs 'map(.outcome // .exit_code) | join(" ")' again/launch.jsonl)" = 'failed failed failed done 0' ]
 check 'with their steps' [ "$(jq -rs 'map(.checkpoint // .step) | join(" ")' again/launch.jsonl)" = '2 4 6 8 8' ]
+
+# ---- files that are none: nothing is waited for ----
+mkdir pipes
+mkfifo pipes/launch.jsonl pipes/metrics.jsonl
+stand_in mpirun 'exit 75'
+expect 75 timeout -s KILL 30 "$muster" launch tiny.yaml --ranks 2 --run pipes
+says 'pipes/launch.jsonl'
 
 # ---- a stop while it waits for the next attempt ----
 stand_in mpirun 'echo x >>'"$work"'/started; kill -9 $$'

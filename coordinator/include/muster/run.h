@@ -37,6 +37,9 @@ void mst_run_listen(bool speak);
  * of a process that has died. Not collective. @retval MST_EIO the folder or the lease cannot be read */
 mst_status mst_run_holder(const char *folder, char *text_out, size_t room);
 
+/** Whether a process of this host trains in a run folder now. Not collective. */
+bool mst_run_is_held_here(const char *folder);
+
 /** The speed of large matrix products on this machine, as a run of this config measures it at its start, FLOP/s; 0 for
  * reference kernels. Takes about 0.2 s. Not collective. */
 mst_status mst_run_peak(const mst_config *config, double *flops_out);
