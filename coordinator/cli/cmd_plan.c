@@ -10,7 +10,9 @@ static const cli_operand operands[] = {{.name = "CONFIG.yaml", .help = "the conf
 static const cli_option options[] = {
     {.name = "ranks", .argument = "N", .help = "default: one a node"},
     {.name = "nodes", .argument = "M", .help = "default 1"},
-    {.name = "memory", .argument = "SIZE", .help = "of a node, such as 24GiB; default: not compared"},
+    {.name = "memory",
+     .argument = "SIZE",
+     .help = "of a node, or with device.kernels: cuda of a GPU, such as 24GiB; default: not compared"},
     {.name = "flops",
      .argument = "RATE",
      .help = "what large matrix products reach on one rank, such as 450e9 or 2TFLOP/s; default: measured "

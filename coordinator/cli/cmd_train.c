@@ -57,8 +57,8 @@ const cli_command cli_train = {
     .description =
         "Trains the model that CONFIG.yaml describes, alone or on all ranks of mpirun or srun, to the\n"
         "same bits on any number of ranks. The run folder gets the config as used, checkpoints and\n"
-        "metrics.jsonl. Ctrl-C once (or SIGTERM, USR1, USR2): finish the step, save a checkpoint, exit\n"
-        "with 75; twice: stop at once. The last line printed is 'weights <sha256>  state <sha256>'.",
+        "metrics.jsonl. Ctrl-C once (or SIGTERM, HUP, USR1, USR2): finish the step, save a checkpoint,\n"
+        "exit with 75; twice: stop at once. The last line printed is 'weights <sha256>  state <sha256>'.",
     .operands = operands,
     .options = options,
     .example = "muster train configs/tiny-llama.yaml --set run.steps=500\n"

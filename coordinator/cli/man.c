@@ -17,6 +17,8 @@ static const term files[] = {
     {"runs/NAME/checkpoints/step-00001000/",
      "a checkpoint (docs/checkpoint-format.md); model.h5 in it shows every tensor whole to any program that "
      "reads HDF5"},
+    {"runs/NAME/launch.jsonl", "what muster launch did, a line for each attempt (docs/launch.md)"},
+    {"runs/NAME/job.sbatch", "the batch script of muster submit (docs/slurm.md)"},
     {NULL, NULL}};
 
 static const term variables[] = {
@@ -49,10 +51,10 @@ static const term variables[] = {
      "what launchers give their ranks: muster launch refuses to be one"},
     {"SLURM_JOB_NODELIST, SLURM_JOB_CPUS_PER_NODE",
      "the nodes and processors that muster launch starts ranks on"},
-    {"SLURM_JOB_END_TIME", "when the job ends, before which training stops with a checkpoint (run.minutes)"},
     {"SLURM_JOB_ID, SLURM_STEP_ID",
      "the step that is cancelled when a rank of it died; the job is named in a run folder's lease"},
-    {"SLURM_JOB_END_TIME", "when the job ends; training stops in time before it. Not set: scontrol is asked"},
+    {"SLURM_JOB_END_TIME",
+     "when the job ends; training stops in time before it, with a checkpoint. Not set: scontrol is asked"},
     {"SLURM_RESTART_COUNT",
      "tells a job that comes out of the queue again from the one that held its run folder before"},
     {"SLURM_STEP_NUM_TASKS, SLURM_STEP_TASKS_PER_NODE", "as set by srun: how many ranks there should be"},

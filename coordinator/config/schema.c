@@ -250,7 +250,8 @@ const config_key config_keys[] = {
      .example = "0", .unit = "steps", .meaning = "Steps of the final decay (wsd only)."},
 
     {FIXED("train.precision"), ENUM(train.precision, dtype_names), .fallback = "bf16",
-     .meaning = "Type of weights and activations in the passes; masters, moments and sums are always f32."},
+     .meaning = "Type of weights and activations in the passes. Masters and the summed gradient are always "
+                "f32; moments are of optimizer.moments, partial sums of batch.wire."},
     {FREE("train.recompute"), ENUM(train.recompute, recompute_names), .fallback = "none",
      .meaning = "What the backward pass computes again instead of keeping it (docs/memory.md); no effect on "
                 "the result. "
