@@ -38,10 +38,6 @@ typedef struct copy {
     size_t suspect; /* as mst_hf_suspect has it */
 } copy;
 
-static void say(void *context, const char *text) {
-    training_say(context, "note: %s", text);
-}
-
 static void go_on(void *context, uint64_t done, uint64_t all) {
     const training *t = context;
     (void)done, (void)all;
@@ -76,7 +72,7 @@ static mst_status copy_folder(copy *c, mst_checkpoint_digests *digests_out) {
     mst_status status = MST_OK;
     char *config = NULL, *tokenizer = NULL, *companions = NULL;
     size_t bytes = 0, companion_bytes = 0;
-    const mst_hf_notes notes = {.say = say, .context = c->t};
+    const mst_hf_notes notes = {.say = training_note, .context = c->t};
     const mst_pack_options options = {.weights_only = true, .progress = go_on, .progress_context = c->t};
     const mst_weights_source source = {.context = c, .read = read_weights};
     MST_TRY(mst_hf_open(c->t->config.init, &notes, &c->hf));
@@ -111,14 +107,14 @@ done:
     return status;
 }
 
-/* The weights have to be those that the run began with, if it began before. */
-static mst_status compare_begun(const training *t, const mst_digest *weights) {
+/* The weights of `path` have to be those that the run began with, if it began before. */
+static mst_status compare_begun(const training *t, const char *path, const mst_digest *weights) {
     mst_status status = MST_OK;
     char found[MST_DIGEST_HEX];
     mst_digest_to_hex(weights, found);
     MST_CHECK(t->folder.init[0] == '\0' || strcmp(t->folder.init, found) == 0, MST_ECONFIG,
-              "this run's adapters are of the weights %s; found are %s. Begin another run for these",
-              t->folder.init, found);
+              "%s holds other weights (%s) than this run began with (%s); begin another run", path, found,
+              t->folder.init);
 done:
     return status;
 }
@@ -133,12 +129,12 @@ static mst_status write_base(training *t, const mst_checkpoint_context *context,
     unlink(temporary);
     copy c = {.t = t, .temporary = temporary, .context = context, .suspect = SIZE_MAX};
     MST_TRY(mst_hf_is_there(t->config.init) ? copy_folder(&c, &digests) : copy_checkpoint(&c, &digests));
-    MST_TRY(compare_begun(t, &digests.weights));
+    MST_TRY(compare_begun(t, t->config.init, &digests.weights));
     MST_TRY(mst_file_publish(temporary, path));
 done:
     if (temporary != NULL && status != MST_OK) unlink(temporary);
     free(temporary);
-    return status == MST_OK ? MST_OK : mst_error_context(status, "model.init: %s", t->config.init);
+    return status == MST_OK ? MST_OK : mst_error_context(status, "model.init");
 }
 
 /* Rank 0: while the run has no checkpoint model.init may be corrected, so the copy is made again. */
@@ -148,7 +144,7 @@ static mst_status find_base(training *t, const mst_checkpoint_context *context, 
     mst_checkpoint_digests digests;
     if (!t->folder.has_checkpoint || access(path, F_OK) != 0) MST_TRY(write_base(t, context, path));
     MST_TRY(mst_checkpoint_open(path, &meta, &digests));
-    MST_TRY(compare_begun(t, &digests.weights));
+    MST_TRY(compare_begun(t, path, &digests.weights));
     t->base = digests.weights;
 done:
     mst_checkpoint_meta_clear(&meta);

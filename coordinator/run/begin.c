@@ -11,10 +11,6 @@ static void read_on(void *context) {
     mst_watchdog_progress(t->watchdog, "initialise", 0);
 }
 
-static void say(void *context, const char *text) {
-    training_say(context, "note: %s", text);
-}
-
 /* Each rank reads another part, so each has its own to say. */
 static void warn(void *context, const char *text) {
     mst_progress_message(((const training *)context)->progress, "warning: %s", text);
@@ -76,7 +72,7 @@ static mst_status load_folder(training *t) {
     mst_hf *hf = NULL;
     char *json = NULL, *tar = NULL;
     size_t bytes = 0;
-    const mst_hf_notes notes = {.say = say, .context = t}, warnings = {.say = warn, .context = t};
+    const mst_hf_notes notes = {.say = training_note, .context = t}, warnings = {.say = warn, .context = t};
     MST_TRY(mst_hf_open(t->config.init, &notes, &hf));
     MST_TRY(mst_hf_load(hf, mst_trainer_layout(t->trainer), t->device.queue, mst_trainer_shards(t->trainer),
                         &warnings, read_on, t));

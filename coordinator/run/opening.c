@@ -155,18 +155,26 @@ done:
     return status;
 }
 
+/* Which checkpoint --resume names. Rank 0 for all: of a run folder another node might see an older newest one. */
+static mst_status find_given(training *t, const char *resume) {
+    mst_status status = MST_OK;
+    if (!t->first || strcmp(resume, "auto") == 0 || strcmp(resume, "never") == 0) goto done;
+    MST_CHECK(access(resume, F_OK) == 0 || errno != ENOENT, MST_ECONFIG,
+              "--resume '%s': there is no such file or folder; say auto, never or the path of a checkpoint",
+              resume);
+    MST_TRY(mst_checkpoint_resolve(resume, t->given));
+done:
+    return status;
+}
+
 /* The run's own config, and that of a checkpoint that --resume names, which may be another run's. */
-static mst_status compare_configs(training *t, const char *resume) {
+static mst_status compare_configs(training *t) {
     mst_status status = MST_OK;
     mst_manifest manifest = {0};
     const bool own =
         t->folder.config != NULL && t->folder.has_checkpoint; /* else nothing depends on it yet */
     if (own) MST_TRY(compare_config(t, t->folder.config, t->folder.config_path, false));
-    if (strcmp(resume, "auto") == 0 || strcmp(resume, "never") == 0) goto done;
-    MST_CHECK(access(resume, F_OK) == 0 || errno != ENOENT, MST_ECONFIG,
-              "--resume '%s': there is no such file or folder; say auto, never or the path of a checkpoint",
-              resume);
-    MST_TRY(mst_checkpoint_resolve(resume, t->given));
+    if (t->given[0] == '\0') goto done;
     MST_TRY(mst_manifest_read(t->given, &manifest));
     MST_CHECK(
         !manifest.weights_only, MST_ECONFIG,
@@ -210,7 +218,9 @@ mst_status training_open_folder(training *t, const mst_train_options *options) {
         mst_watchdog_waiting(t->watchdog, "lease", 0);
     MST_TRY(mst_comm_agree(t->comm, hold_folder(t, path)));
     MST_TRY(folder_open(t->comm, path, &t->folder));
-    MST_TRY(mst_comm_agree(t->comm, compare_configs(t, options->resume)));
+    MST_TRY(mst_comm_agree(t->comm, find_given(t, options->resume)));
+    MST_TRY(mst_comm_broadcast(t->comm, 0, t->given, sizeof t->given));
+    MST_TRY(mst_comm_agree(t->comm, compare_configs(t)));
 done:
     return status;
 }

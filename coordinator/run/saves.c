@@ -250,6 +250,17 @@ static uint64_t step_of(const char *path) {
     return strtoull(strrchr(path, '-') + 1, NULL, 10);
 }
 
+/* The newest checkpoint of the run but for `skip` newer ones, as rank 0 sees them; "": there is none. Collective.
+ * @param path_out [FOLDER_PATH_MAX] */
+static mst_status find_newest(training *t, size_t skip, char *path_out) {
+    mst_status status = MST_OK;
+    if (t->first) status = mst_checkpoint_newest(t->folder.checkpoints, skip, path_out);
+    MST_TRY(mst_comm_agree(t->comm, status));
+    MST_TRY(mst_comm_broadcast(t->comm, 0, path_out, FOLDER_PATH_MAX));
+done:
+    return status;
+}
+
 /*
  * The newest checkpoint that can be loaded, of those at a multiple of `every` (1: of all). *found_out: whether there was
  * one; path_out [FOLDER_PATH_MAX]. When there are some and none can be loaded, that is an error: to begin again would
@@ -261,9 +272,7 @@ static mst_status load_newest(training *t, uint64_t every, bool *found_out, char
     *found_out = false;
     for (size_t skip = 0;; skip++) {
         mst_watchdog_progress(t->watchdog, "resume", mst_trainer_position(t->trainer)->step);
-        status = t->first ? mst_checkpoint_newest(t->folder.checkpoints, skip, path_out) : MST_OK;
-        MST_TRY(mst_comm_agree(t->comm, status));
-        MST_TRY(mst_comm_broadcast(t->comm, 0, path_out, FOLDER_PATH_MAX));
+        MST_TRY(find_newest(t, skip, path_out));
         if (path_out[0] == '\0') break;
         const uint64_t step = step_of(path_out);
         if (step % every != 0) continue;
@@ -299,9 +308,7 @@ mst_status training_resume(training *t, const char *resume) {
         MST_TRY(load(t, path, NULL));
         found = true;
     } else {
-        status = t->first ? mst_checkpoint_newest(t->folder.checkpoints, 0, path) : MST_OK;
-        MST_TRY(mst_comm_agree(t->comm, status));
-        MST_TRY(mst_comm_broadcast(t->comm, 0, path, sizeof path));
+        MST_TRY(find_newest(t, 0, path));
         MST_CHECK(path[0] == '\0', MST_ECONFIG,
                   "--resume never: the run folder holds %s, which a new start would mix with; choose another "
                   "--run folder",

@@ -17,6 +17,10 @@ void training_say(training *t, const char *format, ...) {
     mst_progress_message(t->progress, "%s", text);
 }
 
+void training_note(void *context, const char *text) {
+    training_say(context, "note: %s", text);
+}
+
 /* Three digits and a unit: 26.8 K, 124 M. */
 static const char *in_words(double value, double step, const char *const units[4], char text[32]) {
     size_t unit = 0;

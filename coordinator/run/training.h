@@ -73,6 +73,9 @@ __attribute__((format(printf, 2, 3)))
 #endif
 void training_say(training *t, const char *format, ...);
 
+/** The same of what others note, as mst_hf_notes has it. @param context the training */
+void training_note(void *context, const char *text);
+
 /** Rank 0 reads the config and says what is wrong with it; all ranks get it. Collective. @retval MST_ECONFIG, MST_ENOMEM */
 mst_status training_share_config(training *t, const mst_train_options *options);
 

@@ -69,7 +69,7 @@ check 'killed and resumed on two ranks: other digests' [ "$(digests)" = "$same" 
 # ---- what is lost or damaged is said ----
 mv "$work/killed/base.h5" "$work/kept.h5"
 resume 1 14
-says "model.init: $work/gone"
+says "model.init: $work/gone does not exist"
 expect 1 "$muster" eval "$work/killed"
 says 'holds adapters of a model with the weights '
 cp "$work/kept.h5" "$work/killed/base.h5"
