@@ -1,6 +1,6 @@
 /*
- * Messages on their way while kernels work. MPI moves them only inside of its own calls; a large one takes many of them, more than
- * a pass has units. So the thread that computes calls it between its tasks, too.
+ * Messages on their way while kernels work. MPI moves them only inside of its own calls, and a large one takes
+ * more of these than a pass has units. So the thread that computes makes some between its tasks, too.
  */
 #include <mpi.h>
 #include <time.h>
@@ -15,7 +15,8 @@ static uint64_t now(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Looking for a message that nobody sends, one from this rank, makes MPI look after all others. Errors are for the calls that wait for those. */
+/* Looking for a message that nobody sends, one from this rank, makes MPI look after all others. Errors are for
+ * the calls that wait for those. */
 static void move_messages(void *context) {
     mst_exchange *x = context;
     int found;
