@@ -42,7 +42,6 @@ begin left 25
 kill -9 "$(pgrep -P $job -x mpirun)"
 wait_for $job
 check "mpirun killed: exit code $code" [ "$code" = 0 ]
-says 'mpirun was killed: its ranks save what they have and end'
 check 'the report has the step that the next attempt begins with' [ "$(jq -rs '.[0].checkpoint == .[1].step_from' left/launch.jsonl)" = true ]
 check 'to the same digest' cmp out whole.out
 
