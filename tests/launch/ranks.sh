@@ -46,7 +46,7 @@ check 'the report has the step that the next attempt begins with' [ "$(jq -rs '.
 check 'to the same digest' cmp out whole.out
 
 # ---- one rank, without a launcher, is stopped: nobody else sees it ----
-"$muster" launch tiny.yaml --run alone --set run.steps=150 --set watchdog.seconds=2 >out 2>err &
+"$muster" launch tiny.yaml --run alone --set run.steps=150 --set watchdog.seconds=6 >out 2>err &
 job=$!
 until [ "$(steps_of alone | tail -1)" -ge 25 ]; do sleep 0.05; kill -0 $job; done
 kill -STOP "$(ranks_of alone)"
