@@ -184,7 +184,8 @@ int main(int argc, char **argv) {
     static const variant variants[] = {
         {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "none", "f32", 0},
         {"llama", ", n_kv_heads: 2", 4, 1, "f32", "mpi", "bf16", "true", 2, "state", "none", "f32", 0},
-        {"llama", ", tie_embeddings: true", 8, 2, "bf16", "mpi", "bf16", "false", 2, "state", "none", "f32", 0},
+        {"llama", ", tie_embeddings: true", 8, 2, "bf16", "mpi", "bf16", "false", 2, "state", "none", "f32",
+         0},
         {"gpt2", ", max_seq_len: 64", 8, 1, "f32", "shm", "f32", "true", 2, "state", "none", "f32", 0},
         {"gpt2", ", max_seq_len: 64", 16, 3, "bf16", "shm", "bf16", "true", 2, "state", "none", "f32", 0},
         {"olmo2", "", 2, 2, "f32", "mpi", "f32", "true", 2, "state", "none", "f32", 0},
@@ -193,11 +194,14 @@ int main(int argc, char **argv) {
         {"qwen3", ", head_dim: 32", 32, 1, "f32", "mpi", "bf16", "false", 2, "state", "none", "f32", 0},
         {"llama", ", n_kv_heads: 2", 1, 1, "f32", "auto", "f32", "true", 2, "state", "selective", "bf16", 0},
         {"olmo2", "", 4, 1, "f32", "auto", "bf16", "false", 2, "all", "full", "bf16", 0},
-        {"llama", ", tie_embeddings: true", 1, 4, "bf16", "auto", "bf16", "false", 1, "all", "full", "bf16", 0},
-        {"olmo2", ", tie_embeddings: false", 2, 4, "bf16", "mpi", "bf16", "false", 1, "all", "full", "bf16", 0},
+        {"llama", ", tie_embeddings: true", 1, 4, "bf16", "auto", "bf16", "false", 1, "all", "full", "bf16",
+         0},
+        {"olmo2", ", tie_embeddings: false", 2, 4, "bf16", "mpi", "bf16", "false", 1, "all", "full", "bf16",
+         0},
         {"gpt2", ", max_seq_len: 64", 2, 1, "f32", "auto", "f32", "true", 1, "all", "selective", "bf16", 0},
         {"qwen2", ", n_kv_heads: 2", 4, 2, "f32", "mpi", "bf16", "true", 2, "state", "none", "f32", 8},
-        {"gpt2", ", max_seq_len: 64", 8, 1, "bf16", "shm", "f32", "false", 2, "state", "selective", "bf16", 3},
+        {"gpt2", ", max_seq_len: 64", 8, 1, "bf16", "shm", "f32", "false", 2, "state", "selective", "bf16",
+         3},
     };
     if (argc > 1) emulated_nodes = atoi(argv[1]);
     if (mst_comm_create(&j.comm) != MST_OK) {

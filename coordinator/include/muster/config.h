@@ -61,7 +61,7 @@ typedef struct mst_config {
         mst_dtype precision; /* F32 or BF16 */
         mst_recompute recompute;
         uint64_t head_rows; /* of logits at a time; 0: by the microbatch */
-        double z_loss; /* coefficient; 0: none */
+        double z_loss;      /* coefficient; 0: none */
         mst_nonfinite on_nonfinite;
         uint64_t eval_every;         /* steps; 0: never */
         uint64_t eval_batches;       /* microbatches of held-out data */
