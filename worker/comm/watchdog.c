@@ -140,12 +140,16 @@ static void listen_to(mst_watchdog *w, mst_link *link) {
  * between the hosts may have cut it, and then the rank calls again.
  */
 static void judge_loss(mst_watchdog *w, mst_link *link) {
-    const mst_peer *other = &w->peers[link->rank];
+    mst_peer *other = &w->peers[link->rank];
     const mst_process *process = &w->known[link->rank].process;
     if (link->fd >= 0 || link->lost < 0 || other->gone || atomic_load(&w->leaving)) return;
     const bool here = process->host == w->known[w->rank].process.host;
     bool died = here && !mst_process_runs(process);
-    if (!died && w->rank != 0) died = !mst_meeting_call(w->meeting, return_seconds);
+    if (!died && w->rank != 0) {
+        died = !mst_meeting_call(w->meeting, return_seconds);
+        read_clock(w);
+        if (!died) other->heard = w->clock; /* it has answered */
+    }
     if (!died && w->rank == 0) died = w->clock - link->lost >= return_seconds;
     if (!died) return;
     blame(w, &(mst_finding){MST_DIED, link->rank, other->last.idle + link->lost - other->heard});
@@ -188,6 +192,9 @@ static void wait_and_hear(mst_watchdog *w) {
     for (size_t i = 0; i < w->link_count; i++)
         if (w->polled[i].revents != 0) listen_to(w, &w->links[i]);
     if (w->meeting != NULL) mst_meeting_serve(w->meeting, callers);
+    for (size_t i = 0; i < w->link_count; i++) /* who has called again has proved itself */
+        if (w->links[i].fd >= 0 && w->links[i].fd != w->polled[i].fd)
+            w->peers[w->links[i].rank].heard = w->clock;
 }
 
 static void *watch(void *context) {
