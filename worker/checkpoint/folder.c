@@ -91,8 +91,7 @@ mst_status ckpt_publish(const ckpt_paths *paths) {
         replaced = paths->old;
     }
     status = ckpt_folder_sync(paths->folder);
-    if (status == MST_OK && replaced != NULL)
-        ckpt_folder_discard(replaced); /* else a later start removes it */
+    if (replaced != NULL) ckpt_folder_discard(replaced);
 done:
     return status;
 }
