@@ -73,7 +73,7 @@ check "nothing is left of what failed" [ -z "$(ls -Ad x x.* .x* 2>/dev/null)" ]
 # ---- a run that begins with it ----
 
 tr -dc 'a-z \n' </dev/urandom 2>/dev/null | head -c 20000 >text.txt
-expect 0 "$muster" data build text.txt --heldout 0.1 -o tokens.h5
+expect 0 "$muster" data build text.txt --heldout 0 -o tokens.h5
 cat >train.yaml <<EOF
 run: {steps: 3, seed: 3}
 model: {d_model: 24, n_layers: 2, n_heads: 3, d_ff: 40, tie_embeddings: false}
