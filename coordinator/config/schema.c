@@ -258,7 +258,7 @@ const config_key config_keys[] = {
                 "none; selective: outputs of norms and activation functions, which costs little; full: all "
                 "of a layer "
                 "but its input, which costs another forward pass."},
-    {FIXED("train.head_rows"), WHOLE(train.head_rows, 0, MILLION), .fallback = "0", .unit = "rows",
+    {FIXED("train.head_rows"), WHOLE(train.head_rows, 0, MILLION), .fallback = "256", .unit = "rows",
      .meaning =
          "Rows of logits that are there at a time, in the loss and its gradient: more are faster on a GPU "
          "and take more memory. Part of the result. 0: a sixteenth of a microbatch's tokens, at least 256."},

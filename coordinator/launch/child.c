@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -122,16 +121,4 @@ void child_ask(child_question *questions, size_t count, double seconds) {
     for (size_t i = 0; i < count; i++)
         if (questions[i].pid > 0) questions[i].yes = wait_until(questions[i].pid, end) == 0;
     if (null >= 0) close(null);
-}
-
-bool child_is_stopped(pid_t process) {
-    char path[40], state = '\0';
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)process);
-    FILE *file = fopen(path, "re");
-    if (file == NULL) return false;
-    /* the name, in brackets, may hold any character */
-    for (int c; (c = fgetc(file)) != EOF;)
-        if (c == ')') fscanf(file, " %c", &state);
-    fclose(file);
-    return state == 'T' || state == 't';
 }

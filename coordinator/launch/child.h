@@ -38,9 +38,6 @@ typedef struct child_question {
 /** Asks all questions at once, and waits for at most `seconds`. A program that cannot be started says no. */
 void child_ask(child_question *questions, size_t count, double seconds);
 
-/** Whether a process is stopped, by a signal or a debugger. */
-bool child_is_stopped(pid_t process);
-
 /** Seconds of a clock that only goes on. */
 double child_clock(void);
 

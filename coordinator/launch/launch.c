@@ -54,15 +54,7 @@ static mst_status read_config(launch *l) {
     mst_status status = MST_OK;
     const mst_launch_options *o = l->options;
     MST_TRY(mst_config_load(o->config_path, o->overrides, o->override_count, stderr, &l->config));
-    int length;
-    if (o->run_dir != NULL)
-        length = snprintf(l->run, sizeof l->run, "%s", o->run_dir);
-    else if (l->config.run.dir != NULL)
-        length = snprintf(l->run, sizeof l->run, "%s", l->config.run.dir);
-    else
-        length = snprintf(l->run, sizeof l->run, "runs/%s", l->config.run.name);
-    MST_CHECK(length > 0, MST_ECONFIG, "launch: the run folder's name is empty");
-    MST_CHECK(length < (int)sizeof l->run, MST_ECONFIG, "launch: the run folder's name is too long");
+    MST_TRY(mst_run_folder(&l->config, o->run_dir, l->run, sizeof l->run));
 done:
     return status;
 }

@@ -182,15 +182,14 @@ static bool says_binding(const mst_launch_options *o) {
 }
 
 mst_status job_check_extra(const mst_launch_options *o, launcher_kind launcher) {
-    const struct {
+    static const struct {
         const char *name, *what, *instead;
     } ours[] = {
         {"-n", "how many ranks there are", "--ranks N"},
         {"-np", "how many ranks there are", "--ranks N"},
         {"--np", "how many ranks there are", "--ranks N"},
         {"--n", "how many ranks there are", "--ranks N"},
-        {launcher == LAUNCHER_MPIRUN ? "-c" : "-n", "how many ranks there are",
-         "--ranks N"}, /* srun: CPUs of a task */
+        {"-c", "how many ranks there are", "--ranks N"}, /* of mpirun */
         {"--ntasks", "how many ranks there are", "--ranks N"},
         {"-N", "how many nodes are used", "--elastic MIN-MAX"},
         {"--nodes", "how many nodes are used", "--elastic MIN-MAX"},
@@ -206,12 +205,14 @@ mst_status job_check_extra(const mst_launch_options *o, launcher_kind launcher) 
     };
     mst_status status = MST_OK;
     for (size_t i = 0; i < o->extra_count; i++)
-        for (size_t n = 0; n < sizeof ours / sizeof *ours; n++)
+        for (size_t n = 0; n < sizeof ours / sizeof *ours; n++) {
+            if (launcher == LAUNCHER_SRUN && strcmp(ours[n].name, "-c") == 0) continue; /* CPUs of a task */
             MST_CHECK(
                 !is_option(o->extra[i], ours[n].name), MST_ECONFIG,
                 "launch: '%s' behind '--': launch itself says %s, anew for each attempt; give it %s before "
                 "'--'",
                 o->extra[i], ours[n].what, ours[n].instead);
+        }
 done:
     return status;
 }

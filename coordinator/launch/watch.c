@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "child.h"
+#include "muster/process.h"
 #include "muster/terminal.h"
 #include "relay.h"
 
@@ -121,12 +122,18 @@ typedef struct stillness {
     double seconds, looked;
 } stillness;
 
+static bool is_stopped(pid_t job) {
+    const mst_process process = mst_process_of(job);
+    const char state = mst_process_state(&process);
+    return state == 'T' || state == 't';
+}
+
 /* A rank that has no launcher has no other ranks either: nobody else would see that it is stopped. */
 static void end_stopped(const watch *w, pid_t job, tail *said, stillness *still) {
     const double now = child_clock(), turn = now - still->looked;
     char text[160];
     still->looked = now;
-    still->seconds = child_is_stopped(job) ? still->seconds + (turn < 2 ? turn : 2) : 0;
+    still->seconds = is_stopped(job) ? still->seconds + (turn < 2 ? turn : 2) : 0;
     if (w->patience <= 0 || still->seconds < w->patience) return;
     snprintf(
         text, sizeof text,

@@ -12,6 +12,7 @@
 
 #include "muster/checkpoint.h"
 #include "muster/files.h"
+#include "muster/run.h"
 
 enum { CONFIG_BYTES_MAX = 1 << 20 };
 
@@ -194,4 +195,16 @@ mst_status folder_record(mst_comm *comm, const run_folder *folder, const char *c
 void folder_clear(run_folder *folder) {
     free(folder->config);
     folder->config = NULL;
+}
+
+mst_status mst_run_folder(const mst_config *config, const char *given, char *path_out, size_t room) {
+    mst_status status = MST_OK;
+    if (given == NULL) given = config->run.dir;
+    const int length = given != NULL ? snprintf(path_out, room, "%s", given)
+                                     : snprintf(path_out, room, "runs/%s", config->run.name);
+    MST_CHECK(length > 0, MST_ECONFIG, "the run folder's name is empty");
+    MST_CHECK((size_t)length < room, MST_ECONFIG, "the run folder's name has %d bytes; at most %zu fit",
+              length, room - 1);
+done:
+    return status;
 }

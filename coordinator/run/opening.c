@@ -203,23 +203,10 @@ done:
     return status;
 }
 
-static mst_status name_folder(const training *t, const mst_train_options *options,
-                              char path_out[FOLDER_PATH_MAX]) {
-    mst_status status = MST_OK;
-    const char *given = options->run_dir != NULL ? options->run_dir : t->config.run.dir;
-    const int length = given != NULL ? snprintf(path_out, FOLDER_PATH_MAX, "%s", given)
-                                     : snprintf(path_out, FOLDER_PATH_MAX, "runs/%s", t->config.run.name);
-    MST_CHECK(length > 0, MST_ECONFIG, "the run folder's name is empty");
-    MST_CHECK(length < FOLDER_PATH_MAX, MST_ECONFIG, "the run folder's name has %d bytes; at most %d fit",
-              length, FOLDER_PATH_MAX - 1);
-done:
-    return status;
-}
-
 mst_status training_open_folder(training *t, const mst_train_options *options) {
     mst_status status = MST_OK;
     char path[FOLDER_PATH_MAX];
-    MST_TRY(mst_comm_agree(t->comm, name_folder(t, options, path)));
+    MST_TRY(mst_comm_agree(t->comm, mst_run_folder(&t->config, options->run_dir, path, sizeof path)));
     if (t->first)
         mst_watchdog_progress(t->watchdog, "lease", 0);
     else

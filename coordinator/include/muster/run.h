@@ -37,6 +37,10 @@ void mst_run_listen(bool speak);
  * of a process that has died. Not collective. @retval MST_EIO the folder or the lease cannot be read */
 mst_status mst_run_holder(const char *folder, char *text_out, size_t room);
 
+/** The folder of a run. Not collective. @param given by the command line, or NULL
+ * @retval MST_ECONFIG it has no name, or one that does not fit */
+mst_status mst_run_folder(const mst_config *config, const char *given, char *path_out, size_t room);
+
 /** Whether a process of this host trains in a run folder now. Not collective. */
 bool mst_run_is_held_here(const char *folder);
 
