@@ -3,10 +3,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 /* Debug builds fill freed memory with a NaN pattern, so that a use after free shows in the numbers. The size
  * needed for that stands in a header before the memory, one alignment unit long. */
-enum { PAGE = 4096, LINE = 64 };
+enum { PAGE = 4096, LINE = 64, HUGE_PAGE = 2 << 20, HUGE_FROM = 2 * HUGE_PAGE };
 
 typedef struct header {
     void *base;
@@ -31,9 +32,9 @@ bool mst_memory_is_apart(void) {
 mst_status mst_memory_alloc(mst_space space, size_t bytes, void **memory_out) {
     *memory_out = NULL;
     if (attached && space != MST_SPACE_HOST) return attached->alloc(space, bytes > 0 ? bytes : 1, memory_out);
-    if (bytes > SIZE_MAX - 2 * PAGE) return mst_error(MST_ENOMEM, "cannot allocate %zu bytes", bytes);
+    if (bytes > SIZE_MAX - 4 * (size_t)HUGE_PAGE) return mst_error(MST_ENOMEM, "cannot allocate %zu bytes", bytes);
     size_t rounded = (bytes + LINE - 1) / LINE * LINE;
-    size_t alignment = rounded >= PAGE ? PAGE : LINE;
+    size_t alignment = rounded >= HUGE_FROM ? HUGE_PAGE : rounded >= PAGE ? PAGE : LINE;
     /* calloc: large pieces come from the system as zero pages, touched first by the thread that uses them */
     char *base = calloc(1, rounded + 2 * alignment);
     if (base == NULL) return mst_error(MST_ENOMEM, "cannot allocate %zu bytes", bytes);
@@ -41,6 +42,7 @@ mst_status mst_memory_alloc(mst_space space, size_t bytes, void **memory_out) {
     char *memory = base + (start - (uintptr_t)base);
     header h = {base, rounded};
     memcpy(memory - sizeof h, &h, sizeof h);
+    if (alignment == HUGE_PAGE) madvise(memory, rounded / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* where the system has them */
     *memory_out = memory;
     return MST_OK;
 }

@@ -90,6 +90,11 @@ MST_INLINE float lanes_sum(float lane[MST_LANES]) {
     return lane[0];
 }
 
+/** Fetches the cache line of element i into the first cache, for reading. Any address will do. */
+MST_INLINE void prefetch(const void *p, size_t i, mst_dtype dtype) {
+    __builtin_prefetch((const void *)((uintptr_t)p + i * mst_dtype_size(dtype)));
+}
+
 /** Number of tiles of `tile` that cover `count`. */
 static inline size_t tiles_of(size_t count, size_t tile) {
     return count / tile + (count % tile != 0);

@@ -70,15 +70,17 @@ MST_INLINE float exp_flushed(float x) {
     return e.fraction * float_of_bits(bits_of_float(e.shifted) << 23);
 }
 
-/* logistic(x) = 1 / (1 + exp(-x)), and 1 - logistic(x) without cancellation; 0 where it is below 2^-126.5. */
+/* logistic(x) = 1 / (1 + exp(-x)) and its derivative, the value times 1 - value. */
 typedef struct logistic_pair {
-    float value, rest;
+    float value, slope;
 } logistic_pair;
 
-MST_INLINE logistic_pair logistic_f32(float x) {
-    float e = exp_flushed(float_of_bits(bits_of_float(x) | 0x80000000u)); /* exp(-|x|) */
-    float larger = 1.0f / (1.0f + e), smaller = e * larger;
-    return (logistic_pair){x < 0.0f ? smaller : larger, x < 0.0f ? larger : smaller};
+/** The logistic function of -t, for -88 <= t <= 87.3. At -88 the slope is 0. NaN stays NaN. */
+MST_INLINE logistic_pair logistic_negative(float t) {
+    split_exp e = exp_split(t);
+    float power = e.fraction * float_of_bits(bits_of_float(e.shifted) << 23), value = 1.0f / (1.0f + power);
+    return (logistic_pair){value,
+                           value * (power * value)}; /* 1 - value = power * value, without cancellation */
 }
 
 #endif

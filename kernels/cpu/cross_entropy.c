@@ -4,13 +4,14 @@
  * When the row's log-sum-exp is known, a second pass scales what was kept into the gradient; the
  * exponentials are not computed again.
  */
+#include "chunk.h"
 #include "cpu.h"
 #include "cpu_math.h"
 #include "muster/elementary.h"
 
 static mst_cross_entropy_fn mst_cross_entropy_cpu;
 
-enum { TILE_ELEMENTS = 16384, BLOCK = 2048 };
+enum { TILE_ELEMENTS = 16384, BLOCK = 2048, CHUNK = 64 };
 enum { LINE = 16, BLOCK_BYTES = BLOCK * sizeof(float) }; /* floats of a cache line */
 
 typedef struct cross_entropy_job {
@@ -83,10 +84,19 @@ static void softmax_row_weigh(softmax_row *row, const float *logits, size_t voca
         row->total += (double)row->block_total[b] * exp_f32(row->block_max[b] - row->max);
 }
 
+MST_INLINE void scale_chunk(void *dlogits, const float *weight, float factor, size_t j, size_t width,
+                            mst_dtype dtype) {
+    float scaled[CHUNK];
+#pragma omp simd
+    for (size_t k = 0; k < width; k++) scaled[k] = weight[j + k] * factor;
+    store_chunk(dlogits, j, scaled, width, dtype);
+}
+
 MST_INLINE void scale_row(void *dlogits, const float *weight, float factor, size_t begin, size_t end,
                           mst_dtype dtype) {
-#pragma omp simd
-    for (size_t j = begin; j < end; j++) store(dlogits, j, dtype, weight[j] * factor);
+    size_t j = begin;
+    for (; j + CHUNK <= end; j += CHUNK) scale_chunk(dlogits, weight, factor, j, CHUNK, dtype);
+    scale_chunk(dlogits, weight, factor, j, end - j, dtype);
 }
 
 /* Second pass: dlogits[j] = factor * exp(logit[j] - max) - (j == target) * scale. */
@@ -95,7 +105,9 @@ MST_INLINE void softmax_row_scale(const softmax_row *row, void *dlogits, double 
     for (size_t b = 0; b < tiles_of(vocab, BLOCK); b++) {
         float block_factor = (float)(factor * exp_f32(row->block_max[b] - row->max));
         scale_row(dlogits, row->weight, block_factor, b * BLOCK, tile_end(vocab, BLOCK, b), dtype);
-        if (target / BLOCK == b) store(dlogits, target, dtype, row->weight[target] * block_factor - scale);
+        if (target / BLOCK != b) continue;
+        float gradient = row->weight[target] * block_factor - scale;
+        store_chunk(dlogits, target, &gradient, 1, dtype);
     }
 }
 

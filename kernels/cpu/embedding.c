@@ -1,11 +1,12 @@
 /* Token and position embedding. Backward: a task owns a tile of columns of every row of the tables, so that
  * each element is added to by one thread, in order of r. */
+#include "chunk.h"
 #include "cpu.h"
 
 static mst_embedding_forward_fn mst_embedding_forward_cpu;
 static mst_embedding_backward_fn mst_embedding_backward_cpu;
 
-enum { TILE_ELEMENTS = 16384, TILE_COLUMNS = 128 };
+enum { TILE_ELEMENTS = 16384, TILE_COLUMNS = 128, CHUNK = 32 };
 
 typedef struct embedding_job {
     const mst_embedding_args *args;
@@ -31,6 +32,16 @@ static void copy_rows(const mst_embedding_args *a, size_t begin, size_t end) {
                element(a->table, (size_t)a->tokens[r] * cols, a->dtype), bytes);
 }
 
+MST_INLINE void add_chunk(void *y, const void *token, const void *position, size_t i, size_t width,
+                          mst_dtype dtype) {
+    float sum[CHUNK], added[CHUNK];
+    load_chunk(sum, token, i, width, dtype);
+    load_chunk(added, position, i, width, dtype);
+#pragma omp simd
+    for (size_t k = 0; k < width; k++) sum[k] += added[k];
+    store_chunk(y, i, sum, width, dtype);
+}
+
 MST_INLINE void add_rows(const mst_embedding_args *a, size_t begin, size_t end, mst_dtype dtype) {
     size_t cols = a->cols;
     const int32_t *starts = a->starts;
@@ -39,9 +50,9 @@ MST_INLINE void add_rows(const mst_embedding_args *a, size_t begin, size_t end, 
         const void *position =
             element(a->positions, position_of(a->first, a->seq_len, starts, r) * cols, dtype);
         void *y = element_mut(a->y, r * cols, dtype);
-#pragma omp simd
-        for (size_t i = 0; i < cols; i++)
-            store(y, i, dtype, load(token, i, dtype) + load(position, i, dtype));
+        size_t i = 0;
+        for (; i + CHUNK <= cols; i += CHUNK) add_chunk(y, token, position, i, CHUNK, dtype);
+        add_chunk(y, token, position, i, cols - i, dtype);
     }
 }
 

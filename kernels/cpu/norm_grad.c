@@ -1,5 +1,6 @@
 /* Gradients of RMSNorm and LayerNorm, and of a bias:
  * what is summed over rows is summed in tiles of fixed shape. */
+#include "chunk.h"
 #include "columns.h"
 #include "cpu.h"
 #include "vectors.h"
@@ -7,6 +8,8 @@
 static mst_rmsnorm_backward_fn mst_rmsnorm_backward_cpu;
 static mst_layernorm_backward_fn mst_layernorm_backward_cpu;
 static mst_bias_grad_fn mst_bias_grad_cpu;
+
+enum { CHUNK = 32 }; /* a line of bf16 */
 
 typedef enum norm_kind { RMSNORM, LAYERNORM } norm_kind;
 
@@ -16,9 +19,11 @@ typedef struct norm_grad_job {
     column_sums columns; /* dweight, and dbias if wanted */
 } norm_grad_job;
 
-/* One vector: pointers to its start, and its statistics. */
+/* One vector: pointers to its start, and its statistics. What the first pass over the next vector reads is fetched in the second
+ * pass over this one, which waits for nothing. */
 typedef struct norm_grad_row {
     const void *x, *dy, *weight, *dresidual;
+    const void *next_x, *next_dy, *next_dresidual;
     void *dx;
     float mean, rstd;
     float *dweight, *dbias; /* partial sums of the vector's tile */
@@ -27,36 +32,49 @@ typedef struct norm_grad_row {
 /* With xhat = (x - mean) rstd and g = dy weight: dweight += dy xhat, dbias += dy; sums of g and of g xhat. */
 MST_INLINE void sums_chunk(float *lane_g, float *lane_gx, const norm_grad_row *row, size_t i, size_t width,
                            mst_dtype dtype, norm_kind kind, bool with_bias) {
-    float mean = row->mean, rstd = row->rstd;
-    float *dweight = row->dweight, *dbias = row->dbias;
-    const void *x = row->x, *dy = row->dy, *weight = row->weight;
+    float mean = row->mean, rstd = row->rstd, *dweight = row->dweight, *dbias = row->dbias;
+    float x[MST_LANES], dy[MST_LANES], weight[MST_LANES];
+    load_chunk(x, row->x, i, width, dtype);
+    load_chunk(dy, row->dy, i, width, dtype);
+    load_chunk(weight, row->weight, i, width, dtype);
 #pragma omp simd
     for (size_t k = 0; k < width; k++) {
-        float value = load(x, i + k, dtype), d = load(dy, i + k, dtype);
-        float xhat = (kind == LAYERNORM ? value - mean : value) * rstd;
-        float g = d * load(weight, i + k, dtype);
-        dweight[i + k] = fma_f32(d, xhat, dweight[i + k]);
-        if (with_bias) dbias[i + k] += d;
+        float xhat = (kind == LAYERNORM ? x[k] - mean : x[k]) * rstd, g = dy[k] * weight[k];
+        dweight[i + k] = fma_f32(dy[k], xhat, dweight[i + k]);
+        if (with_bias) dbias[i + k] += dy[k];
         lane_gx[k] = fma_f32(g, xhat, lane_gx[k]);
         if (kind == LAYERNORM) lane_g[k] += g;
     }
 }
 
 /* dx = rstd (g - mean(g) - xhat mean(g xhat)) (+ dresidual); RMSNorm has no mean(g). */
+MST_INLINE void dx_chunk(const norm_grad_row *row, float mean_g, float mean_gx, size_t i, size_t width,
+                         mst_dtype dtype, norm_kind kind, bool with_residual) {
+    float mean = row->mean, rstd = row->rstd;
+    float x[CHUNK], gradient[CHUNK], weight[CHUNK], dresidual[CHUNK];
+    prefetch(row->next_x, i, dtype);
+    prefetch(row->next_dy, i, dtype);
+    if (with_residual) prefetch(row->next_dresidual, i, dtype);
+    load_chunk(x, row->x, i, width, dtype);
+    load_chunk(gradient, row->dy, i, width, dtype);
+    load_chunk(weight, row->weight, i, width, dtype);
+    if (with_residual) load_chunk(dresidual, row->dresidual, i, width, dtype);
+#pragma omp simd
+    for (size_t k = 0; k < width; k++) {
+        float xhat = (kind == LAYERNORM ? x[k] - mean : x[k]) * rstd, g = gradient[k] * weight[k];
+        if (kind == LAYERNORM) g -= mean_g;
+        gradient[k] = fma_f32(-xhat, mean_gx, g) * rstd;
+        if (with_residual) gradient[k] += dresidual[k];
+    }
+    store_chunk(row->dx, i, gradient, width, dtype);
+}
+
 MST_INLINE void dx_row(const norm_grad_row *row, float mean_g, float mean_gx, size_t cols, mst_dtype dtype,
                        norm_kind kind, bool with_residual) {
-    float mean = row->mean, rstd = row->rstd;
-    const void *x = row->x, *dy = row->dy, *weight = row->weight, *dresidual = row->dresidual;
-    void *dx = row->dx;
-#pragma omp simd
-    for (size_t i = 0; i < cols; i++) {
-        float value = load(x, i, dtype), g = load(dy, i, dtype) * load(weight, i, dtype);
-        float xhat = (kind == LAYERNORM ? value - mean : value) * rstd;
-        if (kind == LAYERNORM) g -= mean_g;
-        float gradient = fma_f32(-xhat, mean_gx, g) * rstd;
-        if (with_residual) gradient += load(dresidual, i, dtype);
-        store(dx, i, dtype, gradient);
-    }
+    size_t i = 0;
+    for (; i + CHUNK <= cols; i += CHUNK)
+        dx_chunk(row, mean_g, mean_gx, i, CHUNK, dtype, kind, with_residual);
+    dx_chunk(row, mean_g, mean_gx, i, cols - i, dtype, kind, with_residual);
 }
 
 MST_INLINE void norm_grad_row_run(const norm_grad_row *row, size_t cols, mst_dtype dtype, norm_kind kind,
@@ -81,12 +99,18 @@ MST_INLINE void norm_grad_tile(const norm_grad_job *job, size_t tile, mst_dtype 
     float *partial = column_sums_tile(c, tile);
     size_t cols = a->cols, end = tile_end(c->rows, c->tile_rows, tile);
     for (size_t v = tile * c->tile_rows; v < end; v++) {
-        size_t to = vector_start(v, a->groups, cols, a->ldd);
+        size_t next = v + 1 < end ? v + 1 : v;
+        size_t to = vector_start(v, a->groups, cols, a->ldd),
+               next_to = vector_start(next, a->groups, cols, a->ldd);
+        const void *dresidual = a->dresidual;
         norm_grad_row row = {
             .x = element(a->x, vector_start(v, a->groups, cols, a->ldx), dtype),
             .dy = element(a->dy, to, dtype),
             .weight = a->weight,
-            .dresidual = a->dresidual == NULL ? NULL : element(a->dresidual, to, dtype),
+            .dresidual = dresidual == NULL ? NULL : element(dresidual, to, dtype),
+            .next_x = element(a->x, vector_start(next, a->groups, cols, a->ldx), dtype),
+            .next_dy = element(a->dy, next_to, dtype),
+            .next_dresidual = dresidual == NULL ? NULL : element(dresidual, next_to, dtype),
             .dx = element_mut(a->dx, to, dtype),
             .mean = kind == LAYERNORM ? ((const float *)a->mean)[v] : 0,
             .rstd = ((const float *)a->rstd)[v],
@@ -146,14 +170,22 @@ typedef struct bias_grad_job {
     column_sums columns;
 } bias_grad_job;
 
+MST_INLINE void add_chunk(float *total, const void *dy, size_t i, size_t width, mst_dtype dtype) {
+    float value[CHUNK];
+    load_chunk(value, dy, i, width, dtype);
+#pragma omp simd
+    for (size_t k = 0; k < width; k++) total[i + k] += value[k];
+}
+
 MST_INLINE void bias_grad_tile(const bias_grad_job *job, size_t tile, mst_dtype dtype) {
     const mst_bias_grad_args *a = job->args;
     float *partial = column_sums_tile(&job->columns, tile);
     size_t cols = a->cols, end = tile_end(a->rows, job->columns.tile_rows, tile);
     for (size_t r = tile * job->columns.tile_rows; r < end; r++) {
         const void *dy = element(a->dy, r * a->ld, dtype);
-#pragma omp simd
-        for (size_t i = 0; i < cols; i++) partial[i] += load(dy, i, dtype);
+        size_t i = 0;
+        for (; i + CHUNK <= cols; i += CHUNK) add_chunk(partial, dy, i, CHUNK, dtype);
+        add_chunk(partial, dy, i, cols - i, dtype);
     }
 }
 

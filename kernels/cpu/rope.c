@@ -1,26 +1,38 @@
 /* Rotary position embedding, in place. */
+#include "chunk.h"
 #include "cpu.h"
 
 static mst_rope_fn mst_rope_cpu;
 
-enum { TILE_ELEMENTS = 16384 };
+enum { TILE_ELEMENTS = 16384, CHUNK = 32 };
 
 typedef struct rope_job {
     const mst_rope_args *args;
     size_t tile_rows;
 } rope_job;
 
-/** Turns one head: the pair (i, i + half) by the angle of i, or back for direction -1. */
+/** Turns part of a head: the pairs (i, i + half) by the angle of i, or back for direction -1. */
+MST_INLINE void rope_chunk(void *head, void *upper, const float *cosine, const float *sine, float direction,
+                           size_t i, size_t width, mst_dtype dtype) {
+    float a[CHUNK], b[CHUNK];
+    load_chunk(a, head, i, width, dtype);
+    load_chunk(b, upper, i, width, dtype);
+#pragma omp simd
+    for (size_t k = 0; k < width; k++) {
+        float c = cosine[i + k], s = direction * sine[i + k], turned = a[k] * c - b[k] * s;
+        b[k] = b[k] * c + a[k] * s;
+        a[k] = turned;
+    }
+    store_chunk(head, i, a, width, dtype);
+    store_chunk(upper, i, b, width, dtype);
+}
+
 MST_INLINE void rope_head(void *head, const float *cosine, const float *sine, float direction, size_t half,
                           mst_dtype dtype) {
     void *upper = element_mut(head, half, dtype);
-#pragma omp simd
-    for (size_t i = 0; i < half; i++) {
-        float a = load(head, i, dtype), b = load(upper, i, dtype);
-        float c = cosine[i], s = direction * sine[i];
-        store(head, i, dtype, a * c - b * s);
-        store(upper, i, dtype, b * c + a * s);
-    }
+    size_t i = 0;
+    for (; i + CHUNK <= half; i += CHUNK) rope_chunk(head, upper, cosine, sine, direction, i, CHUNK, dtype);
+    rope_chunk(head, upper, cosine, sine, direction, i, half - i, dtype);
 }
 
 MST_INLINE void rope_rows(const mst_rope_args *a, size_t begin, size_t end, mst_dtype dtype) {

@@ -1,13 +1,14 @@
 /*
  * The matrix product of one row: y = W x (+ bias), what a model computes for every token that it writes. It is
  * as fast as the weights come from memory, which a product in tiles is not; so the slot of the matrix product
- * takes this body where m is 1, and the one of dispatch/matmul.c elsewhere.
+ * takes this body where m is 1. Elsewhere it takes panel_product.c's, or where the level has none that of dispatch/matmul.c.
  *
  * W stored [n, k]: every element is a sum over MST_LANES lanes. W stored [k, n]: every element is summed in
  * order of k.
  */
 #include "cpu.h"
 #include "dispatch/matmul.h"
+#include "panel_product.h"
 
 static mst_matmul_fn mst_matmul_at_level_cpu;
 
@@ -107,7 +108,11 @@ static bool is_row(const mst_matmul_args *x) {
 }
 
 static mst_status mst_matmul_at_level_cpu(mst_queue *queue, const mst_matmul_args *args) {
-    return is_row(args) ? multiply_row(queue, args) : mst_matmul_cpu(queue, args);
+    if (is_row(args)) return multiply_row(queue, args);
+    if (args->m == 0 || args->n == 0 || args->k == 0 || !MST_AT_LEVEL(mst_panel_product_takes)(args))
+        return mst_matmul_cpu(queue, args);
+    mst_status status = mst_matmul_cpu_check(args);
+    return status == MST_OK ? MST_AT_LEVEL(mst_panel_product)(queue, args) : status;
 }
 
 void MST_AT_LEVEL(mst_cpu_fill_row_product)(mst_kernels *table) {

@@ -1,11 +1,12 @@
 /*
- * muster's matrix product beside the libraries' own, each called whole with all threads, on the same operands.
+ * A matrix product, called whole with all threads: muster's own, or a library's.
  *
- *   bench_products THREADS    for each line M N K A B LDA LDB LDC C ADD DTYPE on standard input: one line of JSON of
- *                             seconds; 0: the library does not compute this
+ *   bench_products THREADS muster|onednn|openblas
  *
- * A and B are N or T (stored transposed), C the dtype of the result, ADD 1 for c += . The libraries take turns, and the median
- * of their calls counts. oneDNN is the one that muster is linked with; OpenBLAS is loaded when the system has it.
+ * For each line M N K A B LDA LDB LDC C ADD DTYPE on standard input: one line of JSON with the median of some calls in seconds; 0: the
+ * library does not compute this, or is not here. A and B are N or T (stored transposed), C the dtype of the result, ADD 1 for c += .
+ * oneDNN is the one that muster is linked with; OpenBLAS is loaded when the system has it. Each is measured in a process of its
+ * own: threads of OpenMP go on turning for a while when their work is done, and would take the cores from whoever comes next.
  */
 #include <dlfcn.h>
 #include <math.h>
@@ -35,36 +36,47 @@ typedef void openblas_sgemm_fn(int order, int transa, int transb, int m, int n, 
                                const float *a, int lda, const float *b, int ldb, float beta, float *c,
                                int ldc);
 
+typedef enum bench_who { MUSTER, ONEDNN, OPENBLAS, EVERYBODY } bench_who;
+static const char *const names[EVERYBODY] = {"muster", "onednn", "openblas"};
+
 static struct {
-    int threads;
+    bench_who who;
     mst_queue *queue;
     mst_kernels kernels;
     dnnl_engine_t engine;
     dnnl_stream_t stream;
-    void (*openmp_threads)(int); /* oneDNN's; NULL: it was built without OpenMP */
-    openblas_sgemm_fn *sgemm;    /* NULL: no OpenBLAS */
-    void (*openblas_threads)(int);
+    openblas_sgemm_fn *sgemm; /* NULL: no OpenBLAS */
 } libraries;
 
 static void *symbol(void *library, const char *name) {
     return library != NULL ? dlsym(library, name) : NULL;
 }
 
-static void open_libraries(int threads) {
-    libraries.threads = threads;
-    must(mst_kernels_open(MST_DEVICE_CPU, NULL, &libraries.kernels) == MST_OK, "kernels");
-    must(mst_queue_create(threads, &libraries.queue) == MST_OK, "queue");
+static void open_onednn(int threads) {
+    void *found = symbol(RTLD_DEFAULT, "omp_set_num_threads");
+    void (*set_threads)(int);
+    memcpy(&set_threads, &found, sizeof found);
+    if (set_threads != NULL) set_threads(threads); /* NULL: it was built without OpenMP */
     must(dnnl_engine_create(&libraries.engine, dnnl_cpu, 0) == dnnl_success, "oneDNN's engine");
     must(dnnl_stream_create(&libraries.stream, libraries.engine, dnnl_stream_default_flags) == dnnl_success,
          "oneDNN's stream");
-    void *blas = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL), *found;
-    found = symbol(RTLD_DEFAULT, "omp_set_num_threads");
-    memcpy(&libraries.openmp_threads, &found, sizeof found);
-    found = symbol(blas, "cblas_sgemm");
+}
+
+static void open_openblas(int threads) {
+    void *blas = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+    void *found = symbol(blas, "cblas_sgemm");
+    void (*set_threads)(int);
     memcpy(&libraries.sgemm, &found, sizeof found);
     found = symbol(blas, "openblas_set_num_threads");
-    memcpy(&libraries.openblas_threads, &found, sizeof found);
-    if (libraries.openblas_threads != NULL) libraries.openblas_threads(threads);
+    memcpy(&set_threads, &found, sizeof found);
+    if (set_threads != NULL) set_threads(threads);
+}
+
+static void open_libraries(int threads) {
+    must(mst_kernels_open(MST_DEVICE_CPU, NULL, &libraries.kernels) == MST_OK, "kernels");
+    must(mst_queue_create(threads, &libraries.queue) == MST_OK, "queue");
+    if (libraries.who == ONEDNN) open_onednn(threads);
+    if (libraries.who == OPENBLAS) open_openblas(threads);
 }
 
 /* ---- oneDNN, whole ---- */
@@ -178,26 +190,24 @@ static double middle(double *seconds) {
     return seconds[CALLS / 2];
 }
 
-static void compare(const mst_matmul_args *x) {
-    double own[CALLS], onednn[CALLS] = {0}, openblas[CALLS] = {0}, begin;
+static void measure(const mst_matmul_args *x) {
+    double seconds[CALLS] = {0};
     whole w;
-    if (libraries.openmp_threads != NULL) libraries.openmp_threads(libraries.threads);
-    const bool has_onednn = whole_create(x, &w), has_blas = libraries.sgemm != NULL && x->dtype == MST_F32;
-    for (int call = -1; call < CALLS; call++) { /* the first ones warm up */
-        const int at = call < 0 ? 0 : call;
-        begin = now();
-        must(libraries.kernels.matmul(libraries.queue, x) == MST_OK, "product");
-        own[at] = now() - begin;
-        /* muster's product leaves its own thread with one OpenMP thread */
-        if (libraries.openmp_threads != NULL) libraries.openmp_threads(libraries.threads);
-        begin = now();
-        if (has_onednn) whole_run(&w), onednn[at] = now() - begin;
-        begin = now();
-        if (has_blas) blas_run(x), openblas[at] = now() - begin;
+    const bool possible = libraries.who == MUSTER   ? true
+                          : libraries.who == ONEDNN ? whole_create(x, &w)
+                                                    : libraries.sgemm != NULL && x->dtype == MST_F32;
+    for (int call = -1; possible && call < CALLS; call++) { /* the first one warms up */
+        const double begin = now();
+        if (libraries.who == MUSTER)
+            must(libraries.kernels.matmul(libraries.queue, x) == MST_OK, "product");
+        else if (libraries.who == ONEDNN)
+            whole_run(&w);
+        else
+            blas_run(x);
+        seconds[call < 0 ? 0 : call] = now() - begin;
     }
-    if (has_onednn) whole_destroy(&w);
-    printf("{\"muster\":%.9f,\"onednn\":%.9f,\"openblas\":%.9f}\n", middle(own), middle(onednn),
-           middle(openblas));
+    if (possible && libraries.who == ONEDNN) whole_destroy(&w);
+    printf("{\"seconds\":%.9f}\n", middle(seconds));
     fflush(stdout);
 }
 
@@ -233,8 +243,10 @@ static bool parse(const char *line, mst_matmul_args *x) {
 
 int main(int argc, char **argv) {
     mst_matmul_args x;
-    if (argc != 2) {
-        fprintf(stderr, "bench_products THREADS\n");
+    while (argc == 3 && libraries.who < EVERYBODY && strcmp(argv[2], names[libraries.who]) != 0)
+        libraries.who++;
+    if (argc != 3 || libraries.who == EVERYBODY) {
+        fprintf(stderr, "bench_products THREADS muster|onednn|openblas\n");
         return 2;
     }
     open_libraries(atoi(argv[1]));
@@ -244,7 +256,7 @@ int main(int argc, char **argv) {
         void *b = operand(x.b_transposed ? x.n : x.k, x.ldb, x.dtype, 2);
         void *c = operand(x.m, x.ldc, x.c_dtype, 3);
         x.a = a, x.b = b, x.c = c;
-        compare(&x);
+        measure(&x);
         mst_memory_free(MST_SPACE_HOST, &a);
         mst_memory_free(MST_SPACE_HOST, &b);
         mst_memory_free(MST_SPACE_HOST, &c);

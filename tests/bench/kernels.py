@@ -11,6 +11,7 @@ BARS = {
     "matmul": (None, None), "bias_grad": (None, None), "embedding_forward": (0.80, 0.90), "embedding_backward": (0.80, 0.90),
 }  # fmt: skip
 DEFAULT_BAR = (0.80, 0.90)
+PRODUCTS = ("muster", "onednn", "openblas")  # the names that bench_products knows
 PRODUCT_BARS = {"peak": 0.88, "library": 0.92}
 SHAPES = {"gpt2-bf16": "bf16", "gpt2-f32": "f32", "smollm2": "bf16"}
 
@@ -46,19 +47,21 @@ def shape_line(shape, dtype):
 
 
 def product_rows(work, shapes, options, machine):
-    """Each shape of the model beside the libraries called whole, in turns, all on the same memory."""
+    """Each shape of the model, by muster and by the libraries called whole, in turns."""
     dtype, rows, own, best, flops = SHAPES[work], [], 0.0, 0.0, 0.0
-    worker = Worker([options.build / "tests/bench/bench_products", options.threads])
+    workers = {name: Worker([options.build / "tests/bench/bench_products", options.threads, name]) for name in PRODUCTS}
     for shape in shapes:
-        answers = [worker.ask(shape_line(shape, dtype)) for _ in range(options.rounds)][1:]
-        seconds = {name: median(a[name] for a in answers) for name in answers[0]}
+        line = shape_line(shape, dtype)
+        answers = [{name: worker.ask(line)["seconds"] for name, worker in workers.items()} for _ in range(options.rounds)][1:]
+        seconds = {name: median(a[name] for a in answers) for name in PRODUCTS}
         operations = 2.0 * shape["m"] * shape["n"] * shape["k"]
         libraries = {name: s for name, s in seconds.items() if name != "muster" and s > 0}
         own += shape["calls"] * seconds["muster"]
         best += shape["calls"] * min(libraries.values(), default=seconds["muster"])
         flops += shape["calls"] * operations
         rows.append({**shape, "gflops": {name: operations / s / 1e9 for name, s in seconds.items() if s > 0}})
-    worker.close()
+    for worker in workers.values():
+        worker.close()
     peak = flops / own / 1e9 / machine.peak(dtype)
     row = {
         "part": "kernels", "name": f"products {work}", "title": f"products of {works.WORKS[work]['title']}", "unit": "of peak",

@@ -43,6 +43,12 @@ static inline bool takes_f64(const check_state *checker) {
     return strcmp(checker->table.name, "ref") == 0;
 }
 
+/* Bodies that have no denormals of bf16: kernels/cpu/chunk.h. */
+static inline bool flushes_bf16(const check_state *checker) {
+    static const char class_name[] = "cpu x86-64-v4-bf16 ";
+    return strncmp(checker->table.class_name, class_name, sizeof class_name - 1) == 0;
+}
+
 /* Bodies of a GPU: they work on pinned memory here, which the CPU can look into, and have ended when the queue has. */
 static inline bool is_on_gpu(const check_state *checker) {
     return strcmp(checker->table.name, "cuda") == 0;

@@ -157,10 +157,13 @@ static double to_bf16(double value) {
 /*
  * The expected y of a body that rounds x rstd to bf16 first. The specification in fp64 does not round; here it is
  * done after it: x rstd is off by `error` at most before, and where that may lead to one of two neighbours either is
- * right.
+ * right. `flushes`: of a denormal a zero is right, too.
  */
-static void expect_rounded(double normal, double error, double weight, double *y, double *bound) {
+static void expect_rounded(double normal, double error, double weight, bool flushes, double *y,
+                           double *bound) {
     double low = to_bf16(normal - 4.0 * error), high = to_bf16(normal + 4.0 * error);
+    if (flushes && fabs(low) < TINY) low = fmin(low, 0.0);
+    if (flushes && fabs(high) < TINY) high = fmax(high, 0.0);
     *y = (low + high) / 2.0 * weight;
     *bound = (high - low) / 2.0 * fabs(weight) + U32 * fabs(*y) + ETA * (1.0 + fabs(weight));
 }
@@ -195,7 +198,8 @@ static void bounds_of_vector(const norm_case *c, size_t v) {
         double error = rstd * (dm + U32 * fabs(d)) + fabs(d) * rstd * (e / 2.0 + 5.0 * U32);
         *bound = size * error + U32 * fabs(*y) + ETA * (1.0 + size + rstd);
         if (c->shape.round_first && c->shape.dtype == MST_BF16)
-            expect_rounded(d * rstd, error + ETA * (1.0 + rstd), weight, y, bound);
+            expect_rounded(d * rstd, error + ETA * (1.0 + rstd), weight, flushes_bf16(c->x->trial->checker),
+                           y, bound);
     }
 }
 

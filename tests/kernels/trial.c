@@ -352,12 +352,15 @@ void trial_expect(check_trial *trial, check_call_fn *call, const void *context, 
 
 /* ---------------------------------------------------------------- comparison */
 
-/* Largest finite value, and half of the smallest denormal one. */
+/* Largest finite value. */
 static double largest(mst_dtype dtype) {
     return dtype == MST_F64 ? 0x1.fffffffffffffp1023 : dtype == MST_F32 ? 0x1.fffffep127 : 0x1.fep127;
 }
-static double underflow(mst_dtype dtype) {
-    return dtype == MST_F64 ? 0.0 : dtype == MST_F32 ? 0x1p-150 : 0x1p-134;
+
+/* What rounding takes from the smallest values: half of the smallest denormal, or all of any denormal. */
+static double underflow(const check_tensor *x) {
+    if (x->dtype == MST_BF16 && flushes_bf16(x->trial->checker)) return TINY;
+    return x->dtype == MST_F64 ? 0.0 : x->dtype == MST_F32 ? 0x1p-150 : 0x1p-134;
 }
 
 /* Error in units of what is permitted: up to 1 is right; NaN and infinity are wrong. */
@@ -365,7 +368,7 @@ static double rate(const check_tensor *x, double value, double exact, double bou
     if (isnan(exact)) return isnan(value) ? 0.0 : INFINITY;
     if (x->bits) return value == exact && signbit(value) == signbit(exact) ? 0.0 : INFINITY;
     if (isinf(exact)) return value == exact ? 0.0 : INFINITY;
-    double permitted = 4.0 * bound + roundoff(x->dtype) * (fabs(exact) + 4.0 * bound) + underflow(x->dtype);
+    double permitted = 4.0 * bound + roundoff(x->dtype) * (fabs(exact) + 4.0 * bound) + underflow(x);
     if (isinf(value) && value * exact > 0.0 && fabs(exact) + permitted > largest(x->dtype)) return 0.0;
     return fabs(value - exact) / permitted;
 }

@@ -43,28 +43,28 @@ static void test_exp_special(void) {
     for (size_t i = 0; i < sizeof nans / sizeof nans[0]; i++) {
         float x = float_of_bits(nans[i]);
         CHECK(isnan(exp_f32(x)) && isnan(exp_flushed(x)), "NaN %08x is lost", (unsigned)nans[i]);
-        CHECK(isnan(logistic_f32(x).value), "logistic loses NaN %08x", (unsigned)nans[i]);
+        CHECK(isnan(logistic_negative(x).value), "logistic loses NaN %08x", (unsigned)nans[i]);
     }
 }
 
-/* Both halves keep their digits on either side.
- * 3: exp, the sum, the quotient and the product round once each. */
+/* The value, and the slope on either side, keep their digits: exp, the sum, the quotient and one or three products round once each. */
 static void test_logistic(void) {
-    double worst = 0;
+    double worst = 0, worst_slope = 0;
     for (uint64_t bits = 0; bits <= UINT32_MAX; bits += STEP) {
         float x = float_of_bits((uint32_t)bits);
         if (isnan(x) || fabsf(x) > 87.0f) continue;
-        double exact = 1 / (1 + exp(-(double)x)), rest = 1 / (1 + exp((double)x));
-        logistic_pair pair = logistic_f32(x);
-        double error = fmax(ulps(pair.value, exact), ulps(pair.rest, rest));
-        worst = error > worst ? error : worst;
+        double exact = 1 / (1 + exp(-(double)x)), slope = exact / (1 + exp((double)x));
+        logistic_pair pair = logistic_negative(-x);
+        worst = fmax(worst, ulps(pair.value, exact));
+        worst_slope = fmax(worst_slope, ulps(pair.slope, slope));
     }
-    printf("logistic_f32: largest error %.3f units in the last place\n", worst);
-    CHECK(worst <= 3, "logistic_f32 is %g units off", worst);
-    logistic_pair low = logistic_f32(-INFINITY), high = logistic_f32(INFINITY), far = logistic_f32(-1000);
-    CHECK(low.value == 0 && low.rest == 1, "logistic(-inf) is %g and %g", low.value, low.rest);
-    CHECK(high.value == 1 && high.rest == 0, "logistic(inf) is %g and %g", high.value, high.rest);
-    CHECK(far.value == 0 && far.rest == 1, "logistic(-1000) is %g and %g", far.value, far.rest);
+    printf("logistic_negative: largest error %.3f units in the last place; slope: %.3f\n", worst,
+           worst_slope);
+    CHECK(worst <= 3, "the logistic function is %g units off", worst);
+    CHECK(worst_slope <= 6, "its slope is %g units off", worst_slope);
+    logistic_pair high = logistic_negative(-88.0f), low = logistic_negative(87.3f);
+    CHECK(high.value == 1 && high.slope == 0, "logistic(88) is %g, its slope %g", high.value, high.slope);
+    CHECK(low.value > 0 && low.value < 2e-38f, "logistic(-87.3) is %g", low.value);
 }
 
 int main(void) {

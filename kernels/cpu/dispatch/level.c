@@ -6,6 +6,9 @@
 #include "cpu.h"
 #include "matmul.h"
 
+/* Of the arithmetic of the bodies: raised where a change of theirs changes bits, so that a run that goes on says so. */
+enum { REVISION = 2 };
+
 /* What a level needs, as bits of CPUID leaves and of XCR0 (the registers that the operating system saves). */
 typedef struct cpu_features {
     unsigned leaf1_ecx, leaf7_ebx, leaf7_1_eax, extended1_ecx;
@@ -113,7 +116,8 @@ mst_status mst_kernels_fill_cpu(const char *name, mst_kernels *table) {
     mst_matmul_cpu_class(product, sizeof product);
     *table = (mst_kernels){.name = "cpu"};
     level->fill(table);
-    snprintf(table->class_name, sizeof table->class_name, "cpu %s %s", level->name, product);
+    snprintf(table->class_name, sizeof table->class_name, "cpu %s %s bodies-%d", level->name, product,
+             REVISION);
 done:
     return status;
 }

@@ -345,7 +345,7 @@ static void compute_empty(const mst_matmul_args *x) {
         }
 }
 
-static mst_status check_args(const mst_matmul_args *x) {
+mst_status mst_matmul_cpu_check(const mst_matmul_args *x) {
     mst_status status = MST_OK;
     MST_CHECK(x->dtype == MST_F32 || x->dtype == MST_BF16, MST_EUNSUPPORTED,
               "matmul: %s on device cpu, which computes f32 and bf16; open device ref for it",
@@ -368,7 +368,7 @@ mst_status mst_matmul_cpu(mst_queue *queue, const mst_matmul_args *args) {
     mst_status status = MST_OK;
     job j = {.args = args, .queue = queue};
     if (args->m == 0 || args->n == 0) return MST_OK;
-    MST_TRY(check_args(args));
+    MST_TRY(mst_matmul_cpu_check(args));
     if (args->k == 0) {
         compute_empty(args);
         goto done;

@@ -8,6 +8,9 @@
 /** Matrix product, accumulated in fp32; the same bits for any number of threads. Takes F32 and BF16. */
 mst_matmul_fn mst_matmul_cpu;
 
+/** What that refuses. Not collective. @retval MST_EUNSUPPORTED, MST_EINVAL the type; dimensions or options that do not go together */
+mst_status mst_matmul_cpu_check(const mst_matmul_args *args);
+
 /**
  * Restricts oneDNN to the instructions of a level, so that a run can be repeated on a lesser machine.
  *
