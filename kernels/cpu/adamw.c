@@ -1,16 +1,15 @@
-/* AdamW in one pass over memory. No fused products: these bits are the same at every level. */
+/* AdamW in one pass over memory, all parts in one loop. No fused products: these bits are the same at every level. */
 #include "../base/rounding.h"
 #include "cpu.h"
 
 static mst_adamw_fn mst_adamw_cpu;
 
-enum { TILE = 16384 }; /* elements of a task */
+enum { TILE = 16384 }; /* elements of the arrays that a task is for: it updates what parts have of them */
 
 /* The scalars of a step, each rounded to fp32 once. */
 typedef struct adamw_job {
     const mst_adamw_args *args;
     float gradient_scale, beta1, beta2, rest1, rest2; /* rest = 1 - beta */
-    float decay;                                      /* 1 - lr * weight_decay */
     float rate;                                       /* lr / correction1 */
     float correction2_sqrt, eps;
 } adamw_job;
@@ -22,20 +21,22 @@ MST_INLINE void store_moment(void *moment, size_t i, mst_dtype dtype, float valu
         ((float *)moment)[i] = value;
 }
 
-MST_INLINE void adamw_tile(const adamw_job *job, size_t begin, size_t end, mst_dtype weight_dtype,
-                           mst_dtype moments) {
+MST_INLINE void adamw_elements(const adamw_job *job, const mst_adamw_part *part, mst_dtype weight_dtype,
+                               mst_dtype moments) {
     const adamw_job s = *job;
+    const float decay = (float)(1.0 - s.args->lr * part->weight_decay);
     const float *gradient = s.args->gradient;
     void *m_all = s.args->m, *v_all = s.args->v, *weight = s.args->weight;
     float *master = s.args->master;
-    const uint32_t key = s.args->rounding_key, first = (uint32_t)s.args->first;
+    const size_t begin = part->offset, end = begin + part->count;
+    const uint32_t key = part->rounding_key, first = (uint32_t)(part->first - begin);
 #pragma omp simd
     for (size_t i = begin; i < end; i++) {
         float g = gradient[i] * s.gradient_scale;
         float m = s.beta1 * load(m_all, i, moments) + s.rest1 * g;
         float v = s.beta2 * load(v_all, i, moments) + s.rest2 * g * g;
         float denominator = __builtin_sqrtf(v) / s.correction2_sqrt + s.eps;
-        float value = master[i] * s.decay - s.rate * m / denominator;
+        float value = master[i] * decay - s.rate * m / denominator;
         uint32_t bits = moments == MST_BF16 ? mst_rounding_bits(key, first + (uint32_t)i) : 0;
         store_moment(m_all, i, moments, m, bits & 0xffffu);
         store_moment(v_all, i, moments, v, bits >> 16);
@@ -44,19 +45,26 @@ MST_INLINE void adamw_tile(const adamw_job *job, size_t begin, size_t end, mst_d
     }
 }
 
+static void adamw_part(const adamw_job *job, const mst_adamw_part *part) {
+    const bool narrow_weight = job->args->weight_dtype == MST_BF16, narrow = job->args->moments == MST_BF16;
+    if (narrow_weight && narrow)
+        adamw_elements(job, part, MST_BF16, MST_BF16);
+    else if (narrow_weight)
+        adamw_elements(job, part, MST_BF16, MST_F32);
+    else if (narrow)
+        adamw_elements(job, part, MST_F32, MST_BF16);
+    else
+        adamw_elements(job, part, MST_F32, MST_F32);
+}
+
 static mst_status adamw_task(void *context, size_t task, int thread) {
     const adamw_job *job = context;
     (void)thread;
-    size_t begin = task * TILE, end = tile_end(job->args->count, TILE, task);
-    const bool narrow_weight = job->args->weight_dtype == MST_BF16, narrow = job->args->moments == MST_BF16;
-    if (narrow_weight && narrow)
-        adamw_tile(job, begin, end, MST_BF16, MST_BF16);
-    else if (narrow_weight)
-        adamw_tile(job, begin, end, MST_BF16, MST_F32);
-    else if (narrow)
-        adamw_tile(job, begin, end, MST_F32, MST_BF16);
-    else
-        adamw_tile(job, begin, end, MST_F32, MST_F32);
+    for (size_t p = 0; p < job->args->part_count; p++) {
+        const mst_adamw_part own =
+            mst_adamw_part_within(&job->args->parts[p], task * TILE, (task + 1) * TILE);
+        if (own.count > 0) adamw_part(job, &own);
+    }
     return MST_OK;
 }
 
@@ -71,12 +79,11 @@ static mst_status mst_adamw_cpu(mst_queue *queue, const mst_adamw_args *args) {
         .beta2 = (float)args->beta2,
         .rest1 = (float)(1.0 - args->beta1),
         .rest2 = (float)(1.0 - args->beta2),
-        .decay = (float)(1.0 - args->lr * args->weight_decay),
         .rate = (float)(args->lr / args->correction1),
         .correction2_sqrt = (float)args->correction2_sqrt,
         .eps = (float)args->eps,
     };
-    MST_TRY(mst_queue_for(queue, tiles_of(args->count, TILE), adamw_task, &job));
+    MST_TRY(mst_queue_for(queue, tiles_of(mst_adamw_extent(args), TILE), adamw_task, &job));
 done:
     return status;
 }

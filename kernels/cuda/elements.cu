@@ -1,87 +1,8 @@
-/* AdamW, casts, initial values, digests: what happens to flat ranges. */
+/* Casts, initial values, digests: what happens to flat ranges. */
 #include "../base/normal.h"
-#include "../base/rounding.h"
 #include "device.cuh"
 
 enum { THREADS = 256 };
-
-/* ---------------------------------------------------------------- AdamW */
-
-/* The scalars of a step, each rounded to fp32 once. */
-struct adamw_scalars {
-    float gradient_scale, beta1, beta2, rest1, rest2; /* rest = 1 - beta */
-    float decay;                                      /* 1 - lr * weight_decay */
-    float rate;                                       /* lr / correction1 */
-    float correction2_sqrt, eps;
-};
-
-MST_DEVICE float moment_at_odds(float x, unsigned odds, const float *) {
-    (void)odds;
-    return x;
-}
-MST_DEVICE float moment_at_odds(float x, unsigned odds, const bf16 *) {
-    return to_f32(mst_bf16_at_odds(x, odds));
-}
-
-/* One pass: 16 bytes of each fp32 array by every thread. The operations are those of the CPU's body, in its order. M is the type
- * of the moments. */
-template <class T, class M>
-MST_KERNEL(THREADS)
-adamw(size_t count, const float *gradient, M *m_all, M *v_all, float *master_all, T *weight, bool wide,
-      unsigned key, unsigned first, adamw_scalars s) {
-    constexpr int N = 4;
-    size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * N;
-    if (i >= count) return;
-    size_t left = count - i;
-    float g[N], m[N], v[N], master[N];
-    load(gradient + i, left, wide, g);
-    load(m_all + i, left, wide, m);
-    load(v_all + i, left, wide, v);
-    load(master_all + i, left, wide, master);
-    MST_UNROLL for (int k = 0; k < N; k++) {
-        g[k] = g[k] * s.gradient_scale;
-        m[k] = s.beta1 * m[k] + s.rest1 * g[k];
-        v[k] = s.beta2 * v[k] + s.rest2 * g[k] * g[k];
-        float denominator = sqrtf(v[k]) / s.correction2_sqrt + s.eps;
-        master[k] = master[k] * s.decay - s.rate * m[k] / denominator;
-        unsigned bits = mst_rounding_bits(key, first + (unsigned)i + (unsigned)k);
-        m[k] = moment_at_odds(m[k], bits & 0xffffu, m_all);
-        v[k] = moment_at_odds(v[k], bits >> 16, v_all);
-    }
-    store(m_all + i, left, wide, m);
-    store(v_all + i, left, wide, v);
-    store(master_all + i, left, wide, master);
-    store(weight + i, left, wide, master);
-}
-
-mst_status mst_adamw_cuda(mst_queue *queue, const mst_adamw_args *args) {
-    mst_cuda *cuda;
-    unsigned blocks;
-    MST_RETURN_IF(mst_cuda_check_dtype("adamw", args->weight_dtype));
-    MST_RETURN_IF(mst_cuda_check_dtype("adamw", args->moments));
-    MST_RETURN_IF(mst_cuda_of(queue, &cuda));
-    MST_RETURN_IF(mst_grid("adamw", args->count, 4 * THREADS, &blocks));
-    if (blocks == 0) return MST_OK;
-    adamw_scalars s = {(float)args->gradient_scale,
-                       (float)args->beta1,
-                       (float)args->beta2,
-                       (float)(1.0 - args->beta1),
-                       (float)(1.0 - args->beta2),
-                       (float)(1.0 - args->lr * args->weight_decay),
-                       (float)(args->lr / args->correction1),
-                       (float)args->correction2_sqrt,
-                       (float)args->eps};
-    bool wide = mst_is_wide(args->gradient) && mst_is_wide(args->m) && mst_is_wide(args->v) &&
-                mst_is_wide(args->master) && mst_is_wide(args->weight);
-    return MST_FOR_DTYPE(args->weight_dtype, T, {
-        return MST_FOR_DTYPE(args->moments, M, {
-            return MST_LAUNCH(cuda, (adamw<T, M>), blocks, THREADS, 0, args->count, args->gradient,
-                              static_cast<M *>(args->m), static_cast<M *>(args->v), args->master,
-                              static_cast<T *>(args->weight), wide, args->rounding_key, (unsigned)args->first,
-                              s);
-        });
-    });
-}
 
 /* ---------------------------------------------------------------- casts */
 

@@ -16,20 +16,24 @@ static void store_moment(void *moment, mst_dtype dtype, size_t i, float value, u
  * to fp32, and each is used further so. A body in fp32 differs by rounding
  * only and is compared with a bound.
  */
+static void adamw_element(const mst_adamw_args *args, const mst_adamw_part *part, size_t k) {
+    const size_t i = part->offset + k;
+    double g = args->gradient[i] * args->gradient_scale;
+    float m = (float)(args->beta1 * load(args->m, args->moments, i) + (1.0 - args->beta1) * g);
+    float v = (float)(args->beta2 * load(args->v, args->moments, i) + (1.0 - args->beta2) * g * g);
+    uint32_t bits = mst_rounding_bits(part->rounding_key, (uint32_t)(part->first + k));
+    store_moment(args->m, args->moments, i, m, bits & 0xffffu);
+    store_moment(args->v, args->moments, i, v, bits >> 16);
+    double denominator = sqrt((double)v) / args->correction2_sqrt + args->eps;
+    double step = args->lr / args->correction1 * m / denominator;
+    args->master[i] = (float)(args->master[i] * (1.0 - args->lr * part->weight_decay) - step);
+    store(args->weight, args->weight_dtype, i, args->master[i]);
+}
+
 mst_status mst_adamw_ref(mst_queue *queue, const mst_adamw_args *args) {
     (void)queue;
-    for (size_t i = 0; i < args->count; i++) {
-        double g = args->gradient[i] * args->gradient_scale;
-        float m = (float)(args->beta1 * load(args->m, args->moments, i) + (1.0 - args->beta1) * g);
-        float v = (float)(args->beta2 * load(args->v, args->moments, i) + (1.0 - args->beta2) * g * g);
-        uint32_t bits = mst_rounding_bits(args->rounding_key, (uint32_t)(args->first + i));
-        store_moment(args->m, args->moments, i, m, bits & 0xffffu);
-        store_moment(args->v, args->moments, i, v, bits >> 16);
-        double denominator = sqrt((double)v) / args->correction2_sqrt + args->eps;
-        double step = args->lr / args->correction1 * m / denominator;
-        args->master[i] = (float)(args->master[i] * (1.0 - args->lr * args->weight_decay) - step);
-        store(args->weight, args->weight_dtype, i, args->master[i]);
-    }
+    for (size_t p = 0; p < args->part_count; p++)
+        for (size_t k = 0; k < args->parts[p].count; k++) adamw_element(args, &args->parts[p], k);
     return MST_OK;
 }
 

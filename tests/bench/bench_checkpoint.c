@@ -160,7 +160,9 @@ static void step(const bench *b, mst_queue *queue, float *memory, size_t number)
                                      .ldb = SIDE,
                                      .c = set + 2 * COUNT,
                                      .ldc = SIDE};
-    const mst_adamw_args update = {.count = COUNT,
+    const mst_adamw_part all = {.count = COUNT};
+    const mst_adamw_args update = {.parts = &all,
+                                   .part_count = 1,
                                    .gradient = set + 2 * COUNT,
                                    .m = set + 3 * COUNT,
                                    .v = set + 4 * COUNT,

@@ -132,9 +132,11 @@ bench_cost cost_ordered_sum(const mst_ordered_sum_args *a) {
 
 /* Gradient, both moments and the master are read, the latter three written, and the copy that the model reads. */
 bench_cost cost_adamw(const mst_adamw_args *a) {
-    return (bench_cost){.bytes = (double)a->count *
-                                 (3 * sizeof(float) + 4 * size_of(a->moments) + size_of(a->weight_dtype)),
-                        .flops = (double)a->count * 16};
+    double count = 0;
+    for (size_t p = 0; p < a->part_count; p++) count += (double)a->parts[p].count;
+    return (bench_cost){.bytes =
+                            count * (3 * sizeof(float) + 4 * size_of(a->moments) + size_of(a->weight_dtype)),
+                        .flops = count * 16};
 }
 
 /* ---- outside of a step ---- */

@@ -208,7 +208,9 @@ static void test_bf16_wire(void) {
 static void test_adamw(void) {
     const float gradient[] = {8.0f, -0.5f};
     float m[2] = {0}, v[2] = {0}, master[] = {1.0f, 1.0f}, weight[2];
-    mst_adamw_args args = {.count = 2,
+    const mst_adamw_part all = {.count = 2, .weight_decay = 0.2};
+    mst_adamw_args args = {.parts = &all,
+                           .part_count = 1,
                            .gradient = gradient,
                            .m = m,
                            .v = v,
@@ -220,7 +222,6 @@ static void test_adamw(void) {
                            .beta1 = 0.9,
                            .beta2 = 0.99,
                            .eps = 1e-8,
-                           .weight_decay = 0.2,
                            .correction1 = 0.1,
                            .correction2_sqrt = 0.1};
     CHECK_OK(mst_adamw_ref(NULL, &args));
@@ -230,18 +231,48 @@ static void test_adamw(void) {
     CHECK(weight[0] == master[0] && weight[1] == master[1], "the copy differs");
 }
 
+/* Two parts with a gap before each: what decays is the one's, what lies outside stays as it was. */
+static void test_adamw_parts(void) {
+    enum { COUNT = 5 };
+    const float gradient[COUNT] = {0};
+    const mst_adamw_part parts[] = {{.offset = 4, .count = 1, .weight_decay = 0.5},
+                                    {.offset = 1, .count = 2}};
+    const float expected[COUNT] = {-1.0f, 8.0f, 8.0f, -1.0f, 6.0f}; /* 8 (1 - 0.5 * 0.5) */
+    float m[COUNT] = {0}, v[COUNT] = {0}, master[COUNT], weight[COUNT] = {-1.0f, 0.0f, 0.0f, -1.0f, 0.0f};
+    mst_adamw_args args = {.parts = parts,
+                           .part_count = 2,
+                           .gradient = gradient,
+                           .m = m,
+                           .v = v,
+                           .master = master,
+                           .weight = weight,
+                           .gradient_scale = 1,
+                           .lr = 0.5,
+                           .eps = 1e-8,
+                           .correction1 = 1,
+                           .correction2_sqrt = 1};
+    for (size_t i = 0; i < COUNT; i++) master[i] = 8.0f;
+    CHECK_OK(mst_adamw_ref(NULL, &args));
+    CHECK(memcmp(weight, expected, sizeof weight) == 0, "weights %g %g %g %g %g", (double)weight[0],
+          (double)weight[1], (double)weight[2], (double)weight[3], (double)weight[4]);
+    CHECK(master[0] == 8.0f && master[3] == 8.0f, "masters of no part: %g %g", (double)master[0],
+          (double)master[3]);
+    CHECK(mst_adamw_extent(&args) == COUNT, "parts end at %zu", mst_adamw_extent(&args));
+}
+
 /* The mean of many roundings of one value is that value, while to nearest it would stand still; what is exact stays. */
 static void test_adamw_rounding(void) {
     enum { COUNT = 20000 };
     static mst_bf16 m[COUNT], v[COUNT];
     static float gradient[COUNT], master[COUNT], weight[COUNT];
     double sum = 0, square = 0;
-    mst_adamw_args args = {.count = COUNT,
+    const mst_adamw_part all = {.count = COUNT, .rounding_key = 5};
+    mst_adamw_args args = {.parts = &all,
+                           .part_count = 1,
                            .gradient = gradient,
                            .m = m,
                            .v = v,
                            .moments = MST_BF16,
-                           .rounding_key = 5,
                            .master = master,
                            .weight = weight,
                            .gradient_scale = 1,
@@ -326,6 +357,7 @@ int main(void) {
     test_ordered_sum();
     test_bf16_wire();
     test_adamw();
+    test_adamw_parts();
     test_adamw_rounding();
     test_cast();
     test_block_digest();

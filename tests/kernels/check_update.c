@@ -139,8 +139,16 @@ void bench_ordered_sum(check_state *checker) {
 
 /* ---------------------------------------------------------------- adamw */
 
+enum { PARTS = 150 }; /* at most */
+
+/* What parts are drawn: how many, and of how many elements at least and at most. */
+typedef struct parts_shape {
+    size_t parts, least, most;
+} parts_shape;
+
 typedef struct adamw_case {
     mst_adamw_args args;
+    mst_adamw_part parts[PARTS];
     check_tensor *gradient, *m, *v, *master, *weight;
 } adamw_case;
 
@@ -148,6 +156,7 @@ static mst_status call_adamw(const void *context, const mst_kernels *table, mst_
                              check_view view) {
     const adamw_case *c = context;
     mst_adamw_args args = c->args;
+    args.parts = c->parts;
     args.gradient = tensor_at(c->gradient, view);
     args.m = tensor_at(c->m, view);
     args.v = tensor_at(c->v, view);
@@ -156,19 +165,34 @@ static mst_status call_adamw(const void *context, const mst_kernels *table, mst_
     return table->adamw(queue, &args);
 }
 
-static adamw_case set_up_adamw(check_trial *trial, size_t count, mst_dtype weight_dtype, mst_dtype moments,
-                               double step, check_flavour flavour) {
-    adamw_case c = {.args = {.count = count,
+/* Parts in any order, some next to each other, some on multiples of four. Returns where the last one's gap ends. */
+static size_t draw_parts(check_state *checker, const parts_shape *shape, mst_adamw_part *parts) {
+    size_t end = random_below(checker, 9);
+    for (size_t p = 0; p < shape->parts; p++) {
+        mst_adamw_part part = {.offset = random_below(checker, 2) ? (end + 3) / 4 * 4 : end};
+        part.count = shape->least + random_below(checker, shape->most - shape->least + 1);
+        part.weight_decay = random_below(checker, 2) ? 0.1 : 0.0;
+        part.rounding_key = (uint32_t)random_below(checker, (size_t)1 << 32);
+        part.first = 0xfffffff0u - random_below(checker, 99); /* numbers of elements wrap */
+        end = part.offset + part.count + (random_below(checker, 2) ? random_below(checker, 9) : 0);
+        const size_t place = random_below(checker, p + 1);
+        parts[p] = parts[place];
+        parts[place] = part;
+    }
+    return end;
+}
+
+static adamw_case set_up_adamw(check_trial *trial, const parts_shape *shape, mst_dtype weight_dtype,
+                               mst_dtype moments, double step, check_flavour flavour) {
+    adamw_case c = {.args = {.part_count = shape->parts,
                              .weight_dtype = weight_dtype,
                              .moments = moments,
-                             .rounding_key = 0x9d2c5680u,
-                             .first = 0xfffffff0u, /* numbers of elements wrap */
                              .gradient_scale = 0.013,
                              .lr = 3e-4,
                              .beta1 = 0.9,
                              .beta2 = 0.95,
-                             .eps = 1e-8,
-                             .weight_decay = 0.1}};
+                             .eps = 1e-8}};
+    const size_t count = draw_parts(trial->checker, shape, c.parts);
     c.args.correction1 = 1.0 - pow(c.args.beta1, step);
     c.args.correction2_sqrt = sqrt(1.0 - pow(c.args.beta2, step));
     c.gradient = trial_tensor(trial, "gradient", ROLE_IN, MST_F32, 1, count, count);
@@ -201,7 +225,7 @@ static adamw_case set_up_adamw(check_trial *trial, size_t count, mst_dtype weigh
  * stands for. In bf16, two values that differ by no more than their errors may be rounded one step apart, and what was
  * used is up to a step from what is stored: 2^-7 of the value, or the smallest bf16.
  */
-static void bounds_of_adamw(const adamw_case *c, size_t i) {
+static void bounds_of_adamw(const adamw_case *c, const mst_adamw_part *part, size_t i) {
     const mst_adamw_args *args = &c->args;
     double g = fabs(tensor_initial(c->gradient, 0, i) * args->gradient_scale);
     double old_m = fabs(tensor_initial(c->m, 0, i)), old_v = tensor_initial(c->v, 0, i),
@@ -217,7 +241,7 @@ static void bounds_of_adamw(const adamw_case *c, size_t i) {
     double denominator = root / args->correction2_sqrt + args->eps;
     double denominator_error = root_error / args->correction2_sqrt + 4.0 * U32 * denominator;
     double rate = args->lr / args->correction1, step = rate * (m + m_step) / denominator;
-    double kept = fabs(tensor_initial(c->master, 0, i) * (1.0 - args->lr * args->weight_decay));
+    double kept = fabs(tensor_initial(c->master, 0, i) * (1.0 - args->lr * part->weight_decay));
     *tensor_bound(c->m, 0, i) = m_error + m_step;
     *tensor_bound(c->v, 0, i) = v_error + v_step;
     *tensor_bound(c->master, 0, i) = rate * m_error / denominator +
@@ -229,23 +253,57 @@ static void bounds_of_adamw(const adamw_case *c, size_t i) {
         args->weight_dtype == MST_BF16 ? mst_bf16_to_f32(mst_bf16_from_f32(master)) : master;
 }
 
+/* What lies between parts keeps its bits. */
+static void check_gap(check_trial *trial, const adamw_case *c, size_t i) {
+    const check_tensor *outputs[] = {c->m, c->v, c->master, c->weight};
+    for (size_t t = 0; t < sizeof outputs / sizeof *outputs; t++) {
+        const double before = tensor_initial(outputs[t], 0, i), after = tensor_result(outputs[t], 0, i);
+        if (after != before && !(isnan(before) && isnan(after)))
+            trial_fail(trial, "%s[%zu] is in no part and became %.9g", outputs[t]->name, i, after);
+    }
+}
+
+/* The part of an element; NULL where it is in none. */
+static const mst_adamw_part *part_of(const adamw_case *c, size_t i) {
+    for (size_t p = 0; p < c->args.part_count; p++)
+        if (i - c->parts[p].offset < c->parts[p].count) return &c->parts[p];
+    return NULL;
+}
+
+static void run_adamw(check_trial *trial, const adamw_case *c) {
+    if (!trial_run(trial, call_adamw, c, REFERENCE_SAME)) return;
+    for (size_t i = 0; i < c->master->cols; i++) {
+        const mst_adamw_part *part = part_of(c, i);
+        if (part)
+            bounds_of_adamw(c, part, i);
+        else
+            check_gap(trial, c, i);
+    }
+    trial_compare(trial);
+}
+
 void check_adamw(check_state *checker) {
-    static const size_t counts[] = {0, 1, 17, MST_BLOCK, 9001};
-    for (size_t i = 0; i < 8 * sizeof counts / sizeof *counts; i++) {
-        size_t count = counts[i / 8];
-        mst_dtype weight_dtype = i & 1 ? MST_BF16 : MST_F32, moments = i & 4 ? MST_BF16 : MST_F32;
-        double step = i & 2 ? 100.0 : 1.0;
+    static const parts_shape shapes[] = {
+        {0, 0, 0},       {1, 0, 0},         {1, 1, 1},     {1, 17, 17}, {1, MST_BLOCK, MST_BLOCK},
+        {1, 9001, 9001}, {3, 0, 9},         {12, 1, 2000}, {64, 1, 40}, {65, 1, 40},
+        {PARTS, 0, 20},  {2, 17000, 20000},
+    };
+    for (size_t i = 0; i < 8 * sizeof shapes / sizeof *shapes; i++) {
+        const parts_shape *shape = &shapes[i / 8];
+        const size_t kind = i + i / 8; /* so that all kinds meet all alignments */
+        mst_dtype weight_dtype = kind & 1 ? MST_BF16 : MST_F32, moments = kind & 4 ? MST_BF16 : MST_F32;
+        double step = kind & 2 ? 100.0 : 1.0;
         check_flavour flavour = (check_flavour)(i % FLAVOURS);
         check_trial trial;
-        trial_begin(&trial, checker, "%zu, weight %s, moments %s, step %g, flavour %d", count,
-                    mst_dtype_name(weight_dtype), mst_dtype_name(moments), step, (int)flavour);
-        adamw_case c = set_up_adamw(&trial, count, weight_dtype, moments, step, flavour);
-        if (count > 16) tensor_set(c.gradient, 0, 16, NAN);
-        if (count > 16) tensor_set(c.gradient, 0, 3, 0.0);
-        if (trial_run(&trial, call_adamw, &c, REFERENCE_SAME)) {
-            for (size_t k = 0; k < count; k++) bounds_of_adamw(&c, k);
-            trial_compare(&trial);
+        trial_begin(&trial, checker, "%zu parts of %zu to %zu, weight %s, moments %s, step %g, flavour %d",
+                    shape->parts, shape->least, shape->most, mst_dtype_name(weight_dtype),
+                    mst_dtype_name(moments), step, (int)flavour);
+        adamw_case c = set_up_adamw(&trial, shape, weight_dtype, moments, step, flavour);
+        if (c.parts[0].count > 16) {
+            tensor_set(c.gradient, 0, c.parts[0].offset + 16, NAN);
+            tensor_set(c.gradient, 0, c.parts[0].offset + 3, 0.0);
         }
+        run_adamw(&trial, &c);
         trial_end(&trial);
     }
 }
@@ -258,7 +316,8 @@ void bench_adamw(check_state *checker) {
         check_trial trial;
         trial_begin(&trial, checker, "weight %s, moments %s 2^20", mst_dtype_name(dtype),
                     mst_dtype_name(moments));
-        adamw_case c = set_up_adamw(&trial, COUNT, dtype, moments, 100.0, PLAIN);
+        adamw_case c = set_up_adamw(&trial, &(parts_shape){1, COUNT, COUNT}, dtype, moments, 100.0, PLAIN);
+        c.parts[0].offset = 0;
         trial_time(&trial, call_adamw, &c, MST_F32, COUNT * (double)bytes, 0.0);
         trial_end(&trial);
     }

@@ -184,8 +184,10 @@ static double rate_of(const settings *s, uint64_t step) {
 
 static void update(const settings *s, fixture *f, const mst_tensor *t, void *const state[3], uint64_t step,
                    double scale) {
+    const mst_adamw_part all = {.count = t->count, .weight_decay = t->dims == 2 ? s->decay : 0};
     mst_adamw_args args = {
-        .count = t->count,
+        .parts = &all,
+        .part_count = 1,
         .gradient = (const float *)f->gradients[t->unit] + t->offset,
         .m = (float *)state[0] + t->offset,
         .v = (float *)state[1] + t->offset,
@@ -197,7 +199,6 @@ static void update(const settings *s, fixture *f, const mst_tensor *t, void *con
         .beta1 = 0.9,
         .beta2 = 0.95,
         .eps = 1e-8,
-        .weight_decay = t->dims == 2 ? s->decay : 0,
         .correction1 = 1 - pow(0.9, (double)step + 1),
         .correction2_sqrt = sqrt(1 - pow(0.95, (double)step + 1)),
     };

@@ -239,7 +239,9 @@ static void run_ordered_sum(bits_case *c) {
 }
 
 static void run_adamw(bits_case *c) {
-    mst_adamw_args args = {.count = COUNT,
+    const mst_adamw_part all = {.count = COUNT, .weight_decay = 0.1};
+    mst_adamw_args args = {.parts = &all,
+                           .part_count = 1,
                            .gradient = floats(c, COUNT),
                            .m = floats(c, COUNT),
                            .v = positive(c, COUNT, 0.1),
@@ -251,7 +253,6 @@ static void run_adamw(bits_case *c) {
                            .beta1 = 0.9,
                            .beta2 = 0.95,
                            .eps = 1e-8,
-                           .weight_decay = 0.1,
                            .correction1 = 0.4,
                            .correction2_sqrt = 0.5};
     CHECK_OK(c->kernels->adamw(c->queue, &args));

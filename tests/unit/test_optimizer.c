@@ -83,12 +83,24 @@ static float value_of(uint64_t stream, size_t element) {
     return (float)(2 * mst_random_uniform(seed, MST_RANDOM_TEST, stream, element) - 1);
 }
 
-/* Trains with the unit dealt to `size` ranks, and puts their shards together. */
-static void train(const mst_kernels *kernels, mst_queue *queue, int size, float *master, uint16_t *weights) {
+/* Takes the place of a table's own, which it calls. */
+static mst_adamw_fn *table_adamw;
+static size_t adamw_calls;
+static mst_status counted_adamw(mst_queue *queue, const mst_adamw_args *args) {
+    adamw_calls++;
+    return table_adamw(queue, args);
+}
+
+/* Trains with the unit dealt to `size` ranks, and puts their shards together. An update is one call, however many tensors. */
+static void train(const mst_kernels *table, mst_queue *queue, int size, float *master, uint16_t *weights) {
     static float gradient[ELEMENTS];
+    mst_kernels kernels = *table;
+    table_adamw = table->adamw;
+    kernels.adamw = counted_adamw;
+    adamw_calls = 0;
     for (int rank = 0; rank < size; rank++) {
         mst_optimizer *o = NULL;
-        CHECK_OK(mst_optimizer_create(&config, &layout, rank, size, queue, kernels, &o));
+        CHECK_OK(mst_optimizer_create(&config, &layout, rank, size, queue, &kernels, &o));
         mst_shard *shard = mst_optimizer_shards(o);
         size_t first = shard->first_block * MST_BLOCK, count = shard->blocks * MST_BLOCK;
         const size_t each = sizeof(float) + 2 * mst_dtype_size(config.moments);
@@ -101,6 +113,7 @@ static void train(const mst_kernels *kernels, mst_queue *queue, int size, float 
         memcpy(master + first, shard->master, count * sizeof *master);
         mst_optimizer_destroy(&o);
     }
+    CHECK(adamw_calls == (size_t)(size * STEPS), "%zu calls of %d updates", adamw_calls, size * STEPS);
 }
 
 /* AdamW written down again, in fp64, from Loshchilov and Hutter 2019. */

@@ -11,12 +11,14 @@
 typedef struct mst_offload {
     mst_queue *queue; /* of the CPU */
     mst_kernels kernels;
-    float *gradient; /* pinned, one piece */
-    void *weight;    /* pinned, one piece of either type */
+    float *gradient;       /* pinned, one piece */
+    void *weight;          /* pinned, one piece of either type */
+    mst_adamw_part *parts; /* [parts] those of a piece */
 } mst_offload;
 
-/** Not collective. offload_out is cleared by mst_offload_clear. @param threads of the CPU @retval MST_ENOMEM */
-mst_status mst_offload_init(int threads, mst_offload *offload_out);
+/** Not collective. offload_out is cleared by mst_offload_clear. @param threads of the CPU
+ * @param parts that an update has at most @retval MST_ENOMEM */
+mst_status mst_offload_init(int threads, size_t parts, mst_offload *offload_out);
 void mst_offload_clear(mst_offload *offload);
 
 /** As the adamw of the table, with gradient and weight on the device, and m, v and master in pinned memory.

@@ -1,4 +1,4 @@
-/* AdamW over the blocks that this rank owns, tensor by tensor: some decay, some do not. */
+/* AdamW over the blocks that this rank owns, a unit at a time: some of its tensors decay, some do not. */
 #include "muster/optimizer.h"
 
 #include <math.h>
@@ -13,11 +13,12 @@ struct mst_optimizer {
     const mst_layout *layout; /* kept by reference */
     mst_queue *queue;
     const mst_kernels *kernels;
-    mst_shard *shards;   /* [unit_count], parts of the three arrays below */
-    void *master;        /* fp32 [blocks owned in all units * MST_BLOCK] */
-    void *m, *v;         /* as many, of the type of the config */
-    mst_space space;     /* where they stand */
-    mst_offload offload; /* empty where that is the device */
+    mst_shard *shards;     /* [unit_count], parts of the three arrays below */
+    mst_adamw_part *parts; /* [tensor_count] what the shard of its unit has of each tensor */
+    void *master;          /* fp32 [blocks owned in all units * MST_BLOCK] */
+    void *m, *v;           /* as many, of the type of the config */
+    mst_space space;       /* where they stand */
+    mst_offload offload;   /* empty where that is the device */
     size_t bytes;
 };
 
@@ -34,6 +35,22 @@ static void *element(void *array, size_t index, mst_dtype dtype) {
     return (char *)array + index * mst_dtype_size(dtype);
 }
 
+bool mst_optimizer_decays(const mst_optimizer_config *config, const mst_tensor *tensor) {
+    if (tensor->dims == 1) return config->decay_norms;
+    return !tensor->embedding || config->decay_embeddings;
+}
+
+/* The shard cuts tensors; padding between them is in no part, and so stays zero. */
+static mst_adamw_part part_of(const mst_optimizer_config *config, const mst_tensor *tensor,
+                              const mst_shard *shard) {
+    const size_t first = shard->first_block * MST_BLOCK, end = first + shard->blocks * MST_BLOCK;
+    const double decay = mst_optimizer_decays(config, tensor) ? config->weight_decay : 0.0;
+    const mst_adamw_part whole = {.offset = tensor->offset, .count = tensor->count, .weight_decay = decay};
+    mst_adamw_part part = mst_adamw_part_within(&whole, first, end);
+    part.offset -= first;
+    return part;
+}
+
 mst_status mst_optimizer_create(const mst_optimizer_config *config, const mst_layout *layout, int rank,
                                 int size, mst_queue *queue, const mst_kernels *kernels,
                                 mst_optimizer **optimizer_out) {
@@ -46,15 +63,20 @@ mst_status mst_optimizer_create(const mst_optimizer_config *config, const mst_la
         .config = *config, .layout = layout, .queue = queue, .kernels = kernels, .space = MST_SPACE_DEVICE};
     if (config->offload && mst_memory_is_apart()) {
         o->space = MST_SPACE_PINNED;
-        MST_TRY(mst_offload_init(mst_queue_threads(queue), &o->offload));
+        MST_TRY(mst_offload_init(mst_queue_threads(queue), layout->tensor_count, &o->offload));
         o->bytes += mst_optimizer_offload_bytes();
     }
     o->shards = calloc(layout->unit_count, sizeof *o->shards);
-    MST_CHECK(o->shards, MST_ENOMEM, "creating the optimizer: no memory for %zu units", layout->unit_count);
+    o->parts = calloc(layout->tensor_count, sizeof *o->parts);
+    MST_CHECK(o->shards && o->parts, MST_ENOMEM, "creating the optimizer: no memory for %zu units",
+              layout->unit_count);
     for (size_t unit = 0; unit < layout->unit_count; unit++) {
+        const mst_unit *u = &layout->units[unit];
         mst_shard *shard = &o->shards[unit];
-        mst_shard_range(&layout->units[unit], rank, size, &shard->first_block, &shard->blocks);
+        mst_shard_range(u, rank, size, &shard->first_block, &shard->blocks);
         owned += shard->blocks;
+        for (size_t t = u->first_tensor; t < u->first_tensor + u->tensors; t++)
+            o->parts[t] = part_of(config, &layout->tensors[t], shard);
     }
     MST_TRY(allocate(o, owned, MST_F32, &o->master));
     MST_TRY(allocate(o, owned, config->moments, &o->m));
@@ -82,6 +104,7 @@ void mst_optimizer_destroy(mst_optimizer **optimizer) {
     mst_memory_free(o->space, &o->v);
     mst_offload_clear(&o->offload);
     free(o->shards);
+    free(o->parts);
     free(o);
     *optimizer = NULL;
 }
@@ -108,30 +131,25 @@ static double power(double x, uint64_t n) {
     return result;
 }
 
-static size_t min_of(size_t a, size_t b) {
-    return a < b ? a : b;
-}
-static size_t max_of(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-
-bool mst_optimizer_decays(const mst_optimizer_config *config, const mst_tensor *tensor) {
-    if (tensor->dims == 1) return config->decay_norms;
-    return !tensor->embedding || config->decay_embeddings;
-}
-
 mst_status mst_optimizer_update(mst_optimizer *o, size_t unit, const float *gradient, double gradient_scale,
                                 double rate, uint64_t update_count, void *shard_weights,
                                 mst_dtype weight_dtype) {
     mst_status status = MST_OK;
     const mst_shard *shard = &o->shards[unit];
     const mst_unit *u = &o->layout->units[unit];
-    size_t first = shard->first_block * MST_BLOCK,
-           end = first + shard->blocks * MST_BLOCK; /* elements of the unit */
     MST_CHECK(update_count >= 1, MST_EINVAL, "optimizer update: number 0; updates count from 1");
-    mst_adamw_args args = {
-        .weight_dtype = weight_dtype,
+    for (size_t t = u->first_tensor; t < u->first_tensor + u->tensors; t++)
+        o->parts[t].rounding_key = rounding_key(t, update_count);
+    const mst_adamw_args args = {
+        .parts = o->parts + u->first_tensor,
+        .part_count = u->tensors,
+        .gradient = gradient,
+        .m = shard->m,
+        .v = shard->v,
         .moments = shard->moments,
+        .master = shard->master,
+        .weight = shard_weights,
+        .weight_dtype = weight_dtype,
         .gradient_scale = gradient_scale,
         .lr = rate,
         .beta1 = o->config.beta1,
@@ -140,24 +158,8 @@ mst_status mst_optimizer_update(mst_optimizer *o, size_t unit, const float *grad
         .correction1 = 1.0 - power(o->config.beta1, update_count),
         .correction2_sqrt = sqrt(1.0 - power(o->config.beta2, update_count)),
     };
-    /* The shard cuts tensors; padding between them is left alone, and so stays zero. */
-    for (size_t t = u->first_tensor; t < u->first_tensor + u->tensors; t++) {
-        const mst_tensor *tensor = &o->layout->tensors[t];
-        size_t begin = max_of(first, tensor->offset), stop = min_of(end, tensor->offset + tensor->count);
-        if (begin >= stop) continue;
-        size_t at = begin - first;
-        args.count = stop - begin;
-        args.gradient = gradient + at;
-        args.m = element(shard->m, at, shard->moments);
-        args.v = element(shard->v, at, shard->moments);
-        args.rounding_key = rounding_key(t, update_count);
-        args.first = begin - tensor->offset;
-        args.master = shard->master + at;
-        args.weight = (char *)shard_weights + at * mst_dtype_size(weight_dtype);
-        args.weight_decay = mst_optimizer_decays(&o->config, tensor) ? o->config.weight_decay : 0.0;
-        MST_TRY(o->offload.queue ? mst_offload_adamw(&o->offload, o->queue, &args)
-                                 : o->kernels->adamw(o->queue, &args));
-    }
+    MST_TRY(o->offload.queue ? mst_offload_adamw(&o->offload, o->queue, &args)
+                             : o->kernels->adamw(o->queue, &args));
 done:
     return status;
 }

@@ -6,8 +6,8 @@
  *
  * Rules for every operation
  *  - Not collective. Work is queued on `queue`; on the CPU it has ended on return, on a GPU after mst_queue_sync.
- *    Tensors, tokens and targets lie in DEVICE or PINNED memory; arrays of pointers and levels, and digests, lie in
- *    HOST memory and are read or written before the call returns.
+ *    Tensors, tokens and targets lie in DEVICE or PINNED memory; arrays of pointers, levels and parts, and digests, lie
+ *    in HOST memory and are read or written before the call returns.
  *  - `dtype` names the type of activations and weights. ACC below means mst_dtype_acc(dtype):
  *    float, or double for F64. Fast bodies take F32 and BF16 and return MST_EUNSUPPORTED for
  *    F64; ref bodies take all three.
@@ -248,30 +248,61 @@ typedef struct mst_ordered_sum_args {
 /** Ordered sum and norm partials in one pass. DESIGN: docs/ordered-sum.md. */
 typedef mst_status mst_ordered_sum_fn(mst_queue *queue, const mst_ordered_sum_args *args);
 
+/* A part of the arrays of an update: consecutive elements of one tensor. No two parts of an update overlap. */
+typedef struct mst_adamw_part {
+    size_t offset, count; /* elements of the arrays; 0 of them is allowed */
+    double weight_decay;
+    uint32_t rounding_key; /* BF16 moments only, as is `first`: the number of the part's first element */
+    size_t first;
+} mst_adamw_part;
+
 /*
- * One AdamW step over `count` elements in one pass; decay is decoupled (Loshchilov and Hutter 2019), in
+ * One AdamW step over parts of arrays in one pass; decay is decoupled (Loshchilov and Hutter 2019), in
  * PyTorch's order: g = gradient * gradient_scale; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
  * master = master * (1 - lr * weight_decay) - (lr / correction1) * m / (sqrt(v) / correction2_sqrt + eps);
  * weight = master. All arithmetic is fp32 on scalars rounded to fp32 once, each computed on the host in fp64.
  * Moments in BF16 are used in fp32 and then rounded stochastically: with the upper 16 bits of a value's fp32 one more, if the lower
- * 16 and 16 bits of a hash of (rounding_key, first + i) have a sum of 2^16 at least. Other halves of the hash are for m and v.
+ * 16 and 16 bits of a hash of (rounding_key, first + i), i counting in the part, have a sum of 2^16 at least. Other halves of the
+ * hash are for m and v.
  */
 typedef struct mst_adamw_args {
-    size_t count;
+    const mst_adamw_part *parts; /* [part_count] in any order; what lies between them is left alone */
+    size_t part_count;
     const float *gradient;
     void *m, *v; /* of type `moments`, F32 or BF16 */
     mst_dtype moments;
-    uint32_t rounding_key; /* BF16 moments only, as is `first`: the number of the first element */
-    size_t first;
     float *master;
     void *weight; /* the copy that the model reads: master rounded to weight_dtype */
     mst_dtype weight_dtype;
     double gradient_scale; /* normalisation times clip coefficient */
-    double lr, beta1, beta2, eps, weight_decay;
+    double lr, beta1, beta2, eps;
     double correction1;      /* 1 - beta1^t */
     double correction2_sqrt; /* sqrt(1 - beta2^t) */
 } mst_adamw_args;
+/** AdamW over all tensors of a unit at once: one loop on the CPU, one launch on a GPU (64 parts at a time). */
 typedef mst_status mst_adamw_fn(mst_queue *queue, const mst_adamw_args *args);
+
+/** What of a part lies in [begin, end) of the arrays; of count 0 where nothing does. Not collective. */
+static inline mst_adamw_part mst_adamw_part_within(const mst_adamw_part *part, size_t begin, size_t end) {
+    mst_adamw_part within = *part;
+    const size_t part_end = part->offset + part->count;
+    if (begin < part->offset) begin = part->offset;
+    if (end > part_end) end = part_end;
+    within.offset = begin;
+    within.count = begin < end ? end - begin : 0;
+    within.first += begin - part->offset;
+    return within;
+}
+
+/** Elements of the arrays up to where the last part ends. Not collective. */
+static inline size_t mst_adamw_extent(const mst_adamw_args *args) {
+    size_t extent = 0;
+    for (size_t p = 0; p < args->part_count; p++) {
+        const mst_adamw_part *part = &args->parts[p];
+        if (part->count > 0 && part->offset + part->count > extent) extent = part->offset + part->count;
+    }
+    return extent;
+}
 
 typedef struct mst_cast_args {
     size_t count;
