@@ -46,11 +46,13 @@ template <class T, class M>
 MST_KERNEL(THREADS)
 adamw(adamw_parts parts, const float *gradient, M *m_all, M *v_all, float *master_all, T *weight,
       bool aligned, adamw_scalars s) {
-    const adamw_part &part = part_of(parts, blockIdx.x);
-    size_t at = ((size_t)(blockIdx.x - part.first_block) * THREADS + threadIdx.x) * N; /* in the part */
+    const adamw_part part = part_of(parts, blockIdx.x);
+    const size_t at = ((size_t)(blockIdx.x - part.first_block) * THREADS + threadIdx.x) * N; /* in the part */
     if (at >= part.count) return;
-    size_t i = part.offset + at, left = part.count - at;
-    bool wide = aligned && part.offset % N == 0;
+    const size_t i = part.offset + at;
+    /* No more than matter, in 32 bits: registers are short, and so nothing is spilled. */
+    const unsigned left = part.count - at < N ? (unsigned)(part.count - at) : (unsigned)N;
+    const bool wide = aligned && part.offset % N == 0;
     float g[N], m[N], v[N], master[N];
     load(gradient + i, left, wide, g);
     load(m_all + i, left, wide, m);
