@@ -1,4 +1,4 @@
-/* AdamW in one pass over memory, by one launch for all parts of a unit. The operations are those of the CPU's body, in its order. */
+/* AdamW in one pass over memory, by one launch for all parts of a unit. The operations are the CPU body's, in its order. */
 #include "../base/rounding.h"
 #include "device.cuh"
 
