@@ -4,7 +4,7 @@
 
 static mst_rope_fn mst_rope_cpu;
 
-enum { TILE_ELEMENTS = 16384, CHUNK = 32 };
+enum { TILE_ELEMENTS = 16384, CHUNK = 16 };
 
 typedef struct rope_job {
     const mst_rope_args *args;
