@@ -22,18 +22,20 @@ mst_status plan_transport(const mst_config *config, int ranks, int nodes, mst_tr
               "batch.transport is %s, which is for ranks of one node, not of %d; use auto",
               mst_transport_name(wanted), nodes);
     const bool sharded = config->batch.shape.sharding == MST_SHARDING_ALL;
-    MST_CHECK(!sharded || wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI, MST_ECONFIG,
-              "with batch.sharding all, weights and gradients travel by mpi, not by batch.transport %s; use "
-              "auto or "
-              "mpi",
-              mst_transport_name(wanted));
+    MST_CHECK(
+        !sharded || wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI ||
+            wanted == MST_TRANSPORT_NCCL,
+        MST_ECONFIG,
+        "with batch.sharding all, weights and gradients travel by mpi or nccl, not by batch.transport %s; "
+        "use auto, mpi or nccl",
+        mst_transport_name(wanted));
     const bool gpu = config->device.kernels == MST_DEVICE_CUDA;
     MST_CHECK(!gpu || (wanted != MST_TRANSPORT_SHM && wanted != MST_TRANSPORT_NODE), MST_ECONFIG,
               "batch.transport shm and node share memory of the CPU; for GPUs use auto, nccl, peer or mpi");
-    if (sharded)
-        *transport_out = MST_TRANSPORT_MPI;
-    else if (gpu && wanted == MST_TRANSPORT_AUTO)
+    if (gpu && wanted == MST_TRANSPORT_AUTO)
         *transport_out = MST_TRANSPORT_NCCL;
+    else if (sharded && wanted == MST_TRANSPORT_AUTO)
+        *transport_out = MST_TRANSPORT_MPI;
     else if (wanted != MST_TRANSPORT_AUTO && wanted != MST_TRANSPORT_NODE)
         *transport_out = wanted;
     else if (nodes == 1)

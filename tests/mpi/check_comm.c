@@ -66,6 +66,13 @@ static void check_agreement(mst_comm *comm, int rank, int size) {
     status = mst_comm_agree(comm, status); /* a second time changes nothing */
     CHECK(status == MST_EIO && strcmp(mst_error_message(), "rank 1: cannot do thing 1") == 0, "message: %s",
           mst_error_message());
+    /* a cause goes before the loss of a peer */
+    status = mst_error(rank == size - 1 ? MST_EIO : MST_EPEER, "cannot do thing %d", rank);
+    status = mst_comm_agree(comm, status);
+    CHECK(status == MST_EIO, "agreed on %s", mst_status_name(status));
+    status = mst_comm_agree(comm, rank == 0 ? MST_OK : mst_error(MST_EPEER, "rank %d is lost", size));
+    CHECK(status == MST_EPEER && strncmp(mst_error_message(), "rank 1: ", 8) == 0, "message: %s",
+          mst_error_message());
 }
 
 static void check_all(mst_comm *comm, int rank, int size) {

@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "muster/exchange.h"
+#include "muster/forecast.h"
 #include "muster/random.h"
 #include "nodes.h"
 #include "test.h"
@@ -279,6 +280,20 @@ static void check_traffic(const job *j, const char *what, const nodes_traffic *w
           sum_out->bytes, want->messages, want->bytes);
 }
 
+/* ---- memory ---- */
+
+/* What an exchange of ranks of one node, with lanes dealt evenly, has allocated is what was forecast. */
+static void check_memory(const job *j, const mst_exchange *x, mst_transport transport,
+                         const mst_sum_shape *shape, mst_dtype weights) {
+    const mst_placement place = {j->size, 1};
+    mst_exchange_memory m;
+    CHECK_OK(mst_exchange_memory_of(transport, shape, weights, &j->layout, place, j->rank,
+                                    mst_memory_is_apart(), &m));
+    const size_t all = m.weights + m.partial + m.summed + m.received + m.copies + m.other;
+    CHECK(mst_exchange_bytes(x) == all, "it takes %zu bytes, the forecast was %zu", mst_exchange_bytes(x),
+          all);
+}
+
 /* ---- one transport, one shape ---- */
 
 static void check_case(const job *j, mst_transport transport, const mst_sum_shape *shape,
@@ -289,6 +304,8 @@ static void check_case(const job *j, mst_transport transport, const mst_sum_shap
                                  &j->kernels, &x));
     if (!x) return;
     const bool by_nodes = strcmp(mst_exchange_transport(x), "node") == 0;
+    const bool by_messages = transport == MST_TRANSPORT_MPI || transport == MST_TRANSPORT_NCCL;
+    if (by_messages && !counts && mst_comm_nodes(j->comm) == 1) check_memory(j, x, transport, shape, weights);
     const nodes_traffic want = gradient_traffic(j, x, shape, by_nodes);
     const nodes_traffic want_published = by_nodes ? weight_traffic(j, weights) : (nodes_traffic){0};
     nodes_traffic sums, published; /* mpi publishes by a collective, which is not counted */
@@ -407,7 +424,8 @@ done:
 
 /* The first rank with a lane, or the last rank, which owns blocks of all units, computes or copies so many times; then it
  * cannot. All get its message, none waits for ever. */
-static void check_failing_work(const job *j, size_t lanes_of_round, bool last_rank, int sums, int copies) {
+static void check_failing_work(const job *j, mst_transport transport, size_t lanes_of_round, bool last_rank,
+                               int sums, int copies) {
     const mst_sum_shape shape = {
         .leaf = 1, .lanes = lanes_of_round, .rounds = 1, .wire = MST_BF16, .sharding = MST_SHARDING_ALL};
     mst_exchange *x = NULL;
@@ -415,8 +433,8 @@ static void check_failing_work(const job *j, size_t lanes_of_round, bool last_ra
     size_t first, lanes;
     real_ordered_sum = kernels.ordered_sum;
     kernels.ordered_sum = failing_ordered_sum;
-    CHECK_OK(mst_exchange_create(j->comm, MST_TRANSPORT_MPI, &shape, NULL, MST_F32, &j->layout, j->queue,
-                                 &kernels, &x));
+    CHECK_OK(
+        mst_exchange_create(j->comm, transport, &shape, NULL, MST_F32, &j->layout, j->queue, &kernels, &x));
     mst_exchange_lanes(x, j->rank, &first, &lanes);
     if (last_rank ? j->rank + 1 == j->size : lanes > 0 && first == 0) {
         good_sums = sums;
@@ -429,13 +447,15 @@ static void check_failing_work(const job *j, size_t lanes_of_round, bool last_ra
 }
 
 /* Alone, in its first lane, and for others: streamed gradients, and those that are not. */
-static void check_failing_ranks(const job *j) {
+static void check_failing_ranks(const job *j, mst_transport transport) {
     static const size_t lanes[] = {1, 2, 8};
+    const bool copies = mst_memory_is_apart() && transport == MST_TRANSPORT_MPI;
+    const int most = transport == MST_TRANSPORT_NCCL ? 1 : UNITS; /* what else may fail is the same code */
     for (size_t i = 0; i < sizeof lanes / sizeof *lanes; i++)
-        for (int good = 0; good < UNITS; good++) {
-            check_failing_work(j, lanes[i], false, good, INT_MAX);
-            check_failing_work(j, lanes[i], true, good, INT_MAX);
-            if (mst_memory_is_apart()) check_failing_work(j, lanes[i], false, INT_MAX, 2 * good);
+        for (int good = 0; good < most; good++) {
+            check_failing_work(j, transport, lanes[i], false, good, INT_MAX);
+            check_failing_work(j, transport, lanes[i], true, good, INT_MAX);
+            if (copies) check_failing_work(j, transport, lanes[i], false, INT_MAX, 2 * good);
         }
 }
 
@@ -471,8 +491,8 @@ static const mst_sum_shape shapes[] = {
 };
 
 /* Weights sharded, too: gradients streamed where each rank has a lane at most, else not; also where the head uses the first
- * unit. What is streamed takes less memory. */
-static void check_sharded(job *j) {
+ * unit. */
+static void check_sharded(job *j, mst_transport transport) {
     size_t counts[RANKS_MAX];
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
         for (int bf16 = 0; bf16 < 2; bf16++) {
@@ -480,20 +500,30 @@ static void check_sharded(job *j) {
             shape.sharding = MST_SHARDING_ALL;
             shape.wire = bf16 ? MST_BF16 : MST_F32;
             j->layout.tied = s % 2 == 0;
-            check_case(j, MST_TRANSPORT_AUTO, &shape, NULL, bf16 ? MST_F32 : MST_BF16);
+            check_case(j, transport, &shape, NULL, bf16 ? MST_F32 : MST_BF16);
             deal_at_random(s * 2 + (size_t)bf16, shape.lanes, j->size, counts);
-            check_case(j, MST_TRANSPORT_MPI, &shape, counts, bf16 ? MST_F32 : MST_BF16);
+            check_case(j, transport, &shape, counts, bf16 ? MST_F32 : MST_BF16);
         }
     j->layout.tied = false;
-    check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 8);
-    check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 2);
-    check_failure(j, MST_TRANSPORT_MPI, MST_SHARDING_ALL, 1);
-    check_failing_ranks(j);
-    static const mst_transport others[] = {MST_TRANSPORT_SHM, MST_TRANSPORT_NODE, MST_TRANSPORT_NCCL,
-                                           MST_TRANSPORT_PEER};
-    const mst_sum_shape shape = {.leaf = 1, .lanes = 2, .rounds = 1, .sharding = MST_SHARDING_ALL};
+    check_failure(j, transport, MST_SHARDING_ALL, 8);
+    check_failure(j, transport, MST_SHARDING_ALL, 2);
+    check_failure(j, transport, MST_SHARDING_ALL, 1);
+    check_failing_ranks(j, transport);
+}
+
+/* What sharded weights travel by where the user leaves it to us, and what they cannot. */
+static void check_choice_for_sharded(const job *j) {
+    static const mst_transport others[] = {MST_TRANSPORT_SHM, MST_TRANSPORT_NODE, MST_TRANSPORT_PEER};
+    const char *best = mst_memory_is_apart() ? "nccl" : "mpi";
+    mst_sum_shape shape = {.leaf = 1, .rounds = 1, .sharding = MST_SHARDING_ALL};
+    mst_exchange *x = NULL;
+    for (shape.lanes = 2; shape.lanes <= 16; shape.lanes *= 8) { /* streamed, and not */
+        CHECK_OK(mst_exchange_create(j->comm, MST_TRANSPORT_AUTO, &shape, NULL, MST_F32, &j->layout, j->queue,
+                                     &j->kernels, &x));
+        CHECK(x && strcmp(mst_exchange_transport(x), best) == 0, "auto is not %s", best);
+        mst_exchange_destroy(&x);
+    }
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        mst_exchange *x = NULL;
         char by[32];
         snprintf(by, sizeof by, "not by transport %s", mst_transport_name(others[i]));
         CHECK_STATUS(mst_exchange_create(j->comm, others[i], &shape, NULL, MST_F32, &j->layout, j->queue,
@@ -502,6 +532,10 @@ static void check_sharded(job *j) {
         CHECK(strstr(mst_error_message(), "batch.sharding") && strstr(mst_error_message(), by), "message: %s",
               mst_error_message());
     }
+    if (mst_memory_is_apart()) return;
+    CHECK_STATUS(mst_exchange_create(j->comm, MST_TRANSPORT_NCCL, &shape, NULL, MST_F32, &j->layout, j->queue,
+                                     &j->kernels, &x),
+                 MST_ECONFIG);
 }
 
 /* A transport that these ranks can have. Alone it is always SELF, and one is enough. */
@@ -542,8 +576,10 @@ int main(int argc, char **argv) {
                 check_case(&j, (mst_transport)t, &shape, counts, bf16 ? MST_F32 : MST_BF16);
             }
         check_failure(&j, (mst_transport)t, MST_SHARDING_STATE, 8);
+        const bool shards = t == MST_TRANSPORT_MPI || t == MST_TRANSPORT_NCCL;
+        if (shards && j.size > 1) check_sharded(&j, (mst_transport)t);
     }
-    if (j.size > 1) check_sharded(&j);
+    if (j.size > 1) check_choice_for_sharded(&j);
     check_refusals(&j);
     mst_queue_destroy(&j.queue);
     mst_comm_destroy(&j.comm);

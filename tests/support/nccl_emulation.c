@@ -25,14 +25,16 @@ enum { MESSAGES = 4096, LOOKS = 3 /* until something is done */ };
 /* One message of a group. */
 typedef struct message {
     bool sends;
-    int peer;
+    int peer;            /* its own rank: a copy on the device */
     char *device, *host; /* host: a copy, as MPI cannot read the device's memory */
+    char *to;            /* where a copy goes */
     size_t bytes;
 } message;
 
 /* A group on a stream. */
 typedef struct group {
     MPI_Comm mpi;
+    int rank;
     bool begun, loses;
     size_t count;
     message *messages;    /* [count] */
@@ -71,12 +73,15 @@ static bool fault_is(const char *what, const struct ncclComm *comm) {
 
 static void begin(group *g) {
     mst_emulation_open();
-    for (size_t i = 0; i < g->count; i++)
-        if (g->messages[i].sends) memcpy(g->messages[i].host, g->messages[i].device, g->messages[i].bytes);
+    for (size_t i = 0; i < g->count; i++) {
+        const message *m = &g->messages[i];
+        if (m->sends) memcpy(m->peer == g->rank ? m->to : m->host, m->device, m->bytes);
+    }
     mst_emulation_close();
     for (size_t i = 0; i < g->count; i++) {
         const message *m = &g->messages[i];
         g->request[i] = MPI_REQUEST_NULL;
+        if (m->peer == g->rank) continue;
         if (!m->sends)
             MPI_Irecv(m->host, (int)m->bytes, MPI_BYTE, m->peer, 0, g->mpi, &g->request[i]);
         else if (!g->loses)
@@ -127,11 +132,17 @@ static void drop(void *context, bool ended) {
 
 /* ---- groups ---- */
 
-static void add(bool sends, int peer, const void *device, size_t bytes) {
+static message *add(bool sends, int peer, const void *device, size_t bytes) {
     if (open_group.count == MESSAGES) abort();
     message *m = &open_group.messages[open_group.count++];
     *m = (message){.sends = sends, .peer = peer, .bytes = bytes};
     memcpy(&m->device, &device, sizeof device);
+    return m;
+}
+
+/* A rank's own part of what it gathers; in place it is there. */
+static void add_own(const struct ncclComm *comm, const void *from, void *to, size_t bytes) {
+    if (from != to) add(true, comm->rank, from, bytes)->to = to;
 }
 
 static ncclResult_t take(ncclComm_t comm, ncclDataType_t type, cudaStream_t stream) {
@@ -162,7 +173,8 @@ ncclResult_t ncclGroupEnd(void) {
     comm->groups++;
     if (fault_is("dies", comm)) raise(SIGKILL);
     group *g = calloc(1, sizeof *g);
-    *g = (group){.mpi = comm->mpi, .count = open_group.count, .loses = fault_is("loses", comm)};
+    *g = (group){
+        .mpi = comm->mpi, .rank = comm->rank, .count = open_group.count, .loses = fault_is("loses", comm)};
     g->messages = calloc(g->count + 1, sizeof *g->messages);
     g->request = calloc(g->count + 1, sizeof *g->request);
     memcpy(g->messages, open_group.messages, g->count * sizeof *g->messages);
@@ -191,8 +203,10 @@ ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataTyp
                            ncclComm_t comm, cudaStream_t stream) {
     const ncclResult_t result = take(comm, type, stream);
     if (result != ncclSuccess) return result;
-    if (from != to) return ncclInvalidArgument; /* in place is all that is needed */
-    if (comm->rank != root) add(false, root, to, count);
+    if (comm->rank == root)
+        add_own(comm, from, to, count);
+    else
+        add(false, root, to, count);
     for (int peer = 0; peer < comm->size && comm->rank == root; peer++)
         if (peer != root) add(true, peer, from, count);
     return ncclSuccess;
@@ -202,7 +216,7 @@ ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataTyp
                            cudaStream_t stream) {
     const ncclResult_t result = take(comm, type, stream);
     if (result != ncclSuccess) return result;
-    if ((const char *)from != (const char *)to + (size_t)comm->rank * count) return ncclInvalidArgument;
+    add_own(comm, from, (char *)to + (size_t)comm->rank * count, count);
     for (int peer = 0; peer < comm->size; peer++) {
         if (peer == comm->rank) continue;
         add(true, peer, from, count);

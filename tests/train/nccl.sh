@@ -22,6 +22,20 @@ for n in 2 3 4; do
 done
 expect 0 ranks 3 "$muster" train "$work/tiny.yaml" --run "$work/peer-3" --set run.steps=3 --set batch.transport=peer
 check 'the bits over peer' [ "$(digest peer-3)" = "$want" ]
+# Sharded weights: partial sums on 2 and 3 ranks, streamed gradients on 4, and where a rank has no lane.
+sharded() { # sharded RANKS RUN [OPTION...]
+  local n=$1 run=$2
+  shift 2
+  expect 0 ranks "$n" "$muster" train "$work/tiny.yaml" --run "$work/$run" --set run.steps=3 --set batch.sharding=all "$@"
+}
+for n in 2 3 4; do
+  sharded "$n" "sharded-$n"
+  check "auto is nccl for sharded weights on $n ranks" grep -q '"transport": *"nccl"' "$work/sharded-$n/metrics.jsonl"
+  check "the bits of sharded weights on $n ranks" [ "$(digest "sharded-$n")" = "$want" ]
+done
+sharded 3 sharded-mpi --set batch.transport=mpi
+check 'the bits of sharded weights over mpi' [ "$(digest sharded-mpi)" = "$want" ]
+
 # More lanes than ranks, rounds, a bf16 wire; ranks that have no lane; a resume on another number of ranks, over MPI.
 other() { # other RANKS RUN STEPS [OPTION...]
   local n=$1 run=$2 steps=$3
@@ -33,6 +47,9 @@ other 1 other-1 2
 other 3 other-3 1 --set batch.transport=nccl
 other 2 other-3 2 --set batch.transport=mpi
 check 'the bits of rounds and a bf16 wire' [ "$(digest other-3)" = "$(digest other-1)" ]
+other 3 other-sharded 1 --set batch.transport=nccl --set batch.sharding=all --set train.recompute=full
+other 2 other-sharded 2 --set batch.transport=nccl --set batch.sharding=all
+check 'the bits of streamed gradients, rounds and a bf16 wire' [ "$(digest other-sharded)" = "$(digest other-1)" ]
 
 # NCCL wants a GPU for each rank.
 MST_EMULATED_GPUS=2 expect 2 ranks 3 "$muster" train "$work/tiny.yaml" --run "$work/few" --set batch.transport=nccl
@@ -42,14 +59,15 @@ check 'auto is mpi where ranks share a GPU' grep -q '"transport": *"mpi"' "$work
 expect 2 ranks 2 "$muster" train "$work/tiny.yaml" --run "$work/cpu" --set device.kernels=cpu --set batch.transport=nccl
 says 'transports nccl and peer are for GPUs'
 
-# hurt WHAT WORDS...: 3 ranks with a fault of NCCL on rank 1; the job ends within the watchdog's time and 10 s more
+# hurt FAULT WORDS...: 3 ranks with a fault of NCCL on rank 1; the job ends within the watchdog's time and 10 s more
+options=()
 hurt() {
   local fault=$1 begin=$SECONDS
   shift
   rm -rf "$work/hurt"
   checks=$((checks + 1))
   MST_EMULATED_NCCL=$fault ranks 3 "$muster" train "$work/tiny.yaml" --run "$work/hurt" --set watchdog.seconds=10 \
-    --set run.steps=50 >"$work/out" 2>"$work/err" && fail "$fault: exit code 0"
+    --set run.steps=50 "${options[@]}" >"$work/out" 2>"$work/err" && fail "$fault: exit code 0"
   check "$fault ends in time" [ $((SECONDS - begin)) -lt 40 ]
   for words in "$@"; do
     checks=$((checks + 1))
@@ -62,4 +80,11 @@ hurt loses:1:5 "rank [02]: NCCL on host [^ ]+, phase exchange, unit 1: nothing c
 hurt loses:1:7 "rank [02]: .*NCCL on host [^ ]+, phase publish, unit 0: nothing came for 5 s; it needs rank [0-9] $host"
 hurt fails:1:5 "rank 1: backward pass of .*: NCCL on host [^ ]+, phase exchange, unit [12]: remote process exited or there was a network error; it needs (rank 0 $host, )?rank 2 $host: the test asked for it"
 hurt dies:1:5 "rank 1 \(host [^ ]+, process [0-9]+, cuda emulated, 1 thread\) died at step 0 in phase [a-z]+.*: ending the job"
+# With streamed gradients: 7 groups of the passes that choose algorithms, then in each pass units 0, 1, 2 and 1 are gathered and the
+# sums of units 2, 1 and 0 follow.
+options=(--set batch.sharding=all --set batch.lanes=2)
+hurt loses:1:9 "rank [02]: .*NCCL on host [^ ]+, phase gather, unit 1: nothing came for 5 s; it needs rank [0-9] $host"
+hurt loses:1:12 "rank [02]: .*NCCL on host [^ ]+, phase exchange, unit 2: nothing came for 5 s; it needs rank [0-9] $host"
+hurt fails:1:12 "rank 1: .*NCCL on host [^ ]+, phase [a-z]+, unit [12]: remote process exited or there was a network error; it needs .*rank 2 $host: the test asked for it"
+hurt dies:1:9 "rank 1 \(host [^ ]+, process [0-9]+, cuda emulated, 1 thread\) died at step 0 in phase [a-z]+.*: ending the job"
 finish

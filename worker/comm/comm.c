@@ -205,9 +205,11 @@ static bool names_a_rank(const char *message) {
 mst_status(mst_comm_agree)(mst_comm *comm, mst_status mine) {
     mst_status status = mine;
     if (comm->size == 1) goto done;
-    int failed = mine == MST_OK ? comm->size : comm->rank;
+    /* ranks that failed, then those that only lost another, then none */
+    int failed = mine == MST_OK ? 2 * comm->size : mine == MST_EPEER ? comm->size + comm->rank : comm->rank;
     MST_MPI(MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MIN, comm->all));
-    if (failed == comm->size) goto done;
+    if (failed == 2 * comm->size) goto done;
+    failed %= comm->size;
     struct {
         int status;
         char message[MESSAGE_MAX];

@@ -21,12 +21,13 @@ bool mst_transport_shares(mst_transport transport) {
 /* ---- ranks that share memory of the CPU ---- */
 
 /* What suits best where the user leaves it to us: shared memory within nodes, where there is room for it
- * (containers often have 64 MiB of /dev/shm). */
+ * (containers often have 64 MiB of /dev/shm), and where it is not for weights that are sharded. */
 static mst_status choose_best(mst_exchange *x, bool one_node) {
     mst_status status = MST_OK;
     size_t needed, room;
     bool all;
     x->transport = &mst_transport_mpi;
+    if (x->shape.sharding == MST_SHARDING_ALL) goto done;
     if (!one_node && mst_comm_nodes(x->comm) == x->size) goto done;
     MST_TRY(mst_window_room(x, &needed, &room));
     MST_TRY(mst_comm_all(x->comm, needed <= room, &all));
@@ -116,17 +117,25 @@ done:
 
 /* ---- all ranks ---- */
 
-/* Weights and gradients unit by unit, on any device. */
-static mst_status choose_for_sharded(mst_exchange *x, mst_transport wanted) {
+static mst_status check_for_sharded(mst_transport wanted) {
     mst_status status = MST_OK;
     MST_CHECK(
-        wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI, MST_ECONFIG,
-        "exchange: with batch.sharding all, weights and gradients travel by mpi, not by transport %s; use "
-        "auto or mpi",
+        wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI || wanted == MST_TRANSPORT_NCCL,
+        MST_ECONFIG,
+        "exchange: with batch.sharding all, weights and gradients travel by mpi or nccl, not by transport "
+        "%s; use auto, mpi or nccl",
         mst_transport_name(wanted));
-    x->transport = x->streams ? &mst_transport_stream : &mst_transport_mpi;
 done:
     return status;
+}
+
+/* The form of the transport that brings gradients unit by unit. */
+static const mst_transport_ops *streaming(const mst_transport_ops *transport) {
+#ifdef MST_NCCL
+    if (transport == &mst_transport_nccl) return &mst_transport_nccl_stream;
+#endif
+    (void)transport;
+    return &mst_transport_stream;
 }
 
 /* One rank alone needs no transport, whichever the config names:
@@ -137,10 +146,7 @@ mst_status mst_transport_choose(mst_exchange *x, mst_transport wanted) {
     bool gpus, cpus;
     x->transport = &mst_transport_self;
     if (x->size == 1) goto done;
-    if (x->shape.sharding == MST_SHARDING_ALL) {
-        MST_TRY(choose_for_sharded(x, wanted));
-        goto done;
-    }
+    if (x->shape.sharding == MST_SHARDING_ALL) MST_TRY(check_for_sharded(wanted));
     MST_CHECK(wanted != MST_TRANSPORT_SELF, MST_ECONFIG,
               "exchange: transport self is for one rank, the job has %d; use auto, shm, node, mpi or nccl",
               x->size);
@@ -148,10 +154,12 @@ mst_status mst_transport_choose(mst_exchange *x, mst_transport wanted) {
     MST_TRY(mst_comm_all(x->comm, !apart, &cpus));
     if (gpus) MST_TRY(choose_on_gpus(x, wanted));
     if (cpus) MST_TRY(choose_on_cpus(x, wanted));
-    if (gpus || cpus) goto done;
-    MST_CHECK(wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI, MST_ECONFIG,
-              "exchange: some ranks compute on GPUs and some on CPUs; use transport auto or mpi");
-    x->transport = &mst_transport_mpi;
+    if (!gpus && !cpus) {
+        MST_CHECK(wanted == MST_TRANSPORT_AUTO || wanted == MST_TRANSPORT_MPI, MST_ECONFIG,
+                  "exchange: some ranks compute on GPUs and some on CPUs; use transport auto or mpi");
+        x->transport = &mst_transport_mpi;
+    }
+    if (x->streams) x->transport = streaming(x->transport);
 done:
     return status;
 }

@@ -66,9 +66,10 @@ done:
     return status;
 }
 
-/* What streaming allocates for gradients on their way, and nothing else for gradients but the sum. */
+/* What streaming allocates for gradients on their way, and nothing else for gradients but the sum.
+ * @param by_mpi with requests, and copies where the device's memory is apart */
 static void add_stream(const mst_sum_plan *plan, const mst_layout *layout, const mst_sum_shape *shape,
-                       int rank, int size, bool apart, mst_exchange_memory *m) {
+                       int rank, int size, bool by_mpi, bool apart, mst_exchange_memory *m) {
     const mst_stream_blocks b = mst_stream_blocks_of(layout, rank, size);
     const size_t foreign = plan->piece_count - plan->own_pieces, ranks = (size_t)size;
     const size_t wire = MST_BLOCK * mst_dtype_size(shape->wire);
@@ -77,10 +78,11 @@ static void add_stream(const mst_sum_plan *plan, const mst_layout *layout, const
     if (plan->own_pieces > 0) {
         m->partial = (b.sums[0] + b.sums[1] + b.table) * MST_BLOCK * sizeof(float);
         if (shape->wire != MST_F32) m->partial += (b.wire[0] + b.wire[1]) * wire;
-        if (apart) m->copies += (b.wire[0] + b.wire[1]) * wire;
+        if (by_mpi && apart) m->copies += (b.wire[0] + b.wire[1]) * wire;
     }
     m->received = foreign * (b.owned[0] + b.owned[1]) * wire;
-    m->other += 2 * (foreign + plan->own_pieces * ranks) * sizeof(MPI_Request) + 2 * ranks * sizeof(int);
+    if (by_mpi)
+        m->other += 2 * (foreign + plan->own_pieces * ranks) * sizeof(MPI_Request) + 2 * ranks * sizeof(int);
 }
 
 static mst_status stream_fits(const mst_sum_shape *shape, int size, bool *fits_out) {
@@ -168,7 +170,7 @@ mst_status mst_exchange_memory_of(mst_transport transport, const mst_sum_shape *
     if (sharded) MST_TRY(place_sharded_weights(layout, owned, MST_BLOCK * mst_dtype_size(weight_dtype), &m));
     if (apart && !alone && transport == MST_TRANSPORT_MPI) m.copies = m.weights;
     if (streams)
-        add_stream(&plan, layout, shape, rank, size, apart, &m);
+        add_stream(&plan, layout, shape, rank, size, transport == MST_TRANSPORT_MPI, apart, &m);
     else if (!alone && transport == MST_TRANSPORT_MPI && apart)
         m.copies += m.partial;
     if (!streams && !alone && sends(transport))

@@ -235,6 +235,7 @@ static mst_status publish_mpi(mst_exchange *x) {
 const mst_transport_ops mst_transport_mpi = {
     .name = "mpi",
     .by_mpi = true,
+    .passes = &mst_passes_mpi,
     .open = open_mpi,
     .close = close_mpi,
     .begin_round = begin_round,

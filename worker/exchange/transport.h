@@ -5,10 +5,13 @@
 #include "muster/exchange.h"
 #include "plan.h"
 
+struct mst_pass_ops; /* sharded.h */
+
 /* How partial sums reach their owners and weights reach everybody. */
 typedef struct mst_transport_ops {
     const char *name;
     bool by_mpi; /* messages of passes go by MPI, which moves them only inside of its calls */
+    const struct mst_pass_ops *passes; /* how weights that are sharded travel; NULL: it has no way for them */
     /* Allocates x->slots and x->weights (by mst_exchange_alloc where they are private memory) and what else
      * it needs. Collective: agrees on its status. */
     mst_status (*open)(mst_exchange *x);
@@ -34,7 +37,7 @@ typedef struct mst_transport_ops {
 extern const mst_transport_ops mst_transport_self, mst_transport_shm, mst_transport_mpi, mst_transport_node,
     mst_transport_stream, mst_transport_peer;
 #ifdef MST_NCCL
-extern const mst_transport_ops mst_transport_nccl;
+extern const mst_transport_ops mst_transport_nccl, mst_transport_nccl_stream;
 #endif
 
 /* This rank's shard of one unit. */

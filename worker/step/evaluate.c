@@ -45,7 +45,7 @@ static mst_status evaluate_chunk(mst_trainer *t, heldout_choice choice, uint64_t
         mine =
             mst_data_read(t->data, MST_SPLIT_HELDOUT, chosen_microbatch(choice, first + i) * t->config.micro,
                           t->config.micro, t->tokens, t->targets, t->starts);
-        const mst_status begun = mst_exchange_begin_pass(t->exchange, MST_PASS_FORWARD);
+        const mst_status begun = mst_trainer_begin_pass(t, MST_PASS_FORWARD);
         if (mine == MST_OK) mine = begun;
         if (mine == MST_OK) mine = mst_model_loss(t->model, &weights, t->tokens, t->targets, t->starts, &one);
         mine = mst_trainer_end_pass(t, mine);

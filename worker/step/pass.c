@@ -54,9 +54,13 @@ mst_status mst_trainer_hand_over(void *context, size_t unit) {
     return status;
 }
 
-mst_status mst_trainer_stand_by(mst_trainer *t, mst_pass_kind kind) {
-    mst_status status = mst_exchange_begin_pass(t->exchange, kind);
+mst_status mst_trainer_begin_pass(mst_trainer *t, mst_pass_kind kind) {
     mst_watchdog_waiting(t->watchdog, "pass", t->position.step);
+    return mst_exchange_begin_pass(t->exchange, kind);
+}
+
+mst_status mst_trainer_stand_by(mst_trainer *t, mst_pass_kind kind) {
+    mst_status status = mst_trainer_begin_pass(t, kind);
     if (status == MST_OK) status = mst_exchange_end_pass(t->exchange);
     return status;
 }
@@ -67,14 +71,16 @@ mst_status mst_trainer_end_pass(mst_trainer *t, mst_status status) {
     return status != MST_OK ? status : ended;
 }
 
-static mst_status train_microbatch(mst_trainer *t, size_t index, const mst_gradient_sink *sink,
-                                   mst_record *record_out) {
+static mst_status read_microbatch(mst_trainer *t, size_t index) {
+    mst_watchdog_progress(t->watchdog, "data", t->position.step);
+    return mst_data_read(t->data, MST_SPLIT_TRAIN, t->position.samples + index * t->config.micro,
+                         t->config.micro, t->tokens, t->targets, t->starts);
+}
+
+static mst_status train_microbatch(mst_trainer *t, const mst_gradient_sink *sink, mst_record *record_out) {
     mst_status status = MST_OK;
     const mst_weight_source weights = mst_trainer_weights(t);
     mst_loss loss;
-    mst_watchdog_progress(t->watchdog, "data", t->position.step);
-    MST_TRY(mst_data_read(t->data, MST_SPLIT_TRAIN, t->position.samples + index * t->config.micro,
-                          t->config.micro, t->tokens, t->targets, t->starts));
     t->computing -= mst_trainer_now();
     MST_TRY(mst_model_train(t->model, &weights, t->tokens, t->targets, t->starts, t->loss_scale,
                             t->config.z_coefficient, sink, &loss));
@@ -86,14 +92,15 @@ done:
 
 mst_status mst_trainer_compute(mst_trainer *t, size_t index, mst_status before, const mst_gradient_sink *sink,
                                mst_record *record_out) {
-    mst_status status = MST_OK;
+    mst_status status = before;
     const mst_pass_kind kind = sink->unit_done ? MST_PASS_SUMMED : MST_PASS_BACKWARD;
-    if (before != MST_OK) {
+    if (status == MST_OK) status = read_microbatch(t, index);
+    if (status != MST_OK) {
         mst_trainer_stand_by(t, kind);
-        return before;
+        return status;
     }
-    MST_TRY(mst_exchange_begin_pass(t->exchange, kind));
-    MST_TRY(mst_trainer_end_pass(t, train_microbatch(t, index, sink, record_out)));
+    MST_TRY(mst_trainer_begin_pass(t, kind));
+    MST_TRY(mst_trainer_end_pass(t, train_microbatch(t, sink, record_out)));
 done:
     return status;
 }

@@ -184,7 +184,7 @@ static mst_status rehearse_evaluation(mst_trainer *t) {
     mst_status status = MST_OK;
     const mst_weight_source weights = mst_trainer_weights(t);
     mst_loss ignored;
-    MST_TRY(mst_exchange_begin_pass(t->exchange, MST_PASS_FORWARD));
+    MST_TRY(mst_trainer_begin_pass(t, MST_PASS_FORWARD));
     MST_TRY(mst_trainer_end_pass(
         t, mst_model_loss(t->model, &weights, t->tokens, t->targets, t->starts, &ignored)));
 done:

@@ -75,8 +75,11 @@ mst_weight_source mst_trainer_weights(mst_trainer *trainer);
 /** A gradient sink's `unit_done` in the last pass of a lane; context is the trainer. */
 mst_status mst_trainer_hand_over(void *context, size_t unit);
 
+/** Begins a pass; with sharded weights together with all other ranks, which it may wait for. */
+mst_status mst_trainer_begin_pass(mst_trainer *trainer, mst_pass_kind kind);
+
 /** Begins and ends a pass in which this rank computes nothing: the others may need its weights and its part of sums.
- * With sharded weights every rank takes part in every pass, by one of these three. */
+ * With sharded weights every rank takes part in every pass, by one of these. */
 mst_status mst_trainer_stand_by(mst_trainer *trainer, mst_pass_kind kind);
 
 /** Ends a pass that was begun. @param status what it came to on this rank @return the first failure */

@@ -1,9 +1,10 @@
 /*
  * The inside of the nccl transport. Private to the room.
  *
- * NCCL matches messages by their order, so all ranks send and receive in one order: a *group* is what belongs to one unit
- * and to one number of the ranks' pieces (each rank's first, each rank's second, ...). Groups are launched one after the
- * other on the transfer stream, each once this rank's part of it is complete; a rank without such a piece only receives.
+ * NCCL matches messages by their order, so all ranks send and receive in one order: a *group* is what belongs to one unit and,
+ * of sums, to one number of the ranks' pieces (each rank's first, each rank's second, ...). Each rank puts its groups in line in
+ * that order, each once its part of it is complete; they are launched one after the other on the transfer stream. A rank without
+ * such a piece only receives.
  */
 #ifndef MUSTER_NCCL_TRANSPORT_H
 #define MUSTER_NCCL_TRANSPORT_H
@@ -12,40 +13,72 @@
 #include "library.h"
 #include "muster/transfer.h"
 
-typedef struct mst_nccl_group {
-    size_t unit, number; /* of pieces; 0 for weights */
-    bool ready;          /* this rank's part of it may be read, in the order of the queue's work */
-    mst_mark *mark;      /* behind it */
-} mst_nccl_group;
+typedef enum mst_nccl_kind {
+    MST_NCCL_PUBLISH, /* owners' weights of a unit, to where all of them stand */
+    MST_NCCL_GATHER,  /* the same, to a place for one unit */
+    MST_NCCL_SUM,     /* pieces of a unit, to its owners */
+} mst_nccl_kind;
 
-/* Groups of one kind, launched and ended in their order. */
-typedef struct mst_nccl_list {
-    const char *phase; /* for messages */
-    mst_nccl_group *groups;
-    size_t count, launched, ended;
-} mst_nccl_list;
+typedef struct mst_nccl_group {
+    mst_nccl_kind kind;
+    size_t unit;
+    size_t number; /* SUM: of each rank's pieces; GATHER: of the place; else 0 */
+} mst_nccl_group;
 
 typedef struct mst_nccl {
     const mst_nccl_library *library;
-    ncclComm_t comm;                 /* NULL: not made, or given up */
-    void *stream;                    /* the queue's transfers */
-    char *received;                  /* wire type, [foreign pieces][owned_blocks * MST_BLOCK] */
+    ncclComm_t comm;   /* NULL: not made, or given up */
+    char reason[1024]; /* why it was given up */
+    void *stream;      /* the queue's transfers */
+    char *received; /* wire type, [foreign pieces][owned_blocks * MST_BLOCK]; NULL: gradients are streamed */
     size_t *first_piece, *own_count; /* [size] of each rank */
-    mst_nccl_list weights, sums;     /* weights first: a step's sums follow the former step's weights */
-    mst_nccl_list *launching; /* its next group was handed to NCCL, which is not done with it; or NULL */
+    size_t numbers;                  /* the most pieces that a rank has */
+
+    /* Group n, counted from 0 since the communicator was made, stands at n % room. */
+    mst_nccl_group *line; /* [room] */
+    mst_mark **marks;     /* [room] behind each group that is on the stream */
+    size_t room, put, launched, ended;
+    bool launching;  /* the next group was handed to NCCL, which is not done with it */
+    bool round_open; /* sums are in line that may never end */
+
+    size_t *arrived; /* [unit_count] so many groups have to end until a unit's weights are here */
+    size_t *summed;  /* [unit_count] the same for its streamed gradients */
+    /* Where weights are sharded and gradients are not streamed: */
+    size_t *due; /* [numbers] the pass of a round in which the last rank completes its piece of this number */
+    size_t pass; /* of the round, of those that hand gradients over */
 } mst_nccl;
 
-/** Hands a group to NCCL: transport.c. */
-mst_status mst_nccl_launch(mst_exchange *x, const mst_nccl_list *list, const mst_nccl_group *group);
+/* The result of a call of NCCL as a status, naming the call. */
+mst_status mst_nccl_check(const mst_exchange *x, const char *call, ncclResult_t result);
+/* As MST_TRY, for a function of NCCL; `s` is the transport's state. */
+#define MST_TRY_NCCL(function, ...) MST_TRY(mst_nccl_check(x, #function, s->library->function(__VA_ARGS__)))
 
-/** Launches the groups that are ready, and sees which have ended. Waits for nothing.
- * @retval MST_EPEER a peer is lost: the communicator is given up; MST_ELIBRARY */
+/** The transport's state and all that a rank alone can make of it. Not collective. @retval MST_ENOMEM, MST_EUNSUPPORTED */
+mst_status mst_nccl_prepare(mst_exchange *x);
+/** Makes the communicator, of ranks that are all prepared. Collective: agrees on its status. */
+mst_status mst_nccl_connect(mst_exchange *x);
+/** Lets all that was begun end, and puts the communicator away: after it nobody reads what this rank has sent. Collective, also of a
+ * rank that never came to have one. */
+void mst_nccl_leave(mst_exchange *x);
+/** Frees the state. Not collective. */
+void mst_nccl_clear(mst_exchange *x);
+
+/** Hands a group to NCCL: groups.c. */
+mst_status mst_nccl_launch(mst_exchange *x, const mst_nccl_group *group);
+/** Whether this rank's part of a group needs a rank. */
+bool mst_nccl_needs(const mst_exchange *x, const mst_nccl_group *group, int rank);
+
+/** Puts a group in line, and goes on with those before it. Waits for nothing. @retval as mst_nccl_advance; MST_EINTERNAL no room */
+mst_status mst_nccl_put(mst_exchange *x, mst_nccl_kind kind, size_t unit, size_t number);
+
+/** Launches the groups that are in line, and sees which have ended. Waits for nothing.
+ * @retval MST_ELIBRARY NCCL reports an error, and the communicator is given up; MST_EPEER it was before */
 mst_status mst_nccl_advance(mst_exchange *x);
 
-/** Waits until `count` groups of a list are launched, or have ended. After mst_comm_patience it gives the communicator up.
- * @retval as mst_nccl_advance, naming rank, host, unit, phase and whom it waits for */
-mst_status mst_nccl_wait_launched(mst_exchange *x, mst_nccl_list *list, size_t count);
-mst_status mst_nccl_wait_ended(mst_exchange *x, mst_nccl_list *list, size_t count);
+/** Waits until the first `count` groups are launched, or have ended. After mst_comm_patience it gives the communicator up.
+ * @retval MST_EPEER, or as mst_nccl_advance, naming rank, host, unit, phase and whom it waits for */
+mst_status mst_nccl_wait_launched(mst_exchange *x, size_t count);
+mst_status mst_nccl_wait_ended(mst_exchange *x, size_t count);
 
 /** Waits until NCCL has made the communicator, or put it away. @param phase for messages @retval as above */
 mst_status mst_nccl_wait_comm(mst_exchange *x, const char *phase);

@@ -48,10 +48,11 @@ int mst_comm_node_of(const mst_comm *comm, int rank);
 const char *mst_comm_host(const mst_comm *comm, int rank);
 
 /**
- * Agrees on a status: every rank gets MST_OK, or the status of the lowest rank that failed.
+ * Agrees on a status: every rank gets MST_OK, or the status of the lowest rank that failed; of one that only lost another
+ * (MST_EPEER) when none failed otherwise.
  *
  * Collective: each rank passes its own status; nobody returns early before it.
- * @return MST_OK when all passed MST_OK; otherwise the first failure, whose message ("rank R: ...") becomes
+ * @return MST_OK when all passed MST_OK; otherwise that failure, whose message ("rank R: ...") becomes
  *         mst_error_message on every rank.
  */
 mst_status mst_comm_agree(mst_comm *comm, mst_status status);
@@ -83,8 +84,8 @@ mst_status mst_comm_allgather_equal(mst_comm *comm, const void *mine, size_t byt
 /** As mst_comm_allgather, but only on rank 0 (all_out is not used elsewhere). Collective. */
 mst_status mst_comm_gather(mst_comm *comm, const void *mine, const size_t *bytes_of, void *all_out);
 
-/** Seconds that a library without an end of its own may keep a rank waiting for others' data, once these have sent it: 30,
- * or what was set. Not collective. */
+/** Seconds that a library without an end of its own may keep a rank waiting for others' data, once these have sent it or
+ * work with this rank in one pass: 30, or what was set. Not collective. */
 double mst_comm_patience(const mst_comm *comm);
 void mst_comm_set_patience(mst_comm *comm, double seconds);
 

@@ -65,12 +65,12 @@ typedef struct mst_exchange mst_exchange;
  * @param transport one rank alone always uses SELF, so that a config runs on any number of ranks, and NODE is
  * SHM where all ranks share one node. AUTO: where /dev/shm has room, SHM for one node and NODE for several
  * with more than one rank on some; else MPI. On GPUs AUTO is NCCL where it is installed and no two ranks share a GPU,
- * else MPI. Several ranks that share ALL use MPI
+ * else MPI. CPUs that share ALL use MPI
  * @param lane_counts [ranks] lanes of each rank, the same on all ranks; NULL: as even as can be
  * @param weight_dtype of the published weights: F32 or BF16
  * @param layout, comm, queue, kernels kept by reference
  * @retval MST_ENOMEM with bytes and, for shared memory, what /dev/shm has free; MST_ECONFIG SELF with
- * several ranks, SHM or PEER across nodes, NCCL where it cannot work, ranks that share ALL with any but MPI;
+ * several ranks, SHM or PEER across nodes, NCCL where it cannot work, ranks that share ALL with any but MPI or NCCL;
  * MST_EINVAL lane_counts that are not all lanes; MST_EMPI
  */
 mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const mst_sum_shape *shape,
@@ -103,8 +103,8 @@ typedef enum mst_pass_kind { MST_PASS_FORWARD, MST_PASS_BACKWARD, MST_PASS_SUMME
  * Begins a pass, for which weights are acquired in the order of the model.
  *
  * With MST_SHARDING_ALL all ranks begin and end passes of one kind together, also a rank that has no microbatch, or failed
- * before; otherwise it does nothing. Not collective: a pass may end on one rank when it has not on another.
- * @retval MST_EMPI
+ * before: collective, with NCCL it waits for all. Otherwise it does nothing. A pass may end on one rank when it has not on another.
+ * @retval MST_EMPI; MST_EPEER a rank lost another before
  */
 mst_status mst_exchange_begin_pass(mst_exchange *exchange, mst_pass_kind kind);
 /** The unit's published weights, whole; valid until the pass acquires the one after the next. Waits for ranks that have not
