@@ -80,11 +80,11 @@ hurt loses:1:5 "rank [02]: NCCL on host [^ ]+, phase exchange, unit 1: nothing c
 hurt loses:1:7 "rank [02]: .*NCCL on host [^ ]+, phase publish, unit 0: nothing came for 5 s; it needs rank [0-9] $host"
 hurt fails:1:5 "rank 1: backward pass of .*: NCCL on host [^ ]+, phase exchange, unit [12]: remote process exited or there was a network error; it needs (rank 0 $host, )?rank 2 $host: the test asked for it"
 hurt dies:1:5 "rank 1 \(host [^ ]+, process [0-9]+, cuda emulated, 1 thread\) died at step 0 in phase [a-z]+.*: ending the job"
-# With streamed gradients: 7 groups of the passes that choose algorithms, then in each pass units 0, 1, 2 and 1 are gathered and the
-# sums of units 2, 1 and 0 follow.
+# With streamed gradients: 9 groups of the passes that choose algorithms, then in each pass units 0, 1, 2, 0 (for the head) and 1 are
+# gathered and the sums of units 2, 1 and 0 follow.
 options=(--set batch.sharding=all --set batch.lanes=2)
-hurt loses:1:9 "rank [02]: .*NCCL on host [^ ]+, phase gather, unit 1: nothing came for 5 s; it needs rank [0-9] $host"
-hurt loses:1:12 "rank [02]: .*NCCL on host [^ ]+, phase exchange, unit 2: nothing came for 5 s; it needs rank [0-9] $host"
-hurt fails:1:12 "rank 1: .*NCCL on host [^ ]+, phase [a-z]+, unit [12]: remote process exited or there was a network error; it needs .*rank 2 $host: the test asked for it"
-hurt dies:1:9 "rank 1 \(host [^ ]+, process [0-9]+, cuda emulated, 1 thread\) died at step 0 in phase [a-z]+.*: ending the job"
+hurt loses:1:11 "rank [02]: .*NCCL on host [^ ]+, phase gather, unit 1: nothing came for 5 s; it needs rank [0-9] $host"
+hurt loses:1:15 "rank [02]: .*NCCL on host [^ ]+, phase exchange, unit [12]: nothing came for 5 s; it needs rank [0-9] $host"
+hurt fails:1:15 "rank 1: .*NCCL on host [^ ]+, phase [a-z]+, unit [12]: remote process exited or there was a network error; it needs .*rank 2 $host: the test asked for it"
+hurt dies:1:11 "rank 1 \(host [^ ]+, process [0-9]+, cuda emulated, 1 thread\) died at step 0 in phase [a-z]+.*: ending the job"
 finish
