@@ -71,7 +71,8 @@ void mst_nccl_leave(mst_exchange *x) {
     bool all = false;
     const bool whole = s && s->comm && !s->round_open && mst_nccl_wait_ended(x, s->put) == MST_OK;
     if (mst_comm_all(x->comm, whole, &all) != MST_OK) all = false;
-    if (all && mst_nccl_check(x, "ncclCommFinalize", s->library->ncclCommFinalize(s->comm)) == MST_OK &&
+    if (whole && all &&
+        mst_nccl_check(x, "ncclCommFinalize", s->library->ncclCommFinalize(s->comm)) == MST_OK &&
         mst_nccl_wait_comm(x, "close") == MST_OK) {
         s->library->ncclCommDestroy(s->comm);
         s->comm = NULL;
