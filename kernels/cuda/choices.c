@@ -79,6 +79,7 @@ done:
 mst_status mst_product_choose(mst_cuda *cuda, const char *text) {
     mst_status status = MST_OK;
     mst_product_forget(cuda->product);
+    cuda->basis++;
     for (const char *line = text, *end; *line; line = *end ? end + 1 : end) {
         end = line + strcspn(line, "\n");
         MST_TRY(take_line(cuda, line, (size_t)(end - line)));

@@ -48,6 +48,7 @@ static mst_status grow(mst_cuda *cuda, mst_space space, size_t bytes, void **mem
     *size = 0;
     MST_RETURN_IF(device_alloc(space, bytes, memory));
     *size = bytes;
+    cuda->basis++;
     return MST_OK;
 }
 
@@ -135,8 +136,8 @@ static mst_status create(mst_cuda **cuda_out) {
 }
 
 mst_status mst_cuda_of(mst_queue *queue, mst_cuda **cuda_out) {
-    static const mst_queue_face face = {face_copy,    face_fill,   face_sync,          face_destroy,
-                                        face_choices, face_choose, &mst_cuda_transfers};
+    static const mst_queue_face face = {face_copy,    face_fill,   face_sync,           face_destroy,
+                                        face_choices, face_choose, &mst_cuda_transfers, &mst_cuda_recordings};
     *cuda_out = static_cast<mst_cuda *>(mst_queue_device(queue));
     if (*cuda_out) return MST_OK;
     MST_RETURN_IF(create(cuda_out));

@@ -27,6 +27,7 @@ typedef struct mst_cuda {
     size_t scratch_bytes; /* of both */
     size_t staging_bytes;
     size_t shared_limit; /* bytes of shared memory that a block may ask for */
+    uint64_t basis;      /* of recordings: counts when scratch moves, and when algorithms are chosen anew */
     mst_product *product;
 } mst_cuda;
 
@@ -73,6 +74,9 @@ extern const struct mst_transfer_face mst_cuda_transfers;
 /** Opens the second stream. @retval MST_ELIBRARY */
 mst_status mst_cuda_transfers_open(mst_cuda *cuda);
 void mst_cuda_transfers_close(mst_cuda *cuda);
+
+/** The device's part of muster/recording.h, by CUDA graphs: recording.cu. */
+extern const struct mst_recording_face mst_cuda_recordings;
 
 /** c = bias in every row, or 0 without one: product.cu. */
 mst_status mst_cuda_fill_rows(mst_cuda *cuda, const mst_matmul_args *args);

@@ -19,7 +19,7 @@
 /* The shared memory whose size the launch gives. */
 #define MST_SHARED_DYNAMIC(name) unsigned char *name = emulation::dynamic_shared()
 #define MST_START(kernel, grid, block, dynamic, stream, ...)                                                 \
-    ((void)(stream), emulation::launch(#kernel, grid, block, dynamic, [&] { kernel(__VA_ARGS__); }))
+    (emulation::start(#kernel, grid, block, dynamic, static_cast<cudaStream_t>(stream), kernel)(__VA_ARGS__))
 #define MST_UNROLL
 #define MST_UNROLL_BY(times)
 #else

@@ -138,6 +138,64 @@ static bool multiplies(void) {
     return right;
 }
 
+/* ---------------------------------------------------------------- graphs */
+
+MST_KERNEL(1) add(float *to, float x) {
+    *to += x;
+}
+
+/* What a graph of one kernel and one copy does when, and that the kernel's arguments are those of the capture. */
+static bool captures(void) {
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    float sum = 0, copy = -1, x = 2;
+    bool right = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess;
+    right = right && cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal) == cudaSuccess;
+    MST_START(add, 1, 1, 0, stream, &sum, x);
+    right = right && cudaMemcpyAsync(&copy, &sum, sizeof sum, cudaMemcpyDefault, stream) == cudaSuccess;
+    x = 100;
+    right = right && cudaStreamEndCapture(stream, &graph) == cudaSuccess && sum == 0 && copy == -1;
+    right = right && cudaGraphInstantiate(&executable, graph, 0) == cudaSuccess && sum == 0;
+    cudaGraphDestroy(graph);
+    for (int i = 1; i <= 3; i++)
+        right = right && cudaGraphLaunch(executable, stream) == cudaSuccess && sum == 2.0f * (float)i &&
+                copy == sum;
+    cudaGraphExecDestroy(executable);
+    cudaStreamDestroy(stream);
+    return right && mst_emulation_graph_launches() == 3 && cudaGetLastError() == cudaSuccess;
+}
+
+/* Whether a call is refused while a stream captures, which is then lost, with what it had and what comes after. */
+static bool refuses(cudaError_t (*call)(cudaStream_t stream)) {
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    float sum = 0;
+    cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+    MST_START(add, 1, 1, 0, stream, &sum, 1.0f);
+    bool right = cudaGetLastError() == cudaSuccess && call(stream) == cudaErrorStreamCaptureUnsupported &&
+                 cudaGetLastError() == cudaErrorStreamCaptureUnsupported;
+    MST_START(add, 1, 1, 0, stream, &sum, 1.0f);
+    right = right && cudaGetLastError() == cudaErrorStreamCaptureInvalidated;
+    right = right && cudaStreamEndCapture(stream, &graph) == cudaErrorStreamCaptureInvalidated && !graph;
+    right = right && cudaGetLastError() == cudaErrorStreamCaptureInvalidated &&
+            cudaGetLastError() == cudaSuccess && call(stream) == cudaSuccess && sum == 0;
+    cudaStreamDestroy(stream);
+    return right;
+}
+
+static cudaError_t allocate(cudaStream_t) {
+    void *memory = NULL;
+    cudaError_t error = cudaMalloc(&memory, 64);
+    if (error == cudaSuccess) cudaFree(memory);
+    return error;
+}
+static cudaError_t use_legacy_stream(cudaStream_t) {
+    char byte;
+    return cudaMemsetAsync(&byte, 0, 1, NULL);
+}
+
 int main() {
     check(dies(divergent, SIGABRT,
                "kernel two_barriers, block (0, 0, 0): threads meet at different __syncthreads"),
@@ -156,5 +214,9 @@ int main() {
     check(memcmp(from, copied, sizeof from) == 0, "nothing, after the wait");
     check(dies(touch, SIGSEGV, ""), "host code that touches device memory");
     check(multiplies(), "the product of two matrices");
+    check(captures(), "what a graph does, and when");
+    check(refuses(cudaStreamSynchronize), "waiting for a stream that captures");
+    check(refuses(allocate), "an allocation during a capture");
+    check(refuses(use_legacy_stream), "work on the legacy stream during a capture");
     return failures > 0;
 }

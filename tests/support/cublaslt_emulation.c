@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "emulation_graph.h"
 #include "emulation_memory.h"
 #include "muster/dtype.h"
 
@@ -205,43 +206,71 @@ dots(int algorithm, const float *row, const float *cols, size_t count, size_t k,
     }
 }
 
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t description, const void *alpha,
-                              const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
-                              cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
-                              cublasLtMatrixLayout_t c_layout, void *d, cublasLtMatrixLayout_t d_layout,
-                              const cublasLtMatmulAlgo_t *algorithm, void *workspace, size_t workspace_bytes,
-                              cudaStream_t stream) {
-    const operation *op = (operation *)description;
-    const layout *la = (layout *)a_layout, *lb = (layout *)b_layout, *lc = (layout *)c_layout,
-                 *ld = (layout *)d_layout;
+/* A product with all that it depends on. */
+typedef struct product {
+    operation op;
+    layout a_layout, b_layout, c_layout, d_layout;
     uint64_t size[3];
-    float scale = *(const float *)alpha, keep = *(const float *)beta;
-    (void)handle, (void)stream;
-    const int number = algorithm_of(algorithm);
-    if (!fits(op, la, lb, ld, size) || number < 0) return CUBLAS_STATUS_INVALID_VALUE;
+    int algorithm;
+    float scale, keep;
+    const void *a, *b, *c;
+    void *d, *workspace;
+    size_t workspace_bytes;
+} product;
+
+static void multiply(const void *arguments) {
+    const product *p = arguments;
+    const uint64_t *size = p->size;
+    const layout *lc = &p->c_layout, *ld = &p->d_layout;
     mst_emulation_open();
-    memset(workspace, 0xff, workspace_bytes < 4096 ? workspace_bytes : 4096);
-    float *rows = packed(a, la, op->a == CUBLAS_OP_T, size[0], size[2]);
-    float *cols = packed(b, lb, op->b == CUBLAS_OP_N, size[1], size[2]);
+    memset(p->workspace, 0xff, p->workspace_bytes < 4096 ? p->workspace_bytes : 4096);
+    float *rows = packed(p->a, &p->a_layout, p->op.a == CUBLAS_OP_T, size[0], size[2]);
+    float *cols = packed(p->b, &p->b_layout, p->op.b == CUBLAS_OP_N, size[1], size[2]);
     for (size_t j = 0; j < size[1]; j += COLUMNS) {
         size_t count = size[1] - j < COLUMNS ? size[1] - j : COLUMNS;
         for (size_t i = 0; i < size[0]; i++) {
             float sums[COLUMNS];
-            dots(number, rows + i * size[2], cols + j * size[2], count, size[2], sums);
+            dots(p->algorithm, rows + i * size[2], cols + j * size[2], count, size[2], sums);
             for (size_t n = 0; n < count; n++) {
-                float sum = scale * sums[n];
-                if (keep != 0.0f) sum += keep * load(c, lc->type, i + (j + n) * (size_t)lc->ld);
-                if (op->epilogue == CUBLASLT_EPILOGUE_BIAS) sum += load(op->bias, ld->type, i);
+                float sum = p->scale * sums[n];
+                if (p->keep != 0.0f) sum += p->keep * load(p->c, lc->type, i + (j + n) * (size_t)lc->ld);
+                if (p->op.epilogue == CUBLASLT_EPILOGUE_BIAS) sum += load(p->op.bias, ld->type, i);
                 size_t at = i + (j + n) * (size_t)ld->ld;
                 if (ld->type == CUDA_R_32F)
-                    ((float *)d)[at] = sum;
+                    ((float *)p->d)[at] = sum;
                 else
-                    ((mst_bf16 *)d)[at] = mst_bf16_from_f32(sum);
+                    ((mst_bf16 *)p->d)[at] = mst_bf16_from_f32(sum);
             }
         }
     }
     free(rows);
     free(cols);
     mst_emulation_close();
-    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t description, const void *alpha,
+                              const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
+                              cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
+                              cublasLtMatrixLayout_t c_layout, void *d, cublasLtMatrixLayout_t d_layout,
+                              const cublasLtMatmulAlgo_t *algorithm, void *workspace, size_t workspace_bytes,
+                              cudaStream_t stream) {
+    product p = {.op = *(operation *)description,
+                 .a_layout = *(layout *)a_layout,
+                 .b_layout = *(layout *)b_layout,
+                 .c_layout = *(layout *)c_layout,
+                 .d_layout = *(layout *)d_layout,
+                 .algorithm = algorithm_of(algorithm),
+                 .scale = *(const float *)alpha,
+                 .keep = *(const float *)beta,
+                 .a = a,
+                 .b = b,
+                 .c = c,
+                 .d = d,
+                 .workspace = workspace,
+                 .workspace_bytes = workspace_bytes};
+    (void)handle;
+    if (!fits(&p.op, &p.a_layout, &p.b_layout, &p.d_layout, p.size) || p.algorithm < 0)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    return mst_emulation_do(stream, multiply, &p, sizeof p) == 0 ? CUBLAS_STATUS_SUCCESS
+                                                                 : CUBLAS_STATUS_EXECUTION_FAILED;
 }

@@ -10,6 +10,7 @@
  *  - shared memory that is read before it was written: it is NaN at a block's start, and so is what cp.async has not
  *    brought yet; device memory is NaN when allocated;
  *  - host code that touches device memory: it is mapped only while a kernel or a copy works (emulation_memory.h);
+ *  - calls that CUDA refuses while a stream captures (emulation_graph.h), and errors of calls that nobody read;
  *  - accesses outside of arrays, shared ones included, in a build with the address sanitizer.
  * One operating-system thread at a time may launch. Errors end the process: this is a test tool.
  */
@@ -21,8 +22,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 
 #include "emulation_device.h"
+#include "emulation_graph.h"
 #include "emulation_memory.h"
 #include "emulation_stream.h"
 
@@ -46,6 +49,8 @@ struct alignas(8) uint2 {
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
+
+typedef struct CUstream_st *cudaStream_t;
 
 namespace emulation {
 
@@ -323,7 +328,7 @@ inline void run_block(bool backwards) {
     }
 }
 
-template <class F> void launch(const char *kernel, dim3 grid, dim3 block, size_t dynamic, F &&call) {
+template <class F> void run_grid(const char *kernel, dim3 grid, dim3 block, size_t dynamic, F &&call) {
     set_up();
     m.kernel = kernel;
     m.dynamic_bytes = dynamic;
@@ -346,6 +351,31 @@ template <class F> void launch(const char *kernel, dim3 grid, dim3 block, size_t
         run_block(order & 2);
     }
     mst_emulation_close();
+}
+
+/* Work on a stream, which may be done later and more than once. */
+template <class F> int queue(cudaStream_t stream, const F &work) {
+    static_assert(std::is_trivially_copyable<F>::value, "arguments are copied byte by byte");
+    return mst_emulation_do(
+        stream, [](const void *f) { (*static_cast<const F *>(f))(); }, &work, sizeof work);
+}
+
+/* A kernel with the configuration of a launch; its arguments follow. */
+template <class... P> struct starter {
+    const char *name;
+    dim3 grid, block;
+    size_t dynamic;
+    cudaStream_t stream;
+    void (*kernel)(P...);
+    void operator()(P... arguments) const {
+        const starter s = *this;
+        queue(stream, [=] { run_grid(s.name, s.grid, s.block, s.dynamic, [&] { s.kernel(arguments...); }); });
+    }
+};
+template <class... P>
+starter<P...> start(const char *name, dim3 grid, dim3 block, size_t dynamic, cudaStream_t stream,
+                    void (*kernel)(P...)) {
+    return {name, grid, block, dynamic, stream, kernel};
 }
 
 /* Dynamic shared memory has one place whoever asks; its size stands in the launch. */
@@ -383,7 +413,6 @@ static inline float __uint_as_float(unsigned bits) {
 
 /* ---------------------------------------------------------------- the runtime library, as far as we use it */
 
-typedef struct CUstream_st *cudaStream_t;
 typedef enum cudaError {
     cudaSuccess = 0,
     cudaErrorMemoryAllocation = 2,
@@ -394,7 +423,9 @@ typedef enum cudaError {
     cudaErrorIllegalAddress = 700,
     cudaErrorHardwareStackError = 714,
     cudaErrorMisalignedAddress = 716,
-    cudaErrorLaunchFailure = 719
+    cudaErrorLaunchFailure = 719,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901
 } cudaError_t;
 enum cudaMemcpyKind { cudaMemcpyDefault };
 enum { cudaHostAllocPortable = 1, cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
@@ -407,36 +438,49 @@ struct cudaDeviceProp {
 };
 #define CUDART_VERSION 0
 
+/* Returns where a capture forbids the call. */
+#define MST_UNLESS_CAPTURING()                                                                               \
+    do {                                                                                                     \
+        const cudaError_t forbidden = static_cast<cudaError_t>(mst_emulation_forbidden());                   \
+        if (forbidden != cudaSuccess) return forbidden;                                                      \
+    } while (0)
+
 static inline cudaError_t cudaMalloc(void **memory, size_t bytes) {
+    MST_UNLESS_CAPTURING();
     *memory = mst_emulation_map(bytes);
     return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 static inline cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned) {
+    MST_UNLESS_CAPTURING();
     *memory = nullptr;
     if (bytes > SIZE_MAX / 2 || posix_memalign(memory, 256, bytes) != 0) return cudaErrorMemoryAllocation;
     memset(*memory, 0xff, bytes);
     return cudaSuccess;
 }
 static inline cudaError_t cudaFree(void *memory) {
+    MST_UNLESS_CAPTURING();
     mst_emulation_unmap(memory);
     return cudaSuccess;
 }
 static inline cudaError_t cudaFreeHost(void *memory) {
+    MST_UNLESS_CAPTURING();
     free(memory);
     return cudaSuccess;
 }
 static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
-                                          cudaStream_t) {
-    mst_emulation_open();
-    memmove(to, from, bytes);
-    mst_emulation_close();
-    return cudaSuccess;
+                                          cudaStream_t stream) {
+    return static_cast<cudaError_t>(emulation::queue(stream, [=] {
+        mst_emulation_open();
+        memmove(to, from, bytes);
+        mst_emulation_close();
+    }));
 }
-static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t) {
-    mst_emulation_open();
-    memset(to, value, bytes);
-    mst_emulation_close();
-    return cudaSuccess;
+static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
+    return static_cast<cudaError_t>(emulation::queue(stream, [=] {
+        mst_emulation_open();
+        memset(to, value, bytes);
+        mst_emulation_close();
+    }));
 }
 static inline cudaError_t cudaMemGetInfo(size_t *free, size_t *all) {
     mst_emulation_room(free, all);
@@ -452,6 +496,7 @@ static inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 /* Of what is pushed beside, nothing can be waited for: a peer's death would hang the program. */
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+    MST_UNLESS_CAPTURING();
     if (stream && !mst_emulation_passed(stream, mst_emulation_pushed(stream))) abort();
     return cudaSuccess;
 }
@@ -470,6 +515,7 @@ static inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
     return cudaSuccess;
 }
 static inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+    MST_UNLESS_CAPTURING(); /* CUDA would let the capture spread to streams that wait for the event: nothing of ours does */
     event->stream = stream;
     event->count = mst_emulation_pushed(stream);
     return cudaSuccess;
@@ -483,12 +529,42 @@ static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, u
     return cudaSuccess;
 }
 static inline cudaError_t cudaGetLastError() {
-    return static_cast<cudaError_t>(mst_emulation_fault());
+    const int last = mst_emulation_last_error(), fault = mst_emulation_fault();
+    return static_cast<cudaError_t>(last != 0 ? last : fault);
+}
+
+/* Graphs. */
+typedef struct CUgraph_st *cudaGraph_t;
+typedef struct CUgraphExec_st *cudaGraphExec_t;
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
+static inline cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    return static_cast<cudaError_t>(mst_emulation_begin(stream));
+}
+static inline cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
+    return static_cast<cudaError_t>(mst_emulation_end(stream, graph));
+}
+static inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph,
+                                               unsigned long long) {
+    return static_cast<cudaError_t>(mst_emulation_instantiate(executable, graph));
+}
+static inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+    return static_cast<cudaError_t>(mst_emulation_launch(executable));
+}
+static inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    mst_emulation_graph_destroy(graph);
+    return cudaSuccess;
+}
+static inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+    mst_emulation_executable_destroy(executable);
+    return cudaSuccess;
 }
 static inline const char *cudaGetErrorString(cudaError_t error) {
-    return error == cudaSuccess                 ? "no error"
-           : error == cudaErrorMemoryAllocation ? "out of memory"
-                                                : "an error that the test asked for";
+    return error == cudaSuccess                         ? "no error"
+           : error == cudaErrorMemoryAllocation         ? "out of memory"
+           : error == cudaErrorStreamCaptureUnsupported ? "operation not permitted when stream is capturing"
+           : error == cudaErrorStreamCaptureInvalidated
+               ? "operation failed due to a previous error during capture"
+               : "an error that the test asked for";
 }
 static inline cudaError_t cudaGetDeviceCount(int *count) {
     *count = mst_emulation_devices();

@@ -133,7 +133,8 @@ typedef struct mst_queue_face {
     void (*destroy)(void *device);
     mst_status (*choices)(void *device, char **text_out);
     mst_status (*choose)(void *device, const char *text);
-    const struct mst_transfer_face *transfers; /* muster/transfer.h */
+    const struct mst_transfer_face *transfers;   /* muster/transfer.h */
+    const struct mst_recording_face *recordings; /* muster/recording.h; NULL: the device records nothing */
 } mst_queue_face;
 
 typedef struct mst_memory_face {
