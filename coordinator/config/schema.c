@@ -315,6 +315,12 @@ const config_key config_keys[] = {
          "within one level."},
     {FREE("device.threads"), WHOLE(device.threads, 0, 1024), .fallback = "0", .unit = "threads",
      .meaning = "CPU threads of a rank; 0: the node's cores divided by its ranks. No effect on the result."},
+    {FREE("device.graphs"), BOOL(device.graphs), .fallback = "false",
+     .meaning = "On a GPU: the kernels of a layer's pass are recorded once and launched together, as a CUDA "
+                "graph, which is "
+                "for models so small that launches take the time (docs/gpu.md); no effect on the result. "
+                "Without a GPU it does "
+                "nothing."},
 
     {FREE("network.interfaces"), TEXT(network.interfaces), .fallback = "null",
      .meaning =

@@ -125,6 +125,7 @@ static mst_status advance(training *t, bool *stop_out) {
     const double begin = now();
     const mst_config *c = &t->config;
     MST_TRY(mst_trainer_step(t->trainer, &notice, &report));
+    training_say_graphs(t);
     walltime_step(&t->walltime, now() - begin);
     MST_TRY(mst_comm_agree(t->comm, t->first ? training_record_step(t, &report, now() - begin) : MST_OK));
     if (!report.finite) MST_TRY(not_finite(t, &report));
@@ -203,6 +204,7 @@ static mst_trainer_config trainer_config(const mst_config *c, const mst_lora *lo
                                 .precision = c->train.precision,
                                 .recompute = c->train.recompute,
                                 .head_rows = c->train.head_rows,
+                                .graphs = c->device.graphs,
                                 .z_coefficient = c->train.z_loss,
                                 .optimizer = c->optimizer,
                                 .schedule = c->schedule,

@@ -115,6 +115,13 @@ done:
     return status;
 }
 
+void training_say_graphs(training *t) {
+    const char *why = mst_trainer_graphs_failure(t->trainer);
+    if (why == NULL || t->said_graphs) return;
+    t->said_graphs = true;
+    training_say(t, "note: kernels are launched one by one, without graphs (device.graphs): %s", why);
+}
+
 /* Rank 0 alone: names a rank that is much slower than the others, once. */
 static mst_status look_for_straggler(training *t) {
     const double *paces = mst_trainer_paces(t->trainer);

@@ -60,6 +60,7 @@ typedef struct training {
     bool has_saved_digests;               /* saved_digests are those of saved_position */
     double saved_elapsed;                 /* rank 0's seconds since begun at that time */
     walltime walltime;                    /* rank 0 only */
+    bool said_graphs;                     /* that there are none any more */
     int rollbacks;                        /* since the run last got past rollback_step */
     uint64_t rollback_step;
 } training;
@@ -138,6 +139,9 @@ void training_say_worse(training *t);
 
 /** Tells the user that the last step did not reach the target, and where the run was nearest. Rank 0; others say nothing. */
 void training_say_missed(training *t);
+
+/** Tells the user, once, that device.graphs does not work here. Rank 0; others say nothing. */
+void training_say_graphs(training *t);
 
 /** Whether the evaluation that was just made is among the best, so that the state is to be saved. Collective. */
 mst_status training_is_best(training *t, bool *best_out);

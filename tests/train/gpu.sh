@@ -69,6 +69,16 @@ if has_mpirun; then
   check 'the bits of ranks that read each other'"'"'s memory' [ "$(digest peer)" = "$want" ]
 fi
 
+# Nor do graphs of kernels, which this GPU must be able to record.
+silent() { ! grep -F "$1" "$work/err"; }
+train graphs 1 llama-bf16 --set device.kernels=cuda --set device.graphs=true
+check 'graphs are recorded' silent 'without graphs'
+check 'the bits with graphs' [ "$(digest graphs)" = "$want" ]
+if has_mpirun; then
+  train graphs-2 2 llama-bf16 --set device.kernels=cuda --set device.graphs=true
+  check 'the bits with graphs on 2 ranks' [ "$(digest graphs-2)" = "$want" ]
+fi
+
 # What makes a model fit changes no bits: recomputation, sharding, state in host memory; moments in bf16 are another rule, but one.
 gpu="--set device.kernels=cuda"
 less="--set train.recompute=full --set optimizer.offload=true"

@@ -20,6 +20,8 @@ for n in 2 3 4; do
   check "auto is nccl on $n ranks" grep -q '"transport": *"nccl"' "$work/nccl-$n/metrics.jsonl"
   check "the bits on $n ranks" [ "$(digest "nccl-$n")" = "$want" ]
 done
+expect 0 ranks 3 "$muster" train "$work/tiny.yaml" --run "$work/graphs-3" --set run.steps=3 --set device.graphs=true
+check 'the bits with graphs' [ "$(digest graphs-3)" = "$want" ]
 expect 0 ranks 3 "$muster" train "$work/tiny.yaml" --run "$work/peer-3" --set run.steps=3 --set batch.transport=peer
 check 'the bits over peer' [ "$(digest peer-3)" = "$want" ]
 for n in 2 3; do # sharded weights, and partial sums

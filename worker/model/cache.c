@@ -9,7 +9,7 @@ static size_t kept_width(const mst_model *model) {
 mst_status mst_keep(const mst_held *held, const void *qkv, mst_attention_args *args) {
     mst_status status = MST_OK;
     const mst_model *model = held->pass->model;
-    size_t width = kept_width(model), layer = held->unit - mst_layer_unit(0);
+    size_t width = kept_width(model), layer = mst_layer_of(held);
     void *kept = mst_at(model->keys_values, layer * model->options.kept_tokens * width, model->dtype);
     for (size_t r = 0; r < model->rows; r++) {
         mst_cast_args copy = {

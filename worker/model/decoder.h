@@ -3,6 +3,7 @@
 #define MST_MODEL_DECODER_H
 
 #include "family.h"
+#include "muster/recording.h"
 
 /* Where a tensor stands within its unit; rows is 0 when the family has no tensor of this role. */
 typedef struct mst_part {
@@ -45,6 +46,7 @@ struct mst_model {
     const mst_layout *layout;
     mst_queue *queue;
     const mst_kernels *kernels;
+    mst_recordings *recordings;           /* of stretches; NULL: none are recorded */
     mst_rmsnorm_forward_fn *norm_forward; /* the family's norm */
     mst_rmsnorm_backward_fn *norm_backward;
     mst_dtype dtype, acc;
@@ -102,15 +104,20 @@ typedef struct mst_pass {
 typedef struct mst_held {
     const mst_pass *pass;
     size_t unit;
-    const char *weights;  /* NULL: nothing is held */
-    char *gradients;      /* NULL in a forward pass, and where the unit is not trained */
-    const char *adapters; /* of a layer; NULL: there are none */
+    const mst_gradient_sink *sink; /* NULL: it is only read */
+    const char *weights;           /* NULL: nothing is held */
+    char *gradients;               /* NULL without a sink, and where the unit is not trained */
+    const char *adapters;          /* of a layer; NULL: there are none */
     char *adapter_gradients;
 } mst_held;
 
 /* The layer's unit number is one more than its own. */
 static inline size_t mst_layer_unit(size_t layer) {
     return 1 + layer;
+}
+
+static inline size_t mst_layer_of(const mst_held *held) {
+    return held->unit - mst_layer_unit(0);
 }
 
 static inline bool mst_is_layer(const mst_model *model, size_t unit) {
@@ -139,8 +146,10 @@ static inline void *mst_at(const void *array, size_t index, mst_dtype dtype) {
     return (char *)(uintptr_t)array + index * mst_dtype_size(dtype);
 }
 
-/** Takes hold of a unit's weights, and of its adapters. What was acquired is released again, after errors too. */
-mst_status mst_held_acquire(const mst_pass *pass, size_t unit, mst_held *held_out);
+/** Takes hold of a unit's weights, and of its adapters. What was acquired is released again, after errors too.
+ * @param sink where its gradients are to be added; NULL: nowhere */
+mst_status mst_held_acquire(const mst_pass *pass, size_t unit, const mst_gradient_sink *sink,
+                            mst_held *held_out);
 /** Releases the weights, if any are held. */
 void mst_held_release(mst_held *held);
 /** The tensor of a role in the unit held, NULL when the family has none; its gradient also where it is not trained. */
@@ -150,6 +159,20 @@ void *mst_gradient(const mst_held *held, mst_role role);
 void *mst_norm_gradient(const mst_held *held, mst_role role);
 /** Tells the sink that a unit's gradient is complete, if it is trained. */
 mst_status mst_unit_done(const mst_pass *pass, size_t unit);
+
+/*
+ * Work between two places of a pass where others may come in (weights are acquired, gradients handed over, losses read): kernels
+ * alone, whose arguments follow from the model, from what is held, and from the pass's scales and whether it has starts.
+ */
+typedef mst_status mst_stretch_fn(const mst_held *held);
+
+enum { MST_STRETCH_UNITS = 2 };
+
+/** Room for recordings of a model's stretches, if its options ask for them. @retval MST_ENOMEM, MST_ELIBRARY */
+mst_status mst_stretches_prepare(mst_model *model);
+
+/** Does the work of a stretch, by its recording where there is one. @param held [count] up to MST_STRETCH_UNITS */
+mst_status mst_stretch(mst_stretch_fn *work, const mst_held *held, size_t count);
 
 /** Finds where the adapters' tensors stand. Nothing happens without adapters. */
 void mst_lora_describe(mst_model *model);

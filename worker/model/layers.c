@@ -199,19 +199,17 @@ done:
 }
 
 /* Reads the residual stream as x + delta (layer 0: norm1.x) and leaves it as norm2.x + delta. */
-static mst_status layer_forward(const mst_pass *pass, size_t number) {
+static mst_status layer_forward(const mst_held *held) {
     mst_status status = MST_OK;
-    mst_model *model = pass->model;
-    mst_layer_buffers *layer = mst_layer(model, number);
-    mst_held held;
-    MST_TRY(mst_held_acquire(pass, mst_layer_unit(number), &held));
+    const mst_model *model = held->pass->model;
+    const size_t number = mst_layer_of(held);
+    const mst_layer_buffers *layer = mst_layer(model, number);
     const void *x = number > 0 ? mst_layer(model, number - 1)->norm2.x : layer->norm1.x;
-    MST_TRY(mst_norm_forward(&held, MST_ROLE_NORM1, x, number > 0 ? model->delta : NULL, &layer->norm1));
-    MST_TRY(attention_forward(&held, layer));
-    MST_TRY(mst_norm_forward(&held, MST_ROLE_NORM2, layer->norm1.x, model->delta, &layer->norm2));
-    MST_TRY(mlp_forward(&held, layer));
+    MST_TRY(mst_norm_forward(held, MST_ROLE_NORM1, x, number > 0 ? model->delta : NULL, &layer->norm1));
+    MST_TRY(attention_forward(held, layer));
+    MST_TRY(mst_norm_forward(held, MST_ROLE_NORM2, layer->norm1.x, model->delta, &layer->norm2));
+    MST_TRY(mlp_forward(held, layer));
 done:
-    mst_held_release(&held);
     return status;
 }
 
@@ -219,11 +217,12 @@ done:
  * What the backward pass of a layer reads and was not kept, by the kernels and from the values of the forward pass. The last
  * layer's is still there. Not computed again: what only the next layer would read.
  */
-static mst_status recompute(const mst_held *held, size_t number, const mst_layer_buffers *layer) {
+static mst_status recompute(const mst_held *held, const mst_layer_buffers *layer) {
     mst_status status = MST_OK;
     const mst_model *model = held->pass->model;
-    const bool full = model->options.recompute == MST_RECOMPUTE_FULL;
-    if (model->options.recompute == MST_RECOMPUTE_NONE || number + 1 == model->config.n_layers) goto done;
+    const bool full = model->options.recompute == MST_RECOMPUTE_FULL,
+               last = mst_layer_of(held) + 1 == model->config.n_layers;
+    if (model->options.recompute == MST_RECOMPUTE_NONE || last) goto done;
     if (mst_has(model, MST_ROLE_NORM1))
         MST_TRY(mst_norm_forward(held, MST_ROLE_NORM1, layer->norm1.x, NULL, &layer->norm1));
     if (full) MST_TRY(attention_forward(held, layer));
@@ -253,16 +252,22 @@ static mst_embedding_args embedding_args(const mst_pass *pass) {
     };
 }
 
-static mst_status embedding_forward(const mst_pass *pass) {
-    mst_status status = MST_OK;
-    const mst_model *model = pass->model;
-    mst_held held;
-    MST_TRY(mst_held_acquire(pass, 0, &held));
-    mst_embedding_args args = embedding_args(pass);
-    args.table = mst_weight(&held, MST_ROLE_TOKENS);
-    args.positions = mst_weight(&held, MST_ROLE_POSITIONS);
+static mst_status embedding_forward(const mst_held *held) {
+    const mst_model *model = held->pass->model;
+    mst_embedding_args args = embedding_args(held->pass);
+    args.table = mst_weight(held, MST_ROLE_TOKENS);
+    args.positions = mst_weight(held, MST_ROLE_POSITIONS);
     args.y = mst_layer(model, 0)->norm1.x;
-    MST_TRY(model->kernels->embedding_forward(model->queue, &args));
+    return model->kernels->embedding_forward(model->queue, &args);
+}
+
+/* Holds the unit meanwhile. */
+static mst_status pass_unit(const mst_pass *pass, size_t unit, const mst_gradient_sink *sink,
+                            mst_stretch_fn *work) {
+    mst_status status = MST_OK;
+    mst_held held;
+    MST_TRY(mst_held_acquire(pass, unit, sink, &held));
+    MST_TRY(mst_stretch(work, &held, 1));
 done:
     mst_held_release(&held);
     return status;
@@ -272,10 +277,10 @@ mst_status mst_pass_forward(const mst_pass *pass) {
     mst_status status = MST_OK;
     const mst_model *model = pass->model;
     size_t unit = 0;
-    MST_TRY(embedding_forward(pass));
+    MST_TRY(pass_unit(pass, unit, NULL, embedding_forward));
     for (size_t i = 0; i < model->config.n_layers; i++) {
         unit = mst_layer_unit(i);
-        MST_TRY(layer_forward(pass, i));
+        MST_TRY(pass_unit(pass, unit, NULL, layer_forward));
     }
 done:
     return status ? mst_error_context(status, "forward pass of %s", model->layout->units[unit].name) : MST_OK;
@@ -352,30 +357,25 @@ done:
     return status;
 }
 
-static mst_status layer_backward(const mst_pass *pass, size_t number) {
+static mst_status layer_backward(const mst_held *held) {
     mst_status status = MST_OK;
-    mst_model *model = pass->model;
-    mst_layer_buffers *layer = mst_layer(model, number);
-    mst_held held;
-    MST_TRY(mst_held_acquire(pass, mst_layer_unit(number), &held));
-    MST_TRY(recompute(&held, number, layer));
-    MST_TRY(mlp_backward(&held, layer));
-    MST_TRY(mst_norm_backward(&held, MST_ROLE_NORM2, &layer->norm2, model->dnorm, model->dx, model->dx));
-    MST_TRY(attention_backward(&held, layer));
-    MST_TRY(mst_norm_backward(&held, MST_ROLE_NORM1, &layer->norm1, model->dnorm, model->dx, model->dx));
+    const mst_model *model = held->pass->model;
+    const mst_layer_buffers *layer = mst_layer(model, mst_layer_of(held));
+    MST_TRY(recompute(held, layer));
+    MST_TRY(mlp_backward(held, layer));
+    MST_TRY(mst_norm_backward(held, MST_ROLE_NORM2, &layer->norm2, model->dnorm, model->dx, model->dx));
+    MST_TRY(attention_backward(held, layer));
+    MST_TRY(mst_norm_backward(held, MST_ROLE_NORM1, &layer->norm1, model->dnorm, model->dx, model->dx));
 done:
-    mst_held_release(&held);
     return status;
 }
 
-static mst_status embedding_backward(const mst_pass *pass) {
-    const mst_model *model = pass->model;
-    /* No weights are needed, so none are taken. */
-    mst_held held = {.pass = pass, .unit = 0, .gradients = pass->sink->gradients[0]};
-    mst_embedding_args args = embedding_args(pass);
+static mst_status embedding_backward(const mst_held *held) {
+    const mst_model *model = held->pass->model;
+    mst_embedding_args args = embedding_args(held->pass);
     args.dy = model->dx;
-    args.dtable = mst_gradient(&held, MST_ROLE_TOKENS);
-    args.dpositions = mst_gradient(&held, MST_ROLE_POSITIONS);
+    args.dtable = mst_gradient(held, MST_ROLE_TOKENS);
+    args.dpositions = mst_gradient(held, MST_ROLE_POSITIONS);
     return model->kernels->embedding_backward(model->queue, &args);
 }
 
@@ -385,12 +385,15 @@ mst_status mst_pass_backward(const mst_pass *pass) {
     size_t unit = 0;
     for (size_t i = model->config.n_layers; i > 0; i--) {
         unit = mst_layer_unit(i - 1);
-        MST_TRY(layer_backward(pass, i - 1));
+        MST_TRY(pass_unit(pass, unit, pass->sink, layer_backward));
         MST_TRY(mst_unit_done(pass, unit));
     }
     unit = 0;
     if (mst_is_frozen(model)) goto done;
-    MST_TRY(embedding_backward(pass));
+    /* No weights are needed, so none are taken. */
+    const mst_held embedding = {
+        .pass = pass, .unit = unit, .sink = pass->sink, .gradients = pass->sink->gradients[unit]};
+    MST_TRY(mst_stretch(embedding_backward, &embedding, 1));
     MST_TRY(mst_unit_done(pass, unit));
 done:
     return status ? mst_error_context(status, "backward pass of %s", model->layout->units[unit].name)

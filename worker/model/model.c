@@ -209,8 +209,8 @@ static mst_status check_kept(const mst_model_config *config, const mst_model_opt
     mst_status status = MST_OK;
     size_t kept = options->kept_tokens, width = 2 * mst_extent_of(config, MST_EXTENT_KEY);
     if (kept == 0) goto done;
-    MST_CHECK(options->forward_only && options->micro == 1, MST_EINVAL,
-              "model: only a forward-only model of one sequence can keep tokens");
+    MST_CHECK(options->forward_only && options->micro == 1 && !options->graphs, MST_EINVAL,
+              "model: only a forward-only model of one sequence, without graphs, can keep tokens");
     MST_CHECK(kept <= longest, MST_ECONFIG, "model: a context of %zu tokens; it must be 1 to %zu", kept,
               longest);
     MST_CHECK(kept <= SIZE_MAX / sizeof(double) / config->n_layers / width, MST_ENOMEM,
@@ -272,6 +272,7 @@ mst_status mst_model_create(const mst_model_config *config, const mst_layout *la
     describe(model);
     MST_TRY(allocate(model));
     if (model->cosine) MST_TRY(fill_angles(model));
+    MST_TRY(mst_stretches_prepare(model));
     *model_out = model;
     model = NULL;
 done:
@@ -281,6 +282,7 @@ done:
 
 void mst_model_destroy(mst_model **model) {
     if (!*model) return;
+    mst_recordings_destroy(&(*model)->recordings);
     mst_memory_free(MST_SPACE_DEVICE, &(*model)->arena);
     free((*model)->layers);
     free((*model)->losses);

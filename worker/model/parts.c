@@ -6,20 +6,21 @@ static size_t adapter_unit(const mst_model *model, size_t unit) {
     return model->layout->unit_count + unit - mst_layer_unit(0);
 }
 
-mst_status mst_held_acquire(const mst_pass *pass, size_t unit, mst_held *held_out) {
+mst_status mst_held_acquire(const mst_pass *pass, size_t unit, const mst_gradient_sink *sink,
+                            mst_held *held_out) {
     mst_status status = MST_OK;
     const mst_model *model = pass->model;
     const void *weights = NULL;
-    *held_out = (mst_held){.pass = pass, .unit = unit};
+    *held_out = (mst_held){.pass = pass, .unit = unit, .sink = sink};
     MST_TRY(pass->source->acquire(pass->source->context, unit, &weights));
     held_out->weights = weights;
     if (!mst_is_frozen(model)) {
-        if (pass->sink) held_out->gradients = pass->sink->gradients[unit];
+        if (sink) held_out->gradients = sink->gradients[unit];
     } else if (mst_is_layer(model, unit)) {
-        const size_t adapters = unit - mst_layer_unit(0);
+        const size_t adapters = mst_layer_of(held_out);
         MST_TRY(pass->source->acquire(pass->source->context, adapter_unit(model, unit), &weights));
         held_out->adapters = weights;
-        if (pass->sink) held_out->adapter_gradients = pass->sink->gradients[adapters];
+        if (sink) held_out->adapter_gradients = sink->gradients[adapters];
     }
 done:
     return status;

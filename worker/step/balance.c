@@ -37,6 +37,7 @@ mst_status mst_trainer_deal(mst_trainer *t, const size_t *lane_counts) {
     mst_status status = MST_OK;
     MST_TRY(check_counts(t, lane_counts));
     mst_watchdog_waiting(t->watchdog, "deal lanes", t->position.step);
+    mst_model_forget_graphs(t->model); /* of weights and gradients that are freed now */
     mst_exchange_destroy(&t->exchange);
     status = make_exchange(t, lane_counts);
     if (status == MST_ENOMEM) status = make_exchange(t, t->lane_counts);

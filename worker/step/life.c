@@ -66,7 +66,8 @@ static mst_status create_local(mst_trainer *t) {
                                        .seq_len = t->config.seq_len,
                                        .recompute = t->config.recompute,
                                        .head_rows = t->config.head_rows,
-                                       .lora = t->config.lora};
+                                       .lora = t->config.lora,
+                                       .graphs = t->config.graphs};
     const bool adapters = t->config.lora.rank > 0;
     t->loss_scale = choose_loss_scale(t->config.micro * t->config.seq_len);
     MST_TRY(mst_model_layout(&t->config.model, &t->model_layout));
@@ -215,6 +216,10 @@ mst_shard *mst_trainer_shards(mst_trainer *trainer) {
 }
 const char *mst_trainer_transport(const mst_trainer *trainer) {
     return mst_exchange_transport(trainer->exchange);
+}
+
+const char *mst_trainer_graphs_failure(const mst_trainer *trainer) {
+    return mst_model_graphs_failure(trainer->model);
 }
 
 const double *mst_trainer_paces(const mst_trainer *trainer) {

@@ -79,6 +79,7 @@ typedef struct mst_config {
         mst_device kernels; /* CPU or REF */
         char *level;        /* instruction-set level, NULL: the best */
         int threads;        /* 0: cores of the node divided by its ranks */
+        bool graphs;        /* on a GPU, kernels of passes are launched many at a time */
     } device;
     struct {
         char *interfaces; /* of rank 0's host, for heartbeats; NULL: where the routes lead */

@@ -137,6 +137,8 @@ typedef struct mst_model_options {
      * forward_only is set, and seq_len is how many tokens are computed at once. */
     size_t kept_tokens;
     mst_lora lora; /* rank 0: the model alone */
+    bool
+        graphs; /* passes are recorded where the device can, and replayed (muster/recording.h); not with kept_tokens */
 } mst_model_options;
 
 /**
@@ -150,6 +152,12 @@ mst_status mst_model_create(const mst_model_config *config, const mst_layout *la
                             const mst_model_options *options, mst_queue *queue, const mst_kernels *kernels,
                             mst_model **model_out);
 void mst_model_destroy(mst_model **model);
+
+/** Forgets the recordings of passes: before memory of weights or gradients is freed that passes were given. Not collective. */
+void mst_model_forget_graphs(mst_model *model);
+
+/** Why passes are no longer recorded, though the options ask for it; NULL: that has not happened. Not collective. */
+const char *mst_model_graphs_failure(const mst_model *model);
 
 /** Bytes of activations that mst_model_create allocates, with the kept keys and values: kept_tokens * n_layers * 2 *
  * n_kv_heads * head_dim elements of dtype. */

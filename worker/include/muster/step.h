@@ -27,6 +27,7 @@ typedef struct mst_trainer_config {
     mst_dtype precision;   /* of weights and activations: F32 or BF16 */
     mst_recompute recompute;
     size_t head_rows; /* of logits at a time, as mst_model_options has it */
+    bool graphs;      /* as mst_model_options has it; no effect on the result */
     double z_coefficient;
     mst_optimizer_config optimizer;
     mst_schedule schedule;
@@ -153,6 +154,8 @@ mst_shard *mst_trainer_shards(mst_trainer *trainer);
 const char *mst_trainer_transport(const mst_trainer *trainer);
 /** Samples and microbatches of a step. */
 size_t mst_trainer_samples_per_step(const mst_trainer *trainer);
+/** Why this rank's passes are no longer recorded, as mst_model_graphs_failure. Not collective. */
+const char *mst_trainer_graphs_failure(const mst_trainer *trainer);
 /** Bytes that this rank allocated for weights, gradients, optimizer state and activations. */
 size_t mst_trainer_bytes(const mst_trainer *trainer);
 /** What each rank's forward and backward passes took in the last step, [ranks] seconds per microbatch; 0 for a rank that had
