@@ -30,7 +30,7 @@ train plain 1
 want=$(digest plain) before=$(alone)
 check 'without graphs there are none' [ "$(graphs)" = 0 ]
 
-# 16 microbatches of 5 stretches; the first is met by all, and a lane's sums stand in one of a few places.
+# 16 microbatches of 5 stretches; each is met twice before it is replayed, and a lane's sums stand in one of a few places.
 train one 1 $on
 same one
 used one 1
