@@ -42,8 +42,11 @@ static mst_status quantity(const cli_args *args, const char *name, mst_quantity 
 static mst_status read_machine(const cli_args *args, mst_machine *machine_out) {
     mst_status status = MST_OK;
     uint64_t nodes = 1, ranks = 0;
-    mst_machine m = {
-        .utilisation = MST_PLAN_UTILISATION, .bandwidth = 10e9 / 8, .latency = 20e-6, .disk = 500e6};
+    mst_machine m = {.utilisation = MST_PLAN_UTILISATION,
+                     .bandwidth = 10e9 / 8,
+                     .latency = 20e-6,
+                     .disk = 500e6,
+                     .driver = MST_PLAN_DRIVER};
     MST_TRY(cli_whole(args, "nodes", 1, 4096, &nodes));
     ranks = nodes;
     MST_TRY(cli_whole(args, "ranks", 1, 4096, &ranks));
@@ -64,8 +67,9 @@ done:
 static mst_status measure(const mst_config *config, mst_machine *machine) {
     mst_status status = MST_OK;
     const int on_a_node = (machine->ranks + machine->nodes - 1) / machine->nodes;
-    double peak;
-    MST_TRY(mst_run_peak(config, &peak));
+    double peak, driver;
+    MST_TRY(mst_run_peak(config, &peak, &driver));
+    if (driver > 0) machine->driver = driver;
     MST_CHECK(peak > 0, MST_ECONFIG,
               "plan: reference kernels are not measured (device.kernels); give --flops");
     machine->flops = config->device.threads > 0 ? peak : peak / on_a_node;

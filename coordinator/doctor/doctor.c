@@ -131,7 +131,8 @@ static mst_status plan_here(examination *e) {
                                  .utilisation = MST_PLAN_UTILISATION,
                                  .bandwidth = e->bandwidth > 0 ? e->bandwidth : 10e9 / 8,
                                  .latency = e->latency,
-                                 .disk = 500e6};
+                                 .disk = 500e6,
+                                 .driver = e->all[0].driver_bytes};
     MST_TRY(mst_plan_make(&e->config, &machine, &e->plan));
     const mst_plan *p = &e->plan;
     const double exchange = p->sum_seconds + p->publish_seconds + p->agreement_seconds,

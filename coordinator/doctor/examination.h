@@ -18,19 +18,20 @@ typedef struct facts {
     char class_name[FACT_TEXT];                              /* of its device; with the version of oneDNN */
     char clock_source[32];
     char core_pattern[FACT_TEXT];
-    int node;           /* the lowest rank that shares its memory */
-    int threads;        /* that training would use; 0: its fair part */
-    cpu_set_t cores;    /* that it may use */
-    int online;         /* cores of the machine */
-    double busy;        /* cores that others keep busy, measured while all ranks sleep */
-    double spin;        /* seconds of a fixed chain of additions: the inverse of a core's clock */
-    double available;   /* bytes of memory that could be had, by the system and by this job's limit */
-    double shm_free;    /* bytes of /dev/shm; below 0: not there */
-    double open_files;  /* limits: soft */
-    double core_bytes;  /* of a core dump */
-    double need;        /* bytes that the plan gives this rank; 0: no plan */
-    double shared_need; /* of them in /dev/shm */
-    double flops;       /* measured, all ranks at once; 0: not */
+    int node;            /* the lowest rank that shares its memory */
+    int threads;         /* that training would use; 0: its fair part */
+    cpu_set_t cores;     /* that it may use */
+    int online;          /* cores of the machine */
+    double busy;         /* cores that others keep busy, measured while all ranks sleep */
+    double spin;         /* seconds of a fixed chain of additions: the inverse of a core's clock */
+    double available;    /* bytes of memory that could be had, by the system and by this job's limit */
+    double shm_free;     /* bytes of /dev/shm; below 0: not there */
+    double open_files;   /* limits: soft */
+    double core_bytes;   /* of a core dump */
+    double need;         /* bytes that the plan gives this rank; 0: no plan */
+    double shared_need;  /* of them in /dev/shm */
+    double flops;        /* measured, all ranks at once; 0: not */
+    double driver_bytes; /* in use on its GPU before this rank allocates any */
 } facts;
 
 typedef struct examination {

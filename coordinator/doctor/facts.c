@@ -160,7 +160,7 @@ static mst_status peak(examination *e, facts *f) {
     if (config.device.threads == 0) config.device.threads = fair > 0 ? fair : 1;
     f->threads = config.device.threads;
     mst_watchdog_progress(e->watchdog, "measure", 0);
-    MST_TRY(mst_run_peak(&config, &f->flops));
+    MST_TRY(mst_run_peak(&config, &f->flops, &f->driver_bytes));
 done:
     return status;
 }

@@ -6,13 +6,14 @@
 
 static json_t *memory_of(const mst_plan *plan) {
     const mst_plan_memory *m = &plan->memory;
-    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
-                     "rank", plan->largest, "frozen", m->frozen, "weights", m->weights, "gradients",
-                     m->gradients, "received", m->received, "masters", m->masters, "moments", m->moments,
-                     "activations", m->activations, "workspaces", m->workspaces, "saving", m->snapshot,
-                     "other", m->other, "program", m->program, "reported", mst_plan_reported(m),
-                     "first_reported", plan->first_bytes, "host", m->host, "device", plan->device_bytes,
-                     "node", plan->node_bytes);
+    return json_pack(
+        "{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}",
+        "rank", plan->largest, "frozen", m->frozen, "weights", m->weights, "gradients", m->gradients,
+        "received", m->received, "masters", m->masters, "moments", m->moments, "activations", m->activations,
+        "scratch", m->scratch, "workspaces", m->workspaces, "saving", m->snapshot, "other", m->other,
+        "program", m->program, "reported", mst_plan_reported(m), "first_reported", plan->first_bytes, "host",
+        m->host, "driver", plan->device_bytes > 0 ? plan->machine.driver : 0, "device", plan->device_bytes,
+        "node", plan->node_bytes);
 }
 
 static json_t *exchange_of(const mst_plan *plan) {

@@ -71,7 +71,7 @@ mst_flops plan_flops(const mst_config *config, const plan_layouts *layouts) {
                                  : mst_model_flops(&config->model, &layouts->model, seq_len);
 }
 
-mst_status plan_activations(const mst_config *config, const mst_layout *model, double *bytes_out) {
+mst_status plan_pass_memory(const mst_config *config, const mst_layout *model, plan_pass *pass_out) {
     mst_status status = MST_OK;
     size_t bytes = 0;
     mst_model_options options = {.dtype = config->train.precision,
@@ -81,7 +81,9 @@ mst_status plan_activations(const mst_config *config, const mst_layout *model, d
                                  .head_rows = config->train.head_rows};
     MST_TRY(mst_config_lora(config, &options.lora));
     MST_TRY(mst_model_bytes_of(&config->model, model, &options, &bytes));
-    *bytes_out = (double)bytes;
+    *pass_out = (plan_pass){.activations = (double)bytes};
+    if (config->device.kernels == MST_DEVICE_CUDA)
+        pass_out->scratch = (double)mst_model_scratch_of(&config->model, &options);
 done:
     return status;
 }
@@ -97,7 +99,7 @@ static size_t owned_blocks(const mst_layout *layout, int rank, int size) {
 }
 
 mst_status plan_rank_memory(const mst_config *config, const plan_layouts *layouts, mst_transport transport,
-                            double activations, mst_placement place, int rank, mst_plan_memory *memory_out,
+                            plan_pass pass, mst_placement place, int rank, mst_plan_memory *memory_out,
                             size_t *slots_out) {
     mst_status status = MST_OK;
     mst_exchange_memory x;
@@ -119,7 +121,8 @@ mst_status plan_rank_memory(const mst_config *config, const plan_layouts *layout
         .received = (double)x.received,
         .masters = masters,
         .moments = 2 * masters / sizeof(float) * (double)mst_dtype_size(config->optimizer.moments),
-        .activations = activations,
+        .activations = pass.activations,
+        .scratch = pass.scratch,
         .workspaces = workspaces,
         .snapshot = (double)mst_saver_bytes_of(layout, copies, config->optimizer.moments, rank, place.ranks),
         .other = (double)x.other,
@@ -147,12 +150,12 @@ mst_status mst_plan_memory_of(const mst_config *config, int ranks, int nodes, in
     plan_layouts layouts = {0};
     const mst_placement place = {ranks, nodes};
     mst_transport transport;
-    double activations;
+    plan_pass pass;
     size_t slots;
     MST_TRY(plan_transport(config, ranks, nodes, &transport));
     MST_TRY(plan_layouts_init(config, &layouts));
-    MST_TRY(plan_activations(config, &layouts.model, &activations));
-    MST_TRY(plan_rank_memory(config, &layouts, transport, activations, place, rank, memory_out, &slots));
+    MST_TRY(plan_pass_memory(config, &layouts.model, &pass));
+    MST_TRY(plan_rank_memory(config, &layouts, transport, pass, place, rank, memory_out, &slots));
 done:
     plan_layouts_clear(&layouts);
     return status;

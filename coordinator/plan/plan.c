@@ -15,9 +15,9 @@ static size_t lanes_of(const mst_config *config, int rank, int ranks) {
 static mst_status plan_memory(const mst_config *config, const plan_layouts *layouts, mst_plan *plan) {
     mst_status status = MST_OK;
     const int ranks = plan->machine.ranks, nodes = plan->machine.nodes;
-    double activations;
+    plan_pass pass;
     MST_TRY(plan_transport(config, ranks, nodes, &plan->transport));
-    MST_TRY(plan_activations(config, &layouts->model, &activations));
+    MST_TRY(plan_pass_memory(config, &layouts->model, &pass));
     plan->largest = -1;
     for (int node = 0, rank = 0; node < nodes; node++) {
         const int end = (int)((int64_t)ranks * (node + 1) / nodes);
@@ -25,11 +25,12 @@ static mst_status plan_memory(const mst_config *config, const plan_layouts *layo
         for (; rank < end; rank++) {
             mst_plan_memory memory;
             size_t slots;
-            MST_TRY(plan_rank_memory(config, layouts, plan->transport, activations,
-                                     (mst_placement){ranks, nodes}, rank, &memory, &slots));
+            MST_TRY(plan_rank_memory(config, layouts, plan->transport, pass, (mst_placement){ranks, nodes},
+                                     rank, &memory, &slots));
             const double all = mst_plan_reported(&memory) + memory.program;
+            const double on_gpu = all - memory.host + memory.scratch + plan->machine.driver;
             sum += memory.host > 0 ? memory.host : all;
-            if (memory.host > 0) plan->device_bytes = fmax(plan->device_bytes, all - memory.host);
+            if (memory.host > 0) plan->device_bytes = fmax(plan->device_bytes, on_gpu);
             if (rank == 0) plan->first_bytes = mst_plan_reported(&memory);
             if (plan->largest >= 0 && mst_plan_reported(&memory) <= mst_plan_reported(&plan->memory))
                 continue;

@@ -45,6 +45,9 @@ static void put_memory(const mst_plan *plan, const mst_config *config, FILE *fil
             mst_dtype_name(config->optimizer.moments), away);
     fprintf(file, "  activations  %-10s of a microbatch of %zu x %zu tokens%s\n", bytes(m->activations, a),
             config->batch.micro, config->data.seq_len, again[config->train.recompute]);
+    if (gpu)
+        fprintf(file, "  scratch      %-10s of kernels: the matrix library's workspace, sums over rows\n",
+                bytes(m->scratch, a));
     if (m->workspaces > 0)
         fprintf(file, "  workspaces   %-10s pinned, for what goes to and from the GPU\n",
                 bytes(m->workspaces, a));
@@ -61,7 +64,11 @@ static void put_memory(const mst_plan *plan, const mst_config *config, FILE *fil
                 bytes(plan->node_bytes, a), plan->transport == MST_TRANSPORT_NCCL ? "" : "received, ",
                 *away ? "masters, moments, " : "");
     if (gpu)
-        fprintf(file, "  GPU          %-10s the rest, without what the driver takes",
+        fprintf(file, "  driver       %-10s of the GPU, in use before muster allocates any; %s\n",
+                bytes(plan->machine.driver, a),
+                plan->machine.driver == MST_PLAN_DRIVER ? "an estimate" : "measured here");
+    if (gpu)
+        fprintf(file, "  GPU          %-10s the rest: what muster allocates there, and the driver's",
                 bytes(plan->device_bytes, a));
     else
         fprintf(file, "  node         %-10s all ranks of the node that needs most",

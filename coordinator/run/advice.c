@@ -19,7 +19,8 @@ static size_t find_changes(const training *t, mst_plan_advice *advice_out) {
                            .utilisation = MST_PLAN_UTILISATION,
                            .bandwidth = 1.25e9,
                            .latency = 20e-6,
-                           .disk = 1e9};
+                           .disk = 1e9,
+                           .driver = (double)t->device.taken};
     if (gpu > 0) config.device.kernels = MST_DEVICE_CUDA;
     if (mst_plan_make(&config, &machine, &plan) != MST_OK) return 0;
     const double programs = gpu > 0 ? 0 : plan.memory.program * mst_comm_node_size(t->comm);

@@ -66,6 +66,16 @@ done:
     return status;
 }
 
+/* What the driver has for this process, and whatever others have. */
+static mst_status look_at_memory(run_device *d) {
+    mst_status status = MST_OK;
+    size_t room, all;
+    MST_TRY(mst_memory_room(&room, &all));
+    d->taken = all - room;
+done:
+    return status;
+}
+
 mst_status device_open(const mst_config *config, mst_comm *comm, run_device *device_out) {
     mst_status status = MST_OK;
     place mine = {{{0}}, ""}, *places = NULL;
@@ -77,6 +87,7 @@ mst_status device_open(const mst_config *config, mst_comm *comm, run_device *dev
     status = mst_kernels_open(config->device.kernels, on_cpu ? config->device.level : gpu, &d.kernels);
     if (status == MST_EUNSUPPORTED)
         status = mst_error(MST_ECONFIG, "device.%s: %s", on_cpu ? "level" : "kernels", mst_error_message());
+    if (status == MST_OK) status = look_at_memory(&d);
     MST_TRY(mst_comm_agree(comm, status));
     memcpy(mine.class_name, d.kernels.class_name, sizeof mine.class_name);
     if (sched_getaffinity(0, sizeof mine.cores, &mine.cores) != 0) CPU_SET(0, &mine.cores);

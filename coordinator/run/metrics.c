@@ -149,6 +149,7 @@ mst_status mst_metrics_start(mst_metrics *metrics, const mst_metrics_start_field
     put_whole(metrics, "threads", (uint64_t)fields->threads);
     put_whole(metrics, "parameters", fields->parameters);
     put_measured(metrics, "peak_gflops", fields->peak_flops > 0 ? fields->peak_flops * 1e-9 : NAN);
+    if (fields->gpu_taken > 0) put_whole(metrics, "gpu_bytes", fields->gpu_taken);
     return end_line(metrics);
 }
 
@@ -177,6 +178,7 @@ mst_status mst_metrics_step(mst_metrics *metrics, const mst_metrics_step_fields 
     put_measured(metrics, "peak_share", fields->peak_share > 0 ? fields->peak_share : NAN);
     put_whole(metrics, "memory_bytes", fields->memory_bytes);
     put_whole(metrics, "peak_rss_bytes", peak_resident());
+    if (fields->gpu_bytes > 0) put_whole(metrics, "gpu_bytes", fields->gpu_bytes);
     put(metrics, ",\"skipped\":%s", report->updated ? "false" : "true");
     return end_line(metrics);
 }

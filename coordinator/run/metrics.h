@@ -18,6 +18,7 @@ typedef struct mst_metrics_step_fields {
     double flops;        /* floating-point operations a second, of all ranks */
     double peak_share;   /* flops relative to the measured peak; 0: not known */
     size_t memory_bytes; /* that rank 0 allocated */
+    size_t gpu_bytes;    /* in use on its GPU, whoever has them; 0: no GPU */
 } mst_metrics_step_fields;
 
 /* What a start of the run has to say. Texts may be NULL. */
@@ -26,6 +27,7 @@ typedef struct mst_metrics_start_fields {
     int ranks, threads;
     uint64_t parameters;
     double peak_flops; /* measured, of all ranks; 0: not known */
+    size_t gpu_taken;  /* bytes of rank 0's GPU that were in use before it allocated any; 0: no GPU */
 } mst_metrics_start_fields;
 
 /**

@@ -239,13 +239,14 @@ static mst_status begin(training *t, const mst_train_options *options) {
     MST_TRY(start_watchdog(t));
     MST_TRY(training_open_data(t));
     MST_TRY(training_open_folder(t, options));
+    /* Before anything large stands on the device: this takes memory for a while. */
+    MST_TRY(device_peak(&t->device, t->comm, t->watchdog, t->config.train.precision, &t->peak));
     mst_watchdog_progress(t->watchdog, "allocate", 0);
     mst_lora lora;
     MST_TRY(mst_config_lora(&t->config, &lora)); /* the same on all ranks */
     const mst_trainer_config config = trainer_config(&t->config, &lora);
     MST_TRY(mst_trainer_create(&config, t->comm, t->data, t->device.queue, &t->device.kernels, t->watchdog,
                                &t->trainer));
-    MST_TRY(device_peak(&t->device, t->comm, t->watchdog, t->config.train.precision, &t->peak));
     mst_watchdog_waiting(t->watchdog, "start", 0); /* for rank 0's files */
     if (!t->folder.existed) MST_TRY(record_folder(t));
     if (t->first) status = training_open_metrics(t);

@@ -108,7 +108,8 @@ mst_status training_open_metrics(training *t) {
                                              .ranks = mst_comm_size(t->comm),
                                              .threads = t->device.threads,
                                              .parameters = mst_trainer_model_layout(t->trainer)->parameters,
-                                             .peak_flops = t->peak};
+                                             .peak_flops = t->peak,
+                                             .gpu_taken = t->device.taken};
     MST_TRY(mst_metrics_open(t->folder.metrics, &t->metrics));
     MST_TRY(mst_metrics_start(t->metrics, &fields));
 done:
@@ -140,6 +141,12 @@ static mst_status look_for_straggler(training *t) {
             .rank = rank, .host = mst_comm_host(t->comm, rank), .pace = paces[rank], .median = median});
 }
 
+/* Of its GPU, in use by whatever process: what a plan is compared with. */
+static size_t gpu_bytes(void) {
+    size_t room = 0, all = 0;
+    return mst_memory_room(&room, &all) == MST_OK ? all - room : 0;
+}
+
 /* Rank 0 alone; a run that lost its lease ends here, before it records a step. */
 mst_status training_record_step(training *t, const mst_step_report *report, double seconds) {
     const mst_position *position = mst_trainer_position(t->trainer);
@@ -153,6 +160,7 @@ mst_status training_record_step(training *t, const mst_step_report *report, doub
     if (t->peak > 0 && fields.flops > t->peak) t->peak = fields.flops;
     fields.peak_share = t->peak > 0 ? fields.flops / t->peak : 0;
     fields.memory_bytes = memory_bytes(t);
+    fields.gpu_bytes = gpu_bytes();
     mst_progress_step(t->progress, &fields);
     mst_status status = lease_held(t->lease);
     if (status == MST_OK) status = mst_metrics_step(t->metrics, &fields);

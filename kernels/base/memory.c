@@ -29,6 +29,11 @@ bool mst_memory_is_apart(void) {
     return attached != NULL;
 }
 
+mst_status mst_memory_room(size_t *free_out, size_t *all_out) {
+    *free_out = *all_out = 0;
+    return attached ? attached->room(free_out, all_out) : MST_OK;
+}
+
 mst_status mst_memory_alloc(mst_space space, size_t bytes, void **memory_out) {
     *memory_out = NULL;
     if (attached && space != MST_SPACE_HOST) return attached->alloc(space, bytes > 0 ? bytes : 1, memory_out);

@@ -40,6 +40,11 @@ static void device_free(mst_space space, void *memory) {
         cudaFreeHost(memory);
 }
 
+/* Of the GPU as a whole: whatever process has it. */
+static mst_status device_room(size_t *free_out, size_t *all_out) {
+    return mst_cuda_result("memory", cudaMemGetInfo(free_out, all_out));
+}
+
 static mst_status grow(mst_cuda *cuda, mst_space space, size_t bytes, void **memory, size_t *size) {
     if (bytes <= *size) return MST_OK;
     MST_RETURN_IF(mst_cuda_sync(cuda)); /* kernels may still use the old one */
@@ -200,12 +205,14 @@ void mst_cuda_describe(char *text, size_t size) {
     cudaDeviceProp properties;
     char class_name[sizeof((mst_kernels *)0)->class_name];
     int count = 0;
-    if (find(&count) != MST_OK || describe(0, &properties) != MST_OK) {
+    size_t room = 0, all = 0;
+    if (find(&count) != MST_OK || describe(0, &properties) != MST_OK || device_room(&room, &all) != MST_OK) {
         snprintf(text, size, "none: %s", mst_error_message());
         return;
     }
     name_class(&properties, class_name, sizeof class_name);
-    snprintf(text, size, "%d: %s", count, class_name);
+    snprintf(text, size, "%d: %s, %zu MiB of memory, of which %zu are in use", count, class_name, all >> 20,
+             (all - room) >> 20);
 }
 
 void mst_cuda_describe_software(char *text, size_t size) {
@@ -221,7 +228,7 @@ void mst_cuda_describe_software(char *text, size_t size) {
 }
 
 mst_status mst_kernels_fill_cuda(const char *device, mst_kernels *table) {
-    static const mst_memory_face memory = {device_alloc_zeroed, device_free, drive};
+    static const mst_memory_face memory = {device_alloc_zeroed, device_free, drive, device_room};
     cudaDeviceProp properties;
     char product[64];
     MST_RETURN_IF(choose(device, &properties));

@@ -102,8 +102,6 @@ void mst_product_describe(char *text, size_t size) {
 
 /* ---------------------------------------------------------------- kinds of products */
 
-enum { WORKSPACE = 32 << 20 }; /* bytes; fixed, as an algorithm may depend on it */
-
 static mst_status failed(const char *what, cublasStatus_t code) {
     return mst_error(MST_ELIBRARY, "matmul: cuBLASLt could not %s: status %d", what, (int)code);
 }
@@ -234,7 +232,7 @@ static mst_status set_preferences(const product_kind *kind, cublasLtMatmulPrefer
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
-    size_t workspace = WORKSPACE;
+    size_t workspace = MST_PRODUCT_WORKSPACE;
     /* parts of a split k are added in fp32 and in order, in the workspace */
     uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     MST_TRY_CUBLAS("limit its workspace",
@@ -317,12 +315,13 @@ mst_status mst_product_take(mst_cuda *cuda, const product_kind *kind, const cubl
     MST_TRY(describe(kind, choice));
     if (algorithm) {
         choice->algorithm = *algorithm;
-        MST_TRY(mst_cuda_scratch(cuda, WORKSPACE, &workspace));
+        MST_TRY(mst_cuda_scratch(cuda, MST_PRODUCT_WORKSPACE, &workspace));
         if (has_epilogue(kind)) MST_TRY(set_bias(choice, workspace));
         cublasStatus_t code =
             CALL(cublasLtMatmulAlgoCheck)(cuda->product->handle, choice->operation, choice->b, choice->a,
                                           choice->c, choice->c, algorithm, &result);
-        MST_CHECK(code == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= WORKSPACE, MST_EUNSUPPORTED,
+        MST_CHECK(code == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= MST_PRODUCT_WORKSPACE,
+                  MST_EUNSUPPORTED,
                   "matmul: cuBLASLt does not offer the algorithm that was chosen for products of %zu x %zu x "
                   "%zu (status %d)",
                   kind->m, kind->n, kind->k, (int)code);
@@ -358,14 +357,14 @@ static mst_status multiply(mst_cuda *cuda, product_choice *choice, const mst_mat
     const float one = 1.0f, zero = 0.0f, scale = args->scale != 0 ? (float)args->scale : one;
     void *workspace;
     bool prepared = args->bias && !has_epilogue(&choice->kind);
-    MST_TRY(mst_cuda_scratch(cuda, WORKSPACE, &workspace));
+    MST_TRY(mst_cuda_scratch(cuda, MST_PRODUCT_WORKSPACE, &workspace));
     if (prepared) MST_TRY(mst_cuda_fill_rows(cuda, args));
     if (has_epilogue(&choice->kind)) MST_TRY(set_bias(choice, args->bias));
     MST_TRY_CUBLAS("multiply",
                    CALL(cublasLtMatmul)(cuda->product->handle, choice->operation, &scale, args->b, choice->b,
                                         args->a, choice->a, args->accumulate || prepared ? &one : &zero,
                                         args->c, choice->c, args->c, choice->c, &choice->algorithm, workspace,
-                                        WORKSPACE, (cudaStream_t)cuda->stream));
+                                        MST_PRODUCT_WORKSPACE, (cudaStream_t)cuda->stream));
 done:
     return status;
 }

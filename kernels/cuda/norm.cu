@@ -4,7 +4,7 @@
 /*
  * A vector is normalised by a team of warps that keeps it in registers: one warp up to 1,024 elements, eight up to 8,192.
  */
-enum { THREADS = 256, PACKS = 4, PACK = 8, ROWS = 128 };
+enum { THREADS = 256, PACKS = 4, PACK = 8, ROWS = MST_COLUMN_VECTORS };
 
 static constexpr size_t most_cols(int warps) {
     return (size_t)warps * 32 * PACKS * PACK;
@@ -262,7 +262,7 @@ static mst_status sum_columns(mst_cuda *cuda, const column_shape &s, const T *x,
     MST_RETURN_IF(mst_grid("column sums", s.cols, THREADS, &blocks));
     if (tiles > 65535)
         return mst_error(MST_EUNSUPPORTED, "sums of %zu columns; at most 2097120 on device cuda", s.cols);
-    MST_RETURN_IF(mst_cuda_scratch(cuda, (size_t)chunks * 2 * s.cols * sizeof(float), &partial));
+    MST_RETURN_IF(mst_cuda_scratch(cuda, mst_column_sum_bytes(s.vectors, s.cols), &partial));
     MST_RETURN_IF(MST_LAUNCH(cuda, column_partials<T>, dim3(chunks, tiles), THREADS, 0, s, x, mean, rstd, dy,
                              static_cast<float *>(partial)));
     return MST_LAUNCH(cuda, column_totals, blocks, THREADS, 0, chunks, s.cols,

@@ -1,6 +1,7 @@
 /* The machine that the emulation plays, as far as tests choose it:
  *   MST_EMULATED_GPUS=N     so many devices (1)
  *   MST_EMULATED_BYTES=N    so much memory on each (no limit)
+ *   MST_EMULATED_MOST=FILE  a process that ends adds a line: the most bytes that it has had on its device
  *   MST_EMULATED_FAULT=E:N  the Nth look for errors of kernels finds error E, and so do all after it */
 #ifndef MUSTER_TESTS_EMULATION_DEVICE_H
 #define MUSTER_TESTS_EMULATION_DEVICE_H

@@ -15,9 +15,17 @@ static struct {
     size_t bytes;
     int file; /* that others map, too; -1: none */
 } mappings[MAPPINGS];
-static size_t mapping_count, mapped; /* bytes */
+static size_t mapping_count, mapped, most; /* bytes: now, and at most so far */
 static int users;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+__attribute__((destructor)) static void tell_most(void) {
+    const char *path = getenv("MST_EMULATED_MOST");
+    FILE *file = path ? fopen(path, "ae") : NULL;
+    if (!file) return;
+    fprintf(file, "%zu\n", most);
+    fclose(file);
+}
 
 static void protect_all(int protection) {
     for (size_t i = 0; i < mapping_count; i++)
@@ -51,6 +59,7 @@ static void *keep(char *memory, size_t rounded) {
     mappings[mapping_count].file = -1;
     mappings[mapping_count++].bytes = rounded;
     mapped += rounded;
+    if (mapped > most) most = mapped;
     if (users == 0 && mprotect(memory, rounded, PROT_NONE) != 0) abort();
     pthread_mutex_unlock(&lock);
     return memory;

@@ -155,19 +155,30 @@ static mst_status fake_drive(mst_queue *queue) {
     return ask('+');
 }
 
+static mst_status fake_room(size_t *free_out, size_t *all_out) {
+    *free_out = 3;
+    *all_out = 8;
+    return MST_OK;
+}
+
 /* Last of all: the process keeps the device. */
 static void check_device(void) {
-    static const mst_memory_face face = {fake_alloc, fake_free, fake_drive};
+    static const mst_memory_face face = {fake_alloc, fake_free, fake_drive, fake_room};
     mst_queue *queue = NULL;
     char from[3] = "ab", to[3] = "";
     void *host = NULL, *pinned = NULL, *device = NULL;
+    size_t room = 1, all = 1;
     CHECK_OK(mst_queue_create(1, &queue));
+    CHECK_OK(mst_memory_room(&room, &all));
+    CHECK(room == 0 && all == 0, "room without a device: %zu of %zu", room, all);
     CHECK_OK(mst_memory_copy(queue, to, from, 3));
     CHECK(strcmp(to, "ab") == 0 && mst_queue_device(queue) == NULL, "a copy without a device");
     CHECK_OK(mst_memory_fill(queue, to, 'x', 1));
     CHECK(strcmp(to, "xb") == 0 && !mst_memory_is_apart(), "filling without a device");
     mst_memory_attach(&face);
     CHECK(mst_memory_is_apart(), "memory is apart");
+    CHECK_OK(mst_memory_room(&room, &all));
+    CHECK(room == 3 && all == 8, "room: %zu of %zu", room, all);
     CHECK_OK(mst_memory_alloc(MST_SPACE_HOST, 5, &host));
     CHECK_OK(mst_memory_alloc(MST_SPACE_PINNED, 5, &pinned));
     CHECK_OK(mst_memory_alloc(MST_SPACE_DEVICE, 5, &device));

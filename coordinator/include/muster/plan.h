@@ -13,6 +13,9 @@ extern "C" {
 /* Where nobody says what share of its matrix products' speed a step reaches; docs/plan.md has what was measured. */
 #define MST_PLAN_UTILISATION 0.8
 
+/* What a GPU's driver is thought to take of its memory for each process where that was not measured: an estimate, bytes. */
+#define MST_PLAN_DRIVER (512.0 * 1048576)
+
 /* The machines, as declared. */
 typedef struct mst_machine {
     int ranks, nodes;   /* ranks stand on nodes in order, as even as may be */
@@ -22,9 +25,11 @@ typedef struct mst_machine {
     double bandwidth;   /* of a node's link, bytes/s each way; of no matter with one node */
     double latency;     /* of a message between nodes, seconds */
     double disk;        /* of the file system of checkpoints, all nodes together, bytes/s */
+    double
+        driver; /* bytes of each GPU that are in use before muster allocates any; without a GPU of no matter */
 } mst_machine;
 
-/* Bytes of one rank by purpose. All but `program` and `host` is what the run reports as memory_bytes. */
+/* Bytes of one rank by purpose. All but `scratch`, `program` and `host` is what the run reports as memory_bytes. */
 typedef struct mst_plan_memory {
     double
         frozen; /* weights of a model whose adapters alone are trained, in the compute type; shared as those */
@@ -34,6 +39,7 @@ typedef struct mst_plan_memory {
     double masters;   /* fp32 weights of the owned shards */
     double moments;   /* of the owned shards */
     double activations; /* of a microbatch */
+    double scratch;     /* of kernels on a GPU: the matrix library's workspace, partial sums */
     double workspaces;  /* pinned memory between a GPU and MPI, or a GPU and an optimizer in host memory */
     double snapshot;    /* what saving keeps: a copy of masters and moments, digests, buffers */
     double other;       /* norms, requests, alignment */
@@ -56,7 +62,7 @@ typedef struct mst_plan {
     double first_bytes;     /* that rank 0 will report of itself: memory_bytes of metrics.jsonl */
     double
         node_bytes; /* of the node that needs most, programs included; with device.kernels cuda what is not on GPUs */
-    double device_bytes; /* of the GPU that needs most; 0: device.kernels is not cuda */
+    double device_bytes; /* of the GPU that needs most, with machine.driver; 0: device.kernels is not cuda */
 
     double flops_per_token, flops_per_step;
     double microbatch_seconds, compute_seconds; /* of the rank that has most to do */
@@ -87,7 +93,7 @@ mst_status mst_plan_make(const mst_config *config, const mst_machine *machine, m
 /** Bytes of one rank, as mst_plan_make sums them up. Not collective. @retval as there */
 mst_status mst_plan_memory_of(const mst_config *config, int ranks, int nodes, int rank,
                               mst_plan_memory *memory_out);
-/** All of it that a run reports of itself: without `program`, wherever it is. */
+/** All of it that a run reports of itself: without `scratch` and `program`, wherever it is. */
 double mst_plan_reported(const mst_plan_memory *memory);
 
 /* A change of the config that helps. */

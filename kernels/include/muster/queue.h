@@ -104,6 +104,10 @@ mst_status mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t 
 /** Sets every byte of memory of any space, in the order of the queue's work. Not collective. @retval MST_ELIBRARY */
 mst_status mst_memory_fill(mst_queue *queue, void *memory, unsigned char value, size_t bytes);
 
+/** Bytes of the opened device's memory that are free, whoever has the others, and that there are. Where memory is not apart both
+ * are 0. Not collective. @retval MST_ELIBRARY */
+mst_status mst_memory_room(size_t *free_out, size_t *all_out);
+
 /** Whether DEVICE memory is out of the CPU's reach: a GPU's table has been opened. Not collective. */
 bool mst_memory_is_apart(void);
 
@@ -141,6 +145,7 @@ typedef struct mst_memory_face {
     mst_status (*alloc)(mst_space space, size_t bytes, void **memory_out); /* zeroed; PINNED or DEVICE */
     void (*free)(mst_space space, void *memory);
     mst_status (*drive)(mst_queue *queue); /* attaches a device to a queue that has none */
+    mst_status (*room)(size_t *free_out, size_t *all_out);
 } mst_memory_face;
 
 /** Gives a queue the device that it drives; the queue owns it from now on. Not collective. */

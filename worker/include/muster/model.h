@@ -163,6 +163,10 @@ const char *mst_model_graphs_failure(const mst_model *model);
  * n_kv_heads * head_dim elements of dtype. */
 size_t mst_model_bytes(const mst_model *model);
 
+/** Bytes of a GPU's memory that the kernels of such a model's passes take at most for themselves: the matrix library's workspace, or
+ * partial sums. Not collective. */
+size_t mst_model_scratch_of(const mst_model_config *config, const mst_model_options *options);
+
 /** What mst_model_bytes of such a model would be; nothing is allocated for it. SIZE_MAX: more than can be counted.
  * Not collective. @retval MST_ENOMEM, MST_ECONFIG as mst_model_create */
 mst_status mst_model_bytes_of(const mst_model_config *config, const mst_layout *layout,
