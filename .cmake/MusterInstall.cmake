@@ -15,13 +15,14 @@ install(CODE "
   configure_file(${CMAKE_CURRENT_SOURCE_DIR}/.cmake/modulefile.in ${modulefile} @ONLY)")
 install(FILES ${modulefile} DESTINATION ${CMAKE_INSTALL_DATADIR}/modulefiles/muster RENAME ${PROJECT_VERSION})
 
-# One tar file for machines without these libraries: docs/install.md. With it goes the checker of the kernels, for GPUs.
-set(checker)
-if(TARGET check_kernels)
-  set(checker $<TARGET_FILE:check_kernels>)
+# One tar file for machines without these libraries: docs/install.md. With it go the programs that check and time GPUs.
+set(tools)
+if(MST_BUILD_TESTS)
+  set(tools $<TARGET_FILE:check_kernels> $<TARGET_FILE:check_model> $<TARGET_FILE:bench_step>)
 endif()
+list(JOIN tools "," tool_list)
 add_custom_target(bundle
   COMMAND ${CMAKE_COMMAND} -DBUILD=${CMAKE_BINARY_DIR} -DNAME=muster-${PROJECT_VERSION}-linux-${CMAKE_SYSTEM_PROCESSOR}
-          -DVERSION=${PROJECT_VERSION} -DMPIEXEC=${MPIEXEC_EXECUTABLE} -DSTRIP=${CMAKE_STRIP} -DCHECKER=${checker}
+          -DVERSION=${PROJECT_VERSION} -DMPIEXEC=${MPIEXEC_EXECUTABLE} -DSTRIP=${CMAKE_STRIP} -DTOOLS=${tool_list}
           -P ${CMAKE_CURRENT_SOURCE_DIR}/.cmake/bundle.cmake
-  DEPENDS program ${checker} VERBATIM)
+  DEPENDS program ${tools} VERBATIM)

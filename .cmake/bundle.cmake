@@ -1,11 +1,12 @@
 # Makes BUILD/NAME.tar.gz, which runs where it is unpacked: the installed tree, the libraries that it needs (all but glibc's and
 # CUDA's, which the machine has), what of Open MPI starts ranks on one node, and the licences of all that.
-#   cmake -DBUILD=... -DNAME=... -DVERSION=... -DMPIEXEC=... -DSTRIP=... [-DCHECKER=...] -P bundle.cmake
+#   cmake -DBUILD=... -DNAME=... -DVERSION=... -DMPIEXEC=... -DSTRIP=... [-DTOOLS=FILE,FILE...] -P bundle.cmake
 cmake_minimum_required(VERSION 3.22)
 set(room ${BUILD}/bundle)
 set(root ${room}/${NAME})
 set(mpi ${root}/lib/muster-mpi) # worker/comm/bundle.c and mpirun.sh know the folders in it
 set(most_bytes 60000000)
+string(REPLACE "," ";" TOOLS "${TOOLS}")
 
 function(run out)
   execute_process(COMMAND ${ARGN} OUTPUT_VARIABLE text OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
@@ -63,7 +64,7 @@ if(libraries)
   list(FILTER pmix_plugins EXCLUDE REGEX slurm)
 endif()
 file(REAL_PATH ${MPIEXEC} mpirun)
-set(programs ${mpirun} ${root}/bin/muster ${CHECKER})
+set(programs ${mpirun} ${root}/bin/muster ${TOOLS})
 
 set(system "^(ld-linux.*|libc|libm|libmvec|libpthread|libdl|librt|libresolv|libutil|libanl|libnss_.*)\\.so")
 file(GET_RUNTIME_DEPENDENCIES EXECUTABLES ${programs} LIBRARIES ${plugins} ${pmix_plugins} RESOLVED_DEPENDENCIES_VAR libraries
@@ -98,9 +99,10 @@ endforeach()
 take(${mpirun} ${mpi}/mpirun "$ORIGIN/..")
 file(RENAME ${root}/bin/muster ${room}/muster)
 take(${room}/muster ${root}/bin/muster "$ORIGIN/../lib")
-if(CHECKER)
-  take(${CHECKER} ${root}/libexec/check_kernels "$ORIGIN/../lib")
-endif()
+foreach(tool ${TOOLS})
+  get_filename_component(name ${tool} NAME)
+  take(${tool} ${root}/libexec/${name} "$ORIGIN/../lib")
+endforeach()
 file(GLOB texts ${pkgdatadir}/help-*.txt)
 file(COPY ${texts} DESTINATION ${mpi}/texts)
 file(COPY ${pmix_texts} DESTINATION ${mpi}/pmix-texts)

@@ -3,7 +3,9 @@
  * same step once more, alone: as fast as a step could be if all else were free.
  *
  *   bench_step CONFIG.yaml [KEY=VALUE...]    for each line on standard input: a step, one line of JSON;
- *                                            for "step" a step by itself, for "count" too, which instructions.py counts
+ *                                            for "step" a step by itself, for "count" too, which instructions.py counts;
+ *                                            for "steps N" N of them without clocks inside, one line of JSON with their
+ *                                            seconds and the memory in use
  *   bench_step --version                     what counts of instructions belong to
  *
  * The steps are the trainer's (worker/step), on random tokens of the whole vocabulary. The products are called again in the
@@ -56,12 +58,20 @@ static void count_call(slot_total *total, double seconds, bench_cost cost) {
     total->flops += cost.flops;
 }
 
+static bool clocked; /* else a GPU's kernels follow each other without a wait */
+
+/* A GPU works on behind the call: a kernel's clock begins and ends when it is idle. */
+static double idle(mst_queue *queue) {
+    if (clocked && mst_memory_is_apart()) need(mst_queue_sync(queue));
+    return now();
+}
+
 #define TIMED(slot, args_type, count)                                                                        \
     static mst_status timed_##slot(mst_queue *queue, const args_type *args) {                                \
         const bench_cost cost = count(args);                                                                 \
-        const double begin = now();                                                                          \
+        const double begin = idle(queue);                                                                    \
         const mst_status status = real.slot(queue, args);                                                    \
-        count_call(&totals.slot, now() - begin, cost);                                                       \
+        count_call(&totals.slot, idle(queue) - begin, cost);                                                 \
         return status;                                                                                       \
     }
 BENCH_SLOTS(TIMED)
@@ -110,9 +120,9 @@ static double replay(mst_queue *queue, shape *shapes, size_t *count_out) {
     *count_out = 0;
     for (size_t i = 0; i < product_count; i++) {
         shape *s = shape_of(shapes, count_out, &products[i]);
-        const double begin = now();
+        const double begin = idle(queue);
         need(real.matmul(queue, &products[i]));
-        const double seconds = now() - begin;
+        const double seconds = idle(queue) - begin;
         s->calls++;
         s->seconds += seconds;
         all += seconds;
@@ -145,6 +155,8 @@ static mst_trainer_config trainer_config(const mst_config *config) {
                                 .micro = config->batch.micro,
                                 .seq_len = config->data.seq_len,
                                 .precision = config->train.precision,
+                                .recompute = config->train.recompute,
+                                .head_rows = config->train.head_rows,
                                 .optimizer = config->optimizer,
                                 .schedule = config->schedule,
                                 .seed = config->run.seed};
@@ -184,10 +196,12 @@ static void one_round(mst_trainer *trainer, mst_queue *queue) {
     mst_step_report report;
     memset(&totals, 0, sizeof totals);
     product_count = 0;
+    clocked = true;
     const double begin = now();
     need(mst_trainer_step(trainer, &notice, &report));
     const double step = now() - begin;
     const double alone = replay(queue, shapes, &count);
+    clocked = false;
     printf("{\"step_seconds\":%.9f,\"loss\":%.9g,\"products_seconds\":%.9f,", step, report.loss, alone);
     print_slots();
     printf(",");
@@ -202,6 +216,32 @@ static void only_step(mst_trainer *trainer) {
     need(mst_trainer_step(trainer, &notice, &report));
 }
 
+/* Bytes in use on the GPU, whoever has them. */
+static size_t gpu_bytes(void) {
+    size_t room, all;
+    need(mst_memory_room(&room, &all));
+    return all - room;
+}
+
+static size_t taken_before; /* of them, before this process allocated any */
+
+static void plain_steps(mst_trainer *trainer, const mst_kernels *table, long count) {
+    const mst_flops flops = mst_trainer_flops(trainer);
+    const size_t tokens = mst_trainer_samples_per_step(trainer) * sequence;
+    mst_step_report report = {0};
+    printf("{\"device\":\"%s\",\"tokens\":%zu,\"flops_per_token\":%.0f,\"seconds\":[", table->class_name,
+           tokens, flops.dense + flops.attention);
+    for (long i = 0; i < count; i++) {
+        mst_notice notice = {0};
+        const double begin = now();
+        need(mst_trainer_step(trainer, &notice, &report));
+        printf("%s%.9f", i > 0 ? "," : "", now() - begin);
+    }
+    printf("],\"loss\":%.9g,\"memory_bytes\":%zu,\"gpu_before\":%zu,\"gpu_bytes\":%zu}\n", report.loss,
+           mst_trainer_bytes(trainer), taken_before, gpu_bytes());
+    fflush(stdout);
+}
+
 /* Not inlined: callgrind knows it by its name. */
 __attribute__((noinline)) static void counted_round(mst_trainer *trainer) {
     only_step(trainer);
@@ -212,6 +252,8 @@ static void obey(const char *line, mst_trainer *trainer, mst_queue *queue) {
         counted_round(trainer);
     else if (strcmp(line, "step\n") == 0)
         only_step(trainer);
+    else if (strncmp(line, "steps ", 6) == 0)
+        plain_steps(trainer, &real, strtol(line + 6, NULL, 10));
     else
         one_round(trainer, queue);
 }
@@ -241,6 +283,7 @@ int main(int argc, char **argv) {
     sequence = config.data.seq_len;
     need(mst_comm_create_alone(&comm));
     need(mst_kernels_open(config.device.kernels, config.device.level, &real));
+    taken_before = gpu_bytes();
     need(mst_queue_create(config.device.threads > 0 ? config.device.threads : 1, &queue));
     mst_kernels table = timed_table();
     const mst_trainer_config trained = trainer_config(&config);

@@ -29,6 +29,7 @@ typedef struct check_state {
     size_t trials, values, failures;
     double worst;                       /* largest error in units of what is permitted */
     double peak_gflops[2], peak_gbytes; /* measured; gflops of F32 and BF16 */
+    bool brief;                         /* figures mean nothing: they are there for who reads them */
 } check_state;
 
 /* Every slot of mst_kernels has check_SLOT and bench_SLOT. */
@@ -52,6 +53,12 @@ static inline bool flushes_bf16(const check_state *checker) {
 /* Bodies of a GPU: they work on pinned memory here, which the CPU can look into, and have ended when the queue has. */
 static inline bool is_on_gpu(const check_state *checker) {
     return strcmp(checker->table.name, "cuda") == 0;
+}
+
+/* What is timed: on a GPU so many times more, which its cache does not hold; with --brief little. */
+static inline size_t timed_size(const check_state *checker, size_t size, size_t times) {
+    enum { LESS = 32 };
+    return checker->brief ? size / LESS : is_on_gpu(checker) ? times * size : size;
 }
 
 /* ---------------------------------------------------------------- tensors and trials */

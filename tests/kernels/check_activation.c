@@ -92,13 +92,14 @@ void check_rope(check_state *checker) {
 }
 
 void bench_rope(check_state *checker) {
+    const size_t rows = timed_size(checker, 1024, 32);
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         check_trial trial;
-        trial_begin(&trial, checker, "%s 1024 rows, 12 heads of 64", mst_dtype_name((mst_dtype)dtype));
+        trial_begin(&trial, checker, "%s %zu rows, 12 heads of 64", mst_dtype_name((mst_dtype)dtype), rows);
         mst_rope_args args = {
-            .rows = 1024, .heads = 12, .head_dim = 64, .seq_len = 256, .dtype = (mst_dtype)dtype};
+            .rows = rows, .heads = 12, .head_dim = 64, .seq_len = 256, .dtype = (mst_dtype)dtype};
         rope_case c = set_up_rope(&trial, args, NULL, 0, PLAIN);
-        trial_time(&trial, call_rope, &c, args.dtype, 2.0 * 1024 * 768 * (double)mst_dtype_size(args.dtype),
+        trial_time(&trial, call_rope, &c, args.dtype, 2.0 * (double)(rows * 768 * mst_dtype_size(args.dtype)),
                    0.0);
         trial_end(&trial);
     }
@@ -230,12 +231,13 @@ static void check_pointwise(check_state *checker, pointwise op) {
 
 /* streams: tensors read and written. */
 static void bench_pointwise(check_state *checker, pointwise op, double streams) {
+    const size_t rows = timed_size(checker, 1024, 8);
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         check_trial trial;
-        trial_begin(&trial, checker, "%s 1024 x 3072", mst_dtype_name((mst_dtype)dtype));
-        pointwise_case c = set_up_pointwise(&trial, op, 1024, 3072, (mst_dtype)dtype, false, PLAIN, 1.0);
+        trial_begin(&trial, checker, "%s %zu x 3072", mst_dtype_name((mst_dtype)dtype), rows);
+        pointwise_case c = set_up_pointwise(&trial, op, rows, 3072, (mst_dtype)dtype, false, PLAIN, 1.0);
         trial_time(&trial, op.call, &c, (mst_dtype)dtype,
-                   streams * 1024 * 3072 * (double)mst_dtype_size((mst_dtype)dtype), 0.0);
+                   streams * (double)(rows * 3072 * mst_dtype_size((mst_dtype)dtype)), 0.0);
         trial_end(&trial);
     }
 }

@@ -450,9 +450,24 @@ void check_attention_backward(check_state *checker) {
 
 /* GPT-2 124M at B4 T256, and a long grouped one.
  * Two products of t (t + 1) / 2 pairs forward, five backward. */
+/* As fill_forward by the body itself: what is timed is too large for the specification. Pinned memory, which the CPU reads. */
+static bool fill_forward_on_gpu(check_trial *trial, attention_case *c) {
+    check_tensor *const given[] = {c->q, c->k, c->v}, *const computed[] = {c->out, c->lse};
+    for (size_t i = 0; i < 3; i++) memcpy(given[i]->memory, given[i]->initial, given[i]->bytes);
+    mst_status status = call_forward(c, &trial->checker->table, trial->checker->bench_queue, VIEW_BODY);
+    if (status == MST_OK) status = mst_queue_sync(trial->checker->bench_queue);
+    if (status != MST_OK) trial_fail(trial, "forward: %s", mst_error_message());
+    for (size_t i = 0; i < 2; i++) memcpy(computed[i]->initial, computed[i]->memory, computed[i]->bytes);
+    return status == MST_OK;
+}
+
 static void bench(check_state *checker, bool backward) {
-    static const attention_shape timed[] = {{4, 256, 12, 12, 64, 0, 0, NULL},
-                                            {1, 1024, 9, 3, 64, 0, 0, NULL}};
+    static const attention_shape shapes_of_cpu[] = {{4, 256, 12, 12, 64, 0, 0, NULL},
+                                                    {1, 1024, 9, 3, 64, 0, 0, NULL}};
+    static const attention_shape shapes_of_gpu[] = {{16, 1024, 12, 12, 64, 0, 0, NULL},
+                                                    {2, 4096, 32, 8, 128, 0, 0, NULL}};
+    const bool on_gpu = is_on_gpu(checker);
+    const attention_shape *timed = on_gpu ? shapes_of_gpu : shapes_of_cpu;
     for (size_t i = 0; i < 4; i++) {
         attention_shape s = timed[i / 2];
         mst_dtype dtype = i % 2 ? MST_BF16 : MST_F32;
@@ -462,7 +477,7 @@ static void bench(check_state *checker, bool backward) {
         attention_case c = set_up(&trial, s, dtype, backward, 1.0);
         double pairs = (double)(s.sequences * s.heads) * (double)s.seq_len * (double)(s.seq_len + 1) / 2.0;
         double flops = (backward ? 5.0 : 2.0) * 2.0 * pairs * (double)s.head_dim;
-        if (!backward || fill_forward(&trial, &c))
+        if (!backward || (on_gpu ? fill_forward_on_gpu : fill_forward)(&trial, &c))
             trial_time(&trial, backward ? call_backward : call_forward, &c, dtype, 0.0, flops);
         trial_end(&trial);
     }

@@ -174,15 +174,16 @@ void check_matmul(check_state *checker) {
 
 /* GPT-2 124M at B4 T256: c_fc forward, its gradients, and a chunk of the head. */
 void bench_matmul(check_state *checker) {
-    static const struct {
+    const size_t rows = timed_size(checker, 1024, 16);
+    const struct {
         const char *name;
         matmul_shape shape;
     } shapes[] = {
-        {"x w^T", {.m = 1024, .n = 3072, .k = 768, .b_transposed = true, .bias = true}},
-        {"dy w", {.m = 1024, .n = 768, .k = 3072}},
+        {"x w^T", {.m = rows, .n = 3072, .k = 768, .b_transposed = true, .bias = true}},
+        {"dy w", {.m = rows, .n = 768, .k = 3072}},
         {"dw += dy^T x",
-         {.m = 3072, .n = 768, .k = 1024, .a_transposed = true, .accumulate = true, .c_acc = true}},
-        {"logits", {.m = 128, .n = 50304, .k = 768, .b_transposed = true, .c_acc = true}},
+         {.m = 3072, .n = 768, .k = rows, .a_transposed = true, .accumulate = true, .c_acc = true}},
+        {"logits", {.m = rows / 8, .n = 50304, .k = 768, .b_transposed = true, .c_acc = true}},
         {"one row x w^T", {.m = 1, .n = 3072, .k = 768, .b_transposed = true}},
         {"one row x w", {.m = 1, .n = 3072, .k = 768}},
     };

@@ -78,10 +78,11 @@ static void check_sizes(check_state *checker, bool layernorm, mst_dtype dtype, i
 }
 
 static void bench(check_state *checker, bool layernorm, set_up_fn *set_up, check_call_fn *call) {
+    const size_t rows = timed_size(checker, 1024, 32);
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         check_trial trial;
-        trial_begin(&trial, checker, "%s 1024 x 768, residual", mst_dtype_name((mst_dtype)dtype));
-        norm_shape s = {.rows = 1024,
+        trial_begin(&trial, checker, "%s %zu x 768, residual", mst_dtype_name((mst_dtype)dtype), rows);
+        norm_shape s = {.rows = rows,
                         .groups = 1,
                         .cols = 768,
                         .dtype = (mst_dtype)dtype,
@@ -90,7 +91,7 @@ static void bench(check_state *checker, bool layernorm, set_up_fn *set_up, check
                         .residual = 1};
         norm_case c = set_up(&trial, &s);
         trial_time(&trial, call, &c, (mst_dtype)dtype,
-                   4.0 * 1024 * 768 * (double)mst_dtype_size((mst_dtype)dtype), 0.0);
+                   4.0 * (double)(rows * 768 * mst_dtype_size((mst_dtype)dtype)), 0.0);
         trial_end(&trial);
     }
 }

@@ -104,12 +104,13 @@ void check_embedding_backward(check_state *checker) {
 }
 
 static void bench_embedding(check_state *checker, bool backward) {
+    const size_t rows = timed_size(checker, 1024, 16);
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         mst_embedding_args args = {
-            .rows = 1024, .cols = 768, .vocab = 8192, .seq_len = 256, .dtype = (mst_dtype)dtype};
-        double values = 1024.0 * 768.0, size = (double)mst_dtype_size(args.dtype);
+            .rows = rows, .cols = 768, .vocab = 8192, .seq_len = 256, .dtype = (mst_dtype)dtype};
+        double values = (double)rows * 768.0, size = (double)mst_dtype_size(args.dtype);
         check_trial trial;
-        trial_begin(&trial, checker, "%s 1024 x 768, vocab 8192", mst_dtype_name(args.dtype));
+        trial_begin(&trial, checker, "%s %zu x 768, vocab 8192", mst_dtype_name(args.dtype), rows);
         embedding_case c = set_up_embedding(&trial, args, NULL, true, backward, PLAIN);
         trial_time(&trial, backward ? call_embedding_backward : call_embedding_forward, &c, args.dtype,
                    values * (backward ? size + 16.0 : 3.0 * size), 0.0);
@@ -241,12 +242,13 @@ void check_cross_entropy(check_state *checker) {
 }
 
 void bench_cross_entropy(check_state *checker) {
+    const size_t rows = timed_size(checker, 128, 8);
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         double size = 4.0 + (double)mst_dtype_size((mst_dtype)dtype);
         check_trial trial;
-        trial_begin(&trial, checker, "%s 128 x 50304", mst_dtype_name((mst_dtype)dtype));
-        cross_entropy_case c = set_up_cross_entropy(&trial, 128, 50304, (mst_dtype)dtype, APART, 1.0);
-        trial_time(&trial, call_cross_entropy, &c, (mst_dtype)dtype, 128.0 * 50304.0 * size, 0.0);
+        trial_begin(&trial, checker, "%s %zu x 50304", mst_dtype_name((mst_dtype)dtype), rows);
+        cross_entropy_case c = set_up_cross_entropy(&trial, rows, 50304, (mst_dtype)dtype, APART, 1.0);
+        trial_time(&trial, call_cross_entropy, &c, (mst_dtype)dtype, (double)rows * 50304.0 * size, 0.0);
         trial_end(&trial);
     }
 }
@@ -311,12 +313,12 @@ void check_bias_grad(check_state *checker) {
 }
 
 void bench_bias_grad(check_state *checker) {
+    const size_t rows = timed_size(checker, 1024, 16);
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         check_trial trial;
-        trial_begin(&trial, checker, "%s 1024 x 3072", mst_dtype_name((mst_dtype)dtype));
-        bias_grad_case c = set_up_bias_grad(&trial, 1024, 3072, 0, (mst_dtype)dtype, PLAIN);
-        trial_time(&trial, call_bias_grad, &c, c.dtype, 1024.0 * 3072.0 * (double)mst_dtype_size(c.dtype),
-                   0.0);
+        trial_begin(&trial, checker, "%s %zu x 3072", mst_dtype_name((mst_dtype)dtype), rows);
+        bias_grad_case c = set_up_bias_grad(&trial, rows, 3072, 0, (mst_dtype)dtype, PLAIN);
+        trial_time(&trial, call_bias_grad, &c, c.dtype, (double)(rows * 3072 * mst_dtype_size(c.dtype)), 0.0);
         trial_end(&trial);
     }
 }

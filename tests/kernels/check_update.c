@@ -125,14 +125,15 @@ void check_ordered_sum(check_state *checker) {
 }
 
 void bench_ordered_sum(check_state *checker) {
-    enum { COUNT = 1 << 20 };
+    const size_t count = timed_size(checker, 1 << 20, 8);
     for (int kind = 0; kind < 2; kind++) {
         const mst_ordered_sum_args *args = &kinds[kind ? 4 : 1];
         check_trial trial;
-        trial_begin(&trial, checker, "%s 4 sources of 2^20, +=, norms", mst_dtype_name(args->source_dtype));
-        ordered_sum_case c = set_up_ordered_sum(&trial, COUNT, &forests[5], *args, false, PLAIN);
+        trial_begin(&trial, checker, "%s 4 sources of 2^%d, +=, norms", mst_dtype_name(args->source_dtype),
+                    ilogb((double)count));
+        ordered_sum_case c = set_up_ordered_sum(&trial, count, &forests[5], *args, false, PLAIN);
         trial_time(&trial, call_ordered_sum, &c, MST_F32,
-                   COUNT * (4.0 * (double)mst_dtype_size(args->source_dtype) + 8.0), 0.0);
+                   (double)count * (4.0 * (double)mst_dtype_size(args->source_dtype) + 8.0), 0.0);
         trial_end(&trial);
     }
 }
@@ -325,16 +326,16 @@ void check_adamw(check_state *checker) {
 }
 
 void bench_adamw(check_state *checker) {
-    enum { COUNT = 1 << 20 };
+    const size_t count = timed_size(checker, 1 << 20, 8);
     for (int i = 0; i < 4; i++) {
         const mst_dtype dtype = i & 1 ? MST_BF16 : MST_F32, moments = i & 2 ? MST_BF16 : MST_F32;
         const size_t bytes = 12 + 4 * mst_dtype_size(moments) + mst_dtype_size(dtype); /* of an element */
         check_trial trial;
-        trial_begin(&trial, checker, "weight %s, moments %s 2^20", mst_dtype_name(dtype),
-                    mst_dtype_name(moments));
-        adamw_case c = set_up_adamw(&trial, &(parts_shape){1, COUNT, COUNT}, dtype, moments, 100.0, PLAIN);
+        trial_begin(&trial, checker, "weight %s, moments %s 2^%d", mst_dtype_name(dtype),
+                    mst_dtype_name(moments), ilogb((double)count));
+        adamw_case c = set_up_adamw(&trial, &(parts_shape){1, count, count}, dtype, moments, 100.0, PLAIN);
         c.parts[0].offset = 0;
-        trial_time(&trial, call_adamw, &c, MST_F32, COUNT * (double)bytes, 0.0);
+        trial_time(&trial, call_adamw, &c, MST_F32, (double)(count * bytes), 0.0);
         trial_end(&trial);
     }
 }
@@ -411,13 +412,13 @@ void check_cast(check_state *checker) {
 }
 
 void bench_cast(check_state *checker) {
-    enum { COUNT = 1 << 20 };
+    const size_t count = timed_size(checker, 1 << 20, 16);
     for (int narrow = 0; narrow < 2; narrow++) {
         check_trial trial;
-        trial_begin(&trial, checker, narrow ? "f32 to bf16 2^20" : "bf16 to f32 2^20");
+        trial_begin(&trial, checker, narrow ? "f32 to bf16 2^%d" : "bf16 to f32 2^%d", ilogb((double)count));
         cast_case c =
-            set_up_cast(&trial, COUNT, narrow ? MST_F32 : MST_BF16, narrow ? MST_BF16 : MST_F32, PLAIN);
-        trial_time(&trial, call_cast, &c, MST_F32, 6.0 * COUNT, 0.0);
+            set_up_cast(&trial, count, narrow ? MST_F32 : MST_BF16, narrow ? MST_BF16 : MST_F32, PLAIN);
+        trial_time(&trial, call_cast, &c, MST_F32, 6.0 * (double)count, 0.0);
         trial_end(&trial);
     }
 }

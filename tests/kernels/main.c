@@ -29,17 +29,19 @@ typedef struct check_options {
     const char *level, *operation;
     uint64_t seed;
     int threads;
-    bool bench;
+    bool bench, brief;
 } check_options;
 
 static void usage(FILE *stream) {
-    fprintf(stream,
-            "check_kernels [--table cpu|ref|cuda] [--level LEVEL] [--seed N] [--op SLOT] [--bench [--threads "
-            "N]]\n"
-            "Compares every kernel body with the specification; --bench times it instead.\n"
-            "Exit status: 0 all is right, 1 something is wrong, 2 wrong usage, 77 the level is not available "
-            "here.\n"
-            "Example: check_kernels --table cpu --level x86-64-v2 --op matmul\n");
+    fprintf(
+        stream,
+        "check_kernels [--table cpu|ref|cuda] [--level LEVEL] [--seed N] [--op SLOT] [--bench [--threads "
+        "N] [--brief]]\n"
+        "Compares every kernel body with the specification; --bench times it instead; --brief, once and on\n"
+        "little, for trying out what reads the figures.\n"
+        "Exit status: 0 all is right, 1 something is wrong, 2 wrong usage, 77 the level is not available "
+        "here.\n"
+        "Example: check_kernels --table cpu --level x86-64-v2 --op matmul\n");
 }
 
 static bool is_operation(const char *name) {
@@ -61,11 +63,15 @@ static bool parse_table(const char *name, mst_device *device_out) {
 }
 
 static bool parse(int argc, char **argv, check_options *options_out) {
-    static const struct option known[] = {
-        {"table", required_argument, NULL, 't'},   {"level", required_argument, NULL, 'l'},
-        {"seed", required_argument, NULL, 's'},    {"op", required_argument, NULL, 'o'},
-        {"threads", required_argument, NULL, 'n'}, {"bench", no_argument, NULL, 'b'},
-        {"help", no_argument, NULL, 'h'},          {0}};
+    static const struct option known[] = {{"table", required_argument, NULL, 't'},
+                                          {"level", required_argument, NULL, 'l'},
+                                          {"seed", required_argument, NULL, 's'},
+                                          {"op", required_argument, NULL, 'o'},
+                                          {"threads", required_argument, NULL, 'n'},
+                                          {"bench", no_argument, NULL, 'b'},
+                                          {"brief", no_argument, NULL, 'q'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {0}};
     bool right = true;
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         switch (option) {
@@ -87,6 +93,9 @@ static bool parse(int argc, char **argv, check_options *options_out) {
             break;
         case 'b':
             options_out->bench = true;
+            break;
+        case 'q':
+            options_out->brief = true;
             break;
         case 'h':
             usage(stdout);
@@ -161,7 +170,7 @@ static void fill_operand(check_state *checker, mst_dtype dtype, size_t count, fl
 
 /* The table's own matrix product of 1024^3, on a GPU 8192^3: what the device reaches at best. Best of 5. */
 static double measure_gflops(check_state *checker, mst_dtype dtype) {
-    const size_t n = is_on_gpu(checker) ? 8192 : 1024;
+    const size_t n = timed_size(checker, 1024, 8);
     void *memory[3] = {0};
     double best = 0.0;
     for (int i = 0; i < 3; i++)
@@ -248,7 +257,8 @@ int main(int argc, char **argv) {
         usage(stderr);
         return 2;
     }
-    check_state checker = {.seed = options.seed};
+    check_state checker = {.seed = options.seed, .brief = options.brief};
+    setvbuf(stdout, NULL, _IOLBF, 0); /* what was measured is not lost when the rest is cut off */
     mst_kernels_fill_ref(&checker.ref);
     mst_status status = mst_kernels_open(options.device, options.level, &checker.table);
     if (status == MST_EUNSUPPORTED) {

@@ -201,9 +201,17 @@ static double draw(check_state *checker, check_flavour flavour) {
     }
 }
 
+/* Tensors of more elements, which are only timed, repeat them. */
+enum { DRAWN = 1 << 20 };
+
 void tensor_fill(check_tensor *x, check_flavour flavour, double scale) {
-    for (size_t r = 0; r < x->rows; r++)
-        for (size_t c = 0; c < x->cols; c++) tensor_set(x, r, c, scale * draw(x->trial->checker, flavour));
+    for (size_t r = 0, i = 0; r < x->rows; r++)
+        for (size_t c = 0; c < x->cols; c++, i++) {
+            const size_t drawn = i - DRAWN;
+            tensor_set(x, r, c,
+                       i < DRAWN ? scale * draw(x->trial->checker, flavour)
+                                 : tensor_initial(x, drawn / x->cols, drawn % x->cols));
+        }
 }
 
 void *tensor_at(const check_tensor *x, check_view view) {
@@ -438,9 +446,9 @@ static bool move_tensors(check_trial *trial, unsigned char *kept[MAX_TENSORS], b
 /* Seconds of one call: the median of RUNS; on a GPU each of GPU_CALLS calls behind each other. */
 static bool measure(check_trial *trial, check_call_fn *call, const void *context, double *seconds_out) {
     check_state *checker = trial->checker;
-    int calls = is_on_gpu(checker) ? GPU_CALLS : 1;
+    const int calls = is_on_gpu(checker) ? GPU_CALLS : 1, runs = checker->brief ? 1 : RUNS;
     double seconds[RUNS];
-    for (int run = -1; run < RUNS; run++) { /* the first call warms up */
+    for (int run = -1; run < runs; run++) { /* the first call warms up */
         mst_status status = MST_OK;
         double start = seconds_now();
         for (int i = 0; i < calls && status == MST_OK; i++)
@@ -452,8 +460,8 @@ static bool measure(check_trial *trial, check_call_fn *call, const void *context
         }
         if (run >= 0) seconds[run] = (seconds_now() - start) / calls;
     }
-    qsort(seconds, RUNS, sizeof *seconds, by_size);
-    *seconds_out = seconds[RUNS / 2];
+    qsort(seconds, (size_t)runs, sizeof *seconds, by_size);
+    *seconds_out = seconds[runs / 2];
     return true;
 }
 

@@ -1,4 +1,4 @@
-"""PyTorch's training steps of the same model on the CPU, as a worker that tests/bench/bench.py tells when to go.
+"""PyTorch's training steps of the same model, as a worker that tests/bench/bench.py or tests/gpu/bench_gpu.py tells when to go.
 
 usage: bench_torch.py WORK.json fp32|bf16 eager|compiled
 
@@ -6,6 +6,9 @@ WORK.json: a checkpoint of muster, its token file, and what defines a step. The 
 the samples of the other in their order, takes the steps of "losses" and prints one line of JSON: its version and their
 losses. Then, for each line N on standard input, it takes N steps and prints their seconds, those of clip and update in them,
 and the most memory that it has had since the first steps.
+
+With "device": "cuda" in it all that is on a GPU. With "shape" (of a GPT-2) in the place of a checkpoint, weights and tokens are
+random. "leaf": so many backward passes a step, over "sequences" / "leaf" samples each.
 """
 import contextlib
 import json
@@ -82,7 +85,7 @@ class Gpt2(nn.Module):
         self.load_state_dict(own)
 
     def forward(self, tokens):
-        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1]))
+        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1], device=tokens.device))
         for layer in self.h:
             x = layer(x)
         return F.linear(self.ln_f(x), self.wte.weight)
@@ -122,8 +125,15 @@ def llama(config, tensors):
     return Logits(inner)
 
 
-def load_model(folder):
-    config, tensors = read_weights(folder)
+def load_model(work):
+    if "shape" in work:
+        with torch.device(work["device"]):
+            model = Gpt2(work["shape"])
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                nn.init.normal_(weight, std=0.02)
+        return model
+    config, tensors = read_weights(Path(work["model"]))
     if config["family"] == "llama":
         return llama(config, tensors)
     model = Gpt2(config)
@@ -148,18 +158,32 @@ def make_optimizer(model, work):
         return torch.optim.AdamW(groups, **options), False
 
 
+def load_batches(work):
+    """[(tokens, targets)] of the steps of "losses"."""
+    samples, length = work["sequences"], work["seq_len"]
+    if "shape" in work:
+        drawn = torch.randint(0, work["shape"]["vocab_size"], (work["losses"], samples, length + 1))
+        return [(x[:, :-1], x[:, 1:]) for x in drawn]
+    reader = Reader([Source(Path(work["tokens"]))], work["seed"], length)
+    return [[torch.from_numpy(x) for x in reader.read("train", i * samples, samples)] for i in range(work["losses"])]
+
+
 class Trainer:
     def __init__(self, work, precision, compiled):
         self.work, self.bf16 = work, precision == "bf16"
-        self.model = load_model(Path(work["model"]))
+        self.device, self.leaf = work.get("device", "cpu"), work.get("leaf", 1)
+        self.model = load_model(work).to(self.device)
         self.model.train()
         self.forward = torch.compile(self.loss) if compiled else self.loss
         self.optimizer, self.fused = make_optimizer(self.model, work)
-        reader, samples = Reader([Source(Path(work["tokens"]))], work["seed"], work["seq_len"]), work["sequences"]
-        self.batches = [
-            [torch.from_numpy(x) for x in reader.read("train", i * samples, samples)] for i in range(work["losses"])
-        ]
+        self.batches = [[x.to(self.device).contiguous() for x in batch] for batch in load_batches(work)]
         self.done = 0
+
+    def clock(self):
+        """When all work so far has ended."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
     def loss(self, tokens, targets):
         logits = self.model(tokens).float()
@@ -169,25 +193,33 @@ class Trainer:
         """Loss, seconds of the step, seconds of clip and update."""
         tokens, targets = self.batches[self.done % len(self.batches)]
         self.done += 1
-        begin = time.perf_counter()
+        begin = self.clock()
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16) if self.bf16 else contextlib.nullcontext():
-            loss = self.forward(tokens, targets)
-        loss.backward()
-        middle = time.perf_counter()
+        total = 0.0
+        for part in zip(tokens.chunk(self.leaf), targets.chunk(self.leaf)):
+            with torch.autocast(self.device, dtype=torch.bfloat16) if self.bf16 else contextlib.nullcontext():
+                loss = self.forward(*part) / self.leaf
+            loss.backward()
+            total += loss.detach()
+        middle = self.clock()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.work["clip"])
         self.optimizer.step()
-        end = time.perf_counter()
-        return loss.item(), end - begin, end - middle
+        end = self.clock()
+        return total.item(), end - begin, end - middle
 
 
-def peak_bytes():
+def peak_bytes(device):
+    if device == "cuda":
+        return torch.cuda.max_memory_reserved()
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def forget_peak():
+def forget_peak(device):
     """What loading and compiling took is not held against the steps."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
@@ -198,14 +230,17 @@ def say(**fields):
 
 def main(path, precision, mode):
     work = json.loads(Path(path).read_text())
+    if work.get("device") == "cuda" and not torch.cuda.is_available():
+        say(missing=f"PyTorch {torch.__version__} sees no GPU")
+        return
     torch.set_num_threads(work["threads"])
     trainer = Trainer(work, precision, mode == "compiled")
     losses = [trainer.step()[0] for _ in range(work["losses"])]
-    forget_peak()
+    forget_peak(trainer.device)
     say(version=torch.__version__, losses=losses, fused=trainer.fused)
     for line in sys.stdin:
         steps = [trainer.step() for _ in range(int(line))]
-        say(seconds=[s[1] for s in steps], update=[s[2] for s in steps], peak_bytes=peak_bytes())
+        say(seconds=[s[1] for s in steps], update=[s[2] for s in steps], peak_bytes=peak_bytes(trainer.device))
 
 
 if __name__ == "__main__":

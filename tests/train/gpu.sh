@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Training on a GPU: the losses are the CPU's within rounding, the bits are the same on 1, 2 and 3 ranks that share it and
-# through a stop and a resume, and a checkpoint of the CPU goes on there and back.
+# Training on a GPU: the losses are the CPU's within rounding, the bits are the same on 1, 2 and 3 ranks that share it, through a
+# stop and a resume and after a kill, and a checkpoint of the CPU goes on there and back.
 #   gpu.sh MUSTER [quick]: with quick, for the emulated device, fewer families and steps
 set -euo pipefail
 limit=600 # of one command: the emulated device is slow
-muster=$1 families="llama gpt2 qwen3 olmo2" steps=8
-if [ "${2:-}" = quick ]; then families="llama gpt2" steps=4; fi
+muster=$1 families="llama gpt2 qwen2 qwen3 olmo2" steps=8 killed=200
+if [ "${2:-}" = quick ]; then families="llama gpt2" steps=4 killed=16; fi
 . "$(dirname "$0")/../shell.sh"
 
 for _ in 1 2 3 4 5 6; do printf 'It was the best of times, it was the worst of times, it was the age of wisdom. '; done >"$work/text.txt"
@@ -98,6 +98,22 @@ fi
 train half 1 llama-bf16 --set device.kernels=cuda --set run.steps=$((steps / 2))
 train half 1 llama-bf16 --set device.kernels=cuda
 check 'the bits after a resume' [ "$(digest half)" = "$want" ]
+
+# Killed at its first checkpoint, the run goes on from it.
+kill_steps="--set device.kernels=cuda --set run.steps=$killed --set checkpoint.every=2 --set checkpoint.keep=2"
+train whole 1 llama-bf16 $kill_steps
+"$muster" train "$work/llama-bf16.yaml" --run "$work/hurt.run" $kill_steps >/dev/null 2>&1 &
+victim=$!
+for ((look = 0; look < 3000; look++)); do
+  if grep -q '"event": *"checkpoint"' "$work/hurt.run/metrics.jsonl" 2>/dev/null; then break; fi
+  sleep 0.01
+done
+check 'it was at work when it was killed' kill -KILL $victim
+wait $victim 2>/dev/null || true
+check 'it had not ended' [ "$(losses hurt | wc -l)" -lt "$killed" ]
+train hurt 1 llama-bf16 $kill_steps
+check 'it went on from a checkpoint' grep -qE '"event": *"resume","step": *[1-9]' "$work/hurt.run/metrics.jsonl"
+check 'the bits after a kill' [ "$(digest hurt)" = "$(digest whole)" ]
 
 train there 1 llama-f32 --set run.steps=$((steps / 2))
 train there 1 llama-f32 --set device.kernels=cuda

@@ -58,11 +58,14 @@ done:
 /* What the ranks tell each other before one of them calls NCCL, which would end in an error or a hang. */
 typedef struct nccl_place {
     char device_id[sizeof((mst_kernels *)0)->device_id];
+    char host_id[64];   /* what NCCL takes for the host, where NCCL_HOSTID says it */
     char obstacle[256]; /* "": there is none on this rank */
 } nccl_place;
 
 static nccl_place own_place(const mst_exchange *x) {
     nccl_place mine = {.obstacle = ""};
+    const char *host_id = getenv("NCCL_HOSTID");
+    if (host_id != NULL) snprintf(mine.host_id, sizeof mine.host_id, "%s", host_id);
     memcpy(mine.device_id, x->kernels->device_id, sizeof mine.device_id);
 #ifdef MST_NCCL
     const mst_nccl_library *library;
@@ -83,7 +86,8 @@ static void find_obstacle(const mst_exchange *x, const nccl_place *places, char 
             snprintf(why_out, 512, "on rank %d (host %s): %s", rank, host, places[rank].obstacle);
         for (int other = 0; other < rank; other++)
             if (strcmp(host, mst_comm_host(x->comm, other)) == 0 &&
-                strcmp(places[rank].device_id, places[other].device_id) == 0)
+                strcmp(places[rank].device_id, places[other].device_id) == 0 &&
+                strcmp(places[rank].host_id, places[other].host_id) == 0)
                 snprintf(why_out, 512,
                          "ranks %d and %d share GPU %s of host %s; start as many ranks as there are GPUs",
                          other, rank, places[rank].device_id, host);
