@@ -4,7 +4,7 @@
 #   nccl_one_gpu.sh MUSTER
 set -euo pipefail
 muster=$1
-limit=50
+limit=100
 . "$(dirname "$0")/../shell.sh"
 has_mpirun || skip 'there is no mpirun'
 printf 'It was the best of times, it was the worst of times. %.0s' 1 2 3 4 5 6 7 8 >"$work/text.txt"

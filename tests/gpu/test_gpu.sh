@@ -14,7 +14,11 @@ all_seconds=470
 part() { # part NAME SECONDS COMMAND...
   local name=$1 seconds=$2 start=$SECONDS code=0
   shift 2
-  if [ -z "$quick" ] && [ $((all_seconds - SECONDS)) -lt "$seconds" ]; then seconds=$((all_seconds - SECONDS)); fi
+  if [ -n "$quick" ]; then # the emulated device is slow, and machines are shared: ctest has a limit
+    seconds=1000
+  elif [ $((all_seconds - SECONDS)) -lt "$seconds" ]; then
+    seconds=$((all_seconds - SECONDS))
+  fi
   echo "== $name"
   if [ "$seconds" -le 0 ]; then
     code=1
@@ -72,7 +76,7 @@ if [ "$failed" = 0 ] && [ "$passed" = 0 ]; then
   exit 77
 fi
 part 'families' 100 "$check_model"
-part 'training' "$([ -n "$quick" ] && echo 400 || echo 220)" bash -c 'program "$@"' - "$tests/train/gpu.sh" "$muster" $quick
+part 'training' 220 bash -c 'program "$@"' - "$tests/train/gpu.sh" "$muster" $quick
 part 'nccl' 60 bash -c 'program "$@"' - "$tests/gpu/nccl_one_gpu.sh" "$muster"
 part 'plan' 60 bash -c 'program "$@"' - "$tests/gpu/plan.sh" "$muster" $quick
 for operation in cross_entropy layernorm_backward embedding_backward ordered_sum; do

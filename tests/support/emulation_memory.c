@@ -13,7 +13,8 @@ enum { MAPPINGS = 4096, PAGE = 4096 };
 static struct {
     void *memory;
     size_t bytes;
-    int file; /* that others map, too; -1: none */
+    int file;   /* that others map, too; -1: none */
+    int joined; /* another process's, whose device has the bytes */
 } mappings[MAPPINGS];
 static size_t mapping_count, mapped, most; /* bytes: now, and at most so far */
 static int users;
@@ -51,14 +52,15 @@ void mst_emulation_room(size_t *free_out, size_t *all_out) {
 }
 
 /* Keeps account of memory of `rounded` bytes, behind which stands a page that nobody may touch. */
-static void *keep(char *memory, size_t rounded) {
+static void *keep(char *memory, size_t rounded, int joined) {
     if (mprotect(memory + rounded, PAGE, PROT_NONE) != 0) abort(); /* whoever runs past the end */
     pthread_mutex_lock(&lock);
     if (mapping_count == MAPPINGS) abort();
     mappings[mapping_count].memory = memory;
     mappings[mapping_count].file = -1;
+    mappings[mapping_count].joined = joined;
     mappings[mapping_count++].bytes = rounded;
-    mapped += rounded;
+    if (!joined) mapped += rounded;
     if (mapped > most) most = mapped;
     if (users == 0 && mprotect(memory, rounded, PROT_NONE) != 0) abort();
     pthread_mutex_unlock(&lock);
@@ -78,7 +80,7 @@ void *mst_emulation_map(size_t bytes) {
     char *memory = reserve(rounded);
     if (!memory) return NULL;
     memset(memory, 0xff, rounded);
-    return keep(memory, rounded);
+    return keep(memory, rounded, 0);
 }
 
 /* The same content at the same place, but in a file, which /proc shows to others. */
@@ -113,7 +115,7 @@ void *mst_emulation_join(const mst_emulation_name *name) {
         mmap(memory, name->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED)
         abort();
     if (file >= 0) close(file);
-    return memory ? keep(memory, name->bytes) : NULL;
+    return memory ? keep(memory, name->bytes, 1) : NULL;
 }
 
 void mst_emulation_unmap(void *memory) {
@@ -121,7 +123,7 @@ void mst_emulation_unmap(void *memory) {
     for (size_t i = 0; i < mapping_count; i++) {
         if (mappings[i].memory != memory) continue;
         munmap(memory, mappings[i].bytes + PAGE);
-        mapped -= mappings[i].bytes;
+        if (!mappings[i].joined) mapped -= mappings[i].bytes;
         if (mappings[i].file >= 0) close(mappings[i].file);
         mappings[i] = mappings[--mapping_count];
         pthread_mutex_unlock(&lock);
