@@ -37,7 +37,6 @@ if has_mpirun; then
   row 3 --set batch.transport=mpi --set train.precision=bf16 --set checkpoint.async=false
   row 2 --set batch.transport=peer
   row 2 --set batch.sharding=all --set train.precision=bf16 --set train.recompute=selective --set batch.leaf=2
-  row 2 --set batch.sharding=all --set optimizer.offload=true
   row 3 --set batch.transport=nccl --set train.precision=bf16
 fi
 finish
