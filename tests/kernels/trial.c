@@ -443,10 +443,13 @@ static bool move_tensors(check_trial *trial, unsigned char *kept[MAX_TENSORS], b
     return true;
 }
 
+static const double long_call = 5e-3; /* seconds: of such calls one at a time says enough */
+
 /* Seconds of one call: the median of RUNS; on a GPU each of GPU_CALLS calls behind each other. */
 static bool measure(check_trial *trial, check_call_fn *call, const void *context, double *seconds_out) {
     check_state *checker = trial->checker;
-    const int calls = is_on_gpu(checker) ? GPU_CALLS : 1, runs = checker->brief ? 1 : RUNS;
+    const int runs = checker->brief ? 1 : RUNS;
+    int calls = is_on_gpu(checker) ? GPU_CALLS : 1;
     double seconds[RUNS];
     for (int run = -1; run < runs; run++) { /* the first call warms up */
         mst_status status = MST_OK;
@@ -458,7 +461,9 @@ static bool measure(check_trial *trial, check_call_fn *call, const void *context
             trial_fail(trial, "%s: %s", mst_status_name(status), mst_error_message());
             return false;
         }
-        if (run >= 0) seconds[run] = (seconds_now() - start) / calls;
+        const double took = (seconds_now() - start) / calls;
+        if (run >= 0) seconds[run] = took;
+        if (run < 0 && took > long_call) calls = 1;
     }
     qsort(seconds, (size_t)runs, sizeof *seconds, by_size);
     *seconds_out = seconds[runs / 2];
