@@ -89,7 +89,9 @@ static bool keep_layers(mst_config *c, mst_machine *machine, char *text, char *w
 
 static bool share_weights(mst_config *c, mst_machine *machine, char *text, char *why) {
     if (c->batch.shape.sharding == MST_SHARDING_ALL || machine->ranks == 1 || c->lora.rank > 0) return false;
-    if (c->batch.transport != MST_TRANSPORT_AUTO && c->batch.transport != MST_TRANSPORT_MPI) return false;
+    if (c->batch.transport != MST_TRANSPORT_AUTO && c->batch.transport != MST_TRANSPORT_MPI &&
+        c->batch.transport != MST_TRANSPORT_NCCL)
+        return false;
     c->batch.shape.sharding = MST_SHARDING_ALL;
     snprintf(text, CHANGE_TEXT / 4, "batch.sharding=all");
     snprintf(why, WHY_TEXT, "weights are shared, too, and gathered layer by layer; the same result");
@@ -127,6 +129,20 @@ static bool offload(mst_config *c, mst_machine *machine, char *text, char *why) 
     snprintf(text, CHANGE_TEXT / 4, "optimizer.offload=true");
     snprintf(why, WHY_TEXT,
              "masters and moments in host memory; the CPU updates, which is not counted as time");
+    return true;
+}
+
+/* NCCL receives in the GPU's memory. */
+static bool receive_on_host(mst_config *c, mst_machine *machine, char *text, char *why) {
+    if (c->device.kernels != MST_DEVICE_CUDA || c->batch.shape.sharding != MST_SHARDING_ALL ||
+        machine->ranks == 1)
+        return false;
+    if (c->batch.transport != MST_TRANSPORT_AUTO && c->batch.transport != MST_TRANSPORT_NCCL) return false;
+    c->batch.transport = MST_TRANSPORT_MPI;
+    snprintf(text, CHANGE_TEXT / 4, "batch.transport=mpi");
+    snprintf(
+        why, WHY_TEXT,
+        "weights and gradients travel through the host's memory, more slowly than by NCCL; the same result");
     return true;
 }
 
@@ -176,7 +192,7 @@ static bool fewer_ranks(mst_config *c, mst_machine *machine, char *text, char *w
 /* What saves memory on the same ranks: first what changes no result or little else; each may need those before it. */
 static change_fn *const parts[] = {no_copy,       recompute_outputs, share_weights,         narrow_moments,
                                    half_the_wire, finest_rounds,     smallest_microbatches, more_rounds,
-                                   offload,       recompute_layers};
+                                   offload,       receive_on_host,   recompute_layers};
 
 /* The changes of a set, one after the other. False where one of them changes nothing. */
 static bool apply(unsigned set, mst_config *c, mst_machine *machine, char *text) {
