@@ -12,11 +12,9 @@
 #ifndef MST_CPU_PANEL_PACK_H
 #define MST_CPU_PANEL_PACK_H
 
-#include <immintrin.h>
+#include "chunk.h"
 
-#include "cpu.h"
-
-enum { ROWS = 8, VECTORS = 3, LANES = 16, COLS = VECTORS * LANES };
+enum { ROWS = 8, VECTORS = 3, LANES = MST_VECTOR, COLS = VECTORS * LANES };
 
 typedef uint32_t pair;
 
@@ -35,10 +33,6 @@ MST_INLINE size_t pairs_of(size_t k) {
 /* Pairs from a packed group of ROWS rows to the next. */
 MST_INLINE size_t group_stride(size_t pairs) {
     return pairs * ROWS + LANES;
-}
-
-MST_INLINE __mmask16 first_lanes(size_t count) {
-    return (__mmask16)(count < LANES ? (1u << count) - 1 : 0xffff);
 }
 
 /* 16 x 16 pairs, transposed. */
@@ -77,7 +71,7 @@ MST_INLINE __m512i pairs_along(const operand *x, size_t row, size_t p) {
 
 /* Of a matrix across k: pair p of columns `col` to col + 15. */
 MST_INLINE __m512i pairs_across(const operand *x, size_t col, size_t p) {
-    const __mmask16 here = first_lanes(col < x->outer ? x->outer - col : 0);
+    const __mmask16 here = first_of_vector(col < x->outer ? x->outer - col : 0);
     const mst_bf16 *from = x->first + 2 * p * x->ld + col;
     const __m512i first = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(here, from));
     if (2 * p + 1 == x->k) return first;

@@ -28,7 +28,7 @@ mst_status MST_AT_LEVEL(mst_panel_product)(mst_queue *queue, const mst_matmul_ar
 enum {
     SLAB_PAIRS = 2048,           /* of a panel of b, at most: 384 KiB in the second cache */
     TILE_ROWS = 512,             /* of a task, at most, where a is read as it stands */
-    TILE_ROWS_PACKED = 256,      /* where a is packed, which every task does for itself */
+    TILE_ROWS_PACKED = 256,      /* where a is packed, which every task does for itself; of long slabs half */
     TILE_PANELS = 16,            /* of a task, at most */
     TASKS_PER_THREAD = 8,        /* at least, if there is enough to do */
     TASKS_PER_THREAD_PACKED = 4, /* fewer pack less */
@@ -122,7 +122,7 @@ static void finish_sums(const ending *e, float *sum) {
 
 MST_INLINE void put_vector(const ending *e, size_t row, size_t v, const float *sum, mst_dtype dtype,
                            bool accumulate) {
-    const __mmask16 here = first_lanes(e->cols - v * LANES);
+    const __mmask16 here = first_of_vector(e->cols - v * LANES);
     const size_t at = row * e->args->ldc + v * LANES;
     __m512 value = _mm512_load_ps(sum + row * COLS + v * LANES);
     if (dtype == MST_BF16) {
@@ -184,31 +184,37 @@ typedef struct tile {
     float *kept, *bias;
 } tile;
 
-/* The first row of a tile that is packed. */
-static size_t first_packed(const product *p, const tile *t) {
-    return p->args->a_transposed ? 0 : t->rows / ROWS * ROWS;
+static size_t slab_depth(const product *p) {
+    return 2 * p->slab_pairs;
 }
 
-static void pack_rows(const product *p, const tile *t) {
+/* Where a is transposed, a slab of all rows of the tile; else an incomplete group at its end, over all of k. */
+static void pack_rows(const product *p, const tile *t, size_t slab) {
     const mst_matmul_args *x = p->args;
-    const size_t first = first_packed(p, t);
-    const operand rows = part_of(x->a, x->lda, !x->a_transposed, t->row + first, t->rows - first, 0, x->k);
-    if (first < t->rows) pack_a(&rows, t->a);
+    const size_t whole = t->rows / ROWS * ROWS, k = slab * slab_depth(p);
+    const operand rows =
+        x->a_transposed
+            ? part_of(x->a, x->lda, false, t->row, t->rows, k, tile_end(x->k, slab_depth(p), slab) - k)
+            : part_of(x->a, x->lda, true, t->row + whole, t->rows - whole, 0, x->k);
+    if (rows.outer > 0) pack_a(&rows, t->a);
 }
 
-static row_group group_of(const product *p, const tile *t, size_t row, size_t from_pair, bool last_slab) {
+/* Of a slab of `pairs` pairs. */
+static row_group group_of(const product *p, const tile *t, size_t row, size_t slab, size_t pairs) {
     const mst_matmul_args *x = p->args;
-    const size_t first = first_packed(p, t);
-    if (row >= first)
+    const size_t from = slab * p->slab_pairs;
+    const pair *packed = NULL;
+    if (x->a_transposed)
+        packed = t->a + row / ROWS * group_stride(pairs);
+    else if (t->rows - row < ROWS)
+        packed = t->a + from * ROWS;
+    if (packed != NULL)
         return (row_group){
-            .first = (const char *)(t->a + (row - first) / ROWS * group_stride(p->pairs) + from_pair * ROWS),
-            .row_step = sizeof(pair),
-            .pair_step = ROWS * sizeof(pair)};
-    return (row_group){.first =
-                           (const char *)((const mst_bf16 *)x->a + (t->row + row) * x->lda + 2 * from_pair),
+            .first = (const char *)packed, .row_step = sizeof(pair), .pair_step = ROWS * sizeof(pair)};
+    return (row_group){.first = (const char *)((const mst_bf16 *)x->a + (t->row + row) * x->lda + 2 * from),
                        .row_step = x->lda * sizeof(mst_bf16),
                        .pair_step = sizeof(pair),
-                       .half = last_slab && x->k % 2 != 0};
+                       .half = slab + 1 == p->slabs && x->k % 2 != 0};
 }
 
 /* The slab of a panel that stands in t->b, times all rows of the tile; `next`, if any, is fetched meanwhile. */
@@ -220,7 +226,7 @@ static void multiply_slab(const product *p, const tile *t, size_t slab, size_t p
                 .last = slab + 1 == p->slabs,
                 .bias = x->bias != NULL ? t->bias : NULL};
     for (size_t row = 0; row < t->rows; row += ROWS) {
-        const row_group a = group_of(p, t, row, slab * p->slab_pairs, e.last);
+        const row_group a = group_of(p, t, row, slab, pairs);
         e.rows = t->rows - row < ROWS ? t->rows - row : ROWS;
         e.kept = t->kept + row * COLS;
         e.c = (char *)x->c + ((t->row + row) * x->ldc + t->col) * mst_dtype_size(x->c_dtype);
@@ -231,13 +237,25 @@ static void multiply_slab(const product *p, const tile *t, size_t slab, size_t p
 
 static operand slab_of(const product *p, size_t panel, size_t slab) {
     const mst_matmul_args *x = p->args;
-    const size_t depth = 2 * p->slab_pairs, col = panel * COLS, k = slab * depth;
+    const size_t col = panel * COLS, k = slab * slab_depth(p);
     return part_of(x->b, x->ldb, x->b_transposed, col, tile_end(x->n, COLS, panel) - col, k,
-                   tile_end(x->k, depth, slab) - k);
+                   tile_end(x->k, slab_depth(p), slab) - k);
 }
 
 static void load_bias(const mst_matmul_args *x, const tile *t) {
     for (size_t i = 0; i < COLS; i++) t->bias[i] = i < t->cols ? load(x->bias, t->col + i, MST_BF16) : 0;
+}
+
+/*
+ * Turn i of a task. A panel's slabs follow each other; but where a is packed, all panels have a slab before the next one is packed, so
+ * that what is packed does not grow with k.
+ */
+typedef struct turn {
+    size_t panel, slab;
+} turn;
+
+static turn turn_of(const product *p, size_t panels, size_t i) {
+    return p->args->a_transposed ? (turn){i % panels, i / panels} : (turn){i / p->slabs, i % p->slabs};
 }
 
 static mst_status product_task(void *context, size_t task, int thread) {
@@ -250,21 +268,23 @@ static mst_status product_task(void *context, size_t task, int thread) {
     tile t = {.row = row_tile * p->tile_rows,
               .a = (pair *)(void *)(scratch + p->a_at),
               .b = (pair *)(void *)scratch,
-              .kept = (float *)(void *)(scratch + p->kept_at),
               .bias = (float *)(void *)(scratch + p->bias_at)};
+    float *kept = (float *)(void *)(scratch + p->kept_at);
     t.rows = tile_end(x->m, p->tile_rows, row_tile) - t.row;
-    pack_rows(p, &t);
     const size_t first = panel_tile * p->tile_panels,
-                 end = tile_end(tiles_of(x->n, COLS), p->tile_panels, panel_tile),
-                 count = (end - first) * p->slabs;
+                 panels = tile_end(tiles_of(x->n, COLS), p->tile_panels, panel_tile) - first,
+                 count = panels * p->slabs;
     operand b = slab_of(p, first, 0), next = b;
     for (size_t i = 0; i < count; i++, b = next) {
-        t.col = (first + i / p->slabs) * COLS;
+        const turn now = turn_of(p, panels, i), following = turn_of(p, panels, i + 1);
+        t.col = (first + now.panel) * COLS;
         t.cols = b.outer;
-        if (x->bias != NULL && i % p->slabs == 0) load_bias(x, &t);
+        t.kept = kept + (x->a_transposed ? now.panel * p->tile_rows * COLS : 0);
+        if (i == 0 || (x->a_transposed && now.panel == 0)) pack_rows(p, &t, now.slab);
+        if (x->bias != NULL) load_bias(x, &t);
         pack_b(&b, t.b);
-        if (i + 1 < count) next = slab_of(p, first + (i + 1) / p->slabs, (i + 1) % p->slabs);
-        multiply_slab(p, &t, i % p->slabs, pairs_of(b.k), i + 1 < count ? &next : NULL);
+        if (i + 1 < count) next = slab_of(p, first + following.panel, following.slab);
+        multiply_slab(p, &t, now.slab, pairs_of(b.k), i + 1 < count ? &next : NULL);
     }
     return MST_OK;
 }
@@ -279,7 +299,10 @@ static size_t after(size_t at, size_t bytes) {
 static void choose_tiles(product *p) {
     const mst_matmul_args *x = p->args;
     const bool packed = x->a_transposed;
-    const size_t rows = tiles_of(x->m, packed ? TILE_ROWS_PACKED : TILE_ROWS), panels = tiles_of(x->n, COLS);
+    const size_t limit = !packed                          ? TILE_ROWS
+                         : p->slab_pairs > SLAB_PAIRS / 2 ? TILE_ROWS_PACKED / 2
+                                                          : TILE_ROWS_PACKED;
+    const size_t rows = tiles_of(x->m, limit), panels = tiles_of(x->n, COLS);
     const size_t tasks =
         (size_t)mst_queue_threads(p->queue) * (packed ? TASKS_PER_THREAD_PACKED : TASKS_PER_THREAD);
     p->tile_rows = tiles_of(tiles_of(x->m, rows), 2 * ROWS) * 2 * ROWS;
@@ -296,9 +319,11 @@ mst_status MST_AT_LEVEL(mst_panel_product)(mst_queue *queue, const mst_matmul_ar
     p.slab_pairs = tiles_of(p.pairs, p.slabs);
     choose_tiles(&p);
     p.a_at = after(0, tiles_of(p.slab_pairs, LANES) * LANES * COLS * sizeof(pair));
-    p.kept_at =
-        after(p.a_at, (args->a_transposed ? p.tile_rows / ROWS : 2) * group_stride(p.pairs) * sizeof(pair));
-    p.bias_at = after(p.kept_at, p.slabs > 1 ? p.tile_rows * COLS * sizeof(float) : 0);
+    const size_t packed =
+        args->a_transposed ? p.tile_rows / ROWS * group_stride(p.slab_pairs) : 2 * group_stride(p.pairs);
+    const size_t kept = p.tile_rows * COLS * (args->a_transposed ? p.tile_panels : 1);
+    p.kept_at = after(p.a_at, packed * sizeof(pair));
+    p.bias_at = after(p.kept_at, p.slabs > 1 ? kept * sizeof(float) : 0);
     p.scratch_bytes = after(p.bias_at, COLS * sizeof(float));
     return mst_queue_for(queue, p.row_tiles * p.panel_tiles, product_task, &p);
 }
