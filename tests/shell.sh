@@ -29,7 +29,7 @@ expect() {
     shift
     ranks "$@" >"$work/out" 2>"$work/err" || got=$?
   else
-    timeout "${limit:-120}" "$@" >"$work/out" 2>"$work/err" || got=$?
+    timeout --foreground "${limit:-120}" "$@" >"$work/out" 2>"$work/err" || got=$?
   fi
   [ "$got" = "$want" ] && return
   fail "exit code $got, not $want: $*"
@@ -40,7 +40,7 @@ expect() {
 expect_any() {
   local got=0
   checks=$((checks + 1))
-  timeout "${limit:-120}" "$@" >"$work/out" 2>"$work/err" || got=$?
+  timeout --foreground "${limit:-120}" "$@" >"$work/out" 2>"$work/err" || got=$?
   [ "$got" -lt 124 ] || fail "exit code $got: $*"
 }
 
@@ -60,9 +60,9 @@ ranks() {
   local n=$1
   shift
   if [ "$n" = 1 ]; then
-    timeout "${limit:-120}" "$@"
+    timeout --foreground "${limit:-120}" "$@"
   else
-    timeout "${limit:-120}" "$tests/mpi/mpirun.sh" "$n" "$@"
+    timeout --foreground "${limit:-120}" "$tests/mpi/mpirun.sh" "$n" "$@"
   fi
 }
 

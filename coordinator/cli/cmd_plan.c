@@ -68,10 +68,11 @@ static mst_status measure(const mst_config *config, mst_machine *machine) {
     mst_status status = MST_OK;
     const int on_a_node = (machine->ranks + machine->nodes - 1) / machine->nodes;
     double peak, driver;
-    MST_TRY(mst_run_peak(config, &peak, &driver));
+    MST_TRY(mst_run_peak(config, 0, &peak, &driver));
     if (driver > 0) machine->driver = driver;
     MST_CHECK(peak > 0, MST_ECONFIG,
-              "plan: reference kernels are not measured (device.kernels); give --flops");
+              "plan: reference kernels are not measured (device.kernels), nor where memory is too short; "
+              "give --flops");
     machine->flops = config->device.threads > 0 ? peak : peak / on_a_node;
 done:
     return status;

@@ -54,7 +54,13 @@ static void device_class(const examination *e, facts *f) {
     mst_kernels_describe_gpus(f->gpus, sizeof f->gpus);
     const mst_device device = e->has_config ? e->config.device.kernels : MST_DEVICE_CPU;
     const bool on_cpu = device == MST_DEVICE_CPU || device == MST_DEVICE_REF;
-    if (mst_kernels_open(device, e->has_config && on_cpu ? e->config.device.level : NULL, &kernels) == MST_OK)
+    char gpu[16];
+    snprintf(gpu, sizeof gpu, "%d", mst_comm_node_rank(e->comm));
+    if (mst_kernels_open(device,
+                         !on_cpu         ? gpu
+                         : e->has_config ? e->config.device.level
+                                         : NULL,
+                         &kernels) == MST_OK)
         snprintf(f->class_name, sizeof f->class_name, "%s", kernels.class_name);
     else
         snprintf(f->class_name, sizeof f->class_name, "none: %.*s", FACT_TEXT - 8, mst_error_message());
@@ -160,7 +166,7 @@ static mst_status peak(examination *e, facts *f) {
     if (config.device.threads == 0) config.device.threads = fair > 0 ? fair : 1;
     f->threads = config.device.threads;
     mst_watchdog_progress(e->watchdog, "measure", 0);
-    MST_TRY(mst_run_peak(&config, &f->flops, &f->driver_bytes));
+    MST_TRY(mst_run_peak(&config, mst_comm_node_rank(e->comm), &f->flops, &f->driver_bytes));
 done:
     return status;
 }

@@ -76,14 +76,14 @@ done:
     return status;
 }
 
-mst_status device_open(const mst_config *config, mst_comm *comm, run_device *device_out) {
+mst_status device_open(const mst_config *config, mst_comm *comm, int node_rank, run_device *device_out) {
     mst_status status = MST_OK;
     place mine = {{{0}}, ""}, *places = NULL;
     run_device d = {.threads = config->device.threads};
     *device_out = (run_device){0};
     const bool on_cpu = config->device.kernels == MST_DEVICE_CPU || config->device.kernels == MST_DEVICE_REF;
     char gpu[16];
-    snprintf(gpu, sizeof gpu, "%d", mst_comm_node_rank(comm));
+    snprintf(gpu, sizeof gpu, "%d", node_rank);
     status = mst_kernels_open(config->device.kernels, on_cpu ? config->device.level : gpu, &d.kernels);
     if (status == MST_EUNSUPPORTED)
         status = mst_error(MST_ECONFIG, "device.%s: %s", on_cpu ? "level" : "kernels", mst_error_message());
@@ -181,7 +181,7 @@ static mst_status local_peak(run_device *d, mst_dtype dtype, double *peak_out) {
     double seconds = 0;
     for (size_t side = SMALLEST; status == MST_OK && side <= LARGEST && seconds < 1e-3; side *= 2) {
         status = product_rate(d, dtype, side, peak_out, &seconds);
-        if (status == MST_ENOMEM && side > SMALLEST) return MST_OK; /* the smaller one counts */
+        if (status == MST_ENOMEM) return MST_OK; /* the smaller one counts; without any nothing is known */
     }
     return status;
 }

@@ -21,10 +21,11 @@ typedef struct run_device {
  * Opens the kernel table and starts the threads: the config's number, or the cores that this rank may use
  * divided by the ranks of its node that may use the same ones.
  *
- * Collective: all ranks agree on the status. @retval MST_ECONFIG the ranks' device classes differ, so bits
+ * Collective: all ranks agree on the status. @param node_rank of the ranks of this node, which share its GPUs in turn
+ * @retval MST_ECONFIG the ranks' device classes differ, so bits
  * would depend on who computes what, and batch.allow_mixed is not set
  */
-mst_status device_open(const mst_config *config, mst_comm *comm, run_device *device_out);
+mst_status device_open(const mst_config *config, mst_comm *comm, int node_rank, run_device *device_out);
 void device_close(run_device *device);
 
 /**

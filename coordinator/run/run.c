@@ -235,7 +235,7 @@ static mst_status start_watchdog(training *t) {
 static mst_status begin(training *t, const mst_train_options *options) {
     mst_status status = MST_OK;
     MST_TRY(training_share_config(t, options));
-    MST_TRY(device_open(&t->config, t->comm, &t->device));
+    MST_TRY(device_open(&t->config, t->comm, mst_comm_node_rank(t->comm), &t->device));
     MST_TRY(start_watchdog(t));
     MST_TRY(training_open_data(t));
     MST_TRY(training_open_folder(t, options));

@@ -24,7 +24,7 @@ part() { # part NAME SECONDS COMMAND...
     code=1
     echo "the time of all parts was up before it"
   else
-    timeout "$seconds" "$@" || code=$?
+    timeout -k 10 "$seconds" "$@" || code=$?
   fi
   case $code in
     0) passed=$((passed + 1)) ;;
@@ -84,6 +84,7 @@ for operation in cross_entropy layernorm_backward embedding_backward ordered_sum
   sanitize racecheck $operation
 done
 sanitize memcheck attention_backward
+for operation in attention_forward rmsnorm_backward; do sanitize racecheck $operation; done
 [ -n "$quick" ] || part 'memcheck families' 60 bash -c 'sanitized "$@"' - memcheck "$check_model"
 echo "test-gpu: $passed passed, $failed failed, $skipped skipped, $SECONDS s"
 [ "$failed" = 0 ]

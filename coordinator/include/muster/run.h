@@ -45,9 +45,10 @@ mst_status mst_run_folder(const mst_config *config, const char *given, char *pat
 bool mst_run_is_held_here(const char *folder);
 
 /** The speed of large matrix products on this machine, as a run of this config measures it at its start, FLOP/s; 0 for
- * reference kernels. Takes about 0.2 s. Not collective. @param driver_out bytes of its GPU that were in use before it allocated any
+ * reference kernels, and where memory is too short. Takes about 0.2 s. Not collective. @param node_rank of the ranks of this
+ * node, which share its GPUs in turn @param driver_out bytes of its GPU that were in use before it allocated any
  * there; 0: it has none */
-mst_status mst_run_peak(const mst_config *config, double *flops_out, double *driver_out);
+mst_status mst_run_peak(const mst_config *config, int node_rank, double *flops_out, double *driver_out);
 
 /** Where the config names no vocabulary, takes that of its data. Not collective.
  * @retval MST_ECONFIG the data cannot be opened */
