@@ -250,17 +250,19 @@ int main(int argc, char **argv) {
         return 2;
     }
     open_libraries(atoi(argv[1]));
-    for (char line[256]; fgets(line, sizeof line, stdin) != NULL;) {
-        must(parse(line, &x), "a line that says no product");
-        void *a = operand(x.a_transposed ? x.k : x.m, x.lda, x.dtype, 1);
-        void *b = operand(x.b_transposed ? x.n : x.k, x.ldb, x.dtype, 2);
-        void *c = operand(x.m, x.ldc, x.c_dtype, 3);
-        x.a = a, x.b = b, x.c = c;
+    void *memory[3] = {NULL};
+    for (char line[256], before[256] = ""; fgets(line, sizeof line, stdin) != NULL;) {
+        if (strcmp(line, before) != 0) { /* a product that was asked for just now has its operands still */
+            must(parse(line, &x), "a line that says no product");
+            for (size_t i = 0; i < 3; i++) mst_memory_free(MST_SPACE_HOST, &memory[i]);
+            x.a = memory[0] = operand(x.a_transposed ? x.k : x.m, x.lda, x.dtype, 1);
+            x.b = memory[1] = operand(x.b_transposed ? x.n : x.k, x.ldb, x.dtype, 2);
+            x.c = memory[2] = operand(x.m, x.ldc, x.c_dtype, 3);
+            memcpy(before, line, sizeof before);
+        }
         measure(&x);
-        mst_memory_free(MST_SPACE_HOST, &a);
-        mst_memory_free(MST_SPACE_HOST, &b);
-        mst_memory_free(MST_SPACE_HOST, &c);
     }
+    for (size_t i = 0; i < 3; i++) mst_memory_free(MST_SPACE_HOST, &memory[i]);
     mst_queue_destroy(&libraries.queue);
     return 0;
 }
