@@ -33,6 +33,8 @@ static const term variables[] = {
     {"PATH", "where mpirun, srun and sbatch are looked for"},
     {"CUDA_HOME, CUDA_PATH",
      "where cuBLASLt is looked for (lib64) when the system's loader does not find it"},
+    {"NCCL_HOSTID",
+     "what NCCL takes for the host: ranks that share a GPU may use NCCL where each has another"},
     {"OPAL_PREFIX, OPAL_PKGLIBDIR, OPAL_PKGDATADIR, OPAL_SYSCONFDIR, PMIX_PKGLIBDIR, PMIX_PKGDATADIR",
      "where the parts of Open MPI lie; muster sets them where it was unpacked from a bundle, which brings "
      "its own"},
