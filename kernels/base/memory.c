@@ -37,7 +37,8 @@ mst_status mst_memory_room(size_t *free_out, size_t *all_out) {
 mst_status mst_memory_alloc(mst_space space, size_t bytes, void **memory_out) {
     *memory_out = NULL;
     if (attached && space != MST_SPACE_HOST) return attached->alloc(space, bytes > 0 ? bytes : 1, memory_out);
-    if (bytes > SIZE_MAX - 4 * (size_t)HUGE_PAGE) return mst_error(MST_ENOMEM, "cannot allocate %zu bytes", bytes);
+    if (bytes > SIZE_MAX - 4 * (size_t)HUGE_PAGE)
+        return mst_error(MST_ENOMEM, "cannot allocate %zu bytes", bytes);
     size_t rounded = (bytes + LINE - 1) / LINE * LINE;
     size_t alignment = rounded >= HUGE_FROM ? HUGE_PAGE : rounded >= PAGE ? PAGE : LINE;
     /* calloc: large pieces come from the system as zero pages, touched first by the thread that uses them */
@@ -47,7 +48,8 @@ mst_status mst_memory_alloc(mst_space space, size_t bytes, void **memory_out) {
     char *memory = base + (start - (uintptr_t)base);
     header h = {base, rounded};
     memcpy(memory - sizeof h, &h, sizeof h);
-    if (alignment == HUGE_PAGE) madvise(memory, rounded / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* where the system has them */
+    if (alignment == HUGE_PAGE)
+        madvise(memory, rounded / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE); /* where the system has them */
     *memory_out = memory;
     return MST_OK;
 }
