@@ -85,7 +85,6 @@ mst_status chat_parse_macro(chat_parser *p, const chat_token *begin, chat_node *
     static const char *const ends[] = {"endmacro", NULL};
     mst_status status = MST_OK;
     chat_node *node = NULL;
-    const bool outer = p->in_capture;
     MST_TRY(chat_node_new(p, NODE_MACRO, begin, &node));
     MST_TRY(check_place(p, begin, p->next));
     MST_TRY(chat_expect_name(p, &node->name));
@@ -94,9 +93,7 @@ mst_status chat_parse_macro(chat_parser *p, const chat_token *begin, chat_node *
         if (!first) MST_TRY(chat_expect_operator(p, ","));
         MST_TRY(parse_parameter(p, node));
     }
-    p->in_capture = true;
-    status = chat_parse_apart(p, node, begin, ends);
-    p->in_capture = outer;
+    MST_TRY(chat_parse_apart(p, node, begin, ends));
     *node_out = node;
 done:
     return status;

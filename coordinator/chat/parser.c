@@ -206,11 +206,14 @@ mst_status chat_parse_apart(chat_parser *p, chat_node *node, const chat_token *b
                             const char *const *ends) {
     mst_status status = MST_OK;
     const size_t loops = p->loops;
+    const bool outer = p->apart;
     MST_TRY(expect(p, TOKEN_BLOCK_END, "%}"));
     p->loops = 0;
+    p->apart = true;
     p->scopes++;
     status = parse_body_of(p, node, begin, ends, &node->body);
     p->scopes--;
+    p->apart = outer;
     p->loops = loops;
     if (status == MST_OK) p->next++; /* the end's name */
 done:
@@ -228,11 +231,8 @@ static mst_status parse_set(chat_parser *p, const chat_token *begin, chat_node *
         MST_TRY(chat_expect_name(p, &node->field));
     }
     if (node->kind == NODE_SET && p->next->kind == TOKEN_BLOCK_END) {
-        const bool outer = p->in_capture;
         node->kind = NODE_SET_BLOCK;
-        p->in_capture = true;
-        status = chat_parse_apart(p, node, begin, ends);
-        p->in_capture = outer;
+        MST_TRY(chat_parse_apart(p, node, begin, ends));
     } else {
         MST_TRY(chat_expect_operator(p, "="));
         MST_TRY(chat_parse_expression(p, false, &node->a));
@@ -246,9 +246,9 @@ done:
 static mst_status parse_generation(chat_parser *p, const chat_token *begin, chat_node **node_out) {
     static const char *const ends[] = {"endgeneration", NULL};
     mst_status status = MST_OK;
-    if (p->in_capture)
+    if (p->apart)
         return chat_refuse(p, begin, MST_EUNSUPPORTED,
-                           "{%% generation %%} within {%% set %%} or a macro has no place");
+                           "{%% generation %%} within {%% set %%}, a macro or another has no place");
     MST_TRY(chat_node_new(p, NODE_GENERATION, begin, node_out));
     MST_TRY(chat_parse_apart(p, *node_out, begin, ends));
     p->has_generation = true;

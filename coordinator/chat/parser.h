@@ -13,7 +13,7 @@ typedef struct chat_parser {
     size_t nodes, nesting; /* against their limits */
     size_t loops;          /* that break and continue may leave */
     size_t scopes;         /* that are open: loops and the like */
-    bool in_capture;       /* within {% set %}...{% endset %} or a macro */
+    bool apart;            /* within {% set %}...{% endset %}, a macro or {% generation %} */
     bool has_generation;
 } chat_parser;
 
@@ -35,7 +35,8 @@ mst_status chat_parse_macro(chat_parser *p, const chat_token *begin, chat_node *
 mst_status chat_parse_macro_call(chat_parser *p, chat_node *node);
 /** Finds all macros. */
 mst_status chat_find_macros(chat_parser *p);
-/** What stands up to the name of an end, which is passed; loops outside of it are not left from. */
+/** What stands up to the name of an end, which is passed; loops outside of it are not left from,
+ * and {% generation %} has no place in it. */
 mst_status chat_parse_apart(chat_parser *p, chat_node *node, const chat_token *begin,
                             const char *const *ends);
 

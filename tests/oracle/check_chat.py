@@ -135,7 +135,7 @@ REFUSED = [  # what muster does not support is refused where it stands, when the
     ("{% macro range() %}{% endmacro %}", "a macro with the name of the function 'range' is not supported"),
     ("{% macro f() %}{{ caller() }}{% endmacro %}", "'caller' is not supported"),
     ("{% macro f() %}{% endmacro %}{{ f(a=1, 2) }}", "1:40: an argument without a name stands behind one with a name"),
-    ("{% macro f() %}{% generation %}{% endgeneration %}{% endmacro %}", "within {% set %} or a macro has no place"),
+    ("{% macro f() %}{% generation %}{% endgeneration %}{% endmacro %}", "within {% set %}, a macro or another has no place"),
     ("{% macro f() %}{% break %}{% endmacro %}", "'break' outside of a loop"),
     ("{% call f() %}{% endcall %}", "the statement 'call' is not supported"),
     ("a\n {{ x | wordwrap }}", "2:9: the filter 'wordwrap' is not supported"),
@@ -152,6 +152,7 @@ REFUSED = [  # what muster does not support is refused where it stands, when the
     ("{{ x | tojson(5, foo=1) }}", "1:18: the argument 'foo' of 'tojson' is not supported"),
     ("{{ '\\x41' }}", "the escape \\x is not supported"),
     ("{% set a %}{% generation %}{% endgeneration %}{% endset %}", "has no place"),
+    ("{% generation %}a{% generation %}b{% endgeneration %}{% endgeneration %}", "has no place"),
 ]
 
 
