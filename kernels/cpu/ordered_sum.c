@@ -7,7 +7,7 @@
 static mst_ordered_sum_fn mst_ordered_sum_cpu;
 
 /* A block is summed in chunks, so that the stack stays in the first cache. */
-enum { TASK_BLOCKS = 4, CHUNK = 1024, SOURCES_MAX = 256 };
+enum { TASK_BLOCKS = 4, CHUNK = 1024, SOURCES_MAX = 256, AHEAD = 1024 };
 
 typedef struct ordered_sum_job {
     const mst_ordered_sum_args *args;
@@ -110,12 +110,42 @@ MST_INLINE void finish_loop(double *lane, void *result, const void *root, size_t
     finish_lanes(lane, result, root, i, n - i, root_dtype, wire, result_dtype, accumulate);
 }
 
+MST_INLINE void square_lanes(double *lane, const void *root, size_t i, size_t width, mst_dtype dtype) {
+#pragma omp simd
+    for (size_t k = 0; k < width; k++) {
+        const double value = load(root, i + k, dtype);
+        lane[k] += value * value;
+    }
+}
+
+MST_INLINE void square_loop(double *lane, const void *root, size_t n, mst_dtype dtype) {
+    double held[MST_LANES]; /* in registers */
+    size_t i = 0;
+    memcpy(held, lane, sizeof held);
+    for (; i + MST_LANES <= n; i += MST_LANES) {
+        prefetch(root, i + AHEAD, dtype);
+        square_lanes(held, root, i, MST_LANES, dtype);
+    }
+    square_lanes(held, root, i, n - i, dtype);
+    memcpy(lane, held, sizeof held);
+}
+
+/** Where the result is the root as it stands: nothing is to be written. */
+static bool stands_already(const mst_ordered_sum_args *a, const void *result, subtree root) {
+    return root.data == result && root.dtype == a->result_dtype && !a->accumulate &&
+           (root.dtype == MST_BF16 || a->wire == MST_F32);
+}
+
 /** result = root, or result += root, and its squares added to the lanes.
  * A bf16 result holds the root exactly. */
 static void finish_chunk(double *lane, const mst_ordered_sum_args *a, size_t begin, size_t n, subtree root) {
     void *result = element_mut(a->result, begin, a->result_dtype);
     bool wide = root.dtype == MST_F32;
-    if (a->accumulate && wide && a->wire == MST_F32)
+    if (stands_already(a, result, root) && wide)
+        square_loop(lane, root.data, n, MST_F32);
+    else if (stands_already(a, result, root))
+        square_loop(lane, root.data, n, MST_BF16);
+    else if (a->accumulate && wide && a->wire == MST_F32)
         finish_loop(lane, result, root.data, n, MST_F32, MST_F32, MST_F32, true);
     else if (a->accumulate && wide)
         finish_loop(lane, result, root.data, n, MST_F32, MST_BF16, MST_F32, true);
