@@ -38,7 +38,7 @@ static double now(void) {
 
 typedef struct slot_total {
     size_t calls;
-    double seconds, bytes, flops;
+    double seconds, bytes[BENCH_WAYS], flops;
 } slot_total;
 
 static mst_kernels real; /* the table that is measured */
@@ -54,7 +54,7 @@ static size_t product_count;
 static void count_call(slot_total *total, double seconds, bench_cost cost) {
     total->calls++;
     total->seconds += seconds;
-    total->bytes += cost.bytes;
+    total->bytes[cost.way] += cost.bytes;
     total->flops += cost.flops;
 }
 
@@ -167,8 +167,10 @@ static void print_slots(void) {
     printf("\"kernels\":{");
 #define PRINT(slot, args_type, count)                                                                        \
     if (totals.slot.calls > 0) {                                                                             \
-        printf("%s\"" #slot "\":{\"calls\":%zu,\"seconds\":%.9f,\"bytes\":%.0f,\"flops\":%.0f}", comma,      \
-               totals.slot.calls, totals.slot.seconds, totals.slot.bytes, totals.slot.flops);                \
+        printf("%s\"" #slot "\":{\"calls\":%zu,\"seconds\":%.9f,\"bytes\":{\"in_place\":%.0f,"               \
+               "\"elsewhere\":%.0f,\"only_reads\":%.0f},\"flops\":%.0f}",                                    \
+               comma, totals.slot.calls, totals.slot.seconds, totals.slot.bytes[BENCH_IN_PLACE],             \
+               totals.slot.bytes[BENCH_ELSEWHERE], totals.slot.bytes[BENCH_ONLY_READS], totals.slot.flops);  \
         comma = ",";                                                                                         \
     }
     BENCH_SLOTS(PRINT)

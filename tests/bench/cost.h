@@ -7,8 +7,12 @@
 
 #include "muster/kernels.h"
 
+/* How a call meets memory. What is written without having been read is read first by a plain store, so bandwidths differ. */
+typedef enum bench_way { BENCH_IN_PLACE, BENCH_ELSEWHERE, BENCH_ONLY_READS, BENCH_WAYS } bench_way;
+
 typedef struct bench_cost {
     double bytes, flops;
+    bench_way way;
 } bench_cost;
 
 /* Every slot of the kernel table with its arguments' type and the function that counts them. */

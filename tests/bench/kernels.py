@@ -20,7 +20,8 @@ def bound_of(kernel, name, dtype, machine):
     """Seconds that the counted work takes at least, and which of the two binds. Own loops compute in fp32; attention and
     the products in their own type."""
     arithmetic = dtype if name.startswith(("attention", "matmul")) else "f32"
-    memory = kernel["bytes"] / machine.bandwidth() / 1e9
+    bandwidths = machine.bandwidths()
+    memory = sum(bytes / bandwidths[way] / 1e9 for way, bytes in kernel["bytes"].items())
     compute = kernel["flops"] / machine.peak(arithmetic) / 1e9
     return (memory, "bandwidth") if memory >= compute else (compute, f"{arithmetic} arithmetic")
 
@@ -34,7 +35,7 @@ def kernel_rows(work, answers, machine):
         share, (bar, stretch) = least / kernel["seconds"], BARS.get(name, DEFAULT_BAR)
         rows.append({
             "part": "kernels", "name": f"{name} {work}", "title": f"{name}, {works.WORKS[work]['title']}", "unit": "of the bound",
-            "binds": binds, "milliseconds": 1e3 * kernel["seconds"], "gbytes": kernel["bytes"] / kernel["seconds"] / 1e9,
+            "binds": binds, "milliseconds": 1e3 * kernel["seconds"], "gbytes": sum(kernel["bytes"].values()) / kernel["seconds"] / 1e9,
             "gflops": kernel["flops"] / kernel["seconds"] / 1e9, "share": share, "bar": bar, "stretch": stretch,
             "reached": None if bar is None else share >= bar, "stretch_reached": None if stretch is None else share >= stretch,
         })  # fmt: skip

@@ -6,6 +6,9 @@ from pathlib import Path
 from statistics import median
 
 
+MEASURED = ("triad", "triad_past_cache", "in_place", "only_reads")  # bandwidths of bench_machine
+
+
 class Worker:
     """A process that answers a line on its standard input with a line of JSON, and waits meanwhile."""
 
@@ -58,21 +61,25 @@ class Machine:
     def sample(self):
         self.samples.append(self.worker.ask())
 
-    def bandwidth(self):
-        """GB/s of needed bytes: the best of the three ways to write, the median of the rounds."""
-        return max(median(s[way] for s in self.samples) for way in ("triad", "triad_past_cache", "in_place"))
+    def bandwidths(self):
+        """GB/s of needed bytes, the median of the rounds, for each way to meet memory that bench_step tells apart."""
+        means = {way: median(s[way] for s in self.samples) for way in MEASURED}
+        return {
+            "in_place": means["in_place"],
+            "elsewhere": max(means["triad"], means["triad_past_cache"]),
+            "only_reads": means["only_reads"],
+        }
 
     def peak(self, dtype):
         """GFLOP/s: the best of large square products, and of all rounds; a peak is not a median."""
         return max(value for s in self.samples for key, value in s.items() if key.startswith(dtype + "_"))
 
     def describe(self):
-        means = {way: median(s[way] for s in self.samples) for way in ("triad", "triad_past_cache", "in_place")}
         return {
             "processor": processor(),
             "threads": self.options.threads,
-            "bandwidth": self.bandwidth(),
-            **means,
+            "bandwidths": self.bandwidths(),
+            **{way: median(s[way] for s in self.samples) for way in MEASURED},
             "peak_f32": self.peak("f32"),
             "peak_bf16": self.peak("bf16"),
             "samples": self.samples,

@@ -69,7 +69,7 @@ def show(found):
     m = found["machine"]
     print(f"\n{m['processor']}, {m['threads']} threads, {found['rounds']} rounds. Triad {m['triad']:.1f} GB/s of needed bytes"
           f" ({m['triad'] * 4 / 3:.1f} with what is read before it is overwritten), past the cache {m['triad_past_cache']:.1f},"
-          f" in place {m['in_place']:.1f}; large products fp32 {m['peak_f32']:,.0f}, bf16 {m['peak_bf16']:,.0f} GFLOP/s")
+          f" in place {m['in_place']:.1f}, only read {m['only_reads']:.1f}; large products fp32 {m['peak_f32']:,.0f}, bf16 {m['peak_bf16']:,.0f} GFLOP/s")
     rows = found["rows"]
     for row in rows:
         if row["part"] == "model":
