@@ -26,9 +26,11 @@ enum { TILE = 16384, CHUNK = 32 };
 static const float gate_low = -87.0f, gate_high = 88.0f;
 
 /* up = gate logistic(gate) up, with `held`, the gate within its limits. */
-ARITHMETIC void swiglu_values(float *up, const float *gate, const float *held, size_t width) {
+ARITHMETIC void swiglu_values(float *up, const float *gate, const float *held, size_t width,
+                              mst_dtype dtype) {
+    const float unit = -logistic_unit(dtype);
 #pragma omp simd
-    for (size_t k = 0; k < width; k++) up[k] *= gate[k] * logistic_negative(-held[k]).value;
+    for (size_t k = 0; k < width; k++) up[k] *= gate[k] * logistic_negative(unit * held[k], dtype).value;
 }
 
 MST_INLINE void swiglu_chunk(const mst_swiglu_args *a, size_t i, size_t width, mst_dtype dtype) {
@@ -37,7 +39,7 @@ MST_INLINE void swiglu_chunk(const mst_swiglu_args *a, size_t i, size_t width, m
     load_chunk(up, a->up, i, width, dtype);
     load_chunk(held, a->gate, i, width, dtype);
     hold_chunk(held, width, gate_low, gate_high);
-    swiglu_values(up, gate, held, width);
+    swiglu_values(up, gate, held, width, dtype);
     store_chunk(a->y, i, up, width, dtype);
 }
 
@@ -49,10 +51,12 @@ MST_INLINE void swiglu_forward(const mst_swiglu_args *args, size_t begin, size_t
 }
 
 /* d silu(x) / dx = s + x s', with s = logistic(x). up becomes dgate, dy becomes dup. */
-ARITHMETIC void swiglu_gradients(float *up, float *dy, const float *gate, const float *held, size_t width) {
+ARITHMETIC void swiglu_gradients(float *up, float *dy, const float *gate, const float *held, size_t width,
+                                 mst_dtype dtype) {
+    const float unit = -logistic_unit(dtype);
 #pragma omp simd
     for (size_t k = 0; k < width; k++) {
-        logistic_pair s = logistic_negative(-held[k]);
+        logistic_pair s = logistic_negative(unit * held[k], dtype);
         up[k] = dy[k] * up[k] * fma_f32(gate[k], s.slope, s.value);
         dy[k] *= gate[k] * s.value;
     }
@@ -65,7 +69,7 @@ MST_INLINE void swiglu_grad_chunk(const mst_swiglu_args *a, size_t i, size_t wid
     load_chunk(dy, a->dy, i, width, dtype);
     load_chunk(held, a->gate, i, width, dtype);
     hold_chunk(held, width, gate_low, gate_high);
-    swiglu_gradients(up, dy, gate, held, width);
+    swiglu_gradients(up, dy, gate, held, width, dtype);
     store_chunk(a->dgate, i, up, width, dtype);
     store_chunk(a->dup, i, dy, width, dtype);
 }
@@ -128,11 +132,12 @@ static const float gelu_linear = -1.59576912f, gelu_cubic = -0.0713548163f, gelu
                    gelu_high = 10.02f;
 
 /* x = gelu(x), with `held`, x within its limits. */
-ARITHMETIC void gelu_values(float *x, const float *held, size_t width) {
+ARITHMETIC void gelu_values(float *x, const float *held, size_t width, mst_dtype dtype) {
+    const float linear = gelu_linear * logistic_unit(dtype), cubic = gelu_cubic * logistic_unit(dtype);
 #pragma omp simd
     for (size_t k = 0; k < width; k++) {
-        float t = held[k] * fma_f32(gelu_cubic, held[k] * held[k], gelu_linear);
-        x[k] *= logistic_negative(t).value;
+        float t = held[k] * fma_f32(cubic, held[k] * held[k], linear);
+        x[k] *= logistic_negative(t, dtype).value;
     }
 }
 
@@ -141,7 +146,7 @@ MST_INLINE void gelu_chunk(const mst_gelu_args *a, size_t i, size_t width, mst_d
     load_chunk(x, a->x, i, width, dtype);
     load_chunk(held, a->x, i, width, dtype);
     hold_chunk(held, width, gelu_low, gelu_high);
-    gelu_values(x, held, width);
+    gelu_values(x, held, width, dtype);
     store_chunk(a->y, i, x, width, dtype);
 }
 
@@ -153,11 +158,12 @@ MST_INLINE void gelu_forward(const mst_gelu_args *args, size_t begin, size_t end
 }
 
 /* With s = logistic(2 z): d gelu(x) / dx = s + x s' d(2 z) / dx. dy becomes dx. */
-ARITHMETIC void gelu_gradients(float *dy, const float *x, const float *held, size_t width) {
+ARITHMETIC void gelu_gradients(float *dy, const float *x, const float *held, size_t width, mst_dtype dtype) {
+    const float linear = gelu_linear * logistic_unit(dtype), cubic = gelu_cubic * logistic_unit(dtype);
 #pragma omp simd
     for (size_t k = 0; k < width; k++) {
         float square = held[k] * held[k];
-        logistic_pair s = logistic_negative(held[k] * fma_f32(gelu_cubic, square, gelu_linear));
+        logistic_pair s = logistic_negative(held[k] * fma_f32(cubic, square, linear), dtype);
         float slope = fma_f32(-3.0f * gelu_cubic, square, -gelu_linear);
         dy[k] *= fma_f32(x[k] * s.slope, slope, s.value);
     }
@@ -169,7 +175,7 @@ MST_INLINE void gelu_grad_chunk(const mst_gelu_args *a, size_t i, size_t width, 
     load_chunk(held, a->x, i, width, dtype);
     load_chunk(dy, a->dy, i, width, dtype);
     hold_chunk(held, width, gelu_low, gelu_high);
-    gelu_gradients(dy, x, held, width);
+    gelu_gradients(dy, x, held, width, dtype);
     store_chunk(a->dx, i, dy, width, dtype);
 }
 

@@ -49,6 +49,17 @@ MST_INLINE split_exp exp_split(float x) {
     return (split_exp){fraction, shifted};
 }
 
+/* 2^x for a result that will be rounded to bf16: x = n + r with |r| <= 1/2, 2^r = 1 + r q(r), q of degree 3 by linear
+ * programming (relative error: 2^-18.4, a 500th of bf16's). |x| < 2^21; a NaN gives a NaN fraction. */
+MST_INLINE split_exp exp2_split_short(float x) {
+    float shifted = x + EXP_ROUNDER;
+    float r = x - (shifted - EXP_ROUNDER);
+    float q = fma_f32(r, 0x1.3a01e0p-7f, 0x1.c9fbfap-5f);
+    q = fma_f32(q, r, 0x1.ec0378p-3f);
+    q = fma_f32(q, r, 0x1.62e12ep-1f);
+    return (split_exp){fma_f32(q, r, 1.0f), shifted};
+}
+
 /** exp(x) within 2 units in the last place, denormal results included;
  * exp(-inf) = 0, exp(inf) = inf, NaN stays NaN. */
 MST_INLINE float exp_f32(float x) {
@@ -75,9 +86,14 @@ typedef struct logistic_pair {
     float value, slope;
 } logistic_pair;
 
-/** The logistic function of -t, for -88 <= t <= 87.3. At -88 the slope is 0. NaN stays NaN. */
-MST_INLINE logistic_pair logistic_negative(float t) {
-    split_exp e = exp_split(t);
+/** What an argument of logistic_negative comes multiplied with: for bf16 results it is the exponent of 2. */
+MST_INLINE float logistic_unit(mst_dtype dtype) {
+    return dtype == MST_BF16 ? 0x1.715476p0f : 1.0f;
+}
+
+/** The logistic function of -t, for -88 <= t <= 87.3, given t times the unit. At -88 the slope is 0. NaN stays NaN. */
+MST_INLINE logistic_pair logistic_negative(float t, mst_dtype dtype) {
+    split_exp e = dtype == MST_BF16 ? exp2_split_short(t) : exp_split(t);
     float power = e.fraction * float_of_bits(bits_of_float(e.shifted) << 23), value = 1.0f / (1.0f + power);
     return (logistic_pair){value,
                            value * (power * value)}; /* 1 - value = power * value, without cancellation */

@@ -2,10 +2,14 @@
 
 /*
  * Operations of one element in 32-bit arithmetic, as kernels/cpu/cpu_math.h spells them: an fma is two, a division one.
- * exp: reduction 7, polynomial 8, result 5. The logistic function: exp, an addition, a division;
+ * exp: reduction 7, polynomial 8, result 5; for bf16 results 3, 6, and 3. The logistic function: exp, an addition, a division;
  * its derivative two products more.
  */
-enum { EXP = 20, LOGISTIC = EXP + 2 };
+enum { EXP = 20, EXP_SHORT = 12 };
+
+static double logistic(mst_dtype dtype) {
+    return (dtype == MST_BF16 ? EXP_SHORT : EXP) + 2;
+}
 
 static double size_of(mst_dtype dtype) {
     return (double)mst_dtype_size(dtype);
@@ -63,22 +67,22 @@ bench_cost cost_rope(const mst_rope_args *a) {
     return elements((double)a->rows * (double)a->heads * (double)a->head_dim, 2, a->dtype, 3, BENCH_IN_PLACE);
 }
 bench_cost cost_swiglu(const mst_swiglu_args *a) {
-    return elements((double)a->rows * (double)a->cols, 3, a->dtype, LOGISTIC + 2,
+    return elements((double)a->rows * (double)a->cols, 3, a->dtype, logistic(a->dtype) + 2,
                     a->y == a->gate || a->y == a->up ? BENCH_IN_PLACE : BENCH_ELSEWHERE);
 }
 static bool is_among(const void *written, const mst_swiglu_args *a) {
     return written == a->gate || written == a->up || written == a->dy;
 }
 bench_cost cost_swiglu_grad(const mst_swiglu_args *a) {
-    return elements((double)a->rows * (double)a->cols, 5, a->dtype, LOGISTIC + 8,
+    return elements((double)a->rows * (double)a->cols, 5, a->dtype, logistic(a->dtype) + 8,
                     is_among(a->dgate, a) && is_among(a->dup, a) ? BENCH_IN_PLACE : BENCH_ELSEWHERE);
 }
 bench_cost cost_gelu(const mst_gelu_args *a) {
-    return elements((double)a->count, 2, a->dtype, LOGISTIC + 5,
+    return elements((double)a->count, 2, a->dtype, logistic(a->dtype) + 5,
                     a->y == a->x ? BENCH_IN_PLACE : BENCH_ELSEWHERE);
 }
 bench_cost cost_gelu_grad(const mst_gelu_args *a) {
-    return elements((double)a->count, 3, a->dtype, LOGISTIC + 12,
+    return elements((double)a->count, 3, a->dtype, logistic(a->dtype) + 12,
                     a->dx == a->x || a->dx == a->dy ? BENCH_IN_PLACE : BENCH_ELSEWHERE);
 }
 bench_cost cost_bias_grad(const mst_bias_grad_args *a) {

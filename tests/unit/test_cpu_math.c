@@ -43,26 +43,30 @@ static void test_exp_special(void) {
     for (size_t i = 0; i < sizeof nans / sizeof nans[0]; i++) {
         float x = float_of_bits(nans[i]);
         CHECK(isnan(exp_f32(x)) && isnan(exp_flushed(x)), "NaN %08x is lost", (unsigned)nans[i]);
-        CHECK(isnan(logistic_negative(x).value), "logistic loses NaN %08x", (unsigned)nans[i]);
+        CHECK(isnan(logistic_negative(x, MST_F32).value) && isnan(logistic_negative(x, MST_BF16).value),
+              "logistic loses NaN %08x", (unsigned)nans[i]);
     }
 }
 
-/* The value, and the slope on either side, keep their digits: exp, the sum, the quotient and one or three products round once each. */
-static void test_logistic(void) {
+/* The value, and the slope on either side, keep their digits: exp, the sum, the quotient and one or three products round once each.
+ * For bf16 2^-16 of them, a 128th of its last place. */
+static void test_logistic(mst_dtype dtype, double bound, double slope_bound) {
+    const float unit = logistic_unit(dtype);
     double worst = 0, worst_slope = 0;
     for (uint64_t bits = 0; bits <= UINT32_MAX; bits += STEP) {
         float x = float_of_bits((uint32_t)bits);
         if (isnan(x) || fabsf(x) > 87.0f) continue;
         double exact = 1 / (1 + exp(-(double)x)), slope = exact / (1 + exp((double)x));
-        logistic_pair pair = logistic_negative(-x);
+        logistic_pair pair = logistic_negative(-x * unit, dtype);
         worst = fmax(worst, ulps(pair.value, exact));
         worst_slope = fmax(worst_slope, ulps(pair.slope, slope));
     }
-    printf("logistic_negative: largest error %.3f units in the last place; slope: %.3f\n", worst,
-           worst_slope);
-    CHECK(worst <= 3, "the logistic function is %g units off", worst);
-    CHECK(worst_slope <= 6, "its slope is %g units off", worst_slope);
-    logistic_pair high = logistic_negative(-88.0f), low = logistic_negative(87.3f);
+    printf("logistic_negative for %s: largest error %.3f units in the last place; slope: %.3f\n",
+           mst_dtype_name(dtype), worst, worst_slope);
+    CHECK(worst <= bound, "the logistic function is %g units off", worst);
+    CHECK(worst_slope <= slope_bound, "its slope is %g units off", worst_slope);
+    logistic_pair high = logistic_negative(-88.0f * unit, dtype),
+                  low = logistic_negative(87.3f * unit, dtype);
     CHECK(high.value == 1 && high.slope == 0, "logistic(88) is %g, its slope %g", high.value, high.slope);
     CHECK(low.value > 0 && low.value < 2e-38f, "logistic(-87.3) is %g", low.value);
 }
@@ -70,6 +74,7 @@ static void test_logistic(void) {
 int main(void) {
     test_exp();
     test_exp_special();
-    test_logistic();
+    test_logistic(MST_F32, 3, 6);
+    test_logistic(MST_BF16, 128, 128);
     return test_finish("test_cpu_math");
 }
