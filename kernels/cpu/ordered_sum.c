@@ -7,7 +7,7 @@
 static mst_ordered_sum_fn mst_ordered_sum_cpu;
 
 /* A block is summed in chunks, so that the stack stays in the first cache. */
-enum { TASK_BLOCKS = 4, CHUNK = 1024, SOURCES_MAX = 256, AHEAD = 1024 };
+enum { TASK_BLOCKS = 4, CHUNK = 1024, SOURCES_MAX = 256 };
 
 typedef struct ordered_sum_job {
     const mst_ordered_sum_args *args;
@@ -122,10 +122,7 @@ MST_INLINE void square_loop(double *lane, const void *root, size_t n, mst_dtype 
     double held[MST_LANES]; /* in registers */
     size_t i = 0;
     memcpy(held, lane, sizeof held);
-    for (; i + MST_LANES <= n; i += MST_LANES) {
-        prefetch(root, i + AHEAD, dtype);
-        square_lanes(held, root, i, MST_LANES, dtype);
-    }
+    for (; i + MST_LANES <= n; i += MST_LANES) square_lanes(held, root, i, MST_LANES, dtype);
     square_lanes(held, root, i, n - i, dtype);
     memcpy(lane, held, sizeof held);
 }
