@@ -77,6 +77,8 @@ static void put_value(FILE *file, const config_key *key, const mst_config *confi
     case KIND_WHOLE:
         if (key->size == sizeof(int))
             fprintf(file, "%d", *(const int *)value);
+        else if (key->names != NULL && *(const uint64_t *)value == MST_CONFIG_AUTO)
+            fputs(key->names[0], file);
         else
             fprintf(file, "%" PRIu64, *(const uint64_t *)value);
         break;

@@ -34,7 +34,9 @@ static void describe_names(const config_key *key, char *text_out, size_t room) {
 void config_key_describe(const config_key *key, char *text_out, size_t room) {
     switch (key->kind) {
     case KIND_WHOLE:
-        snprintf(text_out, room, "a whole number from %" PRIu64 " to %" PRIu64, key->low, key->high);
+        snprintf(text_out, room, "%s%sa whole number from %" PRIu64 " to %" PRIu64,
+                 key->names != NULL ? key->names[0] : "", key->names != NULL ? " or " : "", key->low,
+                 key->high);
         break;
     case KIND_REAL:
         if (!key->low_excluded && !key->high_excluded)

@@ -57,6 +57,10 @@ static bool looks_real(const char *text) {
 }
 
 static bool read_whole(const config_key *key, const char *text, void *field, char why_out[CONFIG_WHY_MAX]) {
+    if (key->names != NULL && strcmp(text, key->names[0]) == 0) {
+        *(uint64_t *)field = MST_CONFIG_AUTO;
+        return true;
+    }
     if (!looks_whole(text)) {
         bool leading_zero =
             strspn(text, "+-0123456789") == strlen(text) && strpbrk(text, "0123456789") != NULL;

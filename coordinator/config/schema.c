@@ -13,6 +13,7 @@ static const char *const recompute_names[] = {"none", "selective", "full", NULL}
 static const char *const nonfinite_names[] = {"stop", "skip", "rollback", NULL};
 static const char *const busy_names[] = {"wait", "skip", NULL};
 static const char *const device_names[] = {"cpu", "ref", "cuda", "auto", NULL};
+static const char *const planned_names[] = {"auto", NULL}; /* of a whole number that the planner may choose */
 _Static_assert(MST_FAMILY_COUNT == 5 && MST_FAMILY_QWEN3 == 4, "family_names follows mst_family_id");
 _Static_assert(MST_F32 == 0 && MST_BF16 == 1, "dtype_names follows mst_dtype");
 _Static_assert(MST_TOKENS_UINT32 == 2, "token_names follows mst_token_type");
@@ -258,10 +259,13 @@ const config_key config_keys[] = {
                 "none; selective: outputs of norms and activation functions, which costs little; full: all "
                 "of a layer "
                 "but its input, which costs another forward pass."},
-    {FIXED("train.head_rows"), WHOLE(train.head_rows, 0, MILLION), .fallback = "256", .unit = "rows",
+    {FIXED("train.head_rows"), WHOLE(train.head_rows, 0, INT32_MAX), .names = planned_names,
+     .fallback = "auto", .unit = "rows",
      .meaning =
          "Rows of logits that are there at a time, in the loss and its gradient: more are faster on a GPU "
-         "and take more memory. Part of the result. 0: a sixteenth of a microbatch's tokens, at least 256."},
+         "and take more memory. Part of the result. auto: the planner chooses once, when the run is created, "
+         "and the number is recorded: 256, on a GPU up to a sixteenth of a microbatch's tokens "
+         "(docs/memory.md). 0: a sixteenth, at least 256."},
     {FREE("train.z_loss"), REAL(train.z_loss, 0, 1), .fallback = "0",
      .meaning =
          "Coefficient of the z-loss (log Z)^2, which keeps logits small; 0: none. A usual value is 1e-4."},

@@ -22,7 +22,7 @@ typedef struct config_key {
 
     uint64_t low, high;         /* WHOLE: both allowed */
     double real_low, real_high; /* REAL */
-    const char *const *names;   /* ENUM: ends with NULL */
+    const char *const *names;   /* ENUM: ends with NULL. WHOLE: the word for MST_CONFIG_AUTO, or NULL */
     const char *fallback;       /* the default, as it would stand in the file; NULL: required or derived */
     const char *derived;        /* in words, where the default depends on other keys (check.c computes it) */
     const char *example;        /* a value for --help-config where there is no fallback */

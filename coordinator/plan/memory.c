@@ -1,6 +1,8 @@
 /* Memory of a rank by purpose, asked of the rooms that will allocate it. */
 #include "memory.h"
 
+#include <math.h>
+
 #include "muster/frozen.h"
 #include "muster/saver.h"
 #include "muster/shared.h"
@@ -71,7 +73,15 @@ mst_flops plan_flops(const mst_config *config, const plan_layouts *layouts) {
                                  : mst_model_flops(&config->model, &layouts->model, seq_len);
 }
 
-mst_status plan_pass_memory(const mst_config *config, const mst_layout *model, plan_pass *pass_out) {
+/* What a microbatch takes, the same on all ranks; bytes. */
+typedef struct microbatch_need {
+    double activations;
+    double scratch; /* of kernels, on a GPU */
+    size_t head_rows;
+} microbatch_need;
+
+static mst_status microbatch_memory(const mst_config *config, const mst_layout *model,
+                                    microbatch_need *need_out) {
     mst_status status = MST_OK;
     size_t bytes = 0;
     mst_model_options options = {.dtype = config->train.precision,
@@ -81,9 +91,9 @@ mst_status plan_pass_memory(const mst_config *config, const mst_layout *model, p
                                  .head_rows = config->train.head_rows};
     MST_TRY(mst_config_lora(config, &options.lora));
     MST_TRY(mst_model_bytes_of(&config->model, model, &options, &bytes));
-    *pass_out = (plan_pass){.activations = (double)bytes};
+    *need_out = (microbatch_need){.activations = (double)bytes, .head_rows = mst_model_head_rows(&options)};
     if (config->device.kernels == MST_DEVICE_CUDA)
-        pass_out->scratch = (double)mst_model_scratch_of(&config->model, &options);
+        need_out->scratch = (double)mst_model_scratch_of(&config->model, &options);
 done:
     return status;
 }
@@ -98,9 +108,9 @@ static size_t owned_blocks(const mst_layout *layout, int rank, int size) {
     return sum;
 }
 
-mst_status plan_rank_memory(const mst_config *config, const plan_layouts *layouts, mst_transport transport,
-                            plan_pass pass, mst_placement place, int rank, mst_plan_memory *memory_out,
-                            size_t *slots_out) {
+static mst_status rank_memory(const mst_config *config, const plan_layouts *layouts, mst_transport transport,
+                              microbatch_need need, mst_placement place, int rank,
+                              mst_plan_memory *memory_out, size_t *slots_out) {
     mst_status status = MST_OK;
     mst_exchange_memory x;
     const bool apart = config->device.kernels == MST_DEVICE_CUDA, away = apart && config->optimizer.offload;
@@ -121,8 +131,8 @@ mst_status plan_rank_memory(const mst_config *config, const plan_layouts *layout
         .received = (double)x.received,
         .masters = masters,
         .moments = 2 * masters / sizeof(float) * (double)mst_dtype_size(config->optimizer.moments),
-        .activations = pass.activations,
-        .scratch = pass.scratch,
+        .activations = need.activations,
+        .scratch = need.scratch,
         .workspaces = workspaces,
         .snapshot = (double)mst_saver_bytes_of(layout, copies, config->optimizer.moments, rank, place.ranks),
         .other = (double)x.other,
@@ -144,18 +154,56 @@ double mst_plan_reported(const mst_plan_memory *m) {
            m->workspaces + m->snapshot + m->other;
 }
 
+mst_status plan_memory(const mst_config *config, const plan_layouts *layouts, mst_plan *plan) {
+    mst_status status = MST_OK;
+    const int ranks = plan->machine.ranks, nodes = plan->machine.nodes;
+    microbatch_need need;
+    MST_TRY(plan_transport(config, ranks, nodes, &plan->transport));
+    MST_TRY(microbatch_memory(config, &layouts->model, &need));
+    plan->head_rows = need.head_rows;
+    plan->largest = -1;
+    for (int node = 0, rank = 0; node < nodes; node++) {
+        const int end = (int)((int64_t)ranks * (node + 1) / nodes);
+        double sum = 0;
+        for (; rank < end; rank++) {
+            mst_plan_memory memory;
+            size_t slots;
+            MST_TRY(rank_memory(config, layouts, plan->transport, need, (mst_placement){ranks, nodes}, rank,
+                                &memory, &slots));
+            const double all = mst_plan_reported(&memory) + memory.program;
+            const double on_gpu = all - memory.host + memory.scratch + plan->machine.driver;
+            sum += memory.host > 0 ? memory.host : all;
+            if (memory.host > 0) plan->device_bytes = fmax(plan->device_bytes, on_gpu);
+            if (rank == 0) plan->first_bytes = mst_plan_reported(&memory);
+            if (plan->largest >= 0 && mst_plan_reported(&memory) <= mst_plan_reported(&plan->memory))
+                continue;
+            plan->largest = rank;
+            plan->memory = memory;
+            plan->slots = slots;
+        }
+        plan->node_bytes = fmax(plan->node_bytes, sum);
+    }
+    const double needed = plan->device_bytes > 0 ? plan->device_bytes : plan->node_bytes;
+    plan->fits = plan->machine.memory == 0 || needed <= plan->machine.memory;
+done:
+    return status;
+}
+
 mst_status mst_plan_memory_of(const mst_config *config, int ranks, int nodes, int rank,
                               mst_plan_memory *memory_out) {
     mst_status status = MST_OK;
     plan_layouts layouts = {0};
     const mst_placement place = {ranks, nodes};
+    const mst_machine machine = {.ranks = ranks, .nodes = nodes};
+    mst_config planned = *config; /* what it points to is the config's */
     mst_transport transport;
-    plan_pass pass;
+    microbatch_need need;
     size_t slots;
     MST_TRY(plan_transport(config, ranks, nodes, &transport));
+    MST_TRY(mst_plan_head_rows(config, &machine, &planned.train.head_rows));
     MST_TRY(plan_layouts_init(config, &layouts));
-    MST_TRY(plan_pass_memory(config, &layouts.model, &pass));
-    MST_TRY(plan_rank_memory(config, &layouts, transport, pass, place, rank, memory_out, &slots));
+    MST_TRY(microbatch_memory(&planned, &layouts.model, &need));
+    MST_TRY(rank_memory(&planned, &layouts, transport, need, place, rank, memory_out, &slots));
 done:
     plan_layouts_clear(&layouts);
     return status;

@@ -21,17 +21,8 @@ void plan_layouts_clear(plan_layouts *layouts);
 /** Of a trained token. */
 mst_flops plan_flops(const mst_config *config, const plan_layouts *layouts);
 
-/* What a microbatch takes, the same on all ranks; bytes. */
-typedef struct plan_pass {
-    double activations;
-    double scratch; /* of kernels, on a GPU */
-} plan_pass;
-
-/** @retval MST_ENOMEM, MST_ECONFIG */
-mst_status plan_pass_memory(const mst_config *config, const mst_layout *model, plan_pass *pass_out);
-
-mst_status plan_rank_memory(const mst_config *config, const plan_layouts *layouts, mst_transport transport,
-                            plan_pass pass, mst_placement place, int rank, mst_plan_memory *memory_out,
-                            size_t *slots_out);
+/** Fills what of a plan is memory of its machine's ranks, and whether it fits. @param config with its rows of logits chosen
+ * @retval MST_ECONFIG, MST_ENOMEM */
+mst_status plan_memory(const mst_config *config, const plan_layouts *layouts, mst_plan *plan);
 
 #endif

@@ -12,40 +12,6 @@ static size_t lanes_of(const mst_config *config, int rank, int ranks) {
     return count;
 }
 
-static mst_status plan_memory(const mst_config *config, const plan_layouts *layouts, mst_plan *plan) {
-    mst_status status = MST_OK;
-    const int ranks = plan->machine.ranks, nodes = plan->machine.nodes;
-    plan_pass pass;
-    MST_TRY(plan_transport(config, ranks, nodes, &plan->transport));
-    MST_TRY(plan_pass_memory(config, &layouts->model, &pass));
-    plan->largest = -1;
-    for (int node = 0, rank = 0; node < nodes; node++) {
-        const int end = (int)((int64_t)ranks * (node + 1) / nodes);
-        double sum = 0;
-        for (; rank < end; rank++) {
-            mst_plan_memory memory;
-            size_t slots;
-            MST_TRY(plan_rank_memory(config, layouts, plan->transport, pass, (mst_placement){ranks, nodes},
-                                     rank, &memory, &slots));
-            const double all = mst_plan_reported(&memory) + memory.program;
-            const double on_gpu = all - memory.host + memory.scratch + plan->machine.driver;
-            sum += memory.host > 0 ? memory.host : all;
-            if (memory.host > 0) plan->device_bytes = fmax(plan->device_bytes, on_gpu);
-            if (rank == 0) plan->first_bytes = mst_plan_reported(&memory);
-            if (plan->largest >= 0 && mst_plan_reported(&memory) <= mst_plan_reported(&plan->memory))
-                continue;
-            plan->largest = rank;
-            plan->memory = memory;
-            plan->slots = slots;
-        }
-        plan->node_bytes = fmax(plan->node_bytes, sum);
-    }
-    const double needed = plan->device_bytes > 0 ? plan->device_bytes : plan->node_bytes;
-    plan->fits = plan->machine.memory == 0 || needed <= plan->machine.memory;
-done:
-    return status;
-}
-
 /* What a pass computes besides the FLOPs that count: a forward pass of all layers but the last. */
 static double recomputed_share(const mst_config *config, const mst_flops *flops) {
     if (config->train.recompute != MST_RECOMPUTE_FULL) return 0;
@@ -99,11 +65,13 @@ static void plan_overhead(const mst_config *config, const mst_layout *layout, ms
 mst_status mst_plan_make(const mst_config *config, const mst_machine *machine, mst_plan *plan_out) {
     mst_status status = MST_OK;
     plan_layouts layouts = {0};
+    mst_config planned = *config; /* what it points to is the config's */
     mst_plan plan = {.machine = *machine, .steps = config->run.steps, .layers = config->model.n_layers};
+    MST_TRY(mst_plan_head_rows(config, machine, &planned.train.head_rows));
     MST_TRY(plan_layouts_init(config, &layouts));
     plan.parameters = layouts.model.parameters;
     plan.trained = layouts.trained.parameters;
-    MST_TRY(plan_memory(config, &layouts, &plan));
+    MST_TRY(plan_memory(&planned, &layouts, &plan));
     plan_compute(config, &layouts, &plan);
     MST_TRY(plan_exchange(config, &layouts, &plan));
     plan_overhead(config, &layouts.trained, &plan);

@@ -45,6 +45,9 @@ static void put_memory(const mst_plan *plan, const mst_config *config, FILE *fil
             mst_dtype_name(config->optimizer.moments), away);
     fprintf(file, "  activations  %-10s of a microbatch of %zu x %zu tokens%s\n", bytes(m->activations, a),
             config->batch.micro, config->data.seq_len, again[config->train.recompute]);
+    fprintf(file, "  logits       %-10s of these: %zu rows at a time%s\n",
+            bytes((double)(plan->head_rows * config->model.vocab_size * sizeof(float)), a), plan->head_rows,
+            config->train.head_rows == MST_CONFIG_AUTO ? ", chosen (train.head_rows: auto)" : "");
     if (gpu)
         fprintf(file, "  scratch      %-10s of kernels: the matrix library's workspace, sums over rows\n",
                 bytes(m->scratch, a));

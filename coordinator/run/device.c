@@ -11,6 +11,8 @@
 typedef struct place {
     cpu_set_t cores;
     char class_name[sizeof((mst_kernels *)0)->class_name];
+    char device_id[sizeof((mst_kernels *)0)->device_id];
+    size_t memory; /* of its GPU; 0: it has none */
 } place;
 
 /* Cores that this rank may use, divided by the ranks of its host that may use exactly the same. */
@@ -66,6 +68,20 @@ done:
     return status;
 }
 
+/* The least that a rank has of a GPU's memory, which ranks that share one divide; 0: some rank has no GPU. */
+static size_t least_memory(const mst_comm *comm, const place *places) {
+    size_t least = SIZE_MAX;
+    for (int r = 0; r < mst_comm_size(comm); r++) {
+        size_t sharers = 0;
+        if (places[r].memory == 0) return 0;
+        for (int other = 0; other < mst_comm_size(comm); other++)
+            sharers += strcmp(mst_comm_host(comm, other), mst_comm_host(comm, r)) == 0 &&
+                       strcmp(places[other].device_id, places[r].device_id) == 0;
+        if (places[r].memory / sharers < least) least = places[r].memory / sharers;
+    }
+    return least;
+}
+
 /* What the driver has for this process, and whatever others have. */
 static mst_status look_at_memory(run_device *d) {
     mst_status status = MST_OK;
@@ -78,7 +94,7 @@ done:
 
 mst_status device_open(const mst_config *config, mst_comm *comm, int node_rank, run_device *device_out) {
     mst_status status = MST_OK;
-    place mine = {{{0}}, ""}, *places = NULL;
+    place mine = {{{0}}, "", "", 0}, *places = NULL;
     run_device d = {.threads = config->device.threads};
     *device_out = (run_device){0};
     const bool on_cpu = config->device.kernels == MST_DEVICE_CPU || config->device.kernels == MST_DEVICE_REF;
@@ -90,9 +106,12 @@ mst_status device_open(const mst_config *config, mst_comm *comm, int node_rank, 
     if (status == MST_OK) status = look_at_memory(&d);
     MST_TRY(mst_comm_agree(comm, status));
     memcpy(mine.class_name, d.kernels.class_name, sizeof mine.class_name);
+    memcpy(mine.device_id, d.kernels.device_id, sizeof mine.device_id);
+    mine.memory = d.kernels.memory;
     if (sched_getaffinity(0, sizeof mine.cores, &mine.cores) != 0) CPU_SET(0, &mine.cores);
     MST_TRY(mst_comm_allgather_equal(comm, &mine, sizeof mine, (void **)&places));
     MST_TRY(name_class(config, comm, places, &d));
+    d.least_memory = least_memory(comm, places);
     if (d.threads == 0) {
         d.threads = fair_threads(comm, places);
         d.idle_cores = cores_kept_by_mpirun(comm, places);

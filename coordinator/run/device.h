@@ -14,7 +14,8 @@ typedef struct run_device {
     int threads;
     int idle_cores; /* of this node that mpirun's binding keeps from all of its ranks; 0 when the threads were
                        chosen */
-    size_t taken;   /* bytes of the GPU's memory that were in use before this rank allocated any; 0: no GPU */
+    size_t least_memory; /* bytes of a GPU that the rank with least has, of all ranks; 0: not all have one */
+    size_t taken; /* bytes of the GPU's memory that were in use before this rank allocated any; 0: no GPU */
 } run_device;
 
 /**

@@ -6,8 +6,16 @@
 #include <unistd.h>
 
 #include "muster/files.h"
+#include "muster/plan.h"
 #include "muster/sources.h"
 #include "training.h"
+
+/* What the config came to be, as text. Collective. */
+static mst_status write_config(training *t) {
+    free(t->config_yaml);
+    t->config_yaml = NULL;
+    return mst_comm_agree(t->comm, mst_config_to_yaml(&t->config, &t->config_yaml));
+}
 
 /* Rank 0 reads the config and says what is wrong with it; the others get what it read. */
 mst_status training_share_config(training *t, const mst_train_options *options) {
@@ -108,9 +116,7 @@ mst_status training_open_data(training *t) {
     const size_t vocab = mst_data_vocab(t->data);
     if (t->config.model.vocab_size == 0) {
         t->config.model.vocab_size = vocab;
-        free(t->config_yaml);
-        t->config_yaml = NULL;
-        MST_TRY(mst_comm_agree(t->comm, mst_config_to_yaml(&t->config, &t->config_yaml)));
+        MST_TRY(write_config(t));
     }
     MST_CHECK(
         t->config.model.vocab_size >= vocab, MST_ECONFIG,
@@ -139,6 +145,12 @@ static void note_change(void *context, const char *key, const char *before, cons
         training_say(c->training, "note: %s changes from %s to %s", key, before, after);
 }
 
+/* What the config leaves to the planner stays as it was chosen. A run from before there was a choice had the least. */
+static void keep_planned(mst_config *config, mst_config *before) {
+    if (before->train.head_rows == MST_CONFIG_AUTO) before->train.head_rows = MST_PLAN_HEAD_ROWS;
+    if (config->train.head_rows == MST_CONFIG_AUTO) config->train.head_rows = before->train.head_rows;
+}
+
 /* A run's config may change where its bits are not defined by it; what changes is said, what may not change
  * refuses. @param yaml the config so far, of `path` */
 static mst_status compare_config(training *t, const char *yaml, const char *path, bool quiet) {
@@ -146,6 +158,7 @@ static mst_status compare_config(training *t, const char *yaml, const char *path
     mst_config before = {0};
     changes c = {.training = t, .quiet = quiet};
     MST_TRY(mst_config_parse(yaml, path, NULL, 0, t->first ? stderr : NULL, &before));
+    keep_planned(&t->config, &before);
     MST_TRY(mst_config_compare(&before, &t->config, note_change, &c));
     MST_CHECK(c.forbidden[0] == '\0', MST_ECONFIG,
               "what may not change in a run differs from %s: %s; use the old values, or begin another run",
@@ -187,6 +200,32 @@ done:
     return status;
 }
 
+/*
+ * What the config still leaves to the planner was chosen when this run was created, though it has no checkpoint yet; or is chosen
+ * now: by what all ranks share.
+ */
+static mst_status plan_config(training *t) {
+    mst_status status = MST_OK;
+    mst_config before = {0}, config = t->config; /* what it points to stays t's */
+    const mst_machine machine = {.ranks = mst_comm_size(t->comm),
+                                 .nodes = mst_comm_nodes(t->comm),
+                                 .memory = (double)t->device.least_memory};
+    if (t->config.train.head_rows == MST_CONFIG_AUTO && t->folder.config != NULL) {
+        MST_TRY(mst_config_parse(t->folder.config, t->folder.config_path, NULL, 0, t->first ? stderr : NULL,
+                                 &before));
+        keep_planned(&t->config, &before);
+    }
+    if (t->config.train.head_rows != MST_CONFIG_AUTO) goto done;
+    if (t->device.least_memory > 0) config.device.kernels = MST_DEVICE_CUDA;
+    MST_TRY(mst_plan_head_rows(&config, &machine, &t->config.train.head_rows));
+    if (t->device.least_memory > 0)
+        training_say(t, "train.head_rows auto: %llu rows of logits at a time, from now on in this run",
+                     (unsigned long long)t->config.train.head_rows);
+done:
+    mst_config_clear(&before);
+    return status;
+}
+
 static void say_of_lease(void *context, const char *text) {
     const training *t = context;
     mst_watchdog_progress(t->watchdog, "lease", 0);
@@ -216,6 +255,8 @@ mst_status training_open_folder(training *t, const mst_train_options *options) {
     MST_TRY(mst_comm_agree(t->comm, find_given(t, options->resume)));
     MST_TRY(mst_comm_broadcast(t->comm, 0, t->given, sizeof t->given));
     MST_TRY(mst_comm_agree(t->comm, compare_configs(t)));
+    MST_TRY(mst_comm_agree(t->comm, plan_config(t)));
+    MST_TRY(write_config(t));
 done:
     return status;
 }

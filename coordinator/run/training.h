@@ -84,7 +84,8 @@ mst_status training_share_config(training *t, const mst_train_options *options);
  * @retval MST_ECONFIG it does not fit the config; MST_EIO, MST_EFORMAT */
 mst_status training_open_data(training *t);
 
-/** Takes the run folder's lease and compares the config with the run's. Collective.
+/** Takes the run folder's lease, compares the config with the run's, and plans what the config leaves open: once, when the run is
+ * created. Collective.
  * @retval MST_ECONFIG somebody else has the lease, or what may not change differs; MST_EIO */
 mst_status training_open_folder(training *t, const mst_train_options *options);
 

@@ -18,6 +18,7 @@
 
 #include "cost.h"
 #include "muster/config.h"
+#include "muster/plan.h"
 #include "muster/random.h"
 
 enum { PRODUCTS_MAX = 1 << 16, SHAPES_MAX = 256 };
@@ -162,6 +163,13 @@ static mst_trainer_config trainer_config(const mst_config *config) {
                                 .seed = config->run.seed};
 }
 
+/* As a run of this one rank has them. */
+static void choose_head_rows(mst_config *config) {
+    const mst_machine machine = {.ranks = 1, .nodes = 1, .memory = (double)real.memory};
+    if (real.memory > 0) config->device.kernels = MST_DEVICE_CUDA;
+    need(mst_plan_head_rows(config, &machine, &config->train.head_rows));
+}
+
 static void print_slots(void) {
     const char *comma = "";
     printf("\"kernels\":{");
@@ -285,6 +293,7 @@ int main(int argc, char **argv) {
     sequence = config.data.seq_len;
     need(mst_comm_create_alone(&comm));
     need(mst_kernels_open(config.device.kernels, config.device.level, &real));
+    choose_head_rows(&config);
     taken_before = gpu_bytes();
     need(mst_queue_create(config.device.threads > 0 ? config.device.threads : 1, &queue));
     mst_kernels table = timed_table();

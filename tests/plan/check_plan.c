@@ -159,6 +159,8 @@ static void check_variant(job *j, const variant *v) {
              j->size == 1 ? "auto" : v->transport, v->sharding, v->precision, v->recompute, v->moments,
              v->async);
     CHECK_OK(mst_config_parse(text, "plan.yaml", NULL, 0, stderr, &c));
+    CHECK_OK(mst_plan_head_rows(&c, &(mst_machine){.ranks = j->size, .nodes = emulated_nodes},
+                                &c.train.head_rows));
     c.lora.rank = v->rank; /* not in the text, which would need a model to begin with */
     c.lora.alpha = 2 * (double)v->rank;
     memset(sent, 0, sizeof sent);

@@ -221,6 +221,15 @@ static const mistake mistakes[] = {
     {"", "watchdog.seconds=0.5",
      "--set watchdog.seconds=0.5: error: watchdog.seconds: 0.5 would end jobs whose ranks only wait for a "
      "processor; expected at least 1, or 0 for no watchdog"},
+    {"", "train.head_rows=many",
+     "--set train.head_rows=many: error: train.head_rows: 'many' is not a whole number in plain digits; "
+     "expected auto or a whole number from 0 to 2147483647"},
+    {"", "train.head_rows=18446744073709551615",
+     "--set train.head_rows=18446744073709551615: error: train.head_rows: '18446744073709551615' is out of "
+     "range; expected auto or a whole number from 0 to 2147483647"},
+    {"", "batch.micro=auto",
+     "--set batch.micro=auto: error: batch.micro: 'auto' is not a whole number in plain digits; expected a "
+     "whole number from 1 to 65536"},
     {"", "run.name=a/b",
      "--set run.name=a/b: error: run.name: 'a/b' cannot name a folder here; expected up to 100 letters, "
      "digits, '.', '_', '-', not "
@@ -396,6 +405,7 @@ static void test_round_trip(void) {
         "schedule.peak=0.30000000000000004",
         "checkpoint.minutes=123456.789",
         "lora.targets=[q_proj, v_proj]",
+        "train.head_rows=auto",
         "device.threads=3"};
     mst_config c;
     char *errors;
@@ -406,6 +416,7 @@ static void test_round_trip(void) {
     CHECK(c.data.sources[0].heldout == NULL && strcmp(c.data.sources[1].heldout, "/v.bin") == 0, "held out");
     CHECK(c.data.type == MST_TOKENS_UINT32 && strcmp(c.data.tokenizer, "/t/tokenizer.json") == 0, "tokens");
     CHECK(strcmp(c.lora.targets, "q_proj,v_proj") == 0, "%s", c.lora.targets);
+    CHECK(c.train.head_rows == MST_CONFIG_AUTO, "%llu", (unsigned long long)c.train.head_rows);
     check_round_trip(&c, "awkward values");
     mst_config_clear(&c);
     free(errors);

@@ -174,11 +174,12 @@ static void add_parts(mst_model *model, const mst_tensor_spec *spec, const mst_u
             (mst_part){.offset = tensor->offset, .rows = tensor->shape[0], .cols = tensor->shape[1]};
 }
 
-static size_t chunk_rows(const mst_model *model) {
+size_t mst_model_head_rows(const mst_model_options *options) {
     enum { LEAST = 256, SHARE = 16 };
-    size_t rows = model->options.head_rows;
-    if (rows == 0) rows = model->rows / SHARE > LEAST ? model->rows / SHARE : LEAST;
-    return rows < model->rows ? rows : model->rows;
+    const size_t all = options->micro * options->seq_len;
+    size_t rows = options->head_rows;
+    if (rows == 0) rows = all / SHARE > LEAST ? all / SHARE : LEAST;
+    return rows < all ? rows : all;
 }
 
 /* Fills what follows from the config and the options alone. */
@@ -191,7 +192,7 @@ static void describe(mst_model *model) {
     model->dtype = model->options.dtype;
     model->acc = mst_dtype_acc(model->dtype);
     model->rows = model->options.micro * model->options.seq_len;
-    model->chunk_rows = chunk_rows(model);
+    model->chunk_rows = mst_model_head_rows(&model->options);
     model->width_q = mst_extent_of(config, MST_EXTENT_QUERY);
     model->width_k = mst_extent_of(config, MST_EXTENT_KEY);
     model->width_qkv = mst_extent_of(config, MST_EXTENT_QKV);
@@ -232,6 +233,8 @@ static mst_status check_options(const mst_model_config *config, const mst_layout
     MST_CHECK(options->micro >= 1 && options->micro <= INT32_MAX / options->seq_len, MST_ECONFIG,
               "model: a microbatch of %zu sequences of %zu tokens; it must have 1 to %d tokens",
               options->micro, options->seq_len, INT32_MAX);
+    MST_CHECK(options->head_rows <= INT32_MAX, MST_EINVAL, "model: %zu rows of logits at a time; at most %d",
+              options->head_rows, INT32_MAX);
     MST_CHECK(layout->unit_count == config->n_layers + 2, MST_EINVAL,
               "model: the layout has %zu units, the config asks for %zu; make it with mst_model_layout",
               layout->unit_count, config->n_layers + 2);

@@ -19,6 +19,10 @@ typedef enum mst_nonfinite { MST_NONFINITE_STOP, MST_NONFINITE_SKIP, MST_NONFINI
 /* When a checkpoint is due and the one before is still being written. */
 typedef enum mst_when_busy { MST_BUSY_WAIT, MST_BUSY_SKIP } mst_when_busy;
 
+/* A whole number that the config leaves to the planner, which chooses it when a run is created; from then on the run has it
+ * recorded (mst_plan_head_rows). */
+#define MST_CONFIG_AUTO UINT64_MAX
+
 typedef struct mst_config {
     struct {
         char *name; /* of the run; the default run folder is runs/NAME */
@@ -60,7 +64,7 @@ typedef struct mst_config {
     struct {
         mst_dtype precision; /* F32 or BF16 */
         mst_recompute recompute;
-        uint64_t head_rows; /* of logits at a time; 0: by the microbatch */
+        uint64_t head_rows; /* of logits at a time; 0: by the microbatch; or MST_CONFIG_AUTO */
         double z_loss;      /* coefficient; 0: none */
         mst_nonfinite on_nonfinite;
         uint64_t eval_every;         /* steps; 0: never */

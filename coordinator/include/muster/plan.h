@@ -13,6 +13,9 @@ extern "C" {
 /* Where nobody says what share of its matrix products' speed a step reaches; docs/plan.md has what was measured. */
 #define MST_PLAN_UTILISATION 0.8
 
+/* Rows of logits at a time on a CPU, and the fewest that are chosen for a GPU. */
+#define MST_PLAN_HEAD_ROWS 256
+
 /* What a GPU's driver is thought to take of its memory for each process where that was not measured: an estimate, bytes. */
 #define MST_PLAN_DRIVER (512.0 * 1048576)
 
@@ -55,6 +58,7 @@ typedef struct mst_plan {
     size_t parameters, layers, tokens_per_step, microbatches, lanes; /* lanes: the most that a rank has */
     size_t rank_microbatches; /* the most that a rank computes in a step */
     size_t slots;             /* whole gradients that wait on the rank that has most */
+    size_t head_rows;         /* of logits at a time: as the config has it, or chosen */
     uint64_t steps;           /* 0: not known, for run.epochs without the data */
 
     int largest;            /* the rank that needs most memory */
@@ -84,13 +88,26 @@ typedef struct mst_plan {
 } mst_plan;
 
 /**
+ * Rows of logits that a new run has at a time, and keeps for good: the config's number; where that is MST_CONFIG_AUTO, on a CPU
+ * MST_PLAN_HEAD_ROWS, and on a GPU the largest power of two times so many that is at most a sixteenth of a microbatch's, halved down
+ * to them while a rank does not fit into machine->memory. The driver counts as MST_PLAN_DRIVER, for what is measured may differ from
+ * start to start.
+ *
+ * Not collective: the same arguments give the same number.
+ * @param config complete, with its vocabulary; a GPU is meant where device.kernels is cuda
+ * @param machine ranks, nodes and memory count
+ * @retval as mst_plan_make
+ */
+mst_status mst_plan_head_rows(const mst_config *config, const mst_machine *machine, uint64_t *rows_out);
+
+/**
  * Computes a plan. Not collective; allocates nothing that it plans for.
  * @param config complete, with its vocabulary
  * @retval MST_ECONFIG fewer ranks than nodes, a transport that these nodes do not allow; MST_ENOMEM
  */
 mst_status mst_plan_make(const mst_config *config, const mst_machine *machine, mst_plan *plan_out);
 
-/** Bytes of one rank, as mst_plan_make sums them up. Not collective. @retval as there */
+/** Bytes of one rank, as mst_plan_make sums them up where memory is not said. Not collective. @retval as there */
 mst_status mst_plan_memory_of(const mst_config *config, int ranks, int nodes, int rank,
                               mst_plan_memory *memory_out);
 /** All of it that a run reports of itself: without `scratch` and `program`, wherever it is. */

@@ -129,8 +129,8 @@ typedef struct mst_model_options {
     size_t micro;    /* sequences per microbatch */
     size_t seq_len;
     mst_recompute recompute;
-    /* Rows of logits that exist at a time: part of the gradient's bits, never a function of the device. 0: a sixteenth of all, but
-     * at least 256. */
+    /* Rows of logits that exist at a time: part of the gradient's bits, so a run keeps its number on whatever device. 0: a sixteenth
+     * of all, but at least 256. */
     size_t head_rows;
     bool forward_only; /* no buffers for the backward pass */
     /* Not 0: a model for mst_model_extend only, with room for the keys and values of so many tokens. Then micro is 1,
@@ -166,6 +166,9 @@ size_t mst_model_bytes(const mst_model *model);
 /** Bytes of a GPU's memory that the kernels of such a model's passes take at most for themselves: the matrix library's workspace, or
  * partial sums. Not collective. */
 size_t mst_model_scratch_of(const mst_model_config *config, const mst_model_options *options);
+
+/** Rows of logits that such a model has at a time: head_rows or what 0 stands for, at most a microbatch's. Not collective. */
+size_t mst_model_head_rows(const mst_model_options *options);
 
 /** What mst_model_bytes of such a model would be; nothing is allocated for it. SIZE_MAX: more than can be counted.
  * Not collective. @retval MST_ENOMEM, MST_ECONFIG as mst_model_create */
