@@ -141,9 +141,10 @@ mst_status __wrap_mst_data_read(mst_data *data, mst_split split, uint64_t sample
 mst_status __wrap_mst_data_read(mst_data *data, mst_split split, uint64_t sample, size_t count,
                                 int32_t *tokens, int32_t *targets, int32_t *starts) {
     (void)data, (void)split, (void)starts;
+    uint32_t bits[4];
     for (size_t i = 0; i < count * sequence; i++) {
-        const double draw = mst_random_uniform(1, MST_RANDOM_TEST, sample, i);
-        tokens[i] = (int32_t)(draw * (double)vocabulary);
+        if (i % 4 == 0) mst_random_bits(1, MST_RANDOM_TEST, sample, i, bits); /* a GPU waits meanwhile */
+        tokens[i] = (int32_t)((uint64_t)bits[i % 4] * vocabulary >> 32);
         targets[i] = (int32_t)((double)vocabulary - 1 - tokens[i]);
     }
     return MST_OK;

@@ -29,7 +29,8 @@ typedef struct check_state {
     size_t trials, values, failures;
     double worst;                       /* largest error in units of what is permitted */
     double peak_gflops[2], peak_gbytes; /* measured; gflops of F32 and BF16 */
-    bool brief;                         /* figures mean nothing: they are there for who reads them */
+    bool timed; /* not checked: tensors begin where a model's do, on 16 bytes at least */
+    bool brief; /* figures mean nothing: they are there for who reads them */
 } check_state;
 
 /* Every slot of mst_kernels has check_SLOT and bench_SLOT. */
@@ -101,8 +102,8 @@ struct check_trial {
     char label[LABEL];
     check_tensor tensors[MAX_TENSORS];
     size_t tensor_count;
-    void *arrays[MAX_ARRAYS];
-    size_t array_count;
+    void *arrays[MAX_ARRAYS], *copies[MAX_ARRAYS]; /* copies: on the device */
+    size_t array_count, copy_count;
 };
 
 /* Calls one body of `table` on the tensors of the trial that `context` describes. */
@@ -123,6 +124,9 @@ check_tensor *trial_alias(check_trial *trial, const char *name, check_tensor *of
 /* Plain read-only arrays of exactly `count` elements, freed with the trial. */
 int32_t *trial_ints(check_trial *trial, size_t count);
 float *trial_floats(check_trial *trial, size_t count);
+
+/* What is timed on a GPU reads its arrays there: a copy of one in the device's memory, freed with the trial; elsewhere itself. */
+const void *trial_at_device(check_trial *trial, const void *array, size_t bytes);
 
 /* Where the documents of `rows` tokens begin, in sequences of seq_len (mst_attention_args). Documents have the lengths given,
  * the last of which is 0, in turn, cut at the ends of sequences. NULL gives NULL. */

@@ -99,6 +99,9 @@ void bench_rope(check_state *checker) {
         mst_rope_args args = {
             .rows = rows, .heads = 12, .head_dim = 64, .seq_len = 256, .dtype = (mst_dtype)dtype};
         rope_case c = set_up_rope(&trial, args, NULL, 0, PLAIN);
+        const size_t table = args.seq_len * args.head_dim / 2 * sizeof(float);
+        c.args.cosine = trial_at_device(&trial, c.args.cosine, table);
+        c.args.sine = trial_at_device(&trial, c.args.sine, table);
         trial_time(&trial, call_rope, &c, args.dtype, 2.0 * (double)(rows * 768 * mst_dtype_size(args.dtype)),
                    0.0);
         trial_end(&trial);
@@ -231,7 +234,7 @@ static void check_pointwise(check_state *checker, pointwise op) {
 
 /* streams: tensors read and written. */
 static void bench_pointwise(check_state *checker, pointwise op, double streams) {
-    const size_t rows = timed_size(checker, 1024, 8);
+    const size_t rows = timed_size(checker, 1024, 32);
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         check_trial trial;
         trial_begin(&trial, checker, "%s %zu x 3072", mst_dtype_name((mst_dtype)dtype), rows);

@@ -78,7 +78,7 @@ static void check_sizes(check_state *checker, bool layernorm, mst_dtype dtype, i
 }
 
 static void bench(check_state *checker, bool layernorm, set_up_fn *set_up, check_call_fn *call) {
-    const size_t rows = timed_size(checker, 1024, 32);
+    const size_t rows = timed_size(checker, 1024, 64);
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         check_trial trial;
         trial_begin(&trial, checker, "%s %zu x 768, residual", mst_dtype_name((mst_dtype)dtype), rows);

@@ -112,6 +112,7 @@ static void bench_embedding(check_state *checker, bool backward) {
         check_trial trial;
         trial_begin(&trial, checker, "%s %zu x 768, vocab 8192", mst_dtype_name(args.dtype), rows);
         embedding_case c = set_up_embedding(&trial, args, NULL, true, backward, PLAIN);
+        c.args.tokens = trial_at_device(&trial, c.args.tokens, rows * sizeof *c.args.tokens);
         trial_time(&trial, backward ? call_embedding_backward : call_embedding_forward, &c, args.dtype,
                    values * (backward ? size + 16.0 : 3.0 * size), 0.0);
         trial_end(&trial);
@@ -248,6 +249,7 @@ void bench_cross_entropy(check_state *checker) {
         check_trial trial;
         trial_begin(&trial, checker, "%s %zu x 50304", mst_dtype_name((mst_dtype)dtype), rows);
         cross_entropy_case c = set_up_cross_entropy(&trial, rows, 50304, (mst_dtype)dtype, APART, 1.0);
+        c.args.targets = trial_at_device(&trial, c.args.targets, rows * sizeof *c.args.targets);
         trial_time(&trial, call_cross_entropy, &c, (mst_dtype)dtype, (double)rows * 50304.0 * size, 0.0);
         trial_end(&trial);
     }

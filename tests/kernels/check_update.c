@@ -125,7 +125,7 @@ void check_ordered_sum(check_state *checker) {
 }
 
 void bench_ordered_sum(check_state *checker) {
-    const size_t count = timed_size(checker, 1 << 20, 8);
+    const size_t count = timed_size(checker, 1 << 20, 32);
     for (int kind = 0; kind < 2; kind++) {
         const mst_ordered_sum_args *args = &kinds[kind ? 4 : 1];
         check_trial trial;
@@ -326,7 +326,7 @@ void check_adamw(check_state *checker) {
 }
 
 void bench_adamw(check_state *checker) {
-    const size_t count = timed_size(checker, 1 << 20, 8);
+    const size_t count = timed_size(checker, 1 << 20, 32);
     for (int i = 0; i < 4; i++) {
         const mst_dtype dtype = i & 1 ? MST_BF16 : MST_F32, moments = i & 2 ? MST_BF16 : MST_F32;
         const size_t bytes = 12 + 4 * mst_dtype_size(moments) + mst_dtype_size(dtype); /* of an element */

@@ -79,6 +79,19 @@ void trial_end(check_trial *trial) {
         free(x->exact);
     }
     for (size_t i = 0; i < trial->array_count; i++) release_shared(trial->checker, trial->arrays[i]);
+    for (size_t i = 0; i < trial->copy_count; i++) mst_memory_free(MST_SPACE_DEVICE, &trial->copies[i]);
+}
+
+const void *trial_at_device(check_trial *trial, const void *array, size_t bytes) {
+    void *copy = NULL;
+    if (!is_on_gpu(trial->checker)) return array;
+    if (trial->copy_count == MAX_ARRAYS) abort();
+    if (mst_memory_alloc(MST_SPACE_DEVICE, bytes, &copy) != MST_OK ||
+        mst_memory_copy(trial->checker->bench_queue, copy, array, bytes) != MST_OK) {
+        fprintf(stderr, "check_kernels: %s\n", mst_error_message());
+        exit(1);
+    }
+    return trial->copies[trial->copy_count++] = copy;
 }
 
 static check_tensor *next_tensor(check_trial *trial) {
@@ -89,7 +102,7 @@ static check_tensor *next_tensor(check_trial *trial) {
 check_tensor *trial_tensor(check_trial *trial, const char *name, check_role role, mst_dtype dtype,
                            size_t rows, size_t cols, size_t ld) {
     check_tensor *x = next_tensor(trial);
-    size_t size = mst_dtype_size(dtype), shift = trial->checker->trials * 7 % 16;
+    size_t size = mst_dtype_size(dtype), shift = trial->checker->timed ? 0 : trial->checker->trials * 7 % 16;
     size_t extent = rows > 0 ? (rows - 1) * ld + cols : 0; /* the last row has no padding */
     *x = (check_tensor){
         .trial = trial, .name = name, .role = role, .dtype = dtype, .rows = rows, .cols = cols, .ld = ld};
@@ -202,16 +215,16 @@ static double draw(check_state *checker, check_flavour flavour) {
 }
 
 /* Tensors of more elements, which are only timed, repeat them. */
-enum { DRAWN = 1 << 20 };
+enum { DRAWN = 1 << 18 };
 
 void tensor_fill(check_tensor *x, check_flavour flavour, double scale) {
-    for (size_t r = 0, i = 0; r < x->rows; r++)
-        for (size_t c = 0; c < x->cols; c++, i++) {
-            const size_t drawn = i - DRAWN;
-            tensor_set(x, r, c,
-                       i < DRAWN ? scale * draw(x->trial->checker, flavour)
-                                 : tensor_initial(x, drawn / x->cols, drawn % x->cols));
-        }
+    const size_t count = x->rows * x->cols, size = mst_dtype_size(x->dtype);
+    const size_t drawn = x->ld == x->cols && count > DRAWN ? DRAWN : count;
+    unsigned char *first = x->initial + x->offset;
+    for (size_t i = 0; i < drawn; i++)
+        tensor_set(x, i / x->cols, i % x->cols, scale * draw(x->trial->checker, flavour));
+    for (size_t i = drawn; i < count; i += DRAWN)
+        memcpy(first + i * size, first, (count - i < DRAWN ? count - i : DRAWN) * size);
 }
 
 void *tensor_at(const check_tensor *x, check_view view) {
@@ -444,6 +457,7 @@ static bool move_tensors(check_trial *trial, unsigned char *kept[MAX_TENSORS], b
 }
 
 static const double long_call = 5e-3; /* seconds: of such calls one at a time says enough */
+static const double waking = 0.05;    /* seconds, in which a GPU that was idle finds its clock */
 
 /* Seconds of one call: the median of RUNS; on a GPU each of GPU_CALLS calls behind each other. */
 static bool measure(check_trial *trial, check_call_fn *call, const void *context, double *seconds_out) {
@@ -451,7 +465,8 @@ static bool measure(check_trial *trial, check_call_fn *call, const void *context
     const int runs = checker->brief ? 1 : RUNS;
     int calls = is_on_gpu(checker) ? GPU_CALLS : 1;
     double seconds[RUNS];
-    for (int run = -1; run < runs; run++) { /* the first call warms up */
+    const double begin = seconds_now();
+    for (int run = -1; run < runs;) { /* what comes first warms up */
         mst_status status = MST_OK;
         double start = seconds_now();
         for (int i = 0; i < calls && status == MST_OK; i++)
@@ -461,9 +476,10 @@ static bool measure(check_trial *trial, check_call_fn *call, const void *context
             trial_fail(trial, "%s: %s", mst_status_name(status), mst_error_message());
             return false;
         }
-        const double took = (seconds_now() - start) / calls;
+        const double end = seconds_now(), took = (end - start) / calls;
         if (run >= 0) seconds[run] = took;
         if (run < 0 && took > long_call) calls = 1;
+        if (run >= 0 || !is_on_gpu(checker) || end - begin >= waking) run++;
     }
     qsort(seconds, (size_t)runs, sizeof *seconds, by_size);
     *seconds_out = seconds[runs / 2];
