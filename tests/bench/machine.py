@@ -10,7 +10,8 @@ MEASURED = ("triad", "triad_past_cache", "in_place", "only_reads")  # bandwidths
 
 
 class Worker:
-    """A process that answers a line on its standard input with a line of JSON, and waits meanwhile."""
+    """A process that answers a line on its standard input with a line of JSON, and waits meanwhile. What else it prints is passed
+    over: libraries talk."""
 
     def __init__(self, command, **options):
         self.process = subprocess.Popen(
@@ -19,10 +20,10 @@ class Worker:
         self.name = " ".join(str(word) for word in command[:4])
 
     def hear(self):
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"bench: {self.name} ended with {self.process.wait()}")
-        return json.loads(line)
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"bench: {self.name} ended with {self.process.wait()}")
 
     def ask(self, line=""):
         self.process.stdin.write(f"{line}\n")
