@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
 """muster on a GPU beside what the GPU reaches in the same run, beside PyTorch, and beside the plan.
 
-usage: bench_gpu.py [--dry] CHECK_KERNELS BENCH_STEP MUSTER RESULTS.md
+usage: bench_gpu.py [--dry] [--seconds N] CHECK_KERNELS BENCH_STEP MUSTER RESULTS.md
 
-Whole steps of three models, every kernel alone, the fused head, attention beside cuDNN's. Each part is added to RESULTS.md when
-it is over, and has a time limit, so that a run that is cut off loses at most the part it is at. What is not there (PyTorch) is
-named as missing. Exit status 77: there is no GPU. --dry: tiny sizes, and the kernels of the CPU, to try this program out.
+Every kernel alone, whole steps of three models, the fused head; then attention beside cuDNN's and the same steps by PyTorch, so
+that its compiling takes no time from muster's own figures. Each part is added to RESULTS.md when it is over, and has a time
+limit, so that a run that is cut off loses at most the part it is at; --seconds: all of them together. What is not there (PyTorch)
+is named as missing. Exit status 77: there is no GPU. --dry: tiny sizes, and the kernels of the CPU, to try this program out.
 """
 import argparse
 import datetime
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -20,6 +22,8 @@ from statistics import median
 
 import gpu_works as works
 from gpu_run import first_line, last_json, run, talk
+from gpu_torch import MODES, Torch, gib
+from gpu_verdict import table, verdict
 
 TESTS = Path(__file__).resolve().parents[1]
 KERNEL_LINE = re.compile(
@@ -29,22 +33,14 @@ KERNEL_LINE = re.compile(
 PEAK_LINE = re.compile(r"copy (?P<copy>[\d.]+) GB/s; matmul f32 [\d.]+, bf16 (?P<product>[\d.]+) GFLOP/s")
 
 
-def verdict(reached, stretch=False):
-    return ("reached, stretch too" if stretch else "reached") if reached else "MISSED"
-
-
-def gib(count):
-    return f"{count / 2**30:.2f} GiB"
-
-
 class Bench:
     def __init__(self, options, folder):
         self.options, self.folder = options, folder
-        self.device = "cpu" if options.dry else "cuda"  # of kernels alone and of PyTorch
-        self.begin = time.monotonic()
         self.copy = self.product = None  # GB/s, TFLOP/s of the same run
-        self.kernels, self.speeds = [], {}  # lines of check_kernels; tokens/s of muster's steps
-        self.python = None  # that has PyTorch
+        self.kernels = []  # lines of check_kernels
+        self.taken, self.steps = {}, {}  # of each work: the settings that it was done with, and what was seen
+        mib = first_line(["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"], "")
+        self.limit = ["--memory", f"{mib}MiB"] if mib.isdigit() else []  # of a plan
 
     # ---- parts and results ----
 
@@ -55,7 +51,7 @@ class Bench:
 
     def part(self, title, seconds, measure, *args):
         begin = time.monotonic()
-        seconds = min(seconds, works.TOTAL_SECONDS - (begin - self.begin))
+        seconds = min(seconds, self.options.end - begin)
         self.write("", f"### {title}", "")
         if seconds < 5:
             self.write("Not measured: the time of the whole run was up.")
@@ -70,7 +66,8 @@ class Bench:
 
     def measure_kernels(self, seconds):
         brief = ["--brief"] if self.options.dry else []
-        code, text = run([self.options.check, "--table", self.device, "--bench", *brief], seconds)
+        device = "cpu" if self.options.dry else "cuda"
+        code, text = run([self.options.check, "--table", device, "--bench", *brief], seconds)
         for line in text.splitlines():
             if peak := PEAK_LINE.search(line):
                 self.copy, self.product = float(peak["copy"]), float(peak["product"]) / 1e3
@@ -78,7 +75,7 @@ class Bench:
                 self.kernels.append(found.groupdict())
         self.show_kernels()
         if code != 0:
-            why = "its time was up" if code is None else f"exit status {code}: {text.strip().splitlines()[-1]}"
+            why = "its time was up" if code is None else f"exit status {code}: {text.strip()[-400:]}"
             self.write("", f"Not all kernels were measured: {why}")
 
     def show_kernels(self):
@@ -95,7 +92,7 @@ class Bench:
             bar, of_copy = works.BANDWIDTH_BARS.get(k["op"]), k["of_copy"]
             moved = f"{float(k['gbytes']):,.0f} | {of_copy} %" if of_copy else " | "
             computed = f"{float(k['gflops']) / 1e3:,.2f} | {k['of_product']} %" if k["gflops"] else " | "
-            judged = f"{bar:.2f} | {verdict(int(of_copy) >= 100 * bar)}" if bar and of_copy else " | "
+            judged = f"{bar:.2f} | {verdict(float(k['gbytes']) >= bar * self.copy)}" if bar and of_copy else " | "
             self.write(f"| {k['op']} | {k['label']} | {k['ms']} | {moved} | {computed} | {judged} |")
 
     # ---- whole steps ----
@@ -122,51 +119,76 @@ class Bench:
         path.write_text(json.dumps(config))  # JSON is YAML
         return path
 
-    def choose(self, work):
-        """The first settings of a work that fit: their config, its planned memory, the settings."""
-        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-        mib = first_line(query, "")
-        limit = ["--memory", f"{mib}MiB"] if mib else []
+    def choices(self, work, end):
+        """Those of a work's settings that fit: (config, its plan, the settings)."""
         for settings in work["choices"]:
             config = self.config(work, settings)
-            plan = last_json(run([self.options.muster, "plan", config, "--flops", "1e15", "--json", *limit], 60)[1])
+            command = [self.options.muster, "plan", config, "--flops", "1e15", "--json", *self.limit]
+            plan = last_json(run(command, end - time.monotonic())[1])
             if plan["fits"]:
-                return config, plan["memory"], settings
-        raise RuntimeError(f"no choice fits {mib} MiB")
+                yield config, plan, settings
+
+    def settings_of(self, work):
+        """Those that its steps were done with; the first where none were."""
+        return self.taken.get(work["name"], work["choices"][0])
 
     def measure_steps(self, seconds, work):
-        config, planned, settings = self.choose(work)
-        warm, timed = work["steps"]
-        orders = [f"steps {warm}", f"steps {timed}", ""]
-        _, said, clocked = talk([self.options.step, config], orders, seconds)
-        speed = self.speeds[work["name"]] = said["tokens"] / median(said["seconds"])
+        end, (warm, timed) = time.monotonic() + seconds, work["steps"]
+        orders, why = [f"steps {warm}", f"steps {timed}", ""], "no choice fits by its plan"
+        for config, plan, settings in self.choices(work, end):
+            answers, why = talk([self.options.step, config], orders, end - time.monotonic())
+            if len(answers) >= 2:
+                self.taken[work["name"]] = settings
+                self.show_steps(work, plan, settings, answers[1])
+                if len(answers) > 2:
+                    self.show_shares(answers[2])
+                else:
+                    self.write(f"- its kernels were not measured: {why}")
+                return
+            if "cannot allocate" not in why and "out of memory" not in why:
+                break
+            self.write(f"{self.describe(settings)} fits by its plan, but not in fact: {why}", "")
+        raise RuntimeError(why)
+
+    @staticmethod
+    def describe(settings):
+        """What a user would like to know of the settings of a work."""
+        moments, again = settings.get("optimizer.moments", "f32"), settings.get("train.recompute", "none")
+        return (
+            f"batch.micro {settings['batch.micro']}, weights bf16, gradients and masters f32, moments {moments}, train.recompute"
+            f" {again}"
+        )
+
+    def show_steps(self, work, plan, settings, said):
+        speed = said["tokens"] / median(said["seconds"])
         flops = speed * said["flops_per_token"] / 1e12
         rows = settings["batch.micro"] * work["seq_len"]
-        text = ", ".join(f"{key} {value}" for key, value in settings.items())
         least, most = (said["tokens"] / choice(said["seconds"]) for choice in (max, min))
         self.write(
             f"{said['device']}; bf16, sequences of {work['seq_len']}, {said['tokens']:,} random tokens a step, batch.leaf"
-            f" {work['leaf']}, {text}, train.head_rows {max(rows // 16, 1)}. {timed} steps after {warm}; loss"
-            f" {said['loss']:.4f}.",
+            f" {work['leaf']}, {self.describe(settings)}, train.head_rows {max(rows // 16, 1)}. {len(said['seconds'])} steps"
+            f" after {work['steps'][0]}; loss {said['loss']:.4f}.",
             "",
             f"- {speed:,.0f} tokens/s ({least:,.0f} to {most:,.0f}); {flops:,.1f} TFLOP/s of causal FLOPs without the input"
             " embedding",
         )
-        self.judge_speed(work, said["device"], flops)
-        self.judge_memory(planned, said)
-        self.show_shares(clocked)
+        share = self.judge_speed(work, said["device"], flops)
+        self.steps[work["name"]] = {"speed": speed, "share": share, "parameters": plan["parameters"]}
+        self.judge_memory(plan["memory"], said)
 
     def judge_speed(self, work, device, flops):
+        """The share of the TFLOP/s on paper, None where these are not known."""
         bar, stretch = work["bar"], work["stretch"]
         paper = next((value for name, value in works.PAPER.items() if name in device), None)
+        share = flops / paper if paper else None
         if paper:
-            share = flops / paper
             judged = verdict(share >= bar, share >= stretch)
             self.write(f"- {share:.3f} of {paper:.0f} TFLOP/s on paper; bar {bar:.2f}, stretch {stretch:.2f}: {judged}")
         else:
             self.write(f"- bar {bar:.2f} of the TFLOP/s on paper, which are not known for this device")
         if self.product:
             self.write(f"- {flops / self.product:.3f} of the large product of this run ({self.product:,.1f} TFLOP/s)")
+        return share
 
     def judge_memory(self, planned, said):
         own, before, used = planned["device"] - planned["driver"], said["gpu_before"], said["gpu_bytes"]
@@ -195,7 +217,10 @@ class Bench:
         for at_once in (rows, some):
             config = self.config(work, {**work["settings"], "train.head_rows": at_once})
             orders = [f"steps {warm}", f"steps {timed}"]
-            took[at_once] = 1e3 * min(talk([self.options.step, config], orders, end - time.monotonic())[1]["seconds"])
+            answers, why = talk([self.options.step, config], orders, end - time.monotonic())
+            if why:
+                raise RuntimeError(f"logits of {at_once:,} rows: {why}")
+            took[at_once] = 1e3 * min(answers[1]["seconds"])
         share, model = took[rows] / took[some], work["model"]
         self.write(
             f"A step of one layer of {model['d_model']} and {model['vocab_size']:,} tokens, best of {timed}: logits of all"
@@ -203,72 +228,12 @@ class Bench:
             f" with 1/16 of the memory; bar {work['bar']:.2f}: {verdict(share >= work['bar'])}"
         )
 
-    # ---- PyTorch ----
-
-    def find_torch(self):
-        """The first Python that has it, 2.0 or newer; RuntimeError where none has."""
-        oracles = Path(os.environ.get("MUSTER_ORACLES", Path.home() / ".cache/muster/oracles")) / "bin/python"
-        look = "import sys, torch; sys.exit(int(torch.__version__.split('.')[0]) < 2)"
-        for python in (sys.executable, oracles):
-            if self.python is None and Path(python).exists() and run([python, "-c", look], 60)[0] == 0:
-                self.python = python
-        if self.python is None:
-            raise RuntimeError("PyTorch is missing")
-
-    def measure_torch(self, seconds, work):
-        self.find_torch()
-        settings = self.choose(work)[2]
-        sequences, mode = settings["batch.micro"] * work["leaf"], "eager" if self.options.dry else "compiled"
-        job = {
-            **works.RECIPE, "device": self.device, "shape": work["model"], "seq_len": work["seq_len"], "leaf": work["leaf"],
-            "sequences": sequences, "losses": 2, "threads": 1,
-        }  # fmt: skip
-        path = self.folder / "job.json"
-        path.write_text(json.dumps(job))
-        command = [self.python, "-B", TESTS / "oracle/bench_torch.py", path, "bf16", mode]
-        answers = talk(command, [None, str(work["steps"][1])], seconds)
-        if "missing" in answers[0]:
-            raise RuntimeError(answers[0]["missing"])
-        first, said = answers
-        speed, own = sequences * work["seq_len"] / median(said["seconds"]), self.speeds.get(work["name"])
-        beside = f"; muster is {own / speed:.2f} x" if own else ""
-        fused = "fused" if first["fused"] else "plain"
-        self.write(
-            f"PyTorch {first['version']}, {mode}, sdpa, {fused} AdamW, the same batch: {speed:,.0f} tokens/s,"
-            f" {gib(said['peak_bytes'])}{beside}"
-        )
-
-    def measure_attention(self, seconds, work):
-        self.find_torch()
-        shapes = [",".join(map(str, shape)) for shape in work["shapes"]]
-        command = [self.python, "-B", Path(__file__).with_name("torch_attention.py"), self.device, *shapes]
-        said = last_json(run(command, seconds)[1])
-        if "missing" in said:
-            raise RuntimeError(said["missing"])
-        self.write(
-            f"{said['backend']}, by PyTorch {said['version']}; bf16.",
-            "",
-            "| attention | pass | its ms | muster's ms | muster's speed is | bar | |",
-            "|---|---|---|---|---|---|---|",
-        )
-        for shape, both in zip(work["shapes"], said["seconds"]):
-            for way, seconds_of in zip(("forward", "backward"), both):
-                self.judge_attention(work["bar"], "bf16 {} x {}, {}/{} heads of {}".format(*shape), way, 1e3 * seconds_of)
-
-    def judge_attention(self, bar, label, way, theirs):
-        own = next((k["ms"] for k in self.kernels if k["op"] == f"attention_{way}" and k["label"] == label), None)
-        judged = "not measured | | | "
-        if own:
-            share = theirs / float(own)
-            judged = f"{own} | {share:.2f} x | {bar:.2f} | {verdict(share >= bar)}"
-        self.write(f"| {label} | {way} | {theirs:.3f} | {judged} |")
-
 
 def heading(options):
     """Date, GPU, driver, commit."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
     gpu = first_line(query, "no GPU: tried out with tiny sizes" if options.dry else "a GPU without nvidia-smi")
-    commit = first_line(["git", "-C", TESTS, "rev-parse", "--short", "HEAD"], "unknown")
+    commit = os.environ.get("MUSTER_COMMIT") or first_line(["git", "-C", TESTS, "rev-parse", "--short", "HEAD"], "unknown")
     return f"## {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}, {gpu}, commit {commit}: `./run bench-gpu`"
 
 
@@ -276,36 +241,65 @@ def parse():
     usage, text = __doc__.split("\n\n")[1:3]
     parser = argparse.ArgumentParser(usage=usage.removeprefix("usage: "), description=text)
     parser.add_argument("--dry", action="store_true")
+    parser.add_argument("--seconds", type=float, default=works.TOTAL_SECONDS)
     for name in ("check", "step", "muster", "results"):
         parser.add_argument(name, type=Path)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.end = time.monotonic() + options.seconds
+    return options
 
 
-def measure_all(bench, dry):
-    everything = works.DRY if dry else works.WORKS
-    head, attention = (works.DRY_HEAD, works.DRY_ATTENTION) if dry else (works.HEAD, works.ATTENTION)
+def measure_own(bench, everything, head):
     bench.part("Kernels", works.KERNELS["seconds"], bench.measure_kernels)
     for work in everything:
         bench.part(work["name"], work["seconds"], bench.measure_steps, work)
     bench.part("Linear and cross-entropy", head["seconds"], bench.measure_head, head)
-    bench.part("Attention beside cuDNN", attention["seconds"], bench.measure_attention, attention)
+
+
+def measure_torch(bench, torch, everything, attention):
+    """What is soonest done first; PyTorch without its compiler only where that has come to nothing."""
+    bench.part("PyTorch", works.FIND_SECONDS, torch.find)
+    if torch.python is None:
+        return
+    bench.part("Attention beside cuDNN", attention["seconds"], torch.measure_attention, attention)
+    for mode in ("layers", "eager", "compiled"):
+        for work in everything:
+            again = mode == "eager" and work["name"] in torch.best
+            if mode in work["peers"] and not again:
+                title = f"{work['name']} by PyTorch, {MODES[mode]}"
+                bench.part(title, work["peers"][mode], torch.measure_steps, work, mode)
+
+
+def conclude(bench, torch, everything):
+    shares = {}
     for work in everything:
-        if work["torch"]:
-            bench.part(f"{work['name']} by PyTorch", work["torch"], bench.measure_torch, work)
+        seen = bench.steps.get(work["name"], {"share": None})
+        words = "not measured" if "speed" not in seen else "no figure on paper"
+        if seen["share"] is not None:
+            words = f"{seen['share']:.3f}"
+        shares[work["name"]] = seen["share"], words
+    ratios = {work["name"]: torch.ratio(work) for work in everything}
+    bench.write("", "### Whole steps", "", *table(everything, shares, ratios))
 
 
 def main():
     options = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench-gpu: it was told to end"))  # and ends what it has started
     if not options.dry:
-        code, text = run([options.check, "--table", "cuda", "--op", "cast"], 60)
+        code, text = run([options.check, "--table", "cuda", "--op", "cast"], min(60, options.seconds))
         if code == 77:
             print(text.strip())
             sys.exit(77)
+    everything = works.DRY if options.dry else works.WORKS
+    head, attention = (works.DRY_HEAD, works.DRY_ATTENTION) if options.dry else (works.HEAD, works.ATTENTION)
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as folder:
-        bench = Bench(options, Path(folder))
+        begin, bench = time.monotonic(), Bench(options, Path(folder))
+        torch = Torch(bench, "cpu" if options.dry else "cuda")
         bench.write("", heading(options))
-        measure_all(bench, options.dry)
-        bench.write("", f"All parts: {time.monotonic() - bench.begin:.0f} s.")
+        measure_own(bench, everything, head)
+        measure_torch(bench, torch, everything, attention)
+        conclude(bench, torch, everything)
+        bench.write("", f"All parts: {time.monotonic() - begin:.0f} s.")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # system does not have. To be sourced.
 cuda_folders() {
   command -v python3 >/dev/null || return 0
-  python3 - <<'END'
+  timeout -k 5 60 python3 - <<'END'
 import ctypes.util
 import importlib.util
 import os

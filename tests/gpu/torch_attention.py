@@ -2,8 +2,8 @@
 
 usage: torch_attention.py cuda|cpu SEQUENCES,LENGTH,HEADS,KV_HEADS,HEAD_DIM...
 
-Prints one line of JSON: {"version": ..., "backend": ..., "seconds": [[forward, backward] of each shape]}, or {"missing": why}. On
-the CPU, to try this program out, with whatever kernels PyTorch takes.
+Prints one line of JSON: {"version": ..., "backend": ..., "seconds": [{"forward": ..., "backward": ...} or {"missing": why} of
+each shape]}, or {"missing": why}. On the CPU, to try this program out, with whatever kernels PyTorch takes.
 """
 import contextlib
 import json
@@ -19,19 +19,21 @@ except ImportError as missing:
     sys.exit(0)
 
 ROUNDS, CALLS = 9, {"cuda": 10, "cpu": 1}
+WARM = {"cuda": 0.1, "cpu": 0.0}  # seconds, in which a GPU that was idle finds its clock
 
 
 def seconds_of(call, device):
-    """The median of rounds of calls behind each other; the first round warms up."""
-    rounds = []
-    for _ in range(ROUNDS + 1):
+    """The median of rounds of calls behind each other, after some that warm up."""
+    rounds, start = [], time.perf_counter()
+    while len(rounds) < ROUNDS:
         begin = time.perf_counter()
         for _ in range(CALLS[device]):
             call()
         if device == "cuda":
             torch.cuda.synchronize()
-        rounds.append((time.perf_counter() - begin) / CALLS[device])
-    return median(rounds[1:])
+        if begin - start > WARM[device]:
+            rounds.append((time.perf_counter() - begin) / CALLS[device])
+    return median(rounds)
 
 
 def measure(shape, device):
@@ -51,7 +53,15 @@ def measure(shape, device):
     with torch.no_grad():
         ahead = seconds_of(forward, device)
     back = seconds_of(lambda: torch.autograd.grad(out, (q, k, v), gradient, retain_graph=True), device)
-    return ahead, back
+    return {"forward": ahead, "backward": back}
+
+
+def try_to_measure(shape, device):
+    """A shape that cuDNN refuses does not keep the others away."""
+    try:
+        return measure(shape, device)
+    except RuntimeError as why:
+        return {"missing": str(why).splitlines()[0]}
 
 
 def main(device, *shapes):
@@ -64,7 +74,7 @@ def main(device, *shapes):
 
         backend, kernels = f"cuDNN {torch.backends.cudnn.version()}", sdpa_kernel(SDPBackend.CUDNN_ATTENTION)
     with kernels:
-        seconds = [measure([int(n) for n in shape.split(",")], device) for shape in shapes]
+        seconds = [try_to_measure([int(n) for n in shape.split(",")], device) for shape in shapes]
     print(json.dumps({"version": torch.__version__, "backend": backend, "seconds": seconds}))
 
 
