@@ -32,6 +32,14 @@ else
   count 0 '^Not '
 fi
 [ "$failures" = 0 ] || cat "$work/results.md"
+
+# A machine with neither a build nor a bundle, and nothing to build.
+mkdir -p "$work/bare/tests/gpu"
+cp "$tests/../run" "$work/bare"
+cp "$tests/gpu/libraries.sh" "$work/bare/tests/gpu"
+expect 1 "$work/bare/run" bench-gpu --seconds 9
+says 'run: not built within '
+
 oracles=${MUSTER_ORACLES:-$HOME/.cache/muster/oracles}/bin/python
 if [ -x "$oracles" ]; then python=$oracles; fi
 limit=60 expect 0 "$python" -B "$tests/gpu/check_peers.py"
