@@ -42,5 +42,5 @@ says 'run: not built within '
 
 oracles=${MUSTER_ORACLES:-$HOME/.cache/muster/oracles}/bin/python
 if [ -x "$oracles" ]; then python=$oracles; fi
-limit=60 expect 0 "$python" -B "$tests/gpu/check_peers.py"
+limit=150 expect 0 "$python" -B "$tests/gpu/check_peers.py"
 finish

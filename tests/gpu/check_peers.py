@@ -115,7 +115,7 @@ def check_outcomes():
     check("slow", text, "Not measured: not done within 5 s", "1.111 x: compiled as a whole")
     text, _ = judge({"layers": "slow", "compiled": answers(900)}, seconds=6)
     check("the time is up", text, "Not measured: the time of the whole run was up.", "| not done within 6 s | 1.00 | not judged |")
-    if time.monotonic() - begin > 60:
+    if time.monotonic() - begin > 500:
         failures.append("what is slow was not ended")
 
 
