@@ -69,7 +69,11 @@ static void judge_class(examination *e) {
     const facts *first = &e->all[0];
     doctor_say(e, VERDICT_OK, "GPU software", "%s%s%s%s", where, first->cuda,
                first->driver[0] ? "; driver " : "", first->driver);
-    doctor_say(e, VERDICT_OK, "GPUs", "%s%s", where, first->gpus);
+    char used[64] = "";
+    if (first->driver_bytes > 0)
+        snprintf(used, sizeof used, ", of which %.0f are in use on rank 0's",
+                 first->driver_bytes / (1 << 20));
+    doctor_say(e, VERDICT_OK, "GPUs", "%s%s%s", where, first->gpus, used);
     if (!all) return;
     if (e->has_config && e->config.batch.allow_mixed)
         judge_same(e, "device class", offsetof(facts, class_name), VERDICT_WARN,

@@ -205,14 +205,12 @@ void mst_cuda_describe(char *text, size_t size) {
     cudaDeviceProp properties;
     char class_name[sizeof((mst_kernels *)0)->class_name];
     int count = 0;
-    size_t room = 0, all = 0;
-    if (find(&count) != MST_OK || describe(0, &properties) != MST_OK || device_room(&room, &all) != MST_OK) {
+    if (find(&count) != MST_OK || describe(0, &properties) != MST_OK) {
         snprintf(text, size, "none: %s", mst_error_message());
         return;
     }
     name_class(&properties, class_name, sizeof class_name);
-    snprintf(text, size, "%d: %s, %zu MiB of memory, of which %zu are in use", count, class_name, all >> 20,
-             (all - room) >> 20);
+    snprintf(text, size, "%d: %s, %zu MiB of memory", count, class_name, properties.totalGlobalMem >> 20);
 }
 
 void mst_cuda_describe_software(char *text, size_t size) {

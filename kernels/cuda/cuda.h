@@ -88,7 +88,7 @@ mst_status mst_cuda_plain_product(mst_cuda *cuda, const mst_matmul_args *args);
 /** Sets the name, the class and every slot for GPU number `device`, modulo those here (NULL: 0). @retval MST_EUNSUPPORTED no such GPU */
 mst_status mst_kernels_fill_cuda(const char *device, mst_kernels *table);
 
-/** Their number, the first one's class and memory (in use: the driver's for this process, too), or why there is none. */
+/** Their number, the first one's class and memory, or why there is none. Makes no context, whose memory each process would take. */
 void mst_cuda_describe(char *text, size_t size);
 
 /** The versions of CUDA that are built in and that the driver is for, and the matrix library. */

@@ -196,6 +196,111 @@ static cudaError_t use_legacy_stream(cudaStream_t) {
     return cudaMemsetAsync(&byte, 0, 1, NULL);
 }
 
+/* ---------------------------------------------------------------- streams */
+
+MST_KERNEL(1) give(float *to, const float *from) {
+    *to = *from;
+}
+
+/* Two streams, and pinned memory that their work writes; it is 0 at first. */
+struct stage {
+    cudaStream_t first, second;
+    cudaEvent_t event;
+    float *pinned; /* [4] */
+
+    explicit stage(const char *order) {
+        void *memory = NULL;
+        setenv("MST_EMULATED_STREAMS", order, 1);
+        cudaStreamCreateWithFlags(&first, cudaStreamNonBlocking);
+        cudaStreamCreateWithFlags(&second, cudaStreamNonBlocking);
+        unsetenv("MST_EMULATED_STREAMS");
+        cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+        cudaHostAlloc(&memory, 4 * sizeof(float), cudaHostAllocPortable);
+        pinned = static_cast<float *>(memory);
+        for (int i = 0; i < 4; i++) pinned[i] = 0;
+    }
+    /* Ends all, and has streams work at once again. */
+    ~stage() {
+        cudaStreamDestroy(first);
+        cudaStreamDestroy(second);
+        cudaEventDestroy(event);
+        cudaFreeHost(pinned);
+        mst_emulation_stream_destroy(mst_emulation_stream_create());
+    }
+};
+
+/* Kernels and copies are done when their stream is waited for, with the arguments of the call, and with what pinned memory holds by
+ * then; pageable memory is read at once, and who copies to it waits. */
+static bool waits(void) {
+    stage s("lazy");
+    float *p = s.pinned, pageable = 3, copied = 0;
+    MST_START(add, 1, 1, 0, s.first, &p[0], 1.0f);
+    bool right = p[0] == 0;
+    cudaMemcpyAsync(&p[1], &p[3], sizeof *p, cudaMemcpyDefault, s.first);
+    cudaMemcpyAsync(&p[2], &pageable, sizeof *p, cudaMemcpyDefault, s.first);
+    p[3] = 5, pageable = 7;
+    right = right && p[1] == 0 && p[2] == 0 && cudaStreamSynchronize(s.second) == cudaSuccess && p[0] == 0;
+    cudaStreamSynchronize(s.first);
+    right = right && p[0] == 1 && p[1] == 5 && p[2] == 3;
+    MST_START(add, 1, 1, 0, s.first, &p[0], 1.0f);
+    cudaMemcpyAsync(&copied, &p[0], sizeof *p, cudaMemcpyDefault, s.first);
+    return right && copied == 2;
+}
+
+/* Work that follows an event is done after what stands before it, and no more is done for that. */
+static bool follows(const char *order, bool others) {
+    stage s(order);
+    float *p = s.pinned;
+    MST_START(add, 1, 1, 0, s.first, &p[0], 1.0f);
+    cudaEventRecord(s.event, s.first);
+    MST_START(add, 1, 1, 0, s.first, &p[0], 1.0f);
+    cudaStreamWaitEvent(s.second, s.event, 0);
+    MST_START(give, 1, 1, 0, s.second, &p[1], &p[0]);
+    bool right = p[0] == 0;
+    cudaStreamSynchronize(s.second);
+    return right && p[0] == (others ? 2 : 1) && p[1] == p[0];
+}
+
+/* A wait that is missing: the second stream's work reads what the first has not written. */
+static bool misses(const char *order, bool forces_writer) {
+    stage s(order);
+    float *p = s.pinned;
+    MST_START(add, 1, 1, 0, s.first, &p[0], 1.0f);
+    MST_START(give, 1, 1, 0, s.second, &p[1], &p[0]);
+    cudaStreamSynchronize(forces_writer ? s.first : s.second);
+    cudaStreamSynchronize(s.second);
+    return p[1] == 0;
+}
+
+/* Looks at an event move its stream piece by piece. */
+static bool looks(void) {
+    stage s("lazy");
+    float *p = s.pinned;
+    for (int i = 0; i < 2; i++) MST_START(add, 1, 1, 0, s.first, &p[0], 1.0f);
+    cudaEventRecord(s.event, s.first);
+    bool right = p[0] == 0;
+    right = right && cudaEventQuery(s.event) == cudaErrorNotReady && p[0] == 1;
+    right = right && cudaEventQuery(s.event) == cudaErrorNotReady && p[0] == 2;
+    return right && cudaEventQuery(s.event) == cudaSuccess;
+}
+
+/* A graph is done when its stream is waited for, though it is destroyed before. */
+static bool launches_later(void) {
+    stage s("lazy");
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    cudaStreamBeginCapture(s.first, cudaStreamCaptureModeThreadLocal);
+    MST_START(add, 1, 1, 0, s.first, &s.pinned[0], 1.0f);
+    cudaStreamEndCapture(s.first, &graph);
+    cudaGraphInstantiate(&executable, graph, 0);
+    cudaGraphDestroy(graph);
+    for (int i = 0; i < 2; i++) cudaGraphLaunch(executable, s.first);
+    cudaGraphExecDestroy(executable);
+    bool right = s.pinned[0] == 0;
+    cudaStreamSynchronize(s.first);
+    return right && s.pinned[0] == 2;
+}
+
 int main() {
     check(dies(divergent, SIGABRT,
                "kernel two_barriers, block (0, 0, 0): threads meet at different __syncthreads"),
@@ -218,5 +323,10 @@ int main() {
     check(refuses(cudaStreamSynchronize), "waiting for a stream that captures");
     check(refuses(allocate), "an allocation during a capture");
     check(refuses(use_legacy_stream), "work on the legacy stream during a capture");
+    check(waits(), "what is kept until it is waited for");
+    check(follows("lazy", false) && follows("others", true), "work behind an event");
+    check(misses("lazy", false) && misses("others", true), "a missing wait for another stream");
+    check(looks(), "looks at an event");
+    check(launches_later(), "a graph that is kept");
     return failures > 0;
 }

@@ -10,6 +10,7 @@
  *  - shared memory that is read before it was written: it is NaN at a block's start, and so is what cp.async has not
  *    brought yet; device memory is NaN when allocated;
  *  - host code that touches device memory: it is mapped only while a kernel or a copy works (emulation_memory.h);
+ *  - with MST_EMULATED_STREAMS, waits between streams and of the host that are missing (emulation_stream.h);
  *  - calls that CUDA refuses while a stream captures (emulation_graph.h), and errors of calls that nobody read;
  *  - accesses outside of arrays, shared ones included, in a build with the address sanitizer.
  * One operating-system thread at a time may launch. Errors end the process: this is a test tool.
@@ -24,6 +25,7 @@
 #include <cstring>
 #include <type_traits>
 
+#include "emulation_copy.h"
 #include "emulation_device.h"
 #include "emulation_graph.h"
 #include "emulation_memory.h"
@@ -438,9 +440,10 @@ struct cudaDeviceProp {
 };
 #define CUDART_VERSION 0
 
-/* Returns where a capture forbids the call. */
+/* Returns where a capture forbids the call, which needs a context. */
 #define MST_UNLESS_CAPTURING()                                                                               \
     do {                                                                                                     \
+        mst_emulation_context();                                                                             \
         const cudaError_t forbidden = static_cast<cudaError_t>(mst_emulation_forbidden());                   \
         if (forbidden != cudaSuccess) return forbidden;                                                      \
     } while (0)
@@ -452,41 +455,34 @@ static inline cudaError_t cudaMalloc(void **memory, size_t bytes) {
 }
 static inline cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned) {
     MST_UNLESS_CAPTURING();
-    *memory = nullptr;
-    if (bytes > SIZE_MAX / 2 || posix_memalign(memory, 256, bytes) != 0) return cudaErrorMemoryAllocation;
-    memset(*memory, 0xff, bytes);
-    return cudaSuccess;
+    *memory = mst_emulation_pin(bytes);
+    return *memory ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 static inline cudaError_t cudaFree(void *memory) {
     MST_UNLESS_CAPTURING();
+    mst_emulation_finish_all();
     mst_emulation_unmap(memory);
     return cudaSuccess;
 }
 static inline cudaError_t cudaFreeHost(void *memory) {
     MST_UNLESS_CAPTURING();
-    free(memory);
+    mst_emulation_unpin(memory);
     return cudaSuccess;
 }
 static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
                                           cudaStream_t stream) {
-    return static_cast<cudaError_t>(emulation::queue(stream, [=] {
-        mst_emulation_open();
-        memmove(to, from, bytes);
-        mst_emulation_close();
-    }));
+    return static_cast<cudaError_t>(mst_emulation_copy(stream, to, from, bytes));
 }
 static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
-    return static_cast<cudaError_t>(emulation::queue(stream, [=] {
-        mst_emulation_open();
-        memset(to, value, bytes);
-        mst_emulation_close();
-    }));
+    return static_cast<cudaError_t>(mst_emulation_fill(stream, to, value, bytes));
 }
 static inline cudaError_t cudaMemGetInfo(size_t *free, size_t *all) {
+    mst_emulation_context();
     mst_emulation_room(free, all);
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
+    mst_emulation_context();
     *stream = mst_emulation_stream_create();
     return cudaSuccess;
 }
@@ -494,10 +490,9 @@ static inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     mst_emulation_stream_destroy(stream);
     return cudaSuccess;
 }
-/* Of what is pushed beside, nothing can be waited for: a peer's death would hang the program. */
 static inline cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     MST_UNLESS_CAPTURING();
-    if (stream && !mst_emulation_passed(stream, mst_emulation_pushed(stream))) abort();
+    mst_emulation_finish(stream);
     return cudaSuccess;
 }
 
@@ -507,6 +502,7 @@ typedef struct CUevent_st {
     uint64_t count;
 } * cudaEvent_t;
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
+    mst_emulation_context();
     *event = static_cast<cudaEvent_t>(calloc(1, sizeof **event));
     return *event ? cudaSuccess : cudaErrorMemoryAllocation;
 }
@@ -521,11 +517,10 @@ static inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream
     return cudaSuccess;
 }
 static inline cudaError_t cudaEventQuery(cudaEvent_t event) {
-    return mst_emulation_passed(event->stream, event->count) ? cudaSuccess : cudaErrorNotReady;
+    return mst_emulation_look(event->stream, event->count) ? cudaSuccess : cudaErrorNotReady;
 }
-/* Only for events of the stream of kernels, which have ended. */
-static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
-    if (cudaEventQuery(event) != cudaSuccess) abort();
+static inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    mst_emulation_follow(stream, event->stream, event->count);
     return cudaSuccess;
 }
 static inline cudaError_t cudaGetLastError() {
@@ -547,8 +542,8 @@ static inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cuda
                                                unsigned long long) {
     return static_cast<cudaError_t>(mst_emulation_instantiate(executable, graph));
 }
-static inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
-    return static_cast<cudaError_t>(mst_emulation_launch(executable));
+static inline cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+    return static_cast<cudaError_t>(mst_emulation_launch(executable, stream));
 }
 static inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
     mst_emulation_graph_destroy(graph);
@@ -587,6 +582,7 @@ static inline cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *handle, void *
 }
 static inline cudaError_t cudaIpcOpenMemHandle(void **memory, cudaIpcMemHandle_t handle, unsigned) {
     mst_emulation_name name;
+    mst_emulation_context();
     memcpy(&name, &handle, sizeof name);
     *memory = mst_emulation_join(&name);
     return *memory ? cudaSuccess : static_cast<cudaError_t>(cudaErrorInvalidValue);
@@ -595,7 +591,8 @@ static inline cudaError_t cudaIpcCloseMemHandle(void *memory) {
     mst_emulation_unmap(memory);
     return cudaSuccess;
 }
-static inline cudaError_t cudaSetDevice(int) {
+static inline cudaError_t cudaSetDevice(int device) {
+    mst_emulation_use(device);
     return cudaSuccess;
 }
 static inline cudaError_t cudaDriverGetVersion(int *version) {

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "emulation_stream.h"
+
 /* CUDA's numbers. */
 enum { NOT_SUPPORTED = 801, UNSUPPORTED_IN_CAPTURE = 900, CAPTURE_LOST = 901, WRONG_CAPTURE = 905 };
 
@@ -83,13 +85,17 @@ static void clear(struct CUgraph_st *graph) {
     *graph = (struct CUgraph_st){0};
 }
 
+bool mst_emulation_captures(const struct CUstream_st *stream) {
+    return capture.stream && capture.stream == stream;
+}
+
 int mst_emulation_do(struct CUstream_st *stream, void (*work)(const void *arguments), const void *arguments,
                      size_t bytes) {
-    if (!capture.stream || capture.stream != stream) {
+    if (!mst_emulation_captures(stream)) {
         const int error = stream ? 0 : mst_emulation_forbidden(); /* the legacy stream waits for all others */
         if (error != 0) return error;
         count(&done_alone, 1);
-        work(arguments);
+        mst_emulation_queue(stream, work, arguments, bytes);
         return 0;
     }
     if (capture.lost) return failed(CAPTURE_LOST);
@@ -115,7 +121,7 @@ int mst_emulation_begin(struct CUstream_st *stream) {
 
 int mst_emulation_end(struct CUstream_st *stream, struct CUgraph_st **graph_out) {
     *graph_out = NULL;
-    if (!capture.stream || capture.stream != stream) return failed(WRONG_CAPTURE);
+    if (!mst_emulation_captures(stream)) return failed(WRONG_CAPTURE);
     capture.stream = NULL;
     const bool refused = refuses("end");
     if (capture.lost || refused) {
@@ -139,14 +145,15 @@ int mst_emulation_instantiate(struct CUgraphExec_st **executable_out, const stru
     return 0;
 }
 
-int mst_emulation_launch(const struct CUgraphExec_st *executable) {
+int mst_emulation_launch(const struct CUgraphExec_st *executable, struct CUstream_st *stream) {
     const int error = mst_emulation_forbidden();
     if (error != 0) return error;
     if (refuses("launch")) return failed(NOT_SUPPORTED);
     const struct CUgraph_st *graph = &executable->graph;
     count(&graph_launches, 1);
     count(&done_by_graphs, graph->count);
-    for (size_t i = 0; i < graph->count; i++) graph->nodes[i].work(graph->nodes[i].arguments);
+    for (size_t i = 0; i < graph->count; i++)
+        mst_emulation_queue(stream, graph->nodes[i].work, graph->nodes[i].arguments, graph->nodes[i].bytes);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #ifndef MUSTER_TESTS_EMULATION_GRAPH_H
 #define MUSTER_TESTS_EMULATION_GRAPH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #ifdef __cplusplus
@@ -20,16 +21,18 @@ struct CUgraphExec_st; /* what cudaGraphExec_t points to */
 
 /* All return 0, or CUDA's error, which the next look finds, too. */
 
-/* Work on a stream: done now, or kept where the stream captures. @param arguments [bytes] whatever may be copied so */
+/* Work on a stream: done in its order, or kept where the stream captures. @param arguments [bytes] whatever may be copied so */
 int mst_emulation_do(struct CUstream_st *stream, void (*work)(const void *arguments), const void *arguments,
                      size_t bytes);
+/* Whether this thread captures that stream. */
+bool mst_emulation_captures(const struct CUstream_st *stream);
 /* A call that no thread may make while it captures. */
 int mst_emulation_forbidden(void);
 
 int mst_emulation_begin(struct CUstream_st *stream);
 int mst_emulation_end(struct CUstream_st *stream, struct CUgraph_st **graph_out);
 int mst_emulation_instantiate(struct CUgraphExec_st **executable_out, const struct CUgraph_st *graph);
-int mst_emulation_launch(const struct CUgraphExec_st *executable);
+int mst_emulation_launch(const struct CUgraphExec_st *executable, struct CUstream_st *stream);
 void mst_emulation_graph_destroy(struct CUgraph_st *graph);
 void mst_emulation_executable_destroy(struct CUgraphExec_st *executable);
 

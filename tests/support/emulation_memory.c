@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MAPPINGS = 4096, PAGE = 4096 };
+enum { MAPPINGS = 4096, PINNED = 1024, PAGE = 4096 };
 
 static struct {
     void *memory;
@@ -17,6 +17,11 @@ static struct {
     int joined; /* another process's, whose device has the bytes */
 } mappings[MAPPINGS];
 static size_t mapping_count, mapped, most; /* bytes: now, and at most so far */
+static struct {
+    void *memory;
+    size_t bytes;
+} pinned[PINNED];
+static size_t pinned_count;
 static int users;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -130,4 +135,42 @@ void mst_emulation_unmap(void *memory) {
         return;
     }
     abort(); /* it was never allocated */
+}
+
+void *mst_emulation_pin(size_t bytes) {
+    void *memory = NULL;
+    if (bytes > SIZE_MAX / 2 || posix_memalign(&memory, 256, bytes) != 0) return NULL;
+    memset(memory, 0xff, bytes);
+    pthread_mutex_lock(&lock);
+    if (pinned_count == PINNED) abort();
+    pinned[pinned_count].memory = memory;
+    pinned[pinned_count++].bytes = bytes;
+    pthread_mutex_unlock(&lock);
+    return memory;
+}
+
+void mst_emulation_unpin(void *memory) {
+    pthread_mutex_lock(&lock);
+    size_t i = 0;
+    while (i < pinned_count && pinned[i].memory != memory) i++;
+    if (i == pinned_count) abort(); /* it was never allocated */
+    memset(memory, 0xff, pinned[i].bytes);
+    pinned[i] = pinned[--pinned_count];
+    pthread_mutex_unlock(&lock);
+    free(memory);
+}
+
+static bool is_within(const void *memory, const void *begin, size_t bytes) {
+    return (uintptr_t)memory - (uintptr_t)begin < bytes;
+}
+
+bool mst_emulation_is_pageable(const void *memory) {
+    bool known = false;
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < mapping_count && !known; i++)
+        known = is_within(memory, mappings[i].memory, mappings[i].bytes);
+    for (size_t i = 0; i < pinned_count && !known; i++)
+        known = is_within(memory, pinned[i].memory, pinned[i].bytes);
+    pthread_mutex_unlock(&lock);
+    return !known;
 }

@@ -3,6 +3,7 @@
 #ifndef MUSTER_TESTS_EMULATION_MEMORY_H
 #define MUSTER_TESTS_EMULATION_MEMORY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +14,12 @@ extern "C" {
 /* Device memory filled with NaN; NULL: there is none (MST_EMULATED_BYTES in the environment limits it). */
 void *mst_emulation_map(size_t bytes);
 void mst_emulation_unmap(void *memory);
+
+/* Pinned memory of the host, filled with NaN, also when it is freed; NULL: there is none. */
+void *mst_emulation_pin(size_t bytes);
+void mst_emulation_unpin(void *memory);
+/* Whether memory is neither the device's nor pinned. */
+bool mst_emulation_is_pageable(const void *memory);
 
 /* An allocation as other processes of the host find it. */
 typedef struct mst_emulation_name {

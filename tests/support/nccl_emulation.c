@@ -71,12 +71,19 @@ static bool fault_is(const char *what, const struct ncclComm *comm) {
 
 /* ---- on the stream ---- */
 
+/* Where a message brings something; NULL: nowhere. */
+static char *target_of(const message *m) {
+    return m->sends ? m->to : m->device;
+}
+
+/* From here on until the group has ended, it may read what it sends, and write what it receives, at any time: this NaN is what
+ * others find there. */
 static void begin(group *g) {
     mst_emulation_open();
-    for (size_t i = 0; i < g->count; i++) {
-        const message *m = &g->messages[i];
-        if (m->sends) memcpy(m->peer == g->rank ? m->to : m->host, m->device, m->bytes);
-    }
+    for (size_t i = 0; i < g->count; i++)
+        if (g->messages[i].sends) memcpy(g->messages[i].host, g->messages[i].device, g->messages[i].bytes);
+    for (size_t i = 0; i < g->count; i++)
+        if (target_of(&g->messages[i])) memset(target_of(&g->messages[i]), 0xff, g->messages[i].bytes);
     mst_emulation_close();
     for (size_t i = 0; i < g->count; i++) {
         const message *m = &g->messages[i];
@@ -90,22 +97,40 @@ static void begin(group *g) {
     g->begun = true;
 }
 
+/* Nobody has changed what the group reads and writes. */
+static void check_untouched(const message *m) {
+    const char *target = target_of(m);
+    bool untouched = !m->sends || memcmp(m->device, m->host, m->bytes) == 0;
+    for (size_t i = 0; target && i < m->bytes; i++) untouched = untouched && target[i] == (char)0xff;
+    if (untouched) return;
+    fprintf(stderr, "emulation: work changed memory that a group of NCCL was %s\n",
+            m->sends ? "sending" : "receiving");
+    abort();
+}
+
+static void end(const group *g, const MPI_Status *statuses) {
+    mst_emulation_open();
+    for (size_t i = 0; i < g->count; i++) {
+        const message *m = &g->messages[i];
+        int bytes = 0;
+        check_untouched(m);
+        if (!m->sends) MPI_Get_count(&statuses[i], MPI_BYTE, &bytes);
+        if (!m->sends && (size_t)bytes != m->bytes)
+            abort(); /* the two ranks' groups do not belong together */
+    }
+    for (size_t i = 0; i < g->count; i++)
+        if (target_of(&g->messages[i]))
+            memcpy(target_of(&g->messages[i]), g->messages[i].host, g->messages[i].bytes);
+    mst_emulation_close();
+}
+
 static bool step(void *context) {
     group *g = context;
     int ended = 0;
     if (!g->begun) begin(g);
     MPI_Status *statuses = calloc(g->count + 1, sizeof *statuses);
     MPI_Testall((int)g->count, g->request, &ended, statuses);
-    mst_emulation_open();
-    for (size_t i = 0; ended && i < g->count; i++) {
-        const message *m = &g->messages[i];
-        int bytes = 0;
-        if (m->sends) continue;
-        MPI_Get_count(&statuses[i], MPI_BYTE, &bytes);
-        if ((size_t)bytes != m->bytes) abort(); /* the two ranks' groups do not belong together */
-        memcpy(m->device, m->host, m->bytes);
-    }
-    mst_emulation_close();
+    if (ended) end(g, statuses);
     free(statuses);
     return ended;
 }
