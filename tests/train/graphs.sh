@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Graphs of kernels (device.graphs): the bits of launches one by one, that there are fewer launches, and what is said where they fail.
-#   graphs.sh MUSTER: on the emulated device, which counts
+#   graphs.sh MUSTER: on the emulated device, which counts; its streams work at once, or as late as they may
 set -euo pipefail
 muster=$1
 . "$(dirname "$0")/../shell.sh"
@@ -39,6 +39,7 @@ check "most of it by graphs: $(inside) of $before" [ "$(inside)" -gt $((before *
 check "few launches: $(($(alone) + $(graphs))) of $before" [ $(($(alone) + $(graphs))) -lt $((before * 45 / 100)) ]
 
 # Evaluations in between, and other passes.
+export MST_EMULATED_STREAMS=lazy
 train held 1 $on --set train.eval_every=1 --set train.recompute=full --set optimizer.offload=true
 same held
 used held 1
@@ -46,14 +47,14 @@ if has_mpirun; then
   train two 2 $on
   same two
   used two 2
-  train shared 2 $on --set batch.sharding=all
+  MST_EMULATED_STREAMS=others train shared 2 $on --set batch.sharding=all
   same shared
   used shared 2
 fi
 
 sed "s|model: .*|model: {init: $work/plain}\nlora: {rank: 4}|" "$work/tiny.yaml" >"$work/lora.yaml"
 config=lora
-train adapters 1
+MST_EMULATED_STREAMS='' train adapters 1
 whole=$want want=$(digest adapters)
 train adapters-graphs 1 $on
 same adapters-graphs
