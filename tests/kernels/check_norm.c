@@ -158,13 +158,14 @@ static double to_bf16(double value) {
 /*
  * The expected y of a body that rounds x rstd to bf16 first. The specification in fp64 does not round; here it is
  * done after it: x rstd is off by `error` at most before, and where that may lead to one of two neighbours either is
- * right. `flushes`: of a denormal a zero is right, too.
+ * right. `flushes`: of a denormal a zero is right, too, also where it would be rounded up to a number that is none.
  */
 static void expect_rounded(double normal, double error, double weight, bool flushes, double *y,
                            double *bound) {
-    double low = to_bf16(normal - 4.0 * error), high = to_bf16(normal + 4.0 * error);
-    if (flushes && fabs(low) < TINY) low = fmin(low, 0.0);
-    if (flushes && fabs(high) < TINY) high = fmax(high, 0.0);
+    double least = normal - 4.0 * error, most = normal + 4.0 * error;
+    double low = to_bf16(least), high = to_bf16(most);
+    if (flushes && fabs(least) < TINY) low = fmin(low, 0.0);
+    if (flushes && fabs(most) < TINY) high = fmax(high, 0.0);
     *y = (low + high) / 2.0 * weight;
     *bound = (high - low) / 2.0 * fabs(weight) + U32 * fabs(*y) + ETA * (1.0 + fabs(weight));
 }
