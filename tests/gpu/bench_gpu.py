@@ -290,6 +290,8 @@ def main():
         if code == 77:
             print(text.strip())
             sys.exit(77)
+        if code is None:
+            sys.exit("bench-gpu: the time was up before it was known whether there is a GPU; give --seconds more")
     everything = works.DRY if options.dry else works.WORKS
     head, attention = (works.DRY_HEAD, works.DRY_ATTENTION) if options.dry else (works.HEAD, works.ATTENTION)
     with tempfile.TemporaryDirectory(prefix="muster-bench-") as folder:
