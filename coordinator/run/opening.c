@@ -10,8 +10,8 @@
 #include "muster/sources.h"
 #include "training.h"
 
-/* What the config came to be, as text. Collective. */
-static mst_status write_config(training *t) {
+/* The config's text, after a change of the config. Collective. */
+static mst_status renew_yaml(training *t) {
     free(t->config_yaml);
     t->config_yaml = NULL;
     return mst_comm_agree(t->comm, mst_config_to_yaml(&t->config, &t->config_yaml));
@@ -116,7 +116,7 @@ mst_status training_open_data(training *t) {
     const size_t vocab = mst_data_vocab(t->data);
     if (t->config.model.vocab_size == 0) {
         t->config.model.vocab_size = vocab;
-        MST_TRY(write_config(t));
+        MST_TRY(renew_yaml(t));
     }
     MST_CHECK(
         t->config.model.vocab_size >= vocab, MST_ECONFIG,
@@ -256,7 +256,7 @@ mst_status training_open_folder(training *t, const mst_train_options *options) {
     MST_TRY(mst_comm_broadcast(t->comm, 0, t->given, sizeof t->given));
     MST_TRY(mst_comm_agree(t->comm, compare_configs(t)));
     MST_TRY(mst_comm_agree(t->comm, plan_config(t)));
-    MST_TRY(write_config(t));
+    MST_TRY(renew_yaml(t));
 done:
     return status;
 }
