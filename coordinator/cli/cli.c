@@ -110,6 +110,31 @@ static mst_status check_required(const cli_args *args) {
     return MST_OK;
 }
 
+/* A shell's variable that is not set gives an empty word, which is no path. */
+static bool is_empty_path(const char *value, const char *name) {
+    cli_values values;
+    cli_values_of(name, &values);
+    return value[0] == '\0' && (values.files || values.folders);
+}
+
+static mst_status check_paths(const cli_args *args) {
+    const char *command = args->command->name;
+    const cli_operand *operand = args->command->operands;
+    for (size_t i = 0; i < args->operand_count; i++) {
+        if (is_empty_path(args->operands[i], operand->name))
+            return mst_error(MST_ECONFIG, "%s: %s is empty; see 'muster %s --help'", command, operand->name,
+                             command);
+        if (!operand->many) operand++;
+    }
+    for (size_t i = 0; i < args->given_count; i++) {
+        const cli_option *option = args->given[i].option;
+        if (option->argument != NULL && is_empty_path(args->given[i].value, option->argument))
+            return mst_error(MST_ECONFIG, "%s: --%s %s is empty; see 'muster %s --help'", command,
+                             option->name, option->argument, command);
+    }
+    return MST_OK;
+}
+
 /* Puts the values of each option side by side, so that cli_texts can give them as one array. */
 static void group_values(cli_args *args) {
     size_t place = 0;
@@ -146,7 +171,10 @@ mst_status cli_parse(const cli_command *command, int count, char *const *words, 
         else
             MST_TRY(take_option(args, count, words, &i));
     }
-    if (!args->help) MST_TRY(check_required(args));
+    if (!args->help) {
+        MST_TRY(check_required(args));
+        MST_TRY(check_paths(args));
+    }
     group_values(args);
     *args_out = args;
     args = NULL;

@@ -60,7 +60,7 @@ typedef struct cli_command {
  * @param words kept by reference, in args_out too; must outlive it
  * @param args_out freed by cli_args_destroy
  * @retval MST_ECONFIG unknown option (with the nearest known one), value missing or not
- * wanted, operands missing or too many
+ * wanted, operands missing or too many, a file or folder whose name is empty
  * @retval MST_ENOMEM
  */
 mst_status cli_parse(const cli_command *command, int count, char *const *words, cli_args **args_out);

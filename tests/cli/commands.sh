@@ -94,6 +94,39 @@ says "muster: data build: --seed: expected a whole number from 0"
 expect 2 "$muster" data build -- --seed -o
 says "muster: data build: --output FILE.h5 is missing"
 
+# ---- names of files and folders that are empty: $variable was not set ----
+touch text.txt
+while IFS='|' read -r words name; do
+  read -ra words <<<"$words"
+  expect 2 "$muster" "${words[@]}" ''
+  says "muster: ${words[0]}$name is empty; see 'muster ${words[0]}"
+done <<'EOF'
+train|: CONFIG.yaml
+train a.yaml --run|: --run DIR
+train a.yaml --resume|: --resume auto|never|CKPT
+launch|: CONFIG.yaml
+launch a.yaml --hostfile|: --hostfile FILE
+submit --time 1:00:00|: CONFIG.yaml
+plan|: CONFIG.yaml
+doctor|: CONFIG.yaml
+verify|: CKPT
+inspect|: CKPT
+eval|: CKPT
+eval a.h5|: FILE
+eval a.h5 b.h5 c.h5|: FILE
+generate --prompt x|: CKPT
+generate a.h5 --prompt-file|: --prompt-file FILE
+pack -o b.h5|: CKPT
+export a.h5 -o|: --output DIR
+import -o b.h5|: DIR
+report|: RUN
+data build -o x.h5| build: INPUT
+data build text.txt -o x.h5 --tokenizer| build: --tokenizer bytes|FILE.json
+data build text.txt -o| build: --output FILE.h5
+data show| show: CONFIG.yaml
+tokenizer train --vocab 300 -o t.json| train: INPUT
+EOF
+
 # ---- the first rank of a launcher speaks for all ----
 expect 2 env OMPI_COMM_WORLD_RANK=1 "$muster" train
 check "the second rank is silent" [ ! -s err ]

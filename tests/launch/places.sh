@@ -79,7 +79,7 @@ done
 expect 2 "$muster" launch tiny.yaml --ranks 2 --with mpirun -- -c 3
 says "'-c' behind '--': launch itself says how many ranks there are"
 expect 2 "$muster" launch tiny.yaml --ranks 2 --run ''
-says "the run folder's name is empty"
+says "launch: --run DIR is empty"
 expect 2 "$muster" launch tiny.yaml --ranks 2 -- --hostfile=hosts
 says 'launch itself says which nodes are used'
 expect 2 "$muster" launch tiny.yaml --ranks 2 -- -N2

@@ -33,7 +33,7 @@ for n in 1 4; do
   expect 1 ranks $n "$muster" train "$work/tiny.yaml" --run /proc/nowhere/run
   says '/proc/nowhere'
   expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run ''
-  says "the run folder's name is empty"
+  says "muster: train: --run DIR is empty"
   expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$(printf '%05000d' 0)"
   says "the run folder's name has 5000 bytes"
   expect 2 ranks $n "$muster" train "$work/tiny.yaml" --run "$work/r$n" --resume "$work/no-checkpoint"
