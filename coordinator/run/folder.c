@@ -70,8 +70,10 @@ static mst_status parse_identity(run_folder *f, const char *text) {
     MST_CHECK(root != NULL, MST_EFORMAT, "%s/run.json: line %d: %s", f->path, error.line, error.text);
     const char *id = json_string_value(json_object_get(root, "run_id"));
     const char *device_class = json_string_value(json_object_get(root, "device_class"));
-    MST_CHECK(json_integer_value(json_object_get(root, "version")) == 1, MST_EFORMAT,
-              "%s/run.json: 'version' is not 1: made by a newer muster?", f->path);
+    const json_t *version = json_object_get(root, "version");
+    MST_CHECK(json_is_integer(version), MST_EFORMAT, "%s/run.json: 'version' is missing or damaged", f->path);
+    MST_CHECK(json_integer_value(version) == 1, MST_EUNSUPPORTED,
+              "%s/run.json: 'version' is not 1: made by a newer muster? Go on with that one", f->path);
     MST_CHECK(id != NULL && strlen(id) == FOLDER_ID_MAX - 1, MST_EFORMAT,
               "%s/run.json: 'run_id' is missing or damaged", f->path);
     MST_CHECK(device_class != NULL && strlen(device_class) < sizeof f->device_class, MST_EFORMAT,
@@ -119,24 +121,39 @@ done:
     return status;
 }
 
-static mst_status look(run_folder *f) {
+mst_status folder_advise(const run_folder *f, mst_status damage) {
+    return mst_error(damage, "%s; move it away and start again: %s", mst_error_message(),
+                     f->has_checkpoint ? "what it said stands in the run's checkpoints, too"
+                                       : "the run has no checkpoint, and begins anew");
+}
+
+/* What run.json and config.yaml say. */
+static mst_status read_records(run_folder *f) {
     mst_status status = MST_OK;
     char path[FOLDER_PATH_MAX + 32], *identity = NULL;
-    MST_TRY(mst_folder_make(f->checkpoints));
     snprintf(path, sizeof path, "%s/run.json", f->path);
     MST_TRY(folder_read_text(path, &identity));
     if (identity == NULL) {
         MST_TRY(make_identity(f));
-    } else {
-        MST_TRY(parse_identity(f, identity));
-        snprintf(f->config_path, sizeof f->config_path, "%s/config.yaml", f->path);
-        MST_TRY(folder_read_text(f->config_path, &f->config));
+        goto done;
     }
-    MST_TRY(ask_checkpoints(f));
-    MST_TRY(mst_checkpoint_newest(f->checkpoints, 0, path));
-    f->has_checkpoint = path[0] != '\0';
+    MST_TRY(parse_identity(f, identity));
+    snprintf(f->config_path, sizeof f->config_path, "%s/config.yaml", f->path);
+    MST_TRY(folder_read_text(f->config_path, &f->config));
 done:
     free(identity);
+    return status == MST_EFORMAT ? folder_advise(f, status) : status;
+}
+
+static mst_status look(run_folder *f) {
+    mst_status status = MST_OK;
+    char newest[FOLDER_PATH_MAX];
+    MST_TRY(mst_folder_make(f->checkpoints));
+    MST_TRY(mst_checkpoint_newest(f->checkpoints, 0, newest));
+    f->has_checkpoint = newest[0] != '\0';
+    MST_TRY(read_records(f));
+    MST_TRY(ask_checkpoints(f));
+done:
     return status;
 }
 

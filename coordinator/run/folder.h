@@ -29,10 +29,14 @@ typedef struct run_folder {
  * Opens a run's folder, or makes one. Nothing is recorded yet: folder_record does that once the run can
  * really begin.
  *
- * Collective: rank 0 looks, all get the same. @retval MST_EIO cannot be made or read; MST_EFORMAT run.json is
- * damaged
+ * Collective: rank 0 looks, all get the same. @retval MST_EIO cannot be made or read; MST_EFORMAT run.json or config.yaml
+ * is damaged; MST_EUNSUPPORTED a newer muster made it
  */
 mst_status folder_open(mst_comm *comm, const char *path, run_folder *folder_out);
+
+/** Adds to the message of a damaged run.json or config.yaml what helps: every checkpoint says the same. Not collective.
+ * @return damage */
+mst_status folder_advise(const run_folder *folder, mst_status damage);
 
 /** Writes config.yaml and run.json, each whole or not at all, and fsyncs. Collective; rank 0 writes. */
 mst_status folder_record(mst_comm *comm, const run_folder *folder, const char *config_yaml,

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "muster/run.h"
@@ -96,7 +97,9 @@ mst_status lease_read(const char *folder, uint64_t epoch, lease_found *found_out
     char path[LEASE_PATH_MAX];
     *found_out = (lease_found){.epoch = epoch};
     lease_path(folder, epoch, path);
+    struct stat facts;
     int file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* on NFS, opening asks the server */
+    const bool other = file >= 0 && fstat(file, &facts) == 0 && !S_ISREG(facts.st_mode);
     ssize_t bytes = file < 0 ? -1 : read(file, found_out->text, sizeof found_out->text - 1);
     const int error = errno;
     if (file >= 0) close(file);
@@ -104,9 +107,10 @@ mst_status lease_read(const char *folder, uint64_t epoch, lease_found *found_out
         found_out->epoch = 0;
         return MST_OK;
     }
-    if (bytes < 0)
-        return mst_error(MST_EIO, "cannot read the lease %s: %s%s", path, strerror(error),
-                         error == EISDIR ? "; move it away: muster did not make it" : "");
+    if (other)
+        return mst_error(MST_EIO, "the lease %s is no regular file; move it away: muster did not make it",
+                         path);
+    if (bytes < 0) return mst_error(MST_EIO, "cannot read the lease %s: %s", path, strerror(error));
     found_out->text[bytes] = '\0';
     found_out->readable = parse(found_out->text, &found_out->record);
     return MST_OK;

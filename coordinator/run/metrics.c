@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "utc.h"
@@ -33,12 +34,15 @@ static bool ends_inside_line(int file) {
 
 mst_status mst_metrics_open(const char *path, mst_metrics **metrics_out) {
     mst_status status = MST_OK;
+    struct stat facts;
     mst_metrics *metrics = calloc(1, sizeof *metrics);
     MST_CHECK(metrics != NULL, MST_ENOMEM, "metrics %s: no memory", path);
     metrics->path = strdup(path);
-    metrics->file = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    metrics->file = open(path, O_RDWR | O_APPEND | O_CREAT | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
     MST_CHECK(metrics->path != NULL, MST_ENOMEM, "metrics %s: no memory", path);
     MST_CHECK(metrics->file >= 0, MST_EIO, "metrics %s: cannot open it: %s", path, strerror(errno));
+    MST_CHECK(fstat(metrics->file, &facts) == 0 && S_ISREG(facts.st_mode), MST_EIO,
+              "metrics %s: it is no regular file; move it away: muster did not make it", path);
     if (ends_inside_line(metrics->file))
         MST_CHECK(write(metrics->file, "\n", 1) == 1, MST_EIO, "metrics %s: cannot write: %s", path,
                   strerror(errno));

@@ -157,7 +157,11 @@ static mst_status compare_config(training *t, const char *yaml, const char *path
     mst_status status = MST_OK;
     mst_config before = {0};
     changes c = {.training = t, .quiet = quiet};
-    MST_TRY(mst_config_parse(yaml, path, NULL, 0, t->first ? stderr : NULL, &before));
+    status = mst_config_parse(yaml, path, NULL, 0, t->first ? stderr : NULL, &before);
+    if (status == MST_ECONFIG &&
+        strcmp(mst_base_name(path), "config.yaml") == 0) /* no checkpoint, which stays */
+        status = folder_advise(&t->folder, status);
+    MST_TRY(status);
     keep_planned(&t->config, &before);
     MST_TRY(mst_config_compare(&before, &t->config, note_change, &c));
     MST_CHECK(c.forbidden[0] == '\0', MST_ECONFIG,
@@ -200,21 +204,31 @@ done:
     return status;
 }
 
-/*
- * What the config still leaves to the planner was chosen when this run was created, though it has no checkpoint yet; or is chosen
- * now: by what all ranks share.
- */
+/* What the planner chose when this run was created, though it has no checkpoint yet; without one nothing depends on it. */
+static mst_status recall_planned(training *t) {
+    mst_config before = {0};
+    if (t->folder.config == NULL) return MST_OK;
+    const mst_status status =
+        mst_config_parse(t->folder.config, t->folder.config_path, NULL, 0, NULL, &before);
+    if (status == MST_OK) keep_planned(&t->config, &before);
+    mst_config_clear(&before);
+    if (status != MST_ECONFIG) return status;
+    training_say(
+        t,
+        "note: %s is damaged: train.head_rows, which it recorded, is chosen anew; no checkpoint depends "
+        "on it yet",
+        t->folder.config_path);
+    return MST_OK;
+}
+
+/* What the config still leaves to the planner is as it was chosen, or is chosen now: by what all ranks share. */
 static mst_status plan_config(training *t) {
     mst_status status = MST_OK;
-    mst_config before = {0}, config = t->config; /* what it points to stays t's */
+    mst_config config = t->config; /* what it points to stays t's */
     const mst_machine machine = {.ranks = mst_comm_size(t->comm),
                                  .nodes = mst_comm_nodes(t->comm),
                                  .memory = (double)t->device.least_memory};
-    if (t->config.train.head_rows == MST_CONFIG_AUTO && t->folder.config != NULL) {
-        MST_TRY(mst_config_parse(t->folder.config, t->folder.config_path, NULL, 0, t->first ? stderr : NULL,
-                                 &before));
-        keep_planned(&t->config, &before);
-    }
+    if (t->config.train.head_rows == MST_CONFIG_AUTO) MST_TRY(recall_planned(t));
     if (t->config.train.head_rows != MST_CONFIG_AUTO) goto done;
     if (t->device.least_memory > 0) config.device.kernels = MST_DEVICE_CUDA;
     MST_TRY(mst_plan_head_rows(&config, &machine, &t->config.train.head_rows));
@@ -222,7 +236,6 @@ static mst_status plan_config(training *t) {
         training_say(t, "train.head_rows auto: %llu rows of logits at a time, from now on in this run",
                      (unsigned long long)t->config.train.head_rows);
 done:
-    mst_config_clear(&before);
     return status;
 }
 
