@@ -63,17 +63,25 @@ done:
     return status;
 }
 
-/* Without --flops, this machine stands for a node, and its cores are divided by the node's ranks. */
-static mst_status measure(const mst_config *config, mst_machine *machine) {
+/*
+ * Without --flops, this machine stands for a node, and its cores are divided by the node's ranks; of its GPUs each rank has
+ * one. A device that is left open is the one that a run would take here.
+ */
+static mst_status measure(mst_config *config, mst_machine *machine) {
     mst_status status = MST_OK;
     const int on_a_node = (machine->ranks + machine->nodes - 1) / machine->nodes;
-    double peak, driver;
-    MST_TRY(mst_run_peak(config, 0, &peak, &driver));
-    if (driver > 0) machine->driver = driver;
-    MST_CHECK(peak > 0, MST_ECONFIG,
+    mst_peak peak;
+    status = mst_run_peak(config, 0, &peak);
+    if (status == MST_ECONFIG)
+        status =
+            mst_error(status, "plan: %s; or give --flops, to plan for what is not here", mst_error_message());
+    MST_TRY(status);
+    MST_CHECK(peak.flops > 0, MST_ECONFIG,
               "plan: reference kernels are not measured (device.kernels), nor where memory is too short; "
               "give --flops");
-    machine->flops = config->device.threads > 0 ? peak : peak / on_a_node;
+    if (peak.driver > 0) machine->driver = peak.driver;
+    if (peak.gpu) config->device.kernels = MST_DEVICE_CUDA;
+    machine->flops = peak.gpu || config->device.threads > 0 ? peak.flops : peak.flops / on_a_node;
 done:
     return status;
 }

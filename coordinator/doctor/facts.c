@@ -159,6 +159,7 @@ done:
 static mst_status peak(examination *e, facts *f) {
     mst_status status = MST_OK;
     mst_config config = e->config; /* what it points to stays e's */
+    mst_peak measured;
     const int cores = CPU_COUNT(&f->cores), ranks = mst_comm_node_size(e->comm);
     if (!e->has_config) goto done;
     /* Ranks that mpirun bound have their own cores; others share all. */
@@ -166,7 +167,9 @@ static mst_status peak(examination *e, facts *f) {
     if (config.device.threads == 0) config.device.threads = fair > 0 ? fair : 1;
     f->threads = config.device.threads;
     mst_watchdog_progress(e->watchdog, "measure", 0);
-    MST_TRY(mst_run_peak(&config, mst_comm_node_rank(e->comm), &f->flops, &f->driver_bytes));
+    MST_TRY(mst_run_peak(&config, mst_comm_node_rank(e->comm), &measured));
+    f->flops = measured.flops;
+    f->driver_bytes = measured.driver;
 done:
     return status;
 }

@@ -46,16 +46,18 @@ mst_status mst_plan_print_json(const mst_plan *plan, const mst_config *config, c
                                const mst_plan_advice *advice, size_t advice_count, FILE *file) {
     mst_status status = MST_OK;
     json_t *line = json_pack(
-        "{s:s, s:I, s:I, s:o, s:I, s:o, s:f, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:f, s:I, s:f, s:I, s:f, "
+        "{s:s, s:I, s:I, s:s, s:o, s:I, s:o, s:f, s:f, s:f, s:f, s:o, s:f, s:f, s:f, s:f, s:I, s:f, s:I, "
+        "s:f, "
         "s:b, "
         "s:o}",
         "family", mst_family_name(config->model.family), "parameters", (json_int_t)plan->parameters,
-        "trained", (json_int_t)plan->trained, "machine", machine_of(plan, source), "head_rows",
-        (json_int_t)plan->head_rows, "memory", memory_of(plan), "flops_per_token", plan->flops_per_token,
-        "flops_per_step", plan->flops_per_step, "microbatch_seconds", plan->microbatch_seconds,
-        "compute_seconds", plan->compute_seconds, "exchange", exchange_of(plan), "checkpoint_bytes",
-        plan->checkpoint_bytes, "checkpoint_seconds", plan->checkpoint_seconds, "step_seconds",
-        plan->step_seconds, "overhead_seconds", plan->overhead_seconds, "tokens_per_step",
+        "trained", (json_int_t)plan->trained, "device",
+        config->device.kernels == MST_DEVICE_CUDA ? "gpu" : "cpu", "machine", machine_of(plan, source),
+        "head_rows", (json_int_t)plan->head_rows, "memory", memory_of(plan), "flops_per_token",
+        plan->flops_per_token, "flops_per_step", plan->flops_per_step, "microbatch_seconds",
+        plan->microbatch_seconds, "compute_seconds", plan->compute_seconds, "exchange", exchange_of(plan),
+        "checkpoint_bytes", plan->checkpoint_bytes, "checkpoint_seconds", plan->checkpoint_seconds,
+        "step_seconds", plan->step_seconds, "overhead_seconds", plan->overhead_seconds, "tokens_per_step",
         (json_int_t)plan->tokens_per_step, "tokens_per_second", plan->tokens_per_second, "steps",
         (json_int_t)plan->steps, "finish_seconds", plan->finish_seconds, "fits", plan->fits, "try",
         advice_of(advice, advice_count));

@@ -14,6 +14,16 @@ static const char *seconds(double value, char *out) {
     return mst_quantity_text(MST_QUANTITY_SECONDS, value, out);
 }
 
+/* A run that is told auto takes the GPUs that it finds; the plan says which device it is for. */
+static void put_device(const mst_config *config, FILE *file) {
+    static const char *const devices[] = {
+        [MST_DEVICE_CPU] = "CPU (device.kernels: cpu)",
+        [MST_DEVICE_REF] = "CPU (device.kernels: ref)",
+        [MST_DEVICE_CUDA] = "a GPU for each rank",
+        [MST_DEVICE_AUTO] = "CPU (device.kernels: auto); --set device.kernels=cuda plans for GPUs"};
+    fprintf(file, "device         %s\n", devices[config->device.kernels]);
+}
+
 static void put_memory(const mst_plan *plan, const mst_config *config, FILE *file) {
     const mst_plan_memory *m = &plan->memory;
     text a, b;
@@ -204,6 +214,7 @@ void mst_plan_print(const mst_plan *plan, const mst_config *config, const char *
     if ((size_t)ranks > config->batch.shape.lanes)
         fprintf(file, "               only %zu of them compute: batch.lanes is %zu\n",
                 config->batch.shape.lanes, config->batch.shape.lanes);
+    put_device(config, file);
     put_memory(plan, config, file);
     put_compute(plan, source, file);
     put_exchange(plan, file);

@@ -3,14 +3,14 @@
 #include "muster/run.h"
 #include "muster/sources.h"
 
-mst_status mst_run_peak(const mst_config *config, int node_rank, double *flops_out, double *driver_out) {
+mst_status mst_run_peak(const mst_config *config, int node_rank, mst_peak *peak_out) {
     mst_status status = MST_OK;
     mst_comm *comm = NULL;
     run_device device = {0};
     MST_TRY(mst_comm_create_alone(&comm));
     MST_TRY(device_open(config, comm, node_rank, &device));
-    *driver_out = (double)device.taken;
-    MST_TRY(device_peak(&device, comm, NULL, config->train.precision, flops_out));
+    *peak_out = (mst_peak){.gpu = device.kernels.memory > 0, .driver = (double)device.taken};
+    MST_TRY(device_peak(&device, comm, NULL, config->train.precision, &peak_out->flops));
 done:
     device_close(&device);
     mst_comm_destroy(&comm);

@@ -28,6 +28,11 @@ row() { # row RANKS OPTION...
     exit !(off <= 0.005 && off >= -0.005)}' || fail "$n ranks, $*"
 }
 
+# What is left open is what a run would take here, where it is measured.
+auto() { "$muster" plan tiny.yaml --json --set device.kernels=auto "$@" | jq -r '"\(.device) \(.memory.device > 0)"'; }
+check "auto, measured" [ "$(auto)" = "gpu true" ]
+check "auto, declared" [ "$(auto --flops 1e9)" = "cpu false" ]
+
 row 1 --set train.precision=f32
 row 1 --set train.precision=bf16 --set train.recompute=full --set optimizer.moments=bf16
 row 1 --set train.precision=bf16 --set optimizer.offload=true --set batch.rounds=2

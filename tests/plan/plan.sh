@@ -32,6 +32,17 @@ done
 # ---- the same figures in words; what is measured, what is declared ----
 expect 0 "$muster" plan tiny.yaml
 check "measured here" grep -q 'measured here, of which' out
+check "for the CPU, unless told" grep -qx 'device  *CPU (device.kernels: cpu)' out
+expect 0 "$muster" plan tiny.yaml --flops 1e12 --set device.kernels=auto
+check "what was left open" grep -q '^device  *CPU (device.kernels: auto); --set device.kernels=cuda plans for GPUs$' out
+check "in JSON, too" [ "$(plan | jq -r .device) $(plan --set device.kernels=cuda | jq -r .device)" = "cpu gpu" ]
+expect 0 "$muster" plan tiny.yaml --flops 1e12 --set device.kernels=cuda
+check "for GPUs that are elsewhere" grep -qx 'device  *a GPU for each rank' out
+if [ ! -e /dev/nvidiactl ]; then
+  expect 2 "$muster" plan tiny.yaml --set device.kernels=cuda
+  says 'muster: plan: device.kernels: cuda: '
+  says 'or give --flops, to plan for what is not here'
+fi
 expect 0 "$muster" plan tiny.yaml --flops 450e9 --ranks 4 --nodes 2 --bandwidth 25Gb/s --latency 5us --disk 2GB/s --memory 1GiB
 check "declared" grep -q '450 GFLOP/s a rank, declared' out
 check "link" grep -q 'of a node: 25.0 Gb/s each way, 5.00 us a message' out

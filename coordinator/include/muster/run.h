@@ -44,11 +44,17 @@ mst_status mst_run_folder(const mst_config *config, const char *given, char *pat
 /** Whether a process of this host trains in a run folder now. Not collective. */
 bool mst_run_is_held_here(const char *folder);
 
-/** The speed of large matrix products on this machine, as a run of this config measures it at its start, FLOP/s; 0 for
- * reference kernels, and where memory is too short. Takes about 0.2 s. Not collective. @param node_rank of the ranks of this
- * node, which share its GPUs in turn @param driver_out bytes of its GPU that were in use before it allocated any
- * there; 0: it has none */
-mst_status mst_run_peak(const mst_config *config, int node_rank, double *flops_out, double *driver_out);
+/* What a run's device does, as the run measures it at its start. */
+typedef struct mst_peak {
+    bool gpu; /* also where device.kernels is auto */
+    double
+        flops; /* of large matrix products, FLOP/s; 0 for reference kernels, and where memory is too short */
+    double driver; /* bytes of the GPU that were in use before this process allocated any there */
+} mst_peak;
+
+/** Measures this machine for a run of this config. Takes about 0.2 s. Not collective. @param node_rank of the ranks of this
+ * node, which share its GPUs in turn @retval MST_ECONFIG the device is not there */
+mst_status mst_run_peak(const mst_config *config, int node_rank, mst_peak *peak_out);
 
 /** Where the config names no vocabulary, takes that of its data. Not collective.
  * @retval MST_ECONFIG the data cannot be opened */
