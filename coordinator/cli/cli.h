@@ -87,6 +87,9 @@ mst_status cli_real(const cli_args *args, const char *name, double low, double h
 size_t cli_operand_count(const cli_args *args);
 const char *const *cli_operands(const cli_args *args);
 
+/** This program, by its version and a digest of its sources: made by program.cmake. */
+extern const char cli_program[];
+
 /* ---- all commands (commands.c) ---- */
 
 extern const cli_command *const cli_commands[]; /* in the order in which `muster --help` lists them */

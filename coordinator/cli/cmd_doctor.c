@@ -23,6 +23,7 @@ static mst_status run(const cli_args *args) {
         return mst_error(MST_ECONFIG, "doctor: --set changes a config: name one, too");
     mst_comm *comm = NULL;
     mst_status status = mst_comm_create(&comm);
+    if (status == MST_OK) status = mst_comm_check_program(comm, cli_program);
     if (status == MST_OK) status = mst_doctor_examine(comm, &wanted, stdout);
     cli_print_error(status);
     mst_comm_destroy(&comm);

@@ -45,6 +45,7 @@ static mst_status train(const cli_args *args) {
     mst_comm *comm = NULL;
     mst_run_listen(cli_launcher_rank() == 0);
     mst_status status = mst_comm_create(&comm);
+    if (status == MST_OK) status = mst_comm_check_program(comm, cli_program);
     if (status == MST_OK) status = mst_run_train(comm, &wanted);
     cli_print_error(status);
     mst_comm_destroy(&comm);

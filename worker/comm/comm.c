@@ -237,6 +237,28 @@ done:
     return status;
 }
 
+mst_status mst_comm_check_program(mst_comm *comm, const char *program) {
+    enum { PROGRAM_MAX = 96 };
+    mst_status status = MST_OK;
+    char mine[PROGRAM_MAX] = "", (*all)[PROGRAM_MAX] = NULL;
+    int differ = 0, first = 0;
+    snprintf(mine, sizeof mine, "%s", program);
+    MST_TRY(mst_comm_allgather_equal(comm, mine, sizeof mine, (void **)&all));
+    for (int rank = comm->size - 1; rank > 0; rank--) {
+        if (memcmp(all[rank], all[0], sizeof mine) == 0) continue;
+        differ++;
+        first = rank;
+    }
+    MST_CHECK(differ == 0, MST_ECONFIG,
+              "the ranks of this job are not the same program: rank 0 on %s is %.95s, rank %d on %s is %.95s "
+              "(%d of %d "
+              "ranks are not rank 0's); give all nodes the same muster",
+              comm->host[0], all[0], first, comm->host[first], all[first], differ, comm->size);
+done:
+    free(all);
+    return status;
+}
+
 mst_status mst_comm_barrier(mst_comm *comm) {
     mst_status status = MST_OK;
     if (comm->size > 1) MST_MPI(MPI_Barrier(comm->all));

@@ -63,6 +63,16 @@ mst_status mst_comm_agree(mst_comm *comm, mst_status status);
 /** Whether every rank passes true: one small message a rank. Collective. @retval MST_EMPI */
 mst_status mst_comm_all(mst_comm *comm, bool mine, bool *all_out);
 
+/**
+ * Whether all ranks run the same program: others might say things of another form to each other. To be asked first of all;
+ * how it is asked never changes from version to version.
+ *
+ * Collective: agrees on its status.
+ * @param program its version and what it was made of; at most 95 bytes count
+ * @retval MST_ECONFIG they do not: the message names ranks, hosts and programs; MST_ENOMEM, MST_EMPI
+ */
+mst_status mst_comm_check_program(mst_comm *comm, const char *program);
+
 /** Copies `bytes` from rank root to all. Collective. @retval MST_EMPI */
 mst_status mst_comm_broadcast(mst_comm *comm, int root, void *data, size_t bytes);
 

@@ -1,0 +1,15 @@
+# Writes what a program was made of as a C string: cmake -DFROM=FOLDER -DTO=FILE.c -DVERSION=X -P program.cmake
+# The digest is of all sources, so programs that say different things to each other have different ones.
+set(digests "")
+foreach(house kernels worker coordinator)
+  file(GLOB_RECURSE sources RELATIVE ${FROM} ${FROM}/${house}/*.[ch] ${FROM}/${house}/*.cu ${FROM}/${house}/*.cuh)
+  list(SORT sources)
+  foreach(source ${sources})
+    file(SHA256 ${FROM}/${source} digest)
+    string(APPEND digests "${digest} ${source}\n")
+  endforeach()
+endforeach()
+string(SHA256 digest "${digests}")
+string(SUBSTRING ${digest} 0 12 digest)
+file(WRITE ${TO} "/* Made by program.cmake. */\n#include \"cli.h\"\n\n")
+file(APPEND ${TO} "const char cli_program[] = \"muster ${VERSION} of the sources ${digest}\";\n")
