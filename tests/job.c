@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "muster/clock.h"
+
 enum { WORDS_MAX = 48, LIMIT_SECONDS = 180 };
 
 /* An mpirun that is killed leaves its files where they are: here, and in shared memory. */
@@ -117,14 +119,8 @@ bool job_is_running(pid_t id) {
     return waitid(P_PID, (id_t)id, &facts, WEXITED | WNOHANG | WNOWAIT) == 0 && facts.si_pid == 0;
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 int job_wait(pid_t id, const char *word) {
-    const double limit = now() + LIMIT_SECONDS;
+    const double limit = mst_clock_now() + LIMIT_SECONDS;
     int code = -1, late = 0;
     for (;;) {
         int status = 0;
@@ -132,7 +128,7 @@ int job_wait(pid_t id, const char *word) {
         if (gone < 0 && errno == ECHILD) break;
         if (gone == id) code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
         if (gone == 0) job_nap(0.004);
-        if (now() > limit) {
+        if (mst_clock_now() > limit) {
             pid_t found[JOB_RANKS_MAX];
             if (late == 0) late = job_is_running(id) && job_ranks(word, found) == 0 ? JOB_LAUNCHER_HUNG : -1;
             job_kill_all(id, word);

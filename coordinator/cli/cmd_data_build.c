@@ -1,12 +1,12 @@
 /* muster data build */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "chat.h"
 #include "commands.h"
 #include "inputs.h"
 #include "muster/chat.h"
+#include "muster/clock.h"
 #include "muster/tokenizer.h"
 
 static const cli_option build_options[] = {
@@ -49,12 +49,6 @@ static const cli_option build_options[] = {
      .help = "write the paths of the files that held-out documents came from, one on each line"},
     {0},
 };
-
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static void print_report(const char *output, const mst_build_report *report, double seconds) {
     const double mib = (double)report->bytes_read / (1 << 20);
@@ -156,9 +150,9 @@ static mst_status build(const cli_args *args) {
     MST_TRY(open_encoding(args, &e));
     options.encoder = e.chat != NULL ? e.chat : e.text;
     if (e.chat != NULL && options.glob == NULL) options.glob = "*.jsonl*"; /* packed ones, too */
-    const double begin = seconds_now();
+    const double begin = mst_clock_now();
     MST_TRY(mst_data_build(&options, &report));
-    print_report(options.output, &report, seconds_now() - begin);
+    print_report(options.output, &report, mst_clock_now() - begin);
     if (e.chat != NULL) {
         print_chat_report(&e.report, cli_flag(args, "sanitize"));
         print_template_note(args, &e);

@@ -4,19 +4,12 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "examination.h"
 #include "muster/digest.h"
 #include "muster/run.h"
 #include "muster/terminal.h"
 #include "muster/units.h"
-
-double doctor_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void doctor_say(examination *e, verdict how, const char *subject, const char *format, ...) {
     static const char *const words[] = {"ok", "warn", "FAIL"};

@@ -72,6 +72,4 @@ mst_status doctor_folder(examination *e);
 /** Links between nodes, one pair at a time, and clocks. Collective. */
 mst_status doctor_links(examination *e);
 
-double doctor_now(void);
-
 #endif

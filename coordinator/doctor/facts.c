@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "examination.h"
+#include "muster/clock.h"
 #include "muster/run.h"
 
 /* The first line of a small file; "" where there is none. */
@@ -112,9 +113,9 @@ static double busy_ticks(void) {
 /* Cores that are busy while all ranks sleep: others' work. All ranks come here together, from a wait of their own. */
 static double others_load(void) {
     const struct timespec pause = {.tv_nsec = 400000000};
-    const double begin = doctor_now(), before = busy_ticks();
+    const double begin = mst_clock_now(), before = busy_ticks();
     nanosleep(&pause, NULL);
-    const double ticks = busy_ticks() - before, seconds = doctor_now() - begin;
+    const double ticks = busy_ticks() - before, seconds = mst_clock_now() - begin;
     return before >= 0 ? ticks / (double)sysconf(_SC_CLK_TCK) / seconds : 0;
 }
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "examination.h"
+#include "muster/clock.h"
 #include "muster/files.h"
 #include "muster/units.h"
 
@@ -122,7 +123,7 @@ static void remove_trial(const examination *e, const trial *t) {
 /* Whether this rank finds the token. Another host's cache may need a moment. */
 static bool sees_token(const examination *e, const trial *t) {
     char file[PATH_ROOM + 16];
-    const double end = doctor_now() + seen_seconds;
+    const double end = mst_clock_now() + seen_seconds;
     snprintf(file, sizeof file, "%s/token", t->path);
     do {
         uint64_t token = 0;
@@ -132,7 +133,7 @@ static bool sees_token(const examination *e, const trial *t) {
         if (read_all && token == t->token) return true;
         mst_watchdog_progress(e->watchdog, "token", 0);
         nap(0.05);
-    } while (doctor_now() < end);
+    } while (mst_clock_now() < end);
     return false;
 }
 
@@ -142,7 +143,7 @@ static void write_file(const examination *e, const trial *t, found *f) {
     char *chunk = calloc(1, CHUNK);
     snprintf(file, sizeof file, "%s/rank-%d", t->path, mst_comm_rank(e->comm));
     const int fd = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    const double begin = doctor_now();
+    const double begin = mst_clock_now();
     if (fd < 0 || chunk == NULL) f->error = fd < 0 ? errno : ENOMEM;
     while (f->error == 0 && f->bytes < WRITE_MOST && f->seconds < write_seconds) {
         memset(chunk, (int)f->bytes % 251 + 1, CHUNK);
@@ -153,7 +154,7 @@ static void write_file(const examination *e, const trial *t, found *f) {
             f->error = errno;
         else
             f->bytes += CHUNK;
-        f->seconds = doctor_now() - begin;
+        f->seconds = mst_clock_now() - begin;
         mst_watchdog_progress(e->watchdog, "write", 0);
     }
     if (fd >= 0) close(fd);

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "examination.h"
+#include "muster/clock.h"
 #include "muster/units.h"
 
 enum {
@@ -67,15 +68,15 @@ static mst_status throw_ball(players *p, int other, bool first, int tag, int byt
     mst_status status = MST_OK;
     double trips[TRIPS];
     int count = 0;
-    const double begin = doctor_now();
+    const double begin = mst_clock_now();
     for (bool last = false; !last;) {
         if (first) {
-            last = count + 1 >= most || doctor_now() - begin > limit;
+            last = count + 1 >= most || mst_clock_now() - begin > limit;
             p->buffer[0] = (char)last;
-            const double start = doctor_now();
+            const double start = mst_clock_now();
             MST_MPI(MPI_Send(p->buffer, bytes, MPI_BYTE, other, tag, p->comm));
             MST_MPI(MPI_Recv(p->buffer, bytes, MPI_BYTE, other, tag, p->comm, MPI_STATUS_IGNORE));
-            trips[count++] = doctor_now() - start;
+            trips[count++] = mst_clock_now() - start;
         } else {
             MST_MPI(MPI_Recv(p->buffer, bytes, MPI_BYTE, other, tag, p->comm, MPI_STATUS_IGNORE));
             last = p->buffer[0] != 0;
@@ -110,12 +111,12 @@ done:
 /* Neighbours first, then those further away, so that with many nodes each still meets some. */
 static mst_status measure_pairs(examination *e, players *p) {
     mst_status status = MST_OK;
-    const double begin = doctor_now();
+    const double begin = mst_clock_now();
     int late = 0;
     for (int distance = 1; distance < p->count && !late; distance++)
         for (int one = 0; one + distance < p->count && !late; one++) {
             MPI_Request request;
-            int mine = p->own == 0 && doctor_now() - begin > all_seconds;
+            int mine = p->own == 0 && mst_clock_now() - begin > all_seconds;
             MST_MPI(MPI_Iallreduce(&mine, &late, 1, MPI_INT, MPI_MAX, p->comm, &request));
             MST_TRY(wait_quietly(e, &request)); /* the pair before has ended, too */
             if (!late) MST_TRY(measure_pair(e, p, one, one + distance));

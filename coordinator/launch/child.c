@@ -12,11 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-double child_clock(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+#include "muster/clock.h"
 
 /* In the new process: becomes the program, or says by errno why not. */
 static void become(const char *const *words, int out, int err, pid_t parent, int report) {
@@ -63,7 +59,7 @@ static size_t read_until(int fd, double end, char *text, size_t room) {
     size_t used = 0;
     struct pollfd polled = {.fd = fd, .events = POLLIN};
     while (used < room) {
-        const double left = end - child_clock();
+        const double left = end - mst_clock_now();
         if (left <= 0 || poll(&polled, 1, (int)(left * 1e3) + 1) <= 0) break;
         const ssize_t count = read(fd, text + used, room - used);
         if (count <= 0) break;
@@ -77,7 +73,7 @@ static int wait_until(pid_t pid, double end) {
     const struct timespec pause = {.tv_nsec = 5000000};
     int status = 0;
     pid_t ended;
-    while ((ended = waitpid(pid, &status, WNOHANG)) == 0 && child_clock() < end) nanosleep(&pause, NULL);
+    while ((ended = waitpid(pid, &status, WNOHANG)) == 0 && mst_clock_now() < end) nanosleep(&pause, NULL);
     if (ended == 0) {
         kill(-pid, SIGKILL);
         waitpid(pid, &status, 0);
@@ -91,7 +87,7 @@ mst_status child_capture(const char *const *words, double seconds, char **text_o
     mst_status status = MST_OK;
     int ends[2] = {-1, -1};
     pid_t pid;
-    const double end = child_clock() + seconds;
+    const double end = mst_clock_now() + seconds;
     *text_out = NULL;
     char *text = malloc(ROOM);
     MST_CHECK(text != NULL, MST_ENOMEM, "%s: no memory for what it says", words[0]);
@@ -111,7 +107,7 @@ done:
 }
 
 void child_ask(child_question *questions, size_t count, double seconds) {
-    const double end = child_clock() + seconds;
+    const double end = mst_clock_now() + seconds;
     const int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     for (size_t i = 0; i < count; i++) {
         child_question *q = &questions[i];

@@ -38,7 +38,4 @@ typedef struct child_question {
 /** Asks all questions at once, and waits for at most `seconds`. A program that cannot be started says no. */
 void child_ask(child_question *questions, size_t count, double seconds);
 
-/** Seconds of a clock that only goes on. */
-double child_clock(void);
-
 #endif

@@ -1,5 +1,6 @@
 /* The loop over attempts. docs/launch.md tells the rules. */
 #include "muster/launch.h"
+#include "muster/clock.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -192,10 +193,10 @@ static void report(const attempt *a) {
 
 /* A launcher that was killed leaves ranks behind, which save and end: only then it is known how far they came. */
 static void wait_for_ranks(launch *l) {
-    const double until = child_clock() + l->config.watchdog.seconds + RANKS_SECONDS;
+    const double until = mst_clock_now() + l->config.watchdog.seconds + RANKS_SECONDS;
     if (!mst_run_is_held_here(l->run)) return;
     say("%s was killed: its ranks save what they have and end", job_launcher_name(l->launcher));
-    while (mst_run_is_held_here(l->run) && child_clock() < until && watch_pause(&l->watch, 0.1)) {}
+    while (mst_run_is_held_here(l->run) && mst_clock_now() < until && watch_pause(&l->watch, 0.1)) {}
 }
 
 /* Runs a plan to its end. @param now_out what happened */
@@ -302,9 +303,9 @@ static mst_status prepare(launch *l, job_plan *plan_out, char why_out[256]) {
             const double seconds = pause_of(l->idle);
             say("restart %llu of at most %llu without progress, in %.0f s", (unsigned long long)l->idle,
                 (unsigned long long)l->options->restarts, seconds);
-            const double begun = child_clock();
+            const double begun = mst_clock_now();
             const bool waited = watch_pause(&l->watch, seconds);
-            l->history.seconds_waited += child_clock() - begun;
+            l->history.seconds_waited += mst_clock_now() - begun;
             if (!waited) return stopped_between(l, why_out);
             place_ask(&l->place);
         }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "child.h"
+#include "muster/clock.h"
 #include "muster/process.h"
 #include "muster/terminal.h"
 #include "relay.h"
@@ -76,11 +77,11 @@ static int next_signal(watch *w) {
 }
 
 bool watch_pause(watch *w, double seconds) {
-    const double end = child_clock() + seconds;
+    const double end = mst_clock_now() + seconds;
     for (;;) {
         while (next_signal(w) != 0) {}
         if (w->asked != 0) return false;
-        const double left = end - child_clock();
+        const double left = end - mst_clock_now();
         if (left <= 0) return true;
         poll(&(struct pollfd){.fd = w->signals, .events = POLLIN}, 1, (int)(left * 1e3) + 1);
     }
@@ -93,7 +94,7 @@ bool watch_pause(watch *w, double seconds) {
 static void pass_on(watch *w, const job_plan *plan, pid_t job, int number, double *stuck) {
     if (number == SIGWINCH || number == SIGCHLD || number == SIGPIPE) return;
     if (w->at_once && *stuck == 0) {
-        *stuck = child_clock() + STUCK_SECONDS;
+        *stuck = mst_clock_now() + STUCK_SECONDS;
         kill(job, plan->launcher == LAUNCHER_NONE ? SIGINT : SIGTERM);
         return;
     }
@@ -114,7 +115,7 @@ static void pass_on(watch *w, const job_plan *plan, pid_t job, int number, doubl
  * wait for ever for a lock of its own. */
 static void limit_end(const job_plan *plan, const tail *said, double *stuck) {
     if (*stuck > 0 || plan->launcher == LAUNCHER_NONE || said->culprit[0] == '\0') return;
-    *stuck = child_clock() + (plan->launcher == LAUNCHER_SRUN ? SRUN_SECONDS : STUCK_SECONDS);
+    *stuck = mst_clock_now() + (plan->launcher == LAUNCHER_SRUN ? SRUN_SECONDS : STUCK_SECONDS);
 }
 
 /* How long a rank has been stopped, as far as this process was not stopped with it. */
@@ -130,7 +131,7 @@ static bool is_stopped(pid_t job) {
 
 /* A rank that has no launcher has no other ranks either: nobody else would see that it is stopped. */
 static void end_stopped(const watch *w, pid_t job, tail *said, stillness *still) {
-    const double now = child_clock(), turn = now - still->looked;
+    const double now = mst_clock_now(), turn = now - still->looked;
     char text[160];
     still->looked = now;
     still->seconds = is_stopped(job) ? still->seconds + (turn < 2 ? turn : 2) : 0;
@@ -151,7 +152,7 @@ static int attend(watch *w, const job_plan *plan, pid_t job, relay *s) {
     double stuck = 0;
     bool open = true;
     const bool alone = plan->launcher == LAUNCHER_NONE && w->patience > 0;
-    stillness still = {.looked = child_clock()};
+    stillness still = {.looked = mst_clock_now()};
     struct pollfd polled[2] = {{.fd = w->signals, .events = POLLIN}, {.fd = s->from, .events = POLLIN}};
     for (;;) {
         poll(polled, 2, alone || stuck > 0 ? 1000 : -1);
@@ -167,10 +168,10 @@ static int attend(watch *w, const job_plan *plan, pid_t job, relay *s) {
         if (alone) end_stopped(w, job, s->tail, &still);
         const pid_t ended = waitpid(job, &status, WNOHANG);
         if (ended == job || (ended < 0 && errno != EINTR)) break;
-        if (stuck > 0 && child_clock() > stuck) {
+        if (stuck > 0 && mst_clock_now() > stuck) {
             fprintf(stderr, "launch: %s does not end: killed\n", job_launcher_name(plan->launcher));
             kill(-job, SIGKILL);
-            stuck = child_clock() + STUCK_SECONDS;
+            stuck = mst_clock_now() + STUCK_SECONDS;
         }
     }
     if (open) relay_pass(s);
@@ -182,7 +183,7 @@ mst_status watch_run(watch *w, const job_plan *plan, watch_end *end_out) {
     relay s = {.from = -1, .to = -1};
     pid_t job = -1;
     *end_out = (watch_end){.code = -1};
-    const double begun = child_clock();
+    const double begun = mst_clock_now();
     MST_TRY(relay_open(plan->launcher == LAUNCHER_NONE && isatty(STDERR_FILENO), &end_out->tail, &s));
     MST_TRY(child_spawn((const char *const *)plan->command.list, STDOUT_FILENO, s.to, &job));
     relay_handed(&s);
@@ -191,7 +192,7 @@ mst_status watch_run(watch *w, const job_plan *plan, watch_end *end_out) {
     tail_end(&end_out->tail);
     if (WIFEXITED(ended)) end_out->code = WEXITSTATUS(ended);
     if (WIFSIGNALED(ended)) end_out->signal = WTERMSIG(ended);
-    end_out->seconds = child_clock() - begun;
+    end_out->seconds = mst_clock_now() - begun;
 done:
     relay_close(&s);
     return status;

@@ -5,8 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "muster/clock.h"
 
 typedef struct place {
     cpu_set_t cores;
@@ -129,12 +130,6 @@ void device_close(run_device *device) {
     mst_queue_destroy(&device->queue);
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Values of about 1: products of zeros draw less power and run faster than anything else will. `scratch` is fp32 [count]. */
 static mst_status fill_operand(run_device *d, mst_dtype dtype, size_t count, void *scratch, void *operand) {
     mst_status status = MST_OK;
@@ -176,14 +171,15 @@ static mst_status product_rate(run_device *d, mst_dtype dtype, size_t side, doub
                             .ldb = side,
                             .c = c,
                             .ldc = side};
-    const double first = now();
+    const double first = mst_clock_now();
     *seconds_out = INFINITY;
-    for (int i = 0; i < LEAST || now() - first < long_enough; i++) {
+    for (int i = 0; i < LEAST || mst_clock_now() - first < long_enough; i++) {
         args.b_transposed = i % 2 == 0; /* which is faster depends on the processor */
-        const double begin = now();
+        const double begin = mst_clock_now();
         MST_TRY(d->kernels.matmul(d->queue, &args));
         MST_TRY(mst_queue_sync(d->queue));
-        if (i > 1) *seconds_out = fmin(*seconds_out, now() - begin); /* the first of each kind warms up */
+        if (i > 1)
+            *seconds_out = fmin(*seconds_out, mst_clock_now() - begin); /* the first of each kind warms up */
     }
     *rate_out = 2.0 * (double)side * (double)side * (double)side / *seconds_out;
 done:

@@ -1,9 +1,9 @@
 /* Text token by token: a prompt is computed at once, every further token alone, after the keys and values kept. */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "inference_state.h"
+#include "muster/clock.h"
 #include "muster/random.h"
 
 /* Tokens of a prompt that are computed at once. */
@@ -20,12 +20,6 @@ struct mst_generator {
     mst_candidate *candidates; /* [vocab] */
     uint64_t drawn;            /* tokens so far: the number of the next draw */
 };
-
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 mst_status mst_inference_context(const mst_inference *inference, size_t wanted, size_t *context_out) {
     mst_status status = MST_OK;
@@ -128,18 +122,18 @@ mst_status mst_generator_run(mst_generator *g, const int32_t *prompt, size_t pro
     bool stop = false;
     MST_TRY(begin(g, prompt, prompt_count, &result.kept));
     result.prompt = g->count;
-    const double start = seconds_now();
+    const double start = mst_clock_now();
     for (uint64_t i = 0; i < wanted->count; i++) {
         int32_t token = 0;
         MST_TRY(next_token(g, &wanted->sampling, &token));
-        if (i == 0) result.prompt_seconds = seconds_now() - start;
+        if (i == 0) result.prompt_seconds = mst_clock_now() - start;
         if (token == wanted->end_tokens[0] || token == wanted->end_tokens[1]) break;
         result.tokens++;
         MST_TRY(emit(context, token, &stop));
         if (stop) break;
         append(g, token);
     }
-    result.seconds = seconds_now() - start - result.prompt_seconds;
+    result.seconds = mst_clock_now() - start - result.prompt_seconds;
     if (generated_out != NULL) *generated_out = result;
 done:
     return status;

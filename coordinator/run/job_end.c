@@ -12,25 +12,20 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "muster/clock.h"
 #include "walltime.h"
 
 extern char **environ;
 
 enum { ANSWER_MAX = 8192, PATIENCE = 10 /* seconds; slurmctld may be restarting */ };
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Reads until the end of the answer, for as long as it may take. */
 static bool read_answer(int from, char answer_out[ANSWER_MAX]) {
-    const double until = now() + PATIENCE;
+    const double until = mst_clock_now() + PATIENCE;
     size_t used = 0;
     for (;;) {
         struct pollfd here = {.fd = from, .events = POLLIN};
-        const double left = until - now();
+        const double left = until - mst_clock_now();
         const int ready = left > 0 ? poll(&here, 1, (int)(1000 * left) + 1) : 0;
         if (ready < 0 && errno == EINTR) continue;
         if (ready <= 0) return false;

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 
+#include "muster/clock.h"
 #include "muster/terminal.h"
 
 #define REDRAW_SECONDS      0.1 /* 10 Hz: faster cannot be read */
@@ -36,12 +36,6 @@ struct mst_progress {
     bool skipped;
     bool pending; /* not yet on a plain line */
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void rate_add(rate *r, double amount, double seconds, double horizon) {
     if (!(seconds > 0)) return;
@@ -210,14 +204,14 @@ mst_status mst_progress_begin(FILE *file, mst_progress **progress_out) {
     for (int style = 0; style < MST_STYLES; style++)
         p->style[style] = mst_terminal_style(file, (mst_style)style);
     p->unicode = locale_is_utf8();
-    p->last_step = now();
+    p->last_step = mst_clock_now();
     *progress_out = p;
     return MST_OK;
 }
 
 void mst_progress_step(mst_progress *p, const mst_metrics_step_fields *fields) {
     if (p == NULL) return;
-    double time = now();
+    double time = mst_clock_now();
     p->step = fields->position->step;
     p->total = fields->steps;
     p->loss = fields->report->loss;

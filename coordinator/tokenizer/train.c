@@ -2,6 +2,7 @@
 #include <sched.h>
 #include <stdlib.h>
 
+#include "muster/clock.h"
 #include "train_count.h"
 #include "train_json.h"
 #include "train_merge.h"
@@ -109,14 +110,14 @@ mst_status mst_tokenizer_train(const mst_tokenizer_training *training, char **js
                                mst_tokenizer_report *report_out) {
     mst_status status = MST_OK;
     trainer t = {.training = training};
-    const double begin = train_now();
+    const double begin = mst_clock_now();
     *json_out = NULL;
     *report_out = (mst_tokenizer_report){0};
     MST_TRY(check_training(&t));
     MST_TRY(read_text(&t));
     MST_TRY(merge(&t));
     MST_TRY(train_json(training, t.scheme, merger_vocab(t.merger), json_out));
-    t.report.seconds = train_now() - begin;
+    t.report.seconds = mst_clock_now() - begin;
     *report_out = t.report;
 done:
     train_progress_hide(&t.progress);

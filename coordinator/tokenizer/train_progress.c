@@ -5,21 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "muster/clock.h"
 
 #define LIVE_SECONDS  0.1
 #define PLAIN_SECONDS 10.0
 
-double train_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 void train_progress_begin(train_progress *p, FILE *file) {
     const char *terminal = getenv("TERM");
-    double now = train_now();
+    double now = mst_clock_now();
     *p = (train_progress){.file = file, .begin = now, .shown = now};
     p->live = file != NULL && isatty(fileno(file)) && terminal != NULL && strcmp(terminal, "dumb") != 0;
 }
@@ -51,7 +46,7 @@ static void show(train_progress *p, const char *line) {
 
 void train_progress_reading(train_progress *p, uint64_t documents, uint64_t bytes) {
     char line[128];
-    double now = train_now(), megabytes = (double)bytes * 1e-6;
+    double now = mst_clock_now(), megabytes = (double)bytes * 1e-6;
     if (!is_due(p, now)) return;
     snprintf(line, sizeof line, "reading  %.1f MB, %llu document%s, %.1f MB/s", megabytes,
              (unsigned long long)documents, documents == 1 ? "" : "s", megabytes / (now - p->begin));
@@ -66,7 +61,7 @@ static double seconds_left(double passed, size_t done, size_t all) {
 
 void train_progress_merging(train_progress *p, size_t done, size_t all) {
     char line[128];
-    double now = train_now();
+    double now = mst_clock_now();
     if (done == 0 || !is_due(p, now)) return;
     snprintf(line, sizeof line, "merging  %zu of %zu, about %.0f s left", done, all,
              seconds_left(now - p->begin, done, all));
@@ -80,6 +75,6 @@ void train_progress_end(train_progress *p, const char *format, ...) {
     va_start(list, format);
     vfprintf(p->file, format, list);
     va_end(list);
-    fprintf(p->file, " in %.1f s\n", train_now() - p->begin);
+    fprintf(p->file, " in %.1f s\n", mst_clock_now() - p->begin);
     fflush(p->file);
 }

@@ -13,9 +13,6 @@ typedef struct train_progress {
     double begin, shown; /* of the stage; when something was shown last */
 } train_progress;
 
-/** Seconds of a clock that only goes forward. */
-double train_now(void);
-
 /** Begins a stage. @param file kept by reference; may be NULL */
 void train_progress_begin(train_progress *progress, FILE *file);
 

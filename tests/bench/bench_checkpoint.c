@@ -21,9 +21,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "muster/clock.h"
 #include "muster/saver.h"
 
 static void must(bool good, const char *what) {
@@ -31,12 +31,6 @@ static void must(bool good, const char *what) {
     fprintf(stderr, "bench_checkpoint: %s: %s\n", what, mst_error_message());
     perror("bench_checkpoint");
     exit(1);
-}
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
 typedef struct bench {
@@ -106,7 +100,7 @@ static double raw_write(const bench *b, const char *how, const char *path) {
     enum { PAGE = 4096, PART = 8 << 20 };
     const bool early = strcmp(how, "early") == 0, direct = strcmp(how, "direct") == 0;
     const size_t bytes = b->bytes / PAGE * PAGE;
-    const double begun = now();
+    const double begun = mst_clock_now();
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | (direct ? O_DIRECT : 0), 0666);
     must(fd >= 0, path);
     for (size_t at = 0; at < bytes;) {
@@ -117,14 +111,14 @@ static double raw_write(const bench *b, const char *how, const char *path) {
         at += (size_t)put;
     }
     must(fsync(fd) == 0, path);
-    const double ended = now();
+    const double ended = mst_clock_now();
     close(fd);
     return ended - begun;
 }
 
 static double raw_read(const bench *b, const char *path, int flags) {
     enum { PART = 4 << 20 };
-    const double begun = now();
+    const double begun = mst_clock_now();
     int fd = open(path, O_RDONLY | flags);
     must(fd >= 0, path);
     posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
@@ -132,7 +126,7 @@ static double raw_read(const bench *b, const char *path, int flags) {
     for (size_t at = 0; (got = pread(fd, b->copy + at, PART, (off_t)at)) > 0;) at += (size_t)got;
     must(got == 0, path);
     close(fd);
-    return now() - begun;
+    return mst_clock_now() - begun;
 }
 
 static void save(bench *b, mst_saver *saver) {
@@ -181,9 +175,9 @@ static void step(const bench *b, mst_queue *queue, float *memory, size_t number)
 /* Steps a second, for one second. */
 static double pace(bench *b, mst_queue *queue, float *memory) {
     size_t steps = 0;
-    const double begun = now();
-    for (; now() - begun < 1; steps++) step(b, queue, memory, steps);
-    return (double)steps / (now() - begun);
+    const double begun = mst_clock_now();
+    for (; mst_clock_now() - begun < 1; steps++) step(b, queue, memory, steps);
+    return (double)steps / (mst_clock_now() - begun);
 }
 
 /* Takes a processor and nothing else: no memory, no disk. */
@@ -224,9 +218,9 @@ static double pace_beside_traffic(bench *b, mst_queue *queue, float *memory) {
     size_t steps = 0;
     snprintf(t.path, sizeof t.path, "%s/traffic.bin", b->folder);
     must(pthread_create(&thread, NULL, write_and_read, &t) == 0, "thread");
-    const double begun = now();
+    const double begun = mst_clock_now();
     for (; !atomic_load(&t.over); steps++) step(b, queue, memory, steps);
-    const double found = (double)steps / (now() - begun);
+    const double found = (double)steps / (mst_clock_now() - begun);
     pthread_join(thread, NULL);
     unlink(t.path);
     sync(); /* what removing costs the disk is not the next one's */
@@ -239,12 +233,12 @@ static double pace_beside_save(bench *b, mst_queue *queue, float *memory, mst_sa
     size_t steps = 0;
     b->meta.step++;
     must(mst_saver_begin(b->behind, &b->meta) == MST_OK, "begin to save");
-    const double begun = now();
+    const double begun = mst_clock_now();
     for (; !over; steps++) {
         step(b, queue, memory, steps);
         must(mst_saver_poll(b->behind, &over, saved) == MST_OK, "save");
     }
-    return (double)steps / (now() - begun);
+    return (double)steps / (mst_clock_now() - begun);
 }
 
 static void train(bench *b, int threads) {
@@ -283,7 +277,7 @@ static double drop(const char *path) {
 
 static double timed(bench *b, const char *what, const char *path) {
     mst_checkpoint_digests digests;
-    const double begun = now();
+    const double begun = mst_clock_now();
     if (strcmp(what, "load") == 0)
         must(mst_checkpoint_load(&b->context, path, &b->layout, b->shards) == MST_OK, "load");
     else if (strcmp(what, "verify") == 0)
@@ -292,7 +286,7 @@ static double timed(bench *b, const char *what, const char *path) {
         memcpy(b->copy, b->state, b->bytes);
     else
         must(false, what);
-    return now() - begun;
+    return mst_clock_now() - begun;
 }
 
 int main(int argc, char **argv) {

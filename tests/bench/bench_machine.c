@@ -9,8 +9,8 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "muster/clock.h"
 #include "muster/kernels.h"
 
 enum { ELEMENTS = 1 << 25, TASKS = 256, RUNS = 3, SIDES = 2 };
@@ -20,12 +20,6 @@ static void need(mst_status status) {
     if (status == MST_OK) return;
     fprintf(stderr, "bench_machine: %s\n", mst_error_message());
     exit(1);
-}
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
 /* ---- bandwidth ---- */
@@ -96,9 +90,9 @@ static mst_status read_task(void *context, size_t task, int thread) {
 static double bandwidth(mst_queue *queue, mst_task_fn *task, double per_element, arrays *x) {
     double best = 0;
     for (int run = 0; run < RUNS; run++) {
-        const double begin = now();
+        const double begin = mst_clock_now();
         need(mst_queue_for(queue, TASKS, task, x));
-        const double rate = 1e-9 * per_element * sizeof(float) * ELEMENTS / (now() - begin);
+        const double rate = 1e-9 * per_element * sizeof(float) * ELEMENTS / (mst_clock_now() - begin);
         if (rate > best) best = rate;
     }
     return best;
@@ -123,9 +117,9 @@ static double products(mst_queue *queue, const mst_kernels *kernels, mst_dtype d
                                       .ldb = side,
                                       .c = x->a,
                                       .ldc = side};
-        const double begin = now();
+        const double begin = mst_clock_now();
         need(kernels->matmul(queue, &args));
-        const double rate = 2e-9 * (double)side * (double)side * (double)side / (now() - begin);
+        const double rate = 2e-9 * (double)side * (double)side * (double)side / (mst_clock_now() - begin);
         if (rate > best) best = rate;
     }
     return best;

@@ -14,8 +14,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "muster/clock.h"
 #include "muster/kernels.h"
 
 enum { CALLS = 7 };
@@ -24,12 +24,6 @@ static void must(bool good, const char *what) {
     if (good) return;
     fprintf(stderr, "bench_products: %s: %s\n", what, mst_error_message());
     exit(1);
-}
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
 typedef void openblas_sgemm_fn(int order, int transa, int transb, int m, int n, int k, float alpha,
@@ -197,14 +191,14 @@ static void measure(const mst_matmul_args *x) {
                           : libraries.who == ONEDNN ? whole_create(x, &w)
                                                     : libraries.sgemm != NULL && x->dtype == MST_F32;
     for (int call = -1; possible && call < CALLS; call++) { /* the first one warms up */
-        const double begin = now();
+        const double begin = mst_clock_now();
         if (libraries.who == MUSTER)
             must(libraries.kernels.matmul(libraries.queue, x) == MST_OK, "product");
         else if (libraries.who == ONEDNN)
             whole_run(&w);
         else
             blas_run(x);
-        seconds[call < 0 ? 0 : call] = now() - begin;
+        seconds[call < 0 ? 0 : call] = mst_clock_now() - begin;
     }
     if (possible && libraries.who == ONEDNN) whole_destroy(&w);
     printf("{\"seconds\":%.9f}\n", middle(seconds));

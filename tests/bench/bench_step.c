@@ -14,9 +14,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "cost.h"
+#include "muster/clock.h"
 #include "muster/config.h"
 #include "muster/plan.h"
 #include "muster/random.h"
@@ -27,12 +27,6 @@ static void need(mst_status status) {
     if (status == MST_OK) return;
     fprintf(stderr, "bench_step: %s\n", mst_error_message());
     exit(1);
-}
-
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
 /* ---- a clock around every kernel ---- */
@@ -64,7 +58,7 @@ static bool clocked; /* else a GPU's kernels follow each other without a wait */
 /* A GPU works on behind the call: a kernel's clock begins and ends when it is idle. */
 static double idle(mst_queue *queue) {
     if (clocked && mst_memory_is_apart()) need(mst_queue_sync(queue));
-    return now();
+    return mst_clock_now();
 }
 
 #define TIMED(slot, args_type, count)                                                                        \
@@ -208,9 +202,9 @@ static void one_round(mst_trainer *trainer, mst_queue *queue) {
     memset(&totals, 0, sizeof totals);
     product_count = 0;
     clocked = true;
-    const double begin = now();
+    const double begin = mst_clock_now();
     need(mst_trainer_step(trainer, &notice, &report));
-    const double step = now() - begin;
+    const double step = mst_clock_now() - begin;
     const double alone = replay(queue, shapes, &count);
     clocked = false;
     printf("{\"step_seconds\":%.9f,\"loss\":%.9g,\"products_seconds\":%.9f,", step, report.loss, alone);
@@ -244,9 +238,9 @@ static void plain_steps(mst_trainer *trainer, const mst_kernels *table, long cou
            tokens, flops.dense + flops.attention);
     for (long i = 0; i < count; i++) {
         mst_notice notice = {0};
-        const double begin = now();
+        const double begin = mst_clock_now();
         need(mst_trainer_step(trainer, &notice, &report));
-        printf("%s%.9f", i > 0 ? "," : "", now() - begin);
+        printf("%s%.9f", i > 0 ? "," : "", mst_clock_now() - begin);
     }
     printf("],\"loss\":%.9g,\"memory_bytes\":%zu,\"gpu_before\":%zu,\"gpu_bytes\":%zu}\n", report.loss,
            mst_trainer_bytes(trainer), taken_before, gpu_bytes());

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "file.h"
+#include "muster/clock.h"
 #include "muster/watchdog.h"
 #include "state.h"
 #include "test.h"
@@ -31,12 +32,6 @@ static double delay;       /* seconds that each call takes more */
 static atomic_bool stands; /* the next write takes a second */
 static listener *watched;  /* what it heard during that second */
 static size_t heard_standing;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void nap(double seconds) {
     nanosleep(&(struct timespec){.tv_sec = (time_t)seconds,
@@ -120,14 +115,14 @@ static void check_slow(test_state *s, listener *l, const char *folder, const siz
         const bool mine = mst_comm_rank(s->context.comm) == slow;
         delay = mine ? slowness * patience / (double)asked[operation] : 0;
         if (operation == LOAD) delay *= mst_queue_threads(s->context.queue); /* they read side by side */
-        const double begun = now();
+        const double begun = mst_clock_now();
         if (operation == LOAD)
             CHECK_OK(mst_checkpoint_load(&s->context, path, &s->layout, s->shards));
         else
             CHECK_OK(
                 mst_checkpoint_save(&s->context, folder, &s->layout, s->shards, &s->meta, &digests, path));
-        CHECK(now() - begun > 0.8 * slowness * patience, "the slow %s took only %g s", names[operation],
-              now() - begun);
+        CHECK(mst_clock_now() - begun > 0.8 * slowness * patience, "the slow %s took only %g s",
+              names[operation], mst_clock_now() - begun);
     }
     CHECK(test_state_differences(s, seed) == 0, "the slow load gives other elements");
     delay = 0;

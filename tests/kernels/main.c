@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "muster/clock.h"
 #include "ref.h"
 
 /* ---------------------------------------------------------------- the operations */
@@ -132,11 +133,9 @@ static double measure_gpu_gbytes(check_state *checker) {
     for (int i = 0; i < 2; i++)
         if (mst_memory_alloc(MST_SPACE_DEVICE, bytes, &memory[i]) != MST_OK) goto done;
     for (int run = 0; run < peak_runs(checker); run++) {
-        struct timespec start, end;
-        clock_gettime(CLOCK_MONOTONIC, &start);
+        const double start = mst_clock_now();
         if (mst_memory_copy(checker->bench_queue, memory[1], memory[0], bytes) != MST_OK) break;
-        clock_gettime(CLOCK_MONOTONIC, &end);
-        double seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+        const double seconds = mst_clock_now() - start;
         best = fmax(best, 2e-9 * (double)bytes / seconds);
     }
 done:
@@ -150,11 +149,9 @@ static double measure_gbytes(check_state *checker) {
     unsigned char *memory[2] = {calloc(STREAM_BYTES, 1), calloc(STREAM_BYTES, 1)};
     double best = 0.0;
     for (int run = 0; memory[0] && memory[1] && run < peak_runs(checker); run++) {
-        struct timespec start, end;
-        clock_gettime(CLOCK_MONOTONIC, &start);
+        const double start = mst_clock_now();
         if (mst_queue_for(checker->bench_queue, STREAM_TASKS, copy_part, memory) != MST_OK) break;
-        clock_gettime(CLOCK_MONOTONIC, &end);
-        double seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+        const double seconds = mst_clock_now() - start;
         best = fmax(best, 2e-9 * STREAM_BYTES / seconds);
     }
     free(memory[0]);
@@ -193,13 +190,11 @@ static double measure_gflops(check_state *checker, mst_dtype dtype) {
                             .ldc = n};
     for (int i = 0; i < 2; i++) fill_operand(checker, dtype, n * n, memory[2], memory[i]);
     for (int run = 0; run < peak_runs(checker); run++) {
-        struct timespec start, end;
-        clock_gettime(CLOCK_MONOTONIC, &start);
+        const double start = mst_clock_now();
         if (checker->table.matmul(checker->bench_queue, &args) != MST_OK ||
             mst_queue_sync(checker->bench_queue) != MST_OK)
             break;
-        clock_gettime(CLOCK_MONOTONIC, &end);
-        double seconds = (double)(end.tv_sec - start.tv_sec) + 1e-9 * (double)(end.tv_nsec - start.tv_nsec);
+        const double seconds = mst_clock_now() - start;
         best = fmax(best, 2e-9 * (double)n * (double)n * (double)n / seconds);
     }
 done:

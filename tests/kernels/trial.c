@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "muster/clock.h"
 #include "muster/random.h"
 
 enum { MARGIN = 256, PRINTED = 8 };
@@ -419,12 +419,6 @@ void trial_compare(check_trial *trial) {
 
 /* ---------------------------------------------------------------- timing */
 
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static int by_size(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -465,10 +459,10 @@ static bool measure(check_trial *trial, check_call_fn *call, const void *context
     const int runs = checker->brief ? 1 : RUNS;
     int calls = is_on_gpu(checker) ? GPU_CALLS : 1;
     double seconds[RUNS];
-    const double begin = seconds_now();
+    const double begin = mst_clock_now();
     for (int run = -1; run < runs;) { /* what comes first warms up */
         mst_status status = MST_OK;
-        double start = seconds_now();
+        double start = mst_clock_now();
         for (int i = 0; i < calls && status == MST_OK; i++)
             status = call(context, &checker->table, checker->bench_queue, VIEW_BODY);
         if (status == MST_OK) status = mst_queue_sync(checker->bench_queue);
@@ -476,7 +470,7 @@ static bool measure(check_trial *trial, check_call_fn *call, const void *context
             trial_fail(trial, "%s: %s", mst_status_name(status), mst_error_message());
             return false;
         }
-        const double end = seconds_now(), took = (end - start) / calls;
+        const double end = mst_clock_now(), took = (end - start) / calls;
         if (run >= 0) seconds[run] = took;
         if (run < 0 && took > long_call) calls = 1;
         if (run >= 0 || !is_on_gpu(checker) || end - begin >= waking) run++;

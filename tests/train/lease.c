@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lease_file.h"
+#include "muster/clock.h"
 #include "stop.h"
 #include "test.h"
 
@@ -36,12 +37,6 @@ static void hear(void *context, const char *text) {
 static mst_status take(lease **out) {
     said[0] = '\0';
     return lease_take(folder, "here", hear, NULL, out);
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 static void nap(double seconds) {
@@ -119,9 +114,9 @@ static void check_dead(void) {
     kill(child, SIGKILL);
     siginfo_t info;
     waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT);
-    const double begin = now();
+    const double begin = mst_clock_now();
     CHECK_OK(take(&mine));
-    CHECK(now() - begin < lease_timing.stale, "it took %g s", now() - begin);
+    CHECK(mst_clock_now() - begin < lease_timing.stale, "it took %g s", mst_clock_now() - begin);
     check_says(said, "has ended without giving it back");
     CHECK(stands(2) && !stands(1), "epoch 2: %d, epoch 1: %d", stands(2), stands(1));
     waitpid(child, NULL, 0);
@@ -132,9 +127,10 @@ static void check_dead(void) {
 static void check_watched(const char *name, void (*put)(void), const char *words) {
     lease *mine = NULL;
     put();
-    const double begin = now();
+    const double begin = mst_clock_now();
     CHECK_OK(take(&mine));
-    CHECK(now() - begin >= lease_timing.stale, "%s: taken over after %g s", name, now() - begin);
+    CHECK(mst_clock_now() - begin >= lease_timing.stale, "%s: taken over after %g s", name,
+          mst_clock_now() - begin);
     check_says(said, words);
     check_says(said, "not renewed its lease for");
     CHECK(stands(4) && !stands(3), "%s: epoch 4: %d, epoch 3: %d", name, stands(4), stands(3));
@@ -178,16 +174,17 @@ static void check_requeued(void) {
     setenv("SLURM_JOB_ID", "77", 1);
     setenv("SLURM_RESTART_COUNT", "1", 1);
     put_foreign(1, "77", 0);
-    double begin = now();
+    double begin = mst_clock_now();
     CHECK_OK(take(&mine));
-    CHECK(now() - begin < lease_timing.stale, "its own job's lease was watched for %g s", now() - begin);
+    CHECK(mst_clock_now() - begin < lease_timing.stale, "its own job's lease was watched for %g s",
+          mst_clock_now() - begin);
     check_says(said, "back into its queue");
     lease_release(&mine);
     unsetenv("SLURM_RESTART_COUNT");
     put_foreign(1, "77", 0);
-    begin = now();
+    begin = mst_clock_now();
     CHECK_OK(take(&mine));
-    CHECK(now() - begin >= lease_timing.stale, "another step of the job was not watched");
+    CHECK(mst_clock_now() - begin >= lease_timing.stale, "another step of the job was not watched");
     lease_release(&mine);
     unsetenv("SLURM_JOB_ID");
 }

@@ -33,10 +33,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "commit.h"
 #include "moments.h"
+#include "muster/clock.h"
 #include "muster/saver.h"
 #include "part.h"
 #include "snapshot.h"
@@ -74,12 +74,6 @@ struct mst_saver {
     double begun;
     mst_saved saved;
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* --- creating --- */
 
@@ -259,7 +253,7 @@ static mst_status write_and_check(void *context) {
     if (status == MST_OK) {
         ckpt_thread_give(&s->checker, check, s);
         status = ckpt_part_write(&s->part);
-        s->record->seconds = now() - s->begun;
+        s->record->seconds = mst_clock_now() - s->begun;
         while (!ckpt_thread_rest(&s->checker, 3600)) {}
         if (status == MST_OK) status = ckpt_thread_result(&s->checker);
     }
@@ -308,7 +302,7 @@ static mst_status commit(void *context) {
     MST_TRY(ckpt_commit(&written, &sums, &s->saved.set_aside));
     s->saved.digests = (mst_checkpoint_digests){sums.kinds[MST_KIND_MASTER], sums.state};
     s->saved.written = written_seconds(s);
-    s->saved.seconds = now() - s->begun;
+    s->saved.seconds = mst_clock_now() - s->begun;
     if (s->options.tidies) tidy(s);
 done:
     return status;
@@ -332,7 +326,7 @@ static mst_status failed(mst_saver *s, mst_status status) {
 
 mst_status mst_saver_begin(mst_saver *s, const mst_checkpoint_meta *meta) {
     s->meta = *meta;
-    s->begun = now();
+    s->begun = mst_clock_now();
     mst_status status = ckpt_paths_of(s->folder, meta->step, &s->paths);
     if (status == MST_OK) status = make_folder(s);
     if (status == MST_OK && s->options.copies)
@@ -342,7 +336,7 @@ mst_status mst_saver_begin(mst_saver *s, const mst_checkpoint_meta *meta) {
         if (s->rank == 0) ckpt_making_discard(&s->context, &s->paths);
         return failed(s, status);
     }
-    s->saved = (mst_saved){.step = meta->step, .stalled = now() - s->begun};
+    s->saved = (mst_saved){.step = meta->step, .stalled = mst_clock_now() - s->begun};
     memcpy(s->saved.path, s->paths.final, sizeof s->saved.path);
     ckpt_thread_give(&s->writer, write_and_check, s);
     s->phase = PHASE_WRITING;

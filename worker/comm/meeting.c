@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "muster/clock.h"
 #include "network.h"
 
 enum {
@@ -47,14 +48,8 @@ struct mst_meeting {
     size_t pending_count;
 };
 
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 static int milliseconds_to(double deadline) {
-    double left = deadline - seconds_now();
+    double left = deadline - mst_clock_now();
     return left <= 0 ? 0 : (int)(left * 1e3) + 1;
 }
 
@@ -162,7 +157,7 @@ static bool hear(mst_meeting *m, caller *c) {
 }
 
 static void hear_all(mst_meeting *m, const struct pollfd *polled) {
-    const double now = seconds_now();
+    const double now = mst_clock_now();
     size_t kept = 0;
     for (size_t i = 0; i < m->pending_count; i++) {
         caller *c = &m->pending[i];
@@ -182,10 +177,10 @@ static void drop_oldest(mst_meeting *m) {
 }
 
 static void welcome(mst_meeting *m, int listener) {
-    caller c = {.until = seconds_now() + TRY_SECONDS};
+    caller c = {.until = mst_clock_now() + TRY_SECONDS};
     c.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (c.fd < 0) {
-        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) m->rest_until = seconds_now() + 1;
+        if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) m->rest_until = mst_clock_now() + 1;
         return;
     }
     set_options(c.fd);
@@ -204,7 +199,7 @@ size_t mst_meeting_polled_max(void) {
 
 size_t mst_meeting_poll(mst_meeting *m, struct pollfd *polled_out) {
     size_t count = 0;
-    const bool rests = seconds_now() < m->rest_until;
+    const bool rests = mst_clock_now() < m->rest_until;
     for (size_t i = 0; i < m->pending_count; i++)
         polled_out[count++] = (struct pollfd){.fd = m->pending[i].fd, .events = POLLIN};
     for (int i = 0; i < m->listener_count; i++)
@@ -227,7 +222,7 @@ static const mst_link *missing(const mst_meeting *m) {
 
 static mst_status receive_all(const mst_comm *comm, mst_meeting *m) {
     struct pollfd polled[PENDING_MAX + MST_ADDRESSES_MAX];
-    const double deadline = seconds_now() + OPEN_SECONDS;
+    const double deadline = mst_clock_now() + OPEN_SECONDS;
     const mst_link *link;
     while ((link = missing(m)) != NULL) {
         int wait = milliseconds_to(deadline);
@@ -296,16 +291,16 @@ static bool introduce(mst_meeting *m, int fd, const unsigned char asked[MST_NONC
 }
 
 bool mst_meeting_call(mst_meeting *m, double seconds) {
-    const double deadline = seconds_now() + seconds;
+    const double deadline = mst_clock_now() + seconds;
     for (;;) {
         for (int i = 0; i < m->invite.addresses.count; i++) {
             unsigned char asked[MST_NONCE_BYTES];
-            const double try_until = seconds_now() + TRY_SECONDS;
+            const double try_until = mst_clock_now() + TRY_SECONDS;
             const double until = try_until < deadline ? try_until : deadline;
             const int fd = reach(&m->invite.addresses.item[i], until, asked);
             if (fd >= 0 && introduce(m, fd, asked, until)) return true;
         }
-        if (seconds_now() >= deadline) return false;
+        if (mst_clock_now() >= deadline) return false;
         nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
     }
 }

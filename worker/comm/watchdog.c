@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "ending.h"
+#include "muster/clock.h"
 #include "watch.h"
 
 enum { FASTEST_MILLISECONDS = 10 }; /* a turn while a rank is looked for */
@@ -26,9 +27,7 @@ static const double return_seconds = 0.5; /* for a rank whose connection broke, 
  * job): after such a pause nobody is blamed for the silence that it made.
  */
 static void read_clock(mst_watchdog *w) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    double seconds = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec, elapsed = seconds - w->clock_read;
+    const double seconds = mst_clock_now(), elapsed = seconds - w->clock_read;
     w->clock += elapsed < 2 * w->period ? elapsed : 2 * w->period;
     w->clock_read = seconds;
 }
