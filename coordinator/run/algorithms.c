@@ -12,22 +12,6 @@ static void name_file(const training *t, char path[FOLDER_PATH_MAX + 32]) {
     snprintf(path, FOLDER_PATH_MAX + 32, "%s/choices.txt", t->folder.path);
 }
 
-/* A text of rank 0, or its lack, becomes that of all ranks. Collective. */
-static mst_status share(training *t, char **text) {
-    mst_status status = MST_OK;
-    uint64_t bytes = t->first && *text != NULL ? strlen(*text) + 1 : 0;
-    MST_TRY(mst_comm_broadcast(t->comm, 0, &bytes, sizeof bytes));
-    if (!t->first) {
-        free(*text);
-        *text = bytes > 0 ? malloc(bytes) : NULL;
-        if (bytes > 0 && *text == NULL) status = mst_error(MST_ENOMEM, "choices: out of memory");
-    }
-    MST_TRY(mst_comm_agree(t->comm, status));
-    if (bytes > 0) MST_TRY(mst_comm_broadcast(t->comm, 0, *text, bytes));
-done:
-    return status;
-}
-
 /* ---- what is recorded ---- */
 
 /* The lines that follow the class, where it is this device's; else NULL. */
@@ -96,13 +80,13 @@ mst_status training_choose(training *t) {
     if (choices == NULL || t->device.mixed) goto done;
     mst_watchdog_waiting(t->watchdog, "choose", 0);
     MST_TRY(mst_comm_agree(t->comm, find_recorded(t, &recorded)));
-    MST_TRY(share(t, &recorded));
+    MST_TRY(mst_comm_share_text(t->comm, &recorded));
     MST_TRY(mst_comm_agree(t->comm, replay(t, recorded)));
     free(choices);
     status = choose(t, &choices);
     mst_watchdog_waiting(t->watchdog, "choose", 0);
     MST_TRY(mst_comm_agree(t->comm, status));
-    MST_TRY(share(t, &choices));
+    MST_TRY(mst_comm_share_text(t->comm, &choices));
     MST_TRY(mst_comm_agree(t->comm, t->first ? MST_OK : mst_queue_choose(t->device.queue, choices)));
     MST_TRY(mst_comm_agree(t->comm, record(t, choices, recorded)));
 done:

@@ -47,7 +47,7 @@ static void take_companions(training *t, char *tar, size_t bytes) {
     t->companion_bytes = bytes;
 }
 
-mst_status training_carry(training *t, const char *path) {
+mst_status training_carry(training *t, const char *path, bool begins) {
     mst_status status = MST_OK;
     mst_data_tokenizer data;
     char *tar = NULL, *json = NULL;
@@ -56,10 +56,9 @@ mst_status training_carry(training *t, const char *path) {
     MST_TRY(mst_checkpoint_companions(path, &tar, &bytes));
     take_companions(t, tar, bytes);
     mst_data_tokenizer_of(t->data, &data);
-    if (data.is_bytes || data.has_json) goto done;
+    if (!begins && (data.is_bytes || data.has_json)) goto done;
     MST_TRY(mst_checkpoint_tokenizer(path, &json, &bytes));
-    free(t->tokenizer);
-    t->tokenizer = json;
+    MST_TRY(take_tokenizer(t, json, bytes));
 done:
     return status;
 }
@@ -86,32 +85,13 @@ done:
     return status;
 }
 
-static mst_status carry_from(training *t, const char *path) {
+/* A checkpoint that holds the model. @param path_out [FOLDER_PATH_MAX] */
+static mst_status find_checkpoint(const mst_config *config, char *path_out) {
     mst_status status = MST_OK;
-    char *json = NULL, *tar = NULL;
-    size_t bytes = 0;
-    if (!t->first) return MST_OK;
-    MST_TRY(mst_checkpoint_tokenizer(path, &json, &bytes));
-    MST_TRY(take_tokenizer(t, json, bytes));
-    MST_TRY(mst_checkpoint_companions(path, &tar, &bytes));
-    take_companions(t, tar, bytes);
+    MST_TRY(mst_init_check(config->init, &config->model));
+    MST_TRY(mst_checkpoint_resolve(config->init, path_out));
 done:
-    return status;
-}
-
-/* A checkpoint that holds a model. @param path_out [FOLDER_PATH_MAX] */
-static mst_status find_checkpoint(const char *init, char *path_out) {
-    mst_status status = MST_OK;
-    mst_checkpoint_meta meta = {0};
-    mst_checkpoint_digests digests;
-    MST_TRY(mst_checkpoint_resolve(init, path_out));
-    MST_TRY(mst_checkpoint_open(path_out, &meta, &digests));
-    MST_CHECK(!meta.has_base, MST_ECONFIG,
-              "model.init: %s holds adapters, and no model; 'muster export' makes one model of both",
-              path_out);
-done:
-    mst_checkpoint_meta_clear(&meta);
-    return status;
+    return status == MST_OK ? MST_OK : mst_error_context(status, "model.init");
 }
 
 /* The weights alone: the moments stay zero. Collective. */
@@ -122,14 +102,14 @@ static mst_status load_checkpoint(training *t) {
     training_phase phase = {t->watchdog, "initialise", 0};
     const mst_checkpoint_context context = training_checkpoint_context(t, &phase);
     mst_shard *weights = calloc(units, sizeof *weights);
-    if (t->first) status = find_checkpoint(t->config.init, path);
+    if (t->first) status = find_checkpoint(&t->config, path);
     if (weights == NULL) status = mst_error(MST_ENOMEM, "initialise: out of memory");
     MST_TRY(mst_comm_agree(t->comm, status));
     MST_TRY(mst_comm_broadcast(t->comm, 0, path, sizeof path));
     memcpy(weights, mst_trainer_shards(t->trainer), units * sizeof *weights);
     for (size_t u = 0; u < units; u++) weights[u].m = weights[u].v = NULL;
     MST_TRY(mst_checkpoint_load(&context, path, mst_trainer_layout(t->trainer), weights));
-    MST_TRY(mst_comm_agree(t->comm, carry_from(t, path)));
+    MST_TRY(mst_comm_agree(t->comm, training_carry(t, path, true)));
 done:
     free(weights);
     return status;
@@ -161,7 +141,7 @@ static mst_status begin_adapters(training *t) {
         training_say(t, "began with the adapters of %s", t->config.lora.init);
     }
     snprintf(path, sizeof path, "%s/" MST_BASE_NAME, t->folder.path);
-    MST_TRY(mst_comm_agree(t->comm, carry_from(t, path)));
+    MST_TRY(mst_comm_agree(t->comm, training_carry(t, path, true)));
 done:
     return status;
 }

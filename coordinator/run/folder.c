@@ -169,16 +169,9 @@ mst_status folder_open(mst_comm *comm, const char *path, run_folder *folder_out)
     const bool first = mst_comm_rank(comm) == 0;
     MST_TRY(mst_comm_agree(comm, first ? look(&f) : MST_OK));
     char *config = f.config;
-    uint64_t bytes = config == NULL ? 0 : strlen(config) + 1;
     MST_TRY(mst_comm_broadcast(comm, 0, &f, sizeof f));
     f.config = config; /* the broadcast brought rank 0's pointer */
-    MST_TRY(mst_comm_broadcast(comm, 0, &bytes, sizeof bytes));
-    if (bytes > 0) {
-        if (!first) f.config = malloc(bytes);
-        MST_TRY(mst_comm_agree(comm, f.config != NULL ? MST_OK
-                                                      : mst_error(MST_ENOMEM, "run folder: out of memory")));
-        MST_TRY(mst_comm_broadcast(comm, 0, f.config, bytes));
-    }
+    MST_TRY(mst_comm_share_text(comm, &f.config));
     *folder_out = f;
     f.config = NULL;
 done:

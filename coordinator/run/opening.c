@@ -20,20 +20,14 @@ static mst_status renew_yaml(training *t) {
 /* Rank 0 reads the config and says what is wrong with it; the others get what it read. */
 mst_status training_share_config(training *t, const mst_train_options *options) {
     mst_status status = MST_OK;
-    uint64_t bytes = 0;
     if (t->first) {
         status = mst_config_load(options->config_path, options->overrides, options->override_count, stderr,
                                  &t->config);
         if (status == MST_OK) status = mst_sources_count_steps(&t->config);
         if (status == MST_OK) status = mst_config_to_yaml(&t->config, &t->config_yaml);
-        if (status == MST_OK) bytes = strlen(t->config_yaml) + 1;
     }
     MST_TRY(mst_comm_agree(t->comm, status));
-    MST_TRY(mst_comm_broadcast(t->comm, 0, &bytes, sizeof bytes));
-    if (!t->first) t->config_yaml = malloc(bytes);
-    MST_TRY(mst_comm_agree(t->comm,
-                           t->config_yaml != NULL ? MST_OK : mst_error(MST_ENOMEM, "config: out of memory")));
-    MST_TRY(mst_comm_broadcast(t->comm, 0, t->config_yaml, bytes));
+    MST_TRY(mst_comm_share_text(t->comm, &t->config_yaml));
     if (!t->first)
         status = mst_config_parse(t->config_yaml, options->config_path, NULL, 0, stderr, &t->config);
     MST_TRY(mst_comm_agree(t->comm, status));

@@ -222,7 +222,7 @@ static mst_status load(training *t, const char *path, const uint64_t *step) {
     MST_TRY(
         mst_checkpoint_load(&context, path, mst_trainer_layout(t->trainer), mst_trainer_shards(t->trainer)));
     look_at_rest(t, &context, path);
-    if (training_carry(t, path) !=
+    if (training_carry(t, path, false) !=
         MST_OK) /* as other damage that training does not depend on, it costs no step */
         training_say(t, "warning: %s; checkpoints from here on will be without it", mst_error_message());
     if (strcmp(meta.device_class, t->device.class_name) != 0)

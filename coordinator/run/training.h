@@ -190,8 +190,9 @@ mst_status training_choose(training *t);
 mst_status training_advise(training *t, mst_status failure);
 
 /** Keeps what a checkpoint carries besides its state, so that the next ones carry it, too. Not collective: rank 0; others do nothing.
+ * @param begins the run begins with these weights: a tokenizer that is not the data's is announced
  * @retval MST_EIO, MST_EFORMAT, MST_ENOMEM */
-mst_status training_carry(training *t, const char *path);
+mst_status training_carry(training *t, const char *path, bool begins);
 
 /**
  * Goes back to the newest checkpoint (or the initial values) and past the samples used so far, so that the

@@ -55,6 +55,31 @@ static void check_equal_pieces(mst_comm *comm, int rank, int size) {
     free(all);
 }
 
+static void check_texts(mst_comm *comm, int rank) {
+    char *text = strdup(rank == 0 ? "of rank 0" : "another, which is longer");
+    CHECK_OK(mst_comm_share_text(comm, &text));
+    CHECK(strcmp(text, "of rank 0") == 0, "rank %d has '%s'", rank, text);
+    if (rank == 0) *text = '\0';
+    CHECK_OK(mst_comm_share_text(comm, &text));
+    CHECK(text != NULL && *text == '\0', "rank %d has no empty text", rank);
+    if (rank == 0) {
+        free(text);
+        text = NULL;
+    }
+    CHECK_OK(mst_comm_share_text(comm, &text));
+    CHECK(text == NULL, "rank %d has '%s'", rank, text);
+}
+
+static void check_programs(mst_comm *comm, int rank, int size) {
+    CHECK_OK(mst_comm_check_program(comm, "one program"));
+    if (size == 1) return;
+    CHECK_STATUS(mst_comm_check_program(comm, rank < size - 1 ? "muster 1" : "muster 2"), MST_ECONFIG);
+    char said[64];
+    snprintf(said, sizeof said, " is muster 2 (1 of %d ranks are not rank 0's)", size);
+    CHECK(strstr(mst_error_message(), " is muster 1, rank ") != NULL, "message: %s", mst_error_message());
+    CHECK(strstr(mst_error_message(), said) != NULL, "message: %s", mst_error_message());
+}
+
 static void check_agreement(mst_comm *comm, int rank, int size) {
     CHECK_OK(mst_comm_agree(comm, MST_OK));
     if (size == 1) return;
@@ -95,6 +120,8 @@ int main(void) {
     check_pieces(comm, rank, size);
     check_equal_pieces(comm, rank, size);
     check_agreement(comm, rank, size);
+    check_texts(comm, rank);
+    check_programs(comm, rank, size);
     check_all(comm, rank, size);
     CHECK_OK(mst_comm_barrier(comm));
     mst_comm_destroy(&comm);

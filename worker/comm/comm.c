@@ -286,6 +286,22 @@ done:
     return status;
 }
 
+mst_status mst_comm_share_text(mst_comm *comm, char **text) {
+    mst_status status = MST_OK;
+    uint64_t bytes = comm->rank == 0 && *text != NULL ? strlen(*text) + 1 : 0;
+    MST_TRY(mst_comm_broadcast(comm, 0, &bytes, sizeof bytes));
+    if (comm->rank != 0) {
+        free(*text);
+        *text = bytes > 0 ? malloc(bytes) : NULL;
+        if (bytes > 0 && *text == NULL)
+            status = mst_error(MST_ENOMEM, "a text of %llu bytes: no memory", (unsigned long long)bytes);
+    }
+    MST_TRY(mst_comm_agree(comm, status));
+    MST_TRY(mst_comm_broadcast(comm, 0, *text, bytes));
+done:
+    return status;
+}
+
 /* Counts and displacements as MPI wants them; false when they do not fit an int. */
 static bool int_pieces(const mst_comm *comm, const size_t *bytes_of, int *count, int *place) {
     size_t sum = 0;

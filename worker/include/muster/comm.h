@@ -76,6 +76,11 @@ mst_status mst_comm_check_program(mst_comm *comm, const char *program);
 /** Copies `bytes` from rank root to all. Collective. @retval MST_EMPI */
 mst_status mst_comm_broadcast(mst_comm *comm, int root, void *data, size_t bytes);
 
+/** Rank 0's text, or its lack (NULL), becomes that of all ranks. Collective.
+ * @param text of the heap; the others' is freed and replaced, by one that the caller frees
+ * @retval MST_ENOMEM on all ranks, when one had no memory; MST_EMPI */
+mst_status mst_comm_share_text(mst_comm *comm, char **text);
+
 /**
  * Gathers pieces of different size from every rank on all ranks. Collective.
  * @param mine bytes_of[rank] bytes
