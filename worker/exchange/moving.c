@@ -3,26 +3,20 @@
  * more of these than a pass has units. So the thread that computes makes some between its tasks, too.
  */
 #include <mpi.h>
-#include <time.h>
 
+#include "muster/clock.h"
 #include "transport.h"
 
-enum { PERIOD_NS = 200000 }; /* 25 kB at 1 Gb/s, which the sockets' buffers hold */
-
-static uint64_t now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
+static const double period = 200e-6; /* seconds: 25 kB at 1 Gb/s, which the sockets' buffers hold */
 
 /* Looking for a message that nobody sends, one from this rank, makes MPI look after all others. Errors are for
  * the calls that wait for those. */
 static void move_messages(void *context) {
     mst_exchange *x = context;
     int found;
-    if (now() < x->next_move) return;
+    if (mst_clock_now() < x->next_move) return;
     MPI_Iprobe(x->rank, 0, *(const MPI_Comm *)mst_comm_mpi(x->comm, false), &found, MPI_STATUS_IGNORE);
-    x->next_move = now() + PERIOD_NS;
+    x->next_move = mst_clock_now() + period;
 }
 
 void mst_exchange_keep_moving(mst_exchange *x) {

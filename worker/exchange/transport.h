@@ -80,7 +80,7 @@ struct mst_exchange {
     uint8_t *level;      /* [sources] */
     size_t bytes;        /* allocated by this rank */
 
-    uint64_t next_move; /* when messages are moved again, ns */
+    double next_move;   /* when messages are moved again, by mst_clock_now */
     size_t round, lane; /* that come next */
     bool lane_begun;
     bool *unit_done; /* [unit_count] of the lane that was begun */
