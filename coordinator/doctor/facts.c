@@ -48,7 +48,8 @@ static void versions(facts *f) {
     snprintf(f->muster, sizeof f->muster, "%s, compiler %s", MST_VERSION, __VERSION__);
 }
 
-static void device_class(const examination *e, facts *f) {
+/* Where device.kernels is auto and finds a GPU, what follows is about a run on it. */
+static void device_class(examination *e, facts *f) {
     mst_kernels kernels;
     mst_kernels_describe_cuda(f->cuda, sizeof f->cuda);
     read_line("/sys/module/nvidia/version", f->driver, sizeof f->driver);
@@ -61,10 +62,12 @@ static void device_class(const examination *e, facts *f) {
                          !on_cpu         ? gpu
                          : e->has_config ? e->config.device.level
                                          : NULL,
-                         &kernels) == MST_OK)
-        snprintf(f->class_name, sizeof f->class_name, "%s", kernels.class_name);
-    else
+                         &kernels) != MST_OK) {
         snprintf(f->class_name, sizeof f->class_name, "none: %.*s", FACT_TEXT - 8, mst_error_message());
+        return;
+    }
+    snprintf(f->class_name, sizeof f->class_name, "%s", kernels.class_name);
+    if (kernels.memory > 0) e->config.device.kernels = MST_DEVICE_CUDA;
 }
 
 /* Memory that could be had now: the system's estimate, and what the job's cgroup (version 2, 1) leaves. */

@@ -32,6 +32,8 @@ row() { # row RANKS OPTION...
 auto() { "$muster" plan tiny.yaml --json --set device.kernels=auto "$@" | jq -r '"\(.device) \(.memory.device > 0)"'; }
 check "auto, measured" [ "$(auto)" = "gpu true" ]
 check "auto, declared" [ "$(auto --flops 1e9)" = "cpu false" ]
+needs() { "$muster" doctor tiny.yaml --run . --set "device.kernels=$1" 2>&1 | grep -o 'the run needs [^,]*'; }
+check "the doctor, too" [ "$(needs auto)" = "$(needs cuda)" -a "$(needs auto)" != "$(needs cpu)" ]
 
 row 1 --set train.precision=f32
 row 1 --set train.precision=bf16 --set train.recompute=full --set optimizer.moments=bf16
