@@ -1,6 +1,7 @@
-/* Attention: checks, the choice between tensor cores (bf16) and scalar arithmetic (fp32), and the backward pass's dot
+/* Attention: checks, the choice between cuDNN's kernels, ours for tensor cores (bf16) and scalar arithmetic (fp32), and the backward pass's dot
  * products of out and dout. */
 #include "attention.cuh"
+#include "cudnn/face.h"
 
 enum { THREADS = 256, HEAD_MAX = 128 };
 
@@ -87,21 +88,27 @@ static mst_status fill_work(mst_cuda *cuda, const mst_attention_args *a) {
 
 mst_status mst_attention_forward_cuda(mst_queue *queue, const mst_attention_args *args) {
     mst_cuda *cuda;
+    bool served;
     MST_RETURN_IF(mst_attention_check("attention_forward", args));
     MST_RETURN_IF(mst_cuda_of(queue, &cuda));
     if (args->sequences * args->heads * args->seq_len == 0) return MST_OK;
+    MST_RETURN_IF(mst_cudnn_attention(cuda, args, false, &served));
+    if (served) return MST_OK;
     return args->dtype == MST_BF16 ? mst_attention_forward_bf16(cuda, args)
                                    : mst_attention_forward_f32(cuda, args);
 }
 
 mst_status mst_attention_backward_cuda(mst_queue *queue, const mst_attention_args *args) {
     mst_cuda *cuda;
+    bool served;
     MST_RETURN_IF(mst_attention_check("attention_backward", args));
     if (args->past != 0)
         return mst_error(MST_EINVAL, "attention_backward: past is %zu; only the forward pass has kept keys",
                          args->past);
     MST_RETURN_IF(mst_cuda_of(queue, &cuda));
     if (args->sequences * args->heads * args->seq_len == 0) return MST_OK;
+    MST_RETURN_IF(mst_cudnn_attention(cuda, args, true, &served));
+    if (served) return MST_OK;
     MST_RETURN_IF(fill_work(cuda, args));
     return args->dtype == MST_BF16 ? mst_attention_backward_bf16(cuda, args)
                                    : mst_attention_backward_f32(cuda, args);

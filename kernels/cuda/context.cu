@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cudnn/face.h"
 #include "device.cuh"
 
 static int chosen_device;
@@ -100,6 +101,7 @@ static void face_destroy(void *device) {
     mst_cuda *cuda = static_cast<mst_cuda *>(device);
     mst_cuda_sync(cuda);
     mst_product_destroy(&cuda->product);
+    mst_cudnn_destroy(&cuda->cudnn);
     mst_cuda_transfers_close(cuda);
     if (cuda->scratch) cudaFree(cuda->scratch);
     if (cuda->staging) cudaFreeHost(cuda->staging);
@@ -108,11 +110,11 @@ static void face_destroy(void *device) {
 }
 
 static mst_status face_choices(void *device, char **text_out) {
-    return mst_product_choices(static_cast<mst_cuda *>(device)->product, text_out);
+    return mst_cuda_choices(static_cast<mst_cuda *>(device), text_out);
 }
 
 static mst_status face_choose(void *device, const char *text) {
-    return mst_product_choose(static_cast<mst_cuda *>(device), text);
+    return mst_cuda_choose(static_cast<mst_cuda *>(device), text);
 }
 
 static mst_status create(mst_cuda **cuda_out) {
@@ -131,6 +133,7 @@ static mst_status create(mst_cuda **cuda_out) {
     cuda->stream = stream;
     cuda->shared_limit = (size_t)shared;
     mst_status status = mst_product_create(&cuda->product);
+    if (status == MST_OK) status = mst_cudnn_create(stream, &cuda->cudnn);
     if (status == MST_OK) status = mst_cuda_transfers_open(cuda);
     if (status != MST_OK) {
         face_destroy(cuda);
@@ -214,15 +217,16 @@ void mst_cuda_describe(char *text, size_t size) {
 }
 
 void mst_cuda_describe_software(char *text, size_t size) {
-    char driver_text[48] = "no driver", product[256];
+    char driver_text[48] = "no driver", product[256], attention[64];
     int driver = 0;
     cudaDriverGetVersion(&driver);
     if (driver > 0)
         snprintf(driver_text, sizeof driver_text, "the driver is for %d.%d", driver / 1000,
                  driver % 1000 / 10);
     mst_product_describe(product, sizeof product);
-    snprintf(text, size, "CUDA %d.%d is built in; %s; %s", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10,
-             driver_text, product);
+    mst_cudnn_class(attention, sizeof attention);
+    snprintf(text, size, "CUDA %d.%d is built in; %s; %s; %s", CUDART_VERSION / 1000,
+             CUDART_VERSION % 1000 / 10, driver_text, product, attention[0] ? attention : "no cuDNN");
 }
 
 mst_status mst_kernels_fill_cuda(const char *device, mst_kernels *table) {

@@ -17,6 +17,7 @@ extern "C" {
 #endif
 
 typedef struct mst_product mst_product; /* the matrix library's handle and choices: matmul.c */
+typedef struct mst_cudnn mst_cudnn;     /* the attention library's: cudnn/attention.c */
 
 /* The device side of a queue. */
 typedef struct mst_cuda {
@@ -30,6 +31,7 @@ typedef struct mst_cuda {
     size_t shared_limit; /* bytes of shared memory that a block may ask for */
     uint64_t basis;      /* of recordings: counts when scratch moves, and when algorithms are chosen anew */
     mst_product *product;
+    mst_cudnn *cudnn;
 } mst_cuda;
 
 /** The device side of a queue; attached when it is asked for first. @retval MST_EUNSUPPORTED no GPU */
@@ -66,9 +68,10 @@ void mst_product_describe(char *text, size_t size);
 #define MST_CUBLAS_ADVICE "load the CUDA module, or add its folder to LD_LIBRARY_PATH"
 
 /** All choices of algorithms as text: choices.c. @param text_out freed by the caller with free */
-mst_status mst_product_choices(const mst_product *product, char **text_out);
+mst_status mst_cuda_choices(const mst_cuda *cuda, char **text_out);
 /** Makes the choices of a text and forgets all others. @retval MST_EFORMAT, MST_EUNSUPPORTED */
-mst_status mst_product_choose(mst_cuda *cuda, const char *text);
+mst_status mst_cuda_choose(mst_cuda *cuda, const char *text);
+enum { MST_CHOICE_LINE = 512 }; /* bytes of a line at most, with a final NUL */
 
 /** The device's part of muster/transfer.h: transfer.cu. */
 extern const struct mst_transfer_face mst_cuda_transfers;

@@ -3,7 +3,7 @@
 
 #include "../cpu/dispatch/level.h"
 #ifdef MST_CUDA
-#include "../cuda/cuda.h"
+#include "../cuda/cudnn/face.h"
 #endif
 #include "../ref/ref.h"
 #include "muster/kernels.h"
@@ -50,6 +50,14 @@ mst_status mst_kernels_open(mst_device device, const char *level, mst_kernels *k
               empty);
 done:
     return status;
+}
+
+void mst_kernels_attention_library(char *text, size_t size) {
+#ifdef MST_CUDA
+    mst_cudnn_class(text, size);
+#else
+    if (size > 0) text[0] = '\0';
+#endif
 }
 
 void mst_kernels_describe_gpus(char *text, size_t size) {

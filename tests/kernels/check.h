@@ -29,8 +29,9 @@ typedef struct check_state {
     size_t trials, values, failures;
     double worst;                       /* largest error in units of what is permitted */
     double peak_gflops[2], peak_gbytes; /* measured; gflops of F32 and BF16 */
-    bool timed; /* not checked: tensors begin where a model's do, on 16 bytes at least */
-    bool brief; /* figures mean nothing: they are there for who reads them */
+    bool timed;   /* not checked: tensors begin where a model's do, on 16 bytes at least */
+    bool aligned; /* checked, and there, too */
+    bool brief;   /* figures mean nothing: they are there for who reads them */
 } check_state;
 
 /* Every slot of mst_kernels has check_SLOT and bench_SLOT. */

@@ -1,4 +1,8 @@
 /* Checks of attention. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "check.h"
 
 typedef struct attention_case {
@@ -302,7 +306,53 @@ static void check_pasts(check_state *checker, mst_dtype dtype) {
     }
 }
 
+/*
+ * An algorithm of a library, where the body may take memory for one: tensors on 16 bytes, bf16. Where there is a library it has to
+ * have served some of these shapes, or nothing was checked.
+ */
+static const attention_shape library_shapes[] = {
+    {1, 64, 2, 2, 64, 0, 0, NULL},  {2, 100, 4, 2, 64, 8, 0, NULL}, {1, 129, 6, 2, 128, 0, 0, NULL},
+    {3, 40, 3, 3, 32, 16, 0, NULL}, {1, 17, 2, 1, 64, 0, 0, NULL},  {1, 256, 1, 1, 80, 0, 0, NULL},
+};
+
+static bool is_served(check_state *checker, bool backward) {
+    char *choices = NULL, pass[16];
+    bool served = false;
+    snprintf(pass, sizeof pass, " backward=%d ", backward);
+    if (mst_queue_choices(checker->queue[0], &choices) != MST_OK || choices == NULL) return false;
+    for (char *rest, *line = strtok_r(choices, "\n", &rest); line != NULL; line = strtok_r(NULL, "\n", &rest))
+        served |= strncmp(line, "attention ", 10) == 0 && strstr(line, pass) != NULL &&
+                  strstr(line, "algorithm=own") == NULL;
+    free(choices);
+    return served;
+}
+
+static void check_library(check_state *checker, bool backward,
+                          void (*run)(check_trial *trial, const attention_case *c)) {
+    enum { WORKSPACE = 1 << 30 };
+    char library[64] = "";
+    check_trial trial;
+    if (is_on_gpu(checker)) mst_kernels_attention_library(library, sizeof library);
+    if (!library[0]) return;
+    checker->aligned = true;
+    for (size_t i = 0; i < sizeof library_shapes / sizeof *library_shapes; i++) {
+        const attention_shape s = library_shapes[i];
+        const double q_scale = i % 3 == 2 ? 30.0 : 1.0;
+        trial_begin(&trial, checker,
+                    "%s: bf16 %zu x %zu tokens, %zu/%zu heads of %zu, padding %zu, q scale %g", library,
+                    s.sequences, s.seq_len, s.heads, s.kv_heads, s.head_dim, s.padding, q_scale);
+        attention_case c = set_up(&trial, s, MST_BF16, backward, q_scale);
+        c.args.workspace = WORKSPACE;
+        run(&trial, &c);
+    }
+    checker->aligned = false;
+    trial_begin(&trial, checker, "%s", library);
+    if (!is_served(checker, backward)) trial_fail(&trial, "it has served none of the shapes");
+    trial_end(&trial);
+}
+
 void check_attention_forward(check_state *checker) {
+    check_library(checker, false, run_forward);
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
             attention_shape s = shapes[i];
@@ -338,7 +388,7 @@ void check_attention_forward(check_state *checker) {
 /* ---------------------------------------------------------------- backward */
 
 /* Runs the specification forward in dtype, so that `out` and `lse` are what a forward pass leaves. */
-static bool fill_forward(check_trial *trial, attention_case *c) {
+static bool fill_forward(check_trial *trial, const attention_case *c) {
     mst_attention_args args = c->args;
     args.q = c->q->initial + c->q->offset;
     args.k = c->k->initial + c->k->offset;
@@ -396,7 +446,7 @@ static void bounds_of_pair(const attention_case *c, size_t sequence, size_t head
     }
 }
 
-static void run_backward(check_trial *trial, attention_case *c) {
+static void run_backward(check_trial *trial, const attention_case *c) {
     if (fill_forward(trial, c) && trial_run(trial, call_backward, c, REFERENCE_F64)) {
         for (size_t sequence = 0; sequence < c->args.sequences; sequence++)
             for (size_t head = 0; head < c->args.heads; head++)
@@ -409,6 +459,7 @@ static void run_backward(check_trial *trial, attention_case *c) {
 }
 
 void check_attention_backward(check_state *checker) {
+    check_library(checker, true, run_backward);
     for (int dtype = MST_F32; dtype <= MST_BF16; dtype++) {
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
             attention_shape s = shapes[i];
@@ -451,7 +502,7 @@ void check_attention_backward(check_state *checker) {
 /* GPT-2 124M at B4 T256, and a long grouped one.
  * Two products of t (t + 1) / 2 pairs forward, five backward. */
 /* As fill_forward by the body itself: what is timed is too large for the specification. Pinned memory, which the CPU reads. */
-static bool fill_forward_on_gpu(check_trial *trial, attention_case *c) {
+static bool fill_forward_on_gpu(check_trial *trial, const attention_case *c) {
     check_tensor *const given[] = {c->q, c->k, c->v}, *const computed[] = {c->out, c->lse};
     for (size_t i = 0; i < 3; i++) memcpy(given[i]->memory, given[i]->initial, given[i]->bytes);
     mst_status status = call_forward(c, &trial->checker->table, trial->checker->bench_queue, VIEW_BODY);

@@ -102,7 +102,8 @@ static check_tensor *next_tensor(check_trial *trial) {
 check_tensor *trial_tensor(check_trial *trial, const char *name, check_role role, mst_dtype dtype,
                            size_t rows, size_t cols, size_t ld) {
     check_tensor *x = next_tensor(trial);
-    size_t size = mst_dtype_size(dtype), shift = trial->checker->timed ? 0 : trial->checker->trials * 7 % 16;
+    size_t size = mst_dtype_size(dtype),
+           shift = trial->checker->timed || trial->checker->aligned ? 0 : trial->checker->trials * 7 % 16;
     size_t extent = rows > 0 ? (rows - 1) * ld + cols : 0; /* the last row has no padding */
     *x = (check_tensor){
         .trial = trial, .name = name, .role = role, .dtype = dtype, .rows = rows, .cols = cols, .ld = ld};

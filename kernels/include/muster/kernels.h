@@ -189,6 +189,9 @@ typedef struct mst_attention_args {
     const void *dout;   /* backward: [rows, heads * head_dim] dense */
     void *dq, *dk, *dv; /* backward: strides as q, k, v */
     void *work;         /* backward: ACC [sequences, heads, seq_len], contents undefined before and after */
+    /* Bytes that a body may take besides these for an algorithm of a library, whose memory is not linear in seq_len; 0: none.
+     * What was chosen for a kind of arguments stays, on one queue. */
+    size_t workspace;
 } mst_attention_args;
 /** softmax(scale q k^T + causal mask) v. Tiled with a running maximum: Dao et al. 2022. */
 typedef mst_status mst_attention_forward_fn(mst_queue *queue, const mst_attention_args *args);
@@ -384,6 +387,10 @@ typedef enum mst_device { MST_DEVICE_CPU, MST_DEVICE_REF, MST_DEVICE_CUDA, MST_D
  * driver, or built without CUDA, likewise
  */
 mst_status mst_kernels_open(mst_device device, const char *level, mst_kernels *kernels_out);
+
+/** The library whose attention a GPU's bodies may take (mst_attention_args.workspace), with its version, on which bits then
+ * depend, such as "cudnn-9.19.0"; "" when there is none. Not collective. */
+void mst_kernels_attention_library(char *text, size_t size);
 
 /** What there is of GPUs, in a few words: their number and the device class of the first, or why there is none. Opens
  * nothing. Not collective. */
