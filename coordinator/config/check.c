@@ -30,6 +30,11 @@ done:
     return status;
 }
 
+size_t mst_config_attention_workspace(const mst_config *config) {
+    const bool possible = config->train.precision == MST_BF16 && config->data.packing == MST_PACKING_STREAM;
+    return possible ? (size_t)config->device.attention_workspace << 20 : 0;
+}
+
 mst_status mst_config_layout(const mst_config *config, mst_layout *layout_out) {
     mst_lora lora;
     const mst_status status = mst_config_lora(config, &lora);

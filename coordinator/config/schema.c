@@ -325,6 +325,15 @@ const config_key config_keys[] = {
                 "for models so small that launches take the time (docs/gpu.md); no effect on the result. "
                 "Without a GPU it does "
                 "nothing."},
+    {FREE("device.attention_workspace"), WHOLE(device.attention_workspace, 0, MILLION), .fallback = "512",
+     .unit = "MiB",
+     .meaning =
+         "On a GPU where cuDNN is installed: memory that its attention may take to add in one order, which "
+         "grows with the square of data.seq_len (docs/gpu.md). Where it is not enough, and with 0, muster's "
+         "own "
+         "kernel serves, whose memory is linear. Chosen once, when a run begins, and recorded. Without a GPU "
+         "it "
+         "does nothing."},
 
     {FREE("network.interfaces"), TEXT(network.interfaces), .fallback = "null",
      .meaning =

@@ -59,6 +59,15 @@ static bool half_the_wire(mst_config *c, mst_machine *machine, char *text, char 
     return true;
 }
 
+static bool own_attention(mst_config *c, mst_machine *machine, char *text, char *why) {
+    (void)machine;
+    if (c->device.kernels != MST_DEVICE_CUDA || c->device.attention_workspace == 0) return false;
+    c->device.attention_workspace = 0;
+    snprintf(text, CHANGE_TEXT / 4, "device.attention_workspace=0");
+    snprintf(why, WHY_TEXT, "attention by muster's own kernel, whose memory is linear in the sequence");
+    return true;
+}
+
 static bool recompute_outputs(mst_config *c, mst_machine *machine, char *text, char *why) {
     (void)machine;
     if (c->train.recompute != MST_RECOMPUTE_NONE) return false;
@@ -190,9 +199,9 @@ static bool fewer_ranks(mst_config *c, mst_machine *machine, char *text, char *w
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
 /* What saves memory on the same ranks: first what changes no result or little else; each may need those before it. */
-static change_fn *const parts[] = {no_copy,       recompute_outputs, share_weights,         narrow_moments,
-                                   half_the_wire, finest_rounds,     smallest_microbatches, more_rounds,
-                                   offload,       receive_on_host,   recompute_layers};
+static change_fn *const parts[] = {no_copy,        own_attention, recompute_outputs, share_weights,
+                                   narrow_moments, half_the_wire, finest_rounds,     smallest_microbatches,
+                                   more_rounds,    offload,       receive_on_host,   recompute_layers};
 
 /* The changes of a set, one after the other. False where one of them changes nothing. */
 static bool apply(unsigned set, mst_config *c, mst_machine *machine, char *text) {
@@ -215,9 +224,8 @@ static int size_of(unsigned set) {
 }
 
 static change_fn *const for_memory[] = {
-    no_copy,   recompute_outputs,    recompute_layers, share_weights, narrow_moments,
-    offload,   smaller_microbatches, more_rounds,      half_the_wire, fewer_ranks,
-    more_nodes};
+    no_copy, own_attention,        recompute_outputs, recompute_layers, share_weights, narrow_moments,
+    offload, smaller_microbatches, more_rounds,       half_the_wire,    fewer_ranks,   more_nodes};
 static change_fn *const for_speed[] = {keep_layers, half_the_wire, fewer_rounds, larger_batch};
 
 /* Of two that help: the quicker one. */

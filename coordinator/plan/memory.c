@@ -88,7 +88,8 @@ static mst_status microbatch_memory(const mst_config *config, const mst_layout *
                                  .micro = config->batch.micro,
                                  .seq_len = config->data.seq_len,
                                  .recompute = config->train.recompute,
-                                 .head_rows = config->train.head_rows};
+                                 .head_rows = config->train.head_rows,
+                                 .attention_workspace = mst_config_attention_workspace(config)};
     MST_TRY(mst_config_lora(config, &options.lora));
     MST_TRY(mst_model_bytes_of(&config->model, model, &options, &bytes));
     *need_out = (microbatch_need){.activations = (double)bytes, .head_rows = mst_model_head_rows(&options)};

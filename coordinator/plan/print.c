@@ -59,7 +59,7 @@ static void put_memory(const mst_plan *plan, const mst_config *config, FILE *fil
             bytes((double)(plan->head_rows * config->model.vocab_size * sizeof(float)), a), plan->head_rows,
             config->train.head_rows == MST_CONFIG_AUTO ? ", chosen (train.head_rows: auto)" : "");
     if (gpu)
-        fprintf(file, "  scratch      %-10s of kernels: the matrix library's workspace, sums over rows\n",
+        fprintf(file, "  scratch      %-10s of kernels: the libraries' workspaces, sums over rows\n",
                 bytes(m->scratch, a));
     if (m->workspaces > 0)
         fprintf(file, "  workspaces   %-10s pinned, for what goes to and from the GPU\n",

@@ -93,6 +93,16 @@ done:
     return status;
 }
 
+/* Where attention may be a library's, bits depend on that, too. */
+static void name_attention(const mst_config *config, mst_kernels *kernels) {
+    char library[64];
+    const size_t used = strlen(kernels->class_name);
+    if (strcmp(kernels->name, "cuda") != 0 || mst_config_attention_workspace(config) == 0) return;
+    mst_kernels_attention_library(library, sizeof library);
+    if (library[0] != '\0')
+        snprintf(kernels->class_name + used, sizeof kernels->class_name - used, " %s", library);
+}
+
 mst_status device_open(const mst_config *config, mst_comm *comm, int node_rank, run_device *device_out) {
     mst_status status = MST_OK;
     place mine = {{{0}}, "", "", 0}, *places = NULL;
@@ -104,6 +114,7 @@ mst_status device_open(const mst_config *config, mst_comm *comm, int node_rank, 
     status = mst_kernels_open(config->device.kernels, on_cpu ? config->device.level : gpu, &d.kernels);
     if (status == MST_EUNSUPPORTED)
         status = mst_error(MST_ECONFIG, "device.%s: %s", on_cpu ? "level" : "kernels", mst_error_message());
+    if (status == MST_OK) name_attention(config, &d.kernels);
     if (status == MST_OK) status = look_at_memory(&d);
     MST_TRY(mst_comm_agree(comm, status));
     memcpy(mine.class_name, d.kernels.class_name, sizeof mine.class_name);

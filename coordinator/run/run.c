@@ -204,6 +204,7 @@ static mst_trainer_config trainer_config(const mst_config *c, const mst_lora *lo
                                 .precision = c->train.precision,
                                 .recompute = c->train.recompute,
                                 .head_rows = c->train.head_rows,
+                                .attention_workspace = mst_config_attention_workspace(c),
                                 .graphs = c->device.graphs,
                                 .z_coefficient = c->train.z_loss,
                                 .optimizer = c->optimizer,

@@ -365,23 +365,38 @@ typedef struct run {
     size_t workspace_bytes;
 } run;
 
+/* Elements are numbered by their indices, rows of the last one at a time. */
+static size_t cols_of(const tensor *t) {
+    return (size_t)t->dims[3];
+}
+
+static size_t rows_of(const tensor *t) {
+    return (size_t)(t->dims[0] * t->dims[1] * t->dims[2]);
+}
+
 static size_t elements(const tensor *t) {
-    return (size_t)(t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3]);
+    return rows_of(t) * cols_of(t);
 }
 
-static void index_of(const tensor *t, size_t i, int64_t index[DIMS]) {
-    for (int d = DIMS; d-- > 0; i /= (size_t)t->dims[d]) index[d] = (int64_t)(i % (size_t)t->dims[d]);
+static void index_of(const tensor *t, size_t row, int64_t index[DIMS]) {
+    index[3] = 0;
+    for (int d = DIMS - 1; d-- > 0; row /= (size_t)t->dims[d]) index[d] = (int64_t)(row % (size_t)t->dims[d]);
 }
 
-static size_t offset_of(const tensor *t, const int64_t index[DIMS]) {
+/* Where a row begins in memory. */
+static size_t offset_of(const tensor *t, size_t row) {
+    int64_t index[DIMS];
     size_t at = 0;
+    index_of(t, row, index);
     for (int d = 0; d < DIMS; d++) at += (size_t)(index[d] * t->strides[d]);
     return at;
 }
 
-/* The element of a tensor that belongs to an index of a larger one: dims of 1 serve all, and heads serve a group. */
-static size_t shared(const tensor *t, const tensor *of, const int64_t index[DIMS]) {
+/* The first element of the row of a tensor that belongs to a row of a larger one: dims of 1 serve all, and heads serve a group. */
+static size_t shared(const tensor *t, const tensor *of, size_t row) {
+    int64_t index[DIMS];
     size_t at = 0;
+    index_of(of, row, index);
     for (int d = 0; d < DIMS; d++)
         at = at * (size_t)t->dims[d] + (size_t)(index[d] / (of->dims[d] / t->dims[d]));
     return at;
@@ -391,44 +406,54 @@ static float rounded(const tensor *t, float x) {
     return t->type == CUDNN_DATA_BFLOAT16 ? mst_bf16_to_f32(mst_bf16_from_f32(x)) : x;
 }
 
+static float element(const run *r, int place, size_t at) {
+    const tensor *t = &r->p.tensors[place];
+    if (t->by_value) return r->value[place];
+    return t->type == CUDNN_DATA_BFLOAT16 ? mst_bf16_to_f32(((const mst_bf16 *)r->memory[place])[at])
+                                          : ((const float *)r->memory[place])[at];
+}
+
 static float *load(const run *r, int place) {
     const tensor *t = &r->p.tensors[place];
-    const size_t count = elements(t);
-    float *values = malloc(count * sizeof *values);
+    const size_t cols = cols_of(t);
+    float *values = malloc(elements(t) * sizeof *values);
     if (!values) abort();
-    for (size_t i = 0; i < count; i++) {
-        int64_t index[DIMS];
-        index_of(t, i, index);
-        const size_t at = offset_of(t, index);
-        values[i] = t->by_value ? r->value[place]
-                    : t->type == CUDNN_DATA_BFLOAT16
-                        ? mst_bf16_to_f32(((const mst_bf16 *)r->memory[place])[at])
-                        : ((const float *)r->memory[place])[at];
+    for (size_t row = 0; row < rows_of(t); row++) {
+        const size_t at = offset_of(t, row);
+        for (size_t j = 0; j < cols; j++)
+            values[row * cols + j] = element(r, place, at + j * (size_t)t->strides[3]);
     }
     return values;
 }
 
 static void store(const run *r, int place, const float *values) {
     const tensor *t = &r->p.tensors[place];
-    for (size_t i = 0; i < elements(t); i++) {
-        int64_t index[DIMS];
-        index_of(t, i, index);
-        const size_t at = offset_of(t, index);
-        if (t->type == CUDNN_DATA_BFLOAT16)
-            ((mst_bf16 *)r->memory[place])[at] = mst_bf16_from_f32(values[i]);
-        else
-            ((float *)r->memory[place])[at] = values[i];
+    const size_t cols = cols_of(t);
+    for (size_t row = 0; row < rows_of(t); row++) {
+        const size_t first = offset_of(t, row);
+        for (size_t j = 0; j < cols; j++) {
+            const size_t at = first + j * (size_t)t->strides[3];
+            if (t->type == CUDNN_DATA_BFLOAT16)
+                ((mst_bf16 *)r->memory[place])[at] = mst_bf16_from_f32(values[row * cols + j]);
+            else
+                ((float *)r->memory[place])[at] = values[row * cols + j];
+        }
     }
+}
+
+/* Where the matrix of one sequence and head begins, whose heads may serve a group. */
+static size_t matrix_at(const tensor *t, const tensor *of, size_t matrix) {
+    const size_t heads = (size_t)of->dims[1], sequence = matrix / heads, head = matrix % heads;
+    const size_t own = head / (heads / (size_t)t->dims[1]);
+    return (sequence * (size_t)t->dims[1] + own) * (size_t)t->dims[2] * cols_of(t);
 }
 
 /* The second engine adds from the end. */
 static void multiply(const run *r, const operation *o, float *const *all, float *y) {
     const tensor *a = &r->p.tensors[o->x], *b = &r->p.tensors[o->b], *c = &r->p.tensors[o->y];
-    const size_t rows = (size_t)c->dims[2], cols = (size_t)c->dims[3], sum = (size_t)a->dims[3];
+    const size_t rows = (size_t)c->dims[2], cols = cols_of(c), sum = cols_of(a);
     for (size_t matrix = 0; matrix < (size_t)(c->dims[0] * c->dims[1]); matrix++) {
-        const int64_t index[DIMS] = {(int64_t)matrix / c->dims[1], (int64_t)matrix % c->dims[1], 0, 0};
-        const float *left = all[o->x] + shared(a, c, (const int64_t[DIMS]){index[0], index[1], 0, 0}),
-                    *right = all[o->b] + shared(b, c, (const int64_t[DIMS]){index[0], index[1], 0, 0});
+        const float *left = all[o->x] + matrix_at(a, c, matrix), *right = all[o->b] + matrix_at(b, c, matrix);
         for (size_t i = 0; i < rows; i++) {
             float *to = y + (matrix * rows + i) * cols;
             for (size_t j = 0; j < cols; j++) to[j] = 0.0f;
@@ -443,32 +468,31 @@ static void multiply(const run *r, const operation *o, float *const *all, float 
 static void reduce(const run *r, const operation *o, const float *x, float *y) {
     const tensor *from = &r->p.tensors[o->x], *to = &r->p.tensors[o->y];
     const bool greatest = o->mode == CUDNN_REDUCE_TENSOR_MAX;
+    const size_t cols = cols_of(from), step = cols_of(to) > 1;
     for (size_t i = 0; i < elements(to); i++) y[i] = greatest ? -INFINITY : 0.0f;
-    for (size_t i = 0; i < elements(from); i++) {
-        int64_t index[DIMS];
-        index_of(from, i, index);
-        float *at = &y[shared(to, from, index)];
-        *at = greatest ? fmaxf(*at, x[i]) : *at + x[i];
+    for (size_t row = 0; row < rows_of(from); row++) {
+        float *at = y + shared(to, from, row);
+        for (size_t j = 0; j < cols; j++, at += step) {
+            const float value = x[row * cols + j];
+            *at = greatest ? fmaxf(*at, value) : *at + value;
+        }
     }
 }
 
 /* The same memory, seen otherwise. */
 static void turn(const run *r, const operation *o, const float *x, float *y) {
     const tensor *from = &r->p.tensors[o->x], *to = &r->p.tensors[o->y];
+    const size_t cols = cols_of(from), to_cols = cols_of(to);
     size_t span = 1;
     for (int d = 0; d < DIMS; d++) span += (size_t)((from->dims[d] - 1) * from->strides[d]);
     float *memory = malloc(span * sizeof *memory);
     if (!memory) abort();
-    for (size_t i = 0; i < elements(from); i++) {
-        int64_t index[DIMS];
-        index_of(from, i, index);
-        memory[offset_of(from, index)] = x[i];
-    }
-    for (size_t i = 0; i < elements(to); i++) {
-        int64_t index[DIMS];
-        index_of(to, i, index);
-        y[i] = memory[offset_of(to, index)];
-    }
+    for (size_t row = 0; row < rows_of(from); row++)
+        for (size_t j = 0, at = offset_of(from, row); j < cols; j++)
+            memory[at + j * (size_t)from->strides[3]] = x[row * cols + j];
+    for (size_t row = 0; row < rows_of(to); row++)
+        for (size_t j = 0, at = offset_of(to, row); j < to_cols; j++)
+            y[row * to_cols + j] = memory[at + j * (size_t)to->strides[3]];
     free(memory);
 }
 
@@ -497,15 +521,25 @@ static float pointwise(int mode, float x, float b, float t) {
 
 static void apply(const run *r, const operation *o, float *const *all, float *y) {
     const tensor *to = &r->p.tensors[o->y];
-    for (size_t i = 0; i < elements(to); i++) {
+    const int from[3] = {o->x, o->b, o->t};
+    const size_t cols = cols_of(to);
+    for (size_t row = 0; row < rows_of(to); row++) {
+        const float *value[3] = {NULL};
+        size_t step[3] = {0};
         int64_t index[DIMS];
-        float value[3] = {0};
-        const int from[3] = {o->x, o->b, o->t};
-        index_of(to, i, index);
-        for (int k = 0; k < 3; k++)
-            if (from[k] >= 0) value[k] = all[from[k]][shared(&r->p.tensors[from[k]], to, index)];
-        y[i] = o->mode == CUDNN_POINTWISE_GEN_INDEX ? (float)index[o->axis]
-                                                    : pointwise(o->mode, value[0], value[1], value[2]);
+        index_of(to, row, index);
+        for (int k = 0; k < 3; k++) {
+            if (from[k] < 0) continue;
+            value[k] = all[from[k]] + shared(&r->p.tensors[from[k]], to, row);
+            step[k] = cols_of(&r->p.tensors[from[k]]) > 1;
+        }
+        for (size_t j = 0; j < cols; j++) {
+            const float x = value[0][j * step[0]], b = value[1] ? value[1][j * step[1]] : 0.0f,
+                        t = value[2] ? value[2][j * step[2]] : 0.0f;
+            y[row * cols + j] = o->mode == CUDNN_POINTWISE_GEN_INDEX
+                                    ? (float)(o->axis == 3 ? (int64_t)j : index[o->axis])
+                                    : pointwise(o->mode, x, b, t);
+        }
     }
 }
 

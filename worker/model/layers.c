@@ -131,6 +131,7 @@ static mst_attention_args attention_args(const mst_pass *pass, const mst_layer_b
         .ldv = ld,
         .out = layer->attention,
         .lse = layer->lse,
+        .workspace = model->options.attention_workspace,
     };
 }
 

@@ -14,12 +14,21 @@ static size_t most_sums(const mst_model_config *config, const mst_tensor_spec *s
     return most;
 }
 
+/* Of attention's backward pass by a library; 0 where the library is not to be had for it. */
+static size_t attention_scratch(const mst_model_config *config, const mst_model_options *options) {
+    const size_t bytes = mst_attention_workspace(options->micro, options->seq_len, config->n_heads,
+                                                 config->n_kv_heads, config->head_dim);
+    const bool possible = options->dtype == MST_BF16 && config->head_dim % 8 == 0 && !options->forward_only;
+    return possible && bytes <= options->attention_workspace ? bytes : 0;
+}
+
 size_t mst_model_scratch_of(const mst_model_config *config, const mst_model_options *options) {
     const mst_family *family = mst_family_get(config->family);
     const size_t rows = options->micro * options->seq_len;
     size_t most = MST_PRODUCT_WORKSPACE;
-    const size_t sums[] = {most_sums(config, family->layer, rows), most_sums(config, family->head, rows)};
-    for (size_t i = 0; i < 2; i++)
-        if (sums[i] > most) most = sums[i];
+    const size_t others[] = {most_sums(config, family->layer, rows), most_sums(config, family->head, rows),
+                             attention_scratch(config, options)};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i] > most) most = others[i];
     return most;
 }

@@ -66,6 +66,7 @@ static mst_status create_local(mst_trainer *t) {
                                        .seq_len = t->config.seq_len,
                                        .recompute = t->config.recompute,
                                        .head_rows = t->config.head_rows,
+                                       .attention_workspace = t->config.attention_workspace,
                                        .lora = t->config.lora,
                                        .graphs = t->config.graphs};
     const bool adapters = t->config.lora.rank > 0;

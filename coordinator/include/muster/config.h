@@ -80,10 +80,11 @@ typedef struct mst_config {
         mst_when_busy when_busy;
     } checkpoint;
     struct {
-        mst_device kernels; /* CPU or REF */
-        char *level;        /* instruction-set level, NULL: the best */
-        int threads;        /* 0: cores of the node divided by its ranks */
-        bool graphs;        /* on a GPU, kernels of passes are launched many at a time */
+        mst_device kernels;           /* CPU or REF */
+        char *level;                  /* instruction-set level, NULL: the best */
+        int threads;                  /* 0: cores of the node divided by its ranks */
+        bool graphs;                  /* on a GPU, kernels of passes are launched many at a time */
+        uint64_t attention_workspace; /* MiB that a GPU's library may take for attention; 0: none */
     } device;
     struct {
         char *interfaces; /* of rank 0's host, for heartbeats; NULL: where the routes lead */
@@ -135,6 +136,10 @@ mst_status mst_config_lora(const mst_config *config, mst_lora *lora_out);
 /** The adapters of a checkpoint that holds some, by its config. Not collective. @param name of the checkpoint, for the error
  * @retval MST_EFORMAT its config asks for none; else as mst_config_lora */
 mst_status mst_config_held_lora(const mst_config *config, const char *name, mst_lora *lora_out);
+
+/** Bytes that a GPU's library may take for attention: device.attention_workspace; 0 in fp32, and where samples hold documents, which
+ * it does not tell apart. Not collective. */
+size_t mst_config_attention_workspace(const mst_config *config);
 
 /** The layout of what is trained: the model, or its adapters. Not collective. Cleared by mst_layout_clear.
  * @retval MST_ENOMEM, MST_ECONFIG */

@@ -132,6 +132,8 @@ typedef struct mst_model_options {
     /* Rows of logits that exist at a time: part of the gradient's bits, so a run keeps its number on whatever device. 0: a sixteenth
      * of all, but at least 256. */
     size_t head_rows;
+    /* Bytes that attention may take for an algorithm of a GPU's library (mst_attention_args.workspace); 0: none. */
+    size_t attention_workspace;
     bool forward_only; /* no buffers for the backward pass */
     /* Not 0: a model for mst_model_extend only, with room for the keys and values of so many tokens. Then micro is 1,
      * forward_only is set, and seq_len is how many tokens are computed at once. */
@@ -163,8 +165,8 @@ const char *mst_model_graphs_failure(const mst_model *model);
  * n_kv_heads * head_dim elements of dtype. */
 size_t mst_model_bytes(const mst_model *model);
 
-/** Bytes of a GPU's memory that the kernels of such a model's passes take at most for themselves: the matrix library's workspace, or
- * partial sums. Not collective. */
+/** Bytes of a GPU's memory that the kernels of such a model's passes take at most for themselves: the matrix library's workspace, the
+ * attention library's where it is within options->attention_workspace, or partial sums. Not collective. */
 size_t mst_model_scratch_of(const mst_model_config *config, const mst_model_options *options);
 
 /** Rows of logits that such a model has at a time: head_rows or what 0 stands for, at most a microbatch's. Not collective. */

@@ -26,8 +26,9 @@ typedef struct mst_trainer_config {
     mst_packing packing;   /* of the data */
     mst_dtype precision;   /* of weights and activations: F32 or BF16 */
     mst_recompute recompute;
-    size_t head_rows; /* of logits at a time, as mst_model_options has it */
-    bool graphs;      /* as mst_model_options has it; no effect on the result */
+    size_t head_rows;           /* of logits at a time, as mst_model_options has it */
+    size_t attention_workspace; /* bytes, as mst_model_options has it */
+    bool graphs;                /* as mst_model_options has it; no effect on the result */
     double z_coefficient;
     mst_optimizer_config optimizer;
     mst_schedule schedule;
