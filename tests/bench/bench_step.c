@@ -146,6 +146,7 @@ mst_status __wrap_mst_data_read(mst_data *data, mst_split split, uint64_t sample
 
 static mst_trainer_config trainer_config(const mst_config *config) {
     return (mst_trainer_config){.model = config->model,
+                                .attention_workspace = mst_config_attention_workspace(config),
                                 .shape = config->batch.shape,
                                 .transport = config->batch.transport,
                                 .micro = config->batch.micro,

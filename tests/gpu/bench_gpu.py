@@ -94,6 +94,21 @@ class Bench:
             computed = f"{float(k['gflops']) / 1e3:,.2f} | {k['of_product']} %" if k["gflops"] else " | "
             judged = f"{bar:.2f} | {verdict(float(k['gbytes']) >= bar * self.copy)}" if bar and of_copy else " | "
             self.write(f"| {k['op']} | {k['label']} | {k['ms']} | {moved} | {computed} | {judged} |")
+        for k in self.kernels:
+            self.show_beside_library(k)
+
+    def kernel_ms(self, op, label):
+        """How long a kernel took; None: it was not measured."""
+        return next((float(k["ms"]) for k in self.kernels if k["op"] == op and k["label"] == label), None)
+
+    def show_beside_library(self, theirs):
+        """Our own attention beside the library's that muster calls, where a line is the library's."""
+        library, _, label = theirs["label"].partition(" ")
+        own = self.kernel_ms(theirs["op"], label) if library.startswith("cudnn-") else None
+        if own:
+            share, bar = float(theirs["ms"]) / own, works.ATTENTION["bar"]
+            judged = verdict(share >= bar)
+            self.write("", f"- {theirs['op']} of {label}: muster's own is {share:.2f} x as fast as {library}'s; bar {bar:.2f}: {judged}")
 
     # ---- whole steps ----
 
@@ -113,7 +128,7 @@ class Bench:
                 "head_rows": settings.get("train.head_rows", max(rows // 16, 1)),
             },
             "checkpoint": {"async": False},
-            "device": {"kernels": "cuda"},
+            "device": {"kernels": "cuda", "attention_workspace": 2048},
         }
         path = self.folder / "config.yaml"
         path.write_text(json.dumps(config))  # JSON is YAML

@@ -28,7 +28,7 @@ else
   prints "$torch 1, layers computed again, $numbers bf16, no masters\. .* 64 tokens"
   count 2 '^- muster is [0-9.]+ x; bar 1.00 x the best so far: (reached|MISSED)$'
   count 2 "^\| tiny.* \| $paper \| [0-9.]+ x: eager, .* \| 1.00 \| (reached \| not judged|MISSED \| MISSED: beside PyTorch) \|\$"
-  count 4 '^\| bf16 .* heads of 64 \| (for|back)ward \| [0-9.]+ \| [0-9.]+ \| [0-9.]+ x \|'
+  count 4 '^\| bf16 .* heads of 64 \| (for|back)ward \| [0-9.]+ \| own \| [0-9.]+ \| [0-9.]+ x \|'
   count 0 '^Not '
 fi
 [ "$failures" = 0 ] || cat "$work/results.md"

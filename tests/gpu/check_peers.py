@@ -119,6 +119,22 @@ def check_outcomes():
         failures.append("what is slow was not ended")
 
 
+def check_attention():
+    label, op = "bf16 16 x 1024, 12/12 heads of 64", "attention_backward"
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results.md"
+        bench = Bench(Namespace(results=results, end=0, dry=True), Path(folder))
+        bench.copy, bench.product = 4000.0, 700.0
+        for name, ms in (("", "4.0"), ("cudnn-9.19.0 ", "2.1")):
+            bench.kernels.append({"op": op, "label": name + label, "ms": ms, "of_copy": None, "gflops": None})
+        bench.show_kernels()
+        Peer(bench, {}).judge_attention(works.ATTENTION, label, "backward", 2.0)
+        text = results.read_text()
+    check("attention", text, "muster's own is 0.53 x as fast as cudnn-9.19.0's; bar 0.50: reached")
+    check("attention", text, "| 2.000 | own | 4.000 | 0.50 x | 0.50 | reached |")
+    check("attention", text, "| 2.000 | cudnn-9.19.0 | 2.100 | 0.95 x | 0.97 | MISSED |")
+
+
 # Of muster's names for what is one weight here, and its parts.
 PLAIN = {
     "embedding": "model.embed_tokens", "lm_head": "lm_head", "norm": "model.norm", "norm_1": "input_layernorm",
@@ -169,6 +185,7 @@ def main():
         return
     check_verdicts()
     check_outcomes()
+    check_attention()
     try:
         check_models()
     except ImportError as missing:

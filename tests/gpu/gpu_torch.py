@@ -130,22 +130,24 @@ class Torch:
         self.bench.write(
             f"{said['backend']}, by PyTorch {said['version']}; bf16.",
             "",
-            "| attention | pass | its ms | muster's ms | muster's speed is | bar | |",
-            "|---|---|---|---|---|---|---|",
+            "| attention | pass | its ms | by muster | ms | speed is | bar | |",
+            "|---|---|---|---|---|---|---|---|",
         )
         for shape, both in zip(work["shapes"], said["seconds"]):
             label = "bf16 {} x {}, {}/{} heads of {}".format(*shape)
             if "missing" in both:
-                self.bench.write(f"| {label} | both | {both['missing']} | | | {work['bar']:.2f} | not judged |")
+                self.bench.write(f"| {label} | both | {both['missing']} | | | | {work['bar']:.2f} | not judged |")
                 continue
             for way in ("forward", "backward"):
-                self.judge_attention(work["bar"], label, way, 1e3 * both[way])
+                self.judge_attention(work, label, way, 1e3 * both[way])
 
-    def judge_attention(self, bar, label, way, theirs):
-        kernels = self.bench.kernels
-        own = next((k["ms"] for k in kernels if k["op"] == f"attention_{way}" and k["label"] == label), None)
-        judged = f"not measured | | {bar:.2f} | not judged |"
-        if own:
-            share = theirs / float(own)
-            judged = f"{own} | {share:.2f} x | {bar:.2f} | {verdict(share >= bar)}"
-        self.bench.write(f"| {label} | {way} | {theirs:.3f} | {judged} |")
+    def judge_attention(self, work, label, way, theirs):
+        """Our own kernel beside cuDNN's by PyTorch, and cuDNN's by muster, where it was there."""
+        op, libraries = f"attention_{way}", {k["label"].partition(" ")[0] for k in self.bench.kernels}
+        served = [(name, f"{name} {label}", work["served_bar"]) for name in libraries if name.startswith("cudnn-")]
+        for name, its_label, bar in [("own", label, work["bar"]), *served]:
+            ours, judged = self.bench.kernel_ms(op, its_label), f"not measured | | {bar:.2f} | not judged"
+            if ours:
+                share = theirs / ours
+                judged = f"{ours:.3f} | {share:.2f} x | {bar:.2f} | {verdict(share >= bar)}"
+            self.bench.write(f"| {label} | {way} | {theirs:.3f} | {name} | {judged} |")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 package = importlib.util.find_spec("nvidia")
 homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
-for library in ("cublasLt", "nccl"):
+for library in ("cublasLt", "cudnn", "nccl"):
     there = ctypes.util.find_library(library) or any(Path(home, "lib64").glob(f"lib{library}.so.*") for home in homes if home)
     roots = [] if there or not package else package.submodule_search_locations
     found = [file for root in roots for file in Path(root).rglob(f"lib{library}.so.*")]

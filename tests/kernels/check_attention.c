@@ -499,8 +499,6 @@ void check_attention_backward(check_state *checker) {
 
 /* ---------------------------------------------------------------- timing */
 
-/* GPT-2 124M at B4 T256, and a long grouped one.
- * Two products of t (t + 1) / 2 pairs forward, five backward. */
 /* As fill_forward by the body itself: what is timed is too large for the specification. Pinned memory, which the CPU reads. */
 static bool fill_forward_on_gpu(check_trial *trial, const attention_case *c) {
     check_tensor *const given[] = {c->q, c->k, c->v}, *const computed[] = {c->out, c->lse};
@@ -512,6 +510,23 @@ static bool fill_forward_on_gpu(check_trial *trial, const attention_case *c) {
     return status == MST_OK;
 }
 
+/* Two products of t (t + 1) / 2 pairs forward, five backward. @param library "": the body's own */
+static void bench_shape(check_state *checker, attention_shape s, mst_dtype dtype, const char *library,
+                        bool backward) {
+    const bool on_gpu = is_on_gpu(checker);
+    const double pairs = (double)(s.sequences * s.heads) * (double)s.seq_len * (double)(s.seq_len + 1) / 2.0,
+                 flops = (backward ? 5.0 : 2.0) * 2.0 * pairs * (double)s.head_dim;
+    check_trial trial;
+    trial_begin(&trial, checker, "%s%s%s %zu x %zu, %zu/%zu heads of %zu", library, library[0] ? " " : "",
+                mst_dtype_name(dtype), s.sequences, s.seq_len, s.heads, s.kv_heads, s.head_dim);
+    attention_case c = set_up(&trial, s, dtype, backward, 1.0);
+    if (library[0]) c.args.workspace = SIZE_MAX;
+    if (!backward || (on_gpu ? fill_forward_on_gpu : fill_forward)(&trial, &c))
+        trial_time(&trial, backward ? call_backward : call_forward, &c, dtype, 0.0, flops);
+    trial_end(&trial);
+}
+
+/* GPT-2 124M, and a long grouped one. */
 static void bench(check_state *checker, bool backward) {
     static const attention_shape shapes_of_cpu[] = {{4, 256, 12, 12, 64, 0, 0, NULL},
                                                     {1, 1024, 9, 3, 64, 0, 0, NULL}};
@@ -519,18 +534,12 @@ static void bench(check_state *checker, bool backward) {
                                                     {2, 4096, 32, 8, 128, 0, 0, NULL}};
     const bool on_gpu = is_on_gpu(checker);
     const attention_shape *timed = on_gpu ? shapes_of_gpu : shapes_of_cpu;
-    for (size_t i = 0; i < 4; i++) {
-        attention_shape s = timed[i / 2];
-        mst_dtype dtype = i % 2 ? MST_BF16 : MST_F32;
-        check_trial trial;
-        trial_begin(&trial, checker, "%s %zu x %zu, %zu/%zu heads of %zu", mst_dtype_name(dtype), s.sequences,
-                    s.seq_len, s.heads, s.kv_heads, s.head_dim);
-        attention_case c = set_up(&trial, s, dtype, backward, 1.0);
-        double pairs = (double)(s.sequences * s.heads) * (double)s.seq_len * (double)(s.seq_len + 1) / 2.0;
-        double flops = (backward ? 5.0 : 2.0) * 2.0 * pairs * (double)s.head_dim;
-        if (!backward || (on_gpu ? fill_forward_on_gpu : fill_forward)(&trial, &c))
-            trial_time(&trial, backward ? call_backward : call_forward, &c, dtype, 0.0, flops);
-        trial_end(&trial);
+    char library[64] = "";
+    if (on_gpu) mst_kernels_attention_library(library, sizeof library);
+    for (size_t i = 0; i < 2; i++) {
+        bench_shape(checker, timed[i], MST_F32, "", backward);
+        bench_shape(checker, timed[i], MST_BF16, "", backward);
+        if (library[0]) bench_shape(checker, timed[i], MST_BF16, library, backward);
     }
 }
 
