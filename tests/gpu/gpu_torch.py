@@ -143,10 +143,10 @@ class Torch:
 
     def judge_attention(self, work, label, way, theirs):
         """Our own kernel beside cuDNN's by PyTorch, and cuDNN's by muster, where it was there."""
-        op, libraries = f"attention_{way}", {k["label"].partition(" ")[0] for k in self.bench.kernels}
-        served = [(name, f"{name} {label}", work["served_bar"]) for name in libraries if name.startswith("cudnn-")]
+        library = self.bench.attention_library()
+        served = [(library, f"{library} {label}", work["served_bar"])] if library else []
         for name, its_label, bar in [("own", label, work["bar"]), *served]:
-            ours, judged = self.bench.kernel_ms(op, its_label), f"not measured | | {bar:.2f} | not judged"
+            ours, judged = self.bench.kernel_ms(f"attention_{way}", its_label), f"not measured | | {bar:.2f} | not judged"
             if ours:
                 share = theirs / ours
                 judged = f"{ours:.3f} | {share:.2f} x | {bar:.2f} | {verdict(share >= bar)}"

@@ -7,7 +7,7 @@
  *   backward   w = sum dout out;  p = exp(s - lse), masked;  dv = p^T dout
  *              ds = scale (dout v^T - w) p;  dk = ds^T q;  dq = ds k
  *
- * Query heads that share keys have gradients of their own for them, which are added at the end.
+ * Query heads that share keys have gradients of their own for them, in fp32, which are added at the end.
  */
 #include "graph.h"
 
@@ -239,7 +239,7 @@ static void key_gradient(graph *g, descriptor a, descriptor b, descriptor c) {
         product(g, turned, b, c);
         return;
     }
-    descriptor each = between(g, CUDNN_DATA_BFLOAT16, dense_shape(g, k->seq_len, k->head_dim));
+    descriptor each = between(g, CUDNN_DATA_FLOAT, dense_shape(g, k->seq_len, k->head_dim));
     reduction(g, CUDNN_REDUCE_TENSOR_ADD, product(g, turned, b, each), c);
 }
 

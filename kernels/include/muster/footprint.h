@@ -21,12 +21,12 @@ static inline size_t mst_column_sum_bytes(size_t vectors, size_t cols) {
 }
 
 /** Bytes that cuDNN takes for attention's backward pass in one order (seen with 9.19 on sm_80 to sm_90): the probabilities'
- * gradients in bf16, tokens rounded up to tiles; and where heads share keys, gradients of keys and values of each head. */
+ * gradients in bf16, tokens rounded up to tiles; and where heads share keys, fp32 gradients of keys and values of each head. */
 static inline size_t mst_attention_workspace(size_t sequences, size_t seq_len, size_t heads, size_t kv_heads,
                                              size_t head_dim) {
     const size_t tile = 64, tokens = (seq_len + tile - 1) / tile * tile, others = 256;
-    const size_t shared = heads == kv_heads ? 0 : 2 * seq_len * head_dim;
-    return others + 2 * sequences * heads * (tokens * tokens + shared);
+    const size_t shared = heads == kv_heads ? 0 : 2 * seq_len * head_dim * sizeof(float);
+    return others + sequences * heads * (2 * tokens * tokens + shared);
 }
 
 #ifdef __cplusplus
