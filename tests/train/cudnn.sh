@@ -94,7 +94,9 @@ for damage in 's/algorithm=1,24=8/algorithm=1,24=8,/' 's/algorithm=1,24=8/algori
   says 'attention: a recorded choice of an algorithm is damaged'
 done
 
-# The plan counts it; it is what may be given up first.
+# The plan counts it.
 expect 0 "$muster" plan "$work/tiny.yaml" --flops 1e9 --set batch.micro=64 --set data.seq_len=512
-check 'the plan counts the workspace' grep -Eq 'scratch +132(\.[0-9]+)? MiB' "$work/out"
+check 'the plan counts the workspace' grep -Eq 'scratch +136(\.[0-9]+)? MiB' "$work/out"
+expect 0 "$muster" plan "$work/tiny.yaml" --flops 1e9 --set batch.micro=64 --set data.seq_len=512 --set device.attention_workspace=135
+check 'and not what it may not take' grep -Eq 'scratch +32(\.[0-9]+)? MiB' "$work/out"
 finish
