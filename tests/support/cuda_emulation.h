@@ -519,6 +519,11 @@ static inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream
 static inline cudaError_t cudaEventQuery(cudaEvent_t event) {
     return mst_emulation_look(event->stream, event->count) ? cudaSuccess : cudaErrorNotReady;
 }
+static inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+    MST_UNLESS_CAPTURING();
+    mst_emulation_wait(event->stream, event->count);
+    return cudaSuccess;
+}
 static inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
     mst_emulation_follow(stream, event->stream, event->count);
     return cudaSuccess;

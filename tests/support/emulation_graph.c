@@ -59,7 +59,8 @@ static bool refuses(const char *what) {
 static void write_counts(void) {
     FILE *file = fopen(getenv("MST_EMULATED_COUNTS"), "a");
     if (!file) abort();
-    fprintf(file, "%zu alone, %zu graphs of %zu\n", done_alone, graph_launches, done_by_graphs);
+    fprintf(file, "%zu alone, %zu graphs of %zu, %zu waits, %zu for all\n", done_alone, graph_launches,
+            done_by_graphs, mst_emulation_waits(), mst_emulation_drains());
     fclose(file);
 }
 

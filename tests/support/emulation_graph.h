@@ -3,7 +3,8 @@
  * done at every launch of the graph. Calls that CUDA refuses meanwhile are refused, and the capture is lost.
  *   MST_EMULATED_GRAPHS=WHAT   every begin, end, instantiate or launch fails
  *   MST_EMULATED_COUNTS=FILE   when the program ends, a line is added: how much work was done by itself, how many graphs were
- *                              launched, and how much work that was
+ *                              launched, how much work that was, and the host's waits for work, with MST_EMULATED_STREAMS: all, and
+ *                              those that left a stream without any
  */
 #ifndef MUSTER_TESTS_EMULATION_GRAPH_H
 #define MUSTER_TESTS_EMULATION_GRAPH_H

@@ -27,6 +27,7 @@ static struct CUstream_st legacy, *streams[STREAMS] = {&legacy};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t arrived = PTHREAD_COND_INITIALIZER;
 static bool started;
+static size_t waits, drains;
 static uint64_t touched; /* when the program last did something with a stream */
 static const char *const orders[] = {"", "lazy", "others"};
 static enum { AT_ONCE, LAZY, OTHERS_FIRST } order;
@@ -153,10 +154,13 @@ static void put(struct CUstream_st *s, const piece *new) {
     s->beside += new->beside;
 }
 
-static void finish(struct CUstream_st *s) {
-    if (force(s, s->pushed)) return;
+static void abort_waiting(void) {
     fprintf(stderr, "emulation: the program waits for a stream with a library's work, which may never end\n");
     abort();
+}
+
+static void finish(struct CUstream_st *s) {
+    if (!force(s, s->pushed)) abort_waiting();
 }
 
 /* ---- kernels and copies ---- */
@@ -272,10 +276,26 @@ bool mst_emulation_look(struct CUstream_st *s, uint64_t count) {
     return passed;
 }
 
-void mst_emulation_finish(struct CUstream_st *s) {
+void mst_emulation_wait(struct CUstream_st *stream, uint64_t count) {
+    struct CUstream_st *s = named(stream);
     begin_call();
-    finish(named(s));
+    const bool met = s->ended < count;
+    if (!force(s, count)) abort_waiting();
+    waits += met;
+    drains += met && is_empty(s);
     end_call();
+}
+
+void mst_emulation_finish(struct CUstream_st *s) {
+    mst_emulation_wait(s, mst_emulation_pushed(s));
+}
+
+size_t mst_emulation_waits(void) {
+    return waits;
+}
+
+size_t mst_emulation_drains(void) {
+    return drains;
 }
 
 void mst_emulation_finish_all(void) {

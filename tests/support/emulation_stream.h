@@ -52,10 +52,16 @@ bool mst_emulation_passed(struct CUstream_st *stream, uint64_t count);
 /* The same as the program sees it: who looks in vain has moved the stream. */
 bool mst_emulation_look(struct CUstream_st *stream, uint64_t count);
 
-/* Ends all work of a stream, or of all streams. Who waits so for a library's would wait for ever if a peer died: that ends the
- * process. */
+/* Ends so many pieces of a stream, all its work, or that of all streams. Who waits so for a library's would wait for ever if a peer
+ * died: that ends the process. */
+void mst_emulation_wait(struct CUstream_st *stream, uint64_t count);
 void mst_emulation_finish(struct CUstream_st *stream);
 void mst_emulation_finish_all(void);
+
+/* How many of the first two waits met work that had not ended, and how many of these left the stream without any: a device that had
+ * nothing to do. Of no use where work is done at once. */
+size_t mst_emulation_waits(void);
+size_t mst_emulation_drains(void);
 
 #ifdef __cplusplus
 }
