@@ -76,6 +76,7 @@ mst_flops plan_flops(const mst_config *config, const plan_layouts *layouts) {
 /* What a microbatch takes, the same on all ranks; bytes. */
 typedef struct microbatch_need {
     double activations;
+    double pinned;  /* inputs and losses, of a GPU */
     double scratch; /* of kernels, on a GPU */
     size_t head_rows;
 } microbatch_need;
@@ -83,7 +84,7 @@ typedef struct microbatch_need {
 static mst_status microbatch_memory(const mst_config *config, const mst_layout *model,
                                     microbatch_need *need_out) {
     mst_status status = MST_OK;
-    size_t bytes = 0;
+    size_t bytes = 0, pinned = 0;
     mst_model_options options = {.dtype = config->train.precision,
                                  .micro = config->batch.micro,
                                  .seq_len = config->data.seq_len,
@@ -91,10 +92,12 @@ static mst_status microbatch_memory(const mst_config *config, const mst_layout *
                                  .head_rows = config->train.head_rows,
                                  .attention_workspace = mst_config_attention_workspace(config)};
     MST_TRY(mst_config_lora(config, &options.lora));
-    MST_TRY(mst_model_bytes_of(&config->model, model, &options, &bytes));
+    MST_TRY(mst_model_bytes_of(&config->model, model, &options, &bytes, &pinned));
     *need_out = (microbatch_need){.activations = (double)bytes, .head_rows = mst_model_head_rows(&options)};
-    if (config->device.kernels == MST_DEVICE_CUDA)
+    if (config->device.kernels == MST_DEVICE_CUDA) {
+        need_out->pinned = (double)pinned;
         need_out->scratch = (double)mst_model_scratch_of(&config->model, &options);
+    }
 done:
     return status;
 }
@@ -121,7 +124,8 @@ static mst_status rank_memory(const mst_config *config, const plan_layouts *layo
     const double masters = (double)(owned_blocks(layout, rank, place.ranks) * MST_BLOCK * sizeof(float));
     MST_TRY(mst_exchange_memory_of(transport, &config->batch.shape, config->train.precision, layout, place,
                                    rank, apart, &x));
-    const double workspaces = (double)x.copies + (away ? (double)mst_optimizer_offload_bytes() : 0);
+    const double workspaces =
+        need.pinned + (double)x.copies + (away ? (double)mst_optimizer_offload_bytes() : 0);
     if (config->lora.rank > 0)
         frozen = (double)mst_shared_bytes_of(transport, place, rank,
                                              mst_frozen_bytes_of(&layouts->model, config->train.precision));

@@ -58,7 +58,7 @@ static mst_status weigh_batch(weighing *w, mst_model *model, mst_choice *const *
     mst_loss loss;
     for (size_t s = 0; s < micro; s++)
         fill(s < count ? batch[s] : NULL, length, tokens + s * length, targets + s * length);
-    MST_TRY(mst_model_loss(model, &weights, tokens, targets, NULL, &loss));
+    MST_TRY(mst_model_settle(model, mst_model_loss(model, &weights, tokens, targets, NULL, &loss)));
     for (size_t s = 0; s < count; s++) {
         batch[s]->loss = mst_model_sequence_loss(model, s);
         w->done += batch[s]->count;

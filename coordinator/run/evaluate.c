@@ -50,7 +50,8 @@ static mst_status add_microbatch(mst_inference *x, mst_data *data, mst_split spl
         m->targets[i] = -1;
         if (m->starts != NULL) m->starts[i] = 0;
     }
-    MST_TRY(mst_model_loss(x->model, &weights, m->tokens, m->targets, m->starts, &loss));
+    MST_TRY(mst_model_settle(x->model,
+                             mst_model_loss(x->model, &weights, m->tokens, m->targets, m->starts, &loss)));
     sum->loss += loss.loss;
     sum->tokens += loss.valid;
     sum->bytes += mst_data_bytes(data, m->targets, micro * seq_len);

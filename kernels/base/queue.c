@@ -341,12 +341,17 @@ mst_status mst_queue_choose(mst_queue *queue, const char *text) {
     return queue->face->choose(queue->device, text);
 }
 
-mst_status mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes) {
+mst_status mst_memory_copy_later(mst_queue *queue, void *to, const void *from, size_t bytes) {
     mst_status status = mst_memory_drive(queue);
     if (status != MST_OK) return status;
     if (queue->face) return queue->face->copy(queue->device, to, from, bytes);
     if (bytes > 0) memmove(to, from, bytes);
     return MST_OK;
+}
+
+mst_status mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes) {
+    const mst_status status = mst_memory_copy_later(queue, to, from, bytes);
+    return status == MST_OK ? mst_queue_sync(queue) : status;
 }
 
 mst_status mst_memory_fill(mst_queue *queue, void *memory, unsigned char value, size_t bytes) {

@@ -46,8 +46,16 @@ mst_status mst_mark_set(mst_queue *queue, mst_mark *mark) {
     return mst_queue_face_of(queue)->transfers->mark_set(mst_queue_device(queue), mark);
 }
 
+mst_status mst_mark_set_work(mst_queue *queue, mst_mark *mark) {
+    return mst_queue_face_of(queue)->transfers->mark_set_work(mst_queue_device(queue), mark);
+}
+
 mst_status mst_mark_passed(mst_queue *queue, mst_mark *mark, bool *passed_out) {
     return mst_queue_face_of(queue)->transfers->mark_passed(mark, passed_out);
+}
+
+mst_status mst_mark_wait(mst_queue *queue, mst_mark *mark) {
+    return mst_queue_face_of(queue)->transfers->mark_wait(mark);
 }
 
 mst_status mst_memory_share(mst_queue *queue, void *memory, mst_shared_memory *name_out) {

@@ -82,9 +82,7 @@ mst_status mst_cuda_sync(mst_cuda *cuda) {
 }
 
 static mst_status face_copy(void *device, void *to, const void *from, size_t bytes) {
-    mst_cuda *cuda = static_cast<mst_cuda *>(device);
-    MST_RETURN_IF(mst_cuda_copy(cuda, to, from, bytes));
-    return mst_cuda_sync(cuda);
+    return mst_cuda_copy(static_cast<mst_cuda *>(device), to, from, bytes);
 }
 
 static mst_status face_fill(void *device, void *memory, unsigned char value, size_t bytes) {

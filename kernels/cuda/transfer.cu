@@ -1,4 +1,4 @@
-/* Transfers beside the work: a stream of their own, and events as marks in it. */
+/* Transfers beside the work: a stream of their own; and events as marks in either. */
 #include "muster/transfer.h"
 
 #include "device.cuh"
@@ -38,10 +38,20 @@ static mst_status mark_set(void *device, mst_mark *mark) {
     return mst_cuda_result("transfer", cudaEventRecord(event_of(mark), transfers_of(device)));
 }
 
+static mst_status mark_set_work(void *device, mst_mark *mark) {
+    return mst_cuda_result(
+        "mark",
+        cudaEventRecord(event_of(mark), static_cast<cudaStream_t>(static_cast<mst_cuda *>(device)->stream)));
+}
+
 static mst_status mark_passed(mst_mark *mark, bool *passed_out) {
     cudaError_t error = cudaEventQuery(event_of(mark));
     *passed_out = error == cudaSuccess;
     return error == cudaErrorNotReady ? MST_OK : mst_cuda_result("transfer", error);
+}
+
+static mst_status mark_wait(mst_mark *mark) {
+    return mst_cuda_result("the GPU's work", cudaEventSynchronize(event_of(mark)));
 }
 
 static mst_status share(void *memory, mst_shared_memory *name_out) {
@@ -63,8 +73,9 @@ static void leave(void *memory) {
     cudaIpcCloseMemHandle(memory);
 }
 
-const mst_transfer_face mst_cuda_transfers = {stream,      follow, mark_create, mark_destroy, mark_set,
-                                              mark_passed, share,  join,        leave};
+const mst_transfer_face mst_cuda_transfers = {stream,   follow,        mark_create, mark_destroy,
+                                              mark_set, mark_set_work, mark_passed, mark_wait,
+                                              share,    join,          leave};
 
 mst_status mst_cuda_transfers_open(mst_cuda *cuda) {
     cudaStream_t transfers = nullptr;

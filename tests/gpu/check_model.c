@@ -92,8 +92,8 @@ static mst_status train(device_copies *copies, mst_loss *loss_out) {
     const fixture *f = copies->f;
     const mst_weight_source source = {copies, copies_acquire, copies_release};
     const mst_gradient_sink sink = {.gradients = copies->gradients};
-    return mst_model_train(f->model, &source, f->tokens, f->targets, NULL, loss_scale, z_coefficient, &sink,
-                           loss_out);
+    return mst_model_settle(f->model, mst_model_train(f->model, &source, f->tokens, f->targets, NULL,
+                                                      loss_scale, z_coefficient, &sink, loss_out));
 }
 
 /*

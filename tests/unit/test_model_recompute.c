@@ -23,7 +23,7 @@ static void check(mst_family_id family, mst_dtype dtype, mst_device device, size
          options.recompute++) {
         fixture f;
         mst_loss loss = {0};
-        size_t planned = 0;
+        size_t planned = 0, pinned = 0;
         fixture_init(&f, &config, &options, device, 2, seed);
         train(&f, &loss);
         CHECK(memcmp(&loss, &expected, sizeof loss) == 0, "%s %s recompute %d: loss %.17g, not %.17g",
@@ -35,8 +35,9 @@ static void check(mst_family_id family, mst_dtype dtype, mst_device device, size
                   "%s %s recompute %d: gradient of unit %zu", mst_family_name(family), mst_dtype_name(dtype),
                   (int)options.recompute, u);
         const size_t bytes = mst_model_bytes(f.model);
-        CHECK_OK(mst_model_bytes_of(&config, &f.layout, &options, &planned));
+        CHECK_OK(mst_model_bytes_of(&config, &f.layout, &options, &planned, &pinned));
         CHECK(bytes == planned, "%zu bytes, planned %zu", bytes, planned);
+        CHECK(pinned >= 2 * 5 * 2 * 33 * sizeof(float), "%zu pinned bytes where memory is apart", pinned);
         CHECK(layers == 1 ? bytes == before : bytes < before, "recompute %d takes %zu bytes, less takes %zu",
               (int)options.recompute, bytes, before);
         before = bytes;

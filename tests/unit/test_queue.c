@@ -171,7 +171,8 @@ static void check_device(void) {
     CHECK_OK(mst_queue_create(1, &queue));
     CHECK_OK(mst_memory_room(&room, &all));
     CHECK(room == 0 && all == 0, "room without a device: %zu of %zu", room, all);
-    CHECK_OK(mst_memory_copy(queue, to, from, 3));
+    CHECK_OK(mst_memory_copy(queue, to, from + 2, 1));
+    CHECK_OK(mst_memory_copy_later(queue, to, from, 3));
     CHECK(strcmp(to, "ab") == 0 && mst_queue_device(queue) == NULL, "a copy without a device");
     CHECK_OK(mst_memory_fill(queue, to, 'x', 1));
     CHECK(strcmp(to, "xb") == 0 && !mst_memory_is_apart(), "filling without a device");
@@ -184,14 +185,15 @@ static void check_device(void) {
     CHECK_OK(mst_memory_alloc(MST_SPACE_DEVICE, 5, &device));
     CHECK_OK(mst_queue_sync(queue)); /* nothing was queued, so there is nothing to drive */
     CHECK_OK(mst_memory_fill(queue, to, 'y', 1));
-    CHECK_OK(mst_memory_copy(queue, to + 1, from, 1));
+    CHECK_OK(mst_memory_copy_later(queue, to + 1, from + 1, 1)); /* waits for nothing */
+    CHECK_OK(mst_memory_copy(queue, to + 1, from, 1));           /* waits for itself */
     CHECK_OK(mst_queue_sync(queue));
     CHECK(strcmp(to, "ya") == 0, "the device's copy and fill");
     mst_memory_free(MST_SPACE_HOST, &host);
     mst_memory_free(MST_SPACE_PINNED, &pinned);
     mst_memory_free(MST_SPACE_DEVICE, &device);
     mst_queue_destroy(&queue);
-    CHECK(strcmp(asked, "PD+fcsyxd") == 0, "the device was asked '%s'", asked);
+    CHECK(strcmp(asked, "PD+fccssyxd") == 0, "the device was asked '%s'", asked);
 }
 
 static void check_status_texts(void) {

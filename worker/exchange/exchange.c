@@ -407,7 +407,9 @@ static mst_status finish(mst_exchange *x) {
     MST_TRY(x->transport->receive(x));
     for (size_t unit = 0; unit < x->layout->unit_count && !x->stream; unit++)
         MST_TRY(mst_exchange_finish_unit(x, unit));
-    MST_TRY(mst_queue_sync(x->queue)); /* norms are for the CPU, and slots for what comes next */
+    /* Norms are for the CPU, and what MPI received may be overwritten; all else follows the queue's work. */
+    const bool overwrites = x->transport->by_mpi && !x->stream;
+    if (overwrites || x->round + 1 == x->shape.rounds) MST_TRY(mst_queue_sync(x->queue));
     MST_TRY(x->transport->fence(x));
 done:
     return status;

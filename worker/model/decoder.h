@@ -4,6 +4,7 @@
 
 #include "family.h"
 #include "muster/recording.h"
+#include "muster/transfer.h"
 
 /* Where a tensor stands within its unit; rows is 0 when the family has no tensor of this role. */
 typedef struct mst_part {
@@ -39,6 +40,17 @@ typedef struct mst_layer_buffers {
     void *act;             /* [rows, d_ff] */
 } mst_layer_buffers;
 
+enum { MST_TURNS = 2 };
+
+/* What a pass brings to the device and takes from it, where the device's memory is apart. Passes take the turns one after the
+ * other: so the host is at most one whole pass ahead of the one that the device computes. */
+typedef struct mst_turn {
+    void *inputs;   /* pinned: the model's tokens, targets and starts, as they stand on the device */
+    void *losses;   /* pinned: likewise loss and zloss */
+    mst_mark *mark; /* behind all that the pass has queued */
+    mst_loss *owed; /* the caller's, which gets the sum of the losses; NULL: nobody does */
+} mst_turn;
+
 struct mst_model {
     mst_model_config config;
     mst_model_options options;
@@ -65,12 +77,14 @@ struct mst_model {
         keys_values; /* [n_layers, kept_tokens, 2 kv] a kept token's keys, turned, and behind them its values */
     mst_layer_buffers *layers; /* [n_layers], or one for all in a forward-only model */
     mst_norm_buffers final;
-    void *delta;               /* [rows, d_model] what a layer half adds to the residual stream */
-    void *logits;              /* ACC [chunk_rows, vocab] */
-    void *loss, *zloss;        /* ACC [rows] */
-    void *losses;              /* ACC [2, rows] both, in host memory */
-    int32_t *tokens, *targets; /* [rows] */
-    int32_t *starts;           /* [rows] where documents begin, for passes that say it */
+    void *delta;                    /* [rows, d_model] what a layer half adds to the residual stream */
+    void *logits;                   /* ACC [chunk_rows, vocab] */
+    void *loss, *zloss;             /* ACC [rows], one behind the other */
+    int32_t *tokens, *targets;      /* [rows], and starts behind them */
+    int32_t *starts;                /* [rows] where documents begin, for passes that say it */
+    size_t input_bytes, loss_bytes; /* of all three, and of both losses */
+    mst_turn turns[MST_TURNS];
+    size_t turn; /* the last pass's */
 
     /* Of the backward pass, one set for all layers. */
     void *dx;    /* [rows, d_model] gradient of the residual stream */
@@ -215,7 +229,7 @@ mst_status mst_norm_backward(const mst_held *held, mst_role role, const mst_norm
 /** Embedding and all layers. Then the residual stream is norm2.x of the last layer plus delta. */
 mst_status mst_pass_forward(const mst_pass *pass);
 /** Final norm and loss; with a sink also the head's gradient and dx. */
-mst_status mst_pass_head(const mst_pass *pass, mst_loss *loss_out);
+mst_status mst_pass_head(const mst_pass *pass);
 /** Layers in reverse order, then the embedding. */
 mst_status mst_pass_backward(const mst_pass *pass);
 /* Rotary angles that a model needs. */
@@ -237,8 +251,16 @@ mst_status mst_check_starts(const mst_pass *pass);
 static inline const int32_t *mst_starts(const mst_pass *pass) {
     return pass->starts ? pass->model->starts : NULL;
 }
-/** Brings tokens, targets and starts to the device. Debug builds: a pass that reads what it has not written computes NaN. */
-mst_status mst_pass_begin(mst_pass *pass);
+/** Pinned memory and marks, where the device's memory is apart. @retval MST_ENOMEM, MST_ELIBRARY */
+mst_status mst_turns_init(mst_model *model);
+/** Waits for passes, whatever came of them, and frees what they used. */
+void mst_turns_clear(mst_model *model);
+
+/** Takes the next turn, waits for the pass that had it, and brings tokens, targets and starts to the device. Debug builds: a
+ * pass that reads what it has not written computes NaN. */
+mst_status mst_pass_begin(const mst_pass *pass);
+/** Counts the valid targets; the losses' sums follow when the turn is taken again or with mst_model_settle, on the CPU at once. */
+mst_status mst_pass_end(const mst_pass *pass, mst_loss *loss_out);
 
 /** Logits of one row. @param logits_out ACC [vocab] */
 mst_status mst_pass_logits(const mst_pass *pass, size_t row, void *logits_out);

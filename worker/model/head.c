@@ -121,36 +121,6 @@ done:
     return status;
 }
 
-static double value_at(const void *values, size_t index, mst_dtype acc) {
-    return acc == MST_F64 ? ((const double *)values)[index] : (double)((const float *)values)[index];
-}
-
-/* Waits for the pass; sums in fp64, in the order of the rows. */
-static mst_status sum_loss(const mst_pass *pass, mst_loss *loss_out) {
-    mst_status status = MST_OK;
-    const mst_model *model = pass->model;
-    const size_t bytes = model->rows * mst_dtype_size(model->acc);
-    mst_loss sum = {0};
-    MST_TRY(mst_memory_copy(model->queue, model->losses, model->loss, bytes));
-    MST_TRY(
-        mst_memory_copy(model->queue, mst_at(model->losses, model->rows, model->acc), model->zloss, bytes));
-    for (size_t r = 0; r < model->rows; r++) {
-        sum.loss += value_at(model->losses, r, model->acc);
-        sum.zloss += value_at(model->losses, model->rows + r, model->acc);
-        sum.valid += pass->targets[r] >= 0;
-    }
-    *loss_out = sum;
-done:
-    return status;
-}
-
-double mst_model_sequence_loss(const mst_model *model, size_t sequence) {
-    double sum = 0;
-    for (size_t r = 0; r < model->options.seq_len; r++)
-        sum += value_at(model->losses, sequence * model->options.seq_len + r, model->acc);
-    return sum;
-}
-
 static mst_status final_norm(const mst_held *head) {
     const mst_model *model = head->pass->model;
     const void *x = mst_layer(model, model->config.n_layers - 1)->norm2.x;
@@ -173,13 +143,12 @@ done:
     return status;
 }
 
-mst_status mst_pass_head(const mst_pass *pass, mst_loss *loss_out) {
+mst_status mst_pass_head(const mst_pass *pass) {
     mst_status status = MST_OK;
     mst_held head[HEAD_UNITS];
     MST_TRY(head_acquire(pass, head));
     MST_TRY(mst_stretch(all_chunks, head, HEAD_UNITS));
     if (pass->sink) MST_TRY(mst_unit_done(pass, head[NORM].unit));
-    MST_TRY(sum_loss(pass, loss_out));
 done:
     head_release(head);
     return status ? mst_error_context(status, "head") : MST_OK;

@@ -127,14 +127,17 @@ static void place(mst_model *model, arena *a) {
     place_statistics(model, a, &model->final);
     bool keeps = model->options.kept_tokens > 0; /* then there is no loss, and logits of one row at most */
     model->logits = take(a, (keeps ? 1 : model->chunk_rows) * model->config.vocab_size, model->acc);
+    const size_t losses = a->used;
     model->loss = take(a, keeps ? 0 : rows, model->acc);
     model->zloss = take(a, keeps ? 0 : rows, model->acc);
+    model->loss_bytes = a->used - losses;
     place_adapters(model, a);
     if (!model->options.forward_only) place_backward(model, a);
     model->passing = a->used;
     model->tokens = take(a, rows, MST_F32); /* of the same size */
     model->targets = take(a, keeps ? 0 : rows, MST_F32);
     model->starts = take(a, keeps ? 0 : rows, MST_F32);
+    model->input_bytes = a->used - model->passing;
     if (model->family->positions == MST_POSITIONS_ROPE) {
         size_t count = mst_positions(model) * (model->config.head_dim / 2);
         model->cosine = take(a, count, MST_F32);
@@ -157,8 +160,6 @@ static mst_status allocate(mst_model *model) {
               "model: activations of %zu sequences of %zu tokens exceed any memory; use smaller microbatches",
               model->options.micro, model->options.seq_len);
     MST_TRY(mst_memory_alloc(MST_SPACE_DEVICE, measure.used, &model->arena));
-    model->losses = calloc(2 * model->rows, mst_dtype_size(model->acc));
-    MST_CHECK(model->losses, MST_ENOMEM, "model: no memory for %zu losses", model->rows);
     model->arena_bytes = measure.used;
     arena placed = {.base = model->arena};
     place(model, &placed);
@@ -274,6 +275,7 @@ mst_status mst_model_create(const mst_model_config *config, const mst_layout *la
     model->kernels = kernels;
     describe(model);
     MST_TRY(allocate(model));
+    MST_TRY(mst_turns_init(model));
     if (model->cosine) MST_TRY(fill_angles(model));
     MST_TRY(mst_stretches_prepare(model));
     *model_out = model;
@@ -285,20 +287,24 @@ done:
 
 void mst_model_destroy(mst_model **model) {
     if (!*model) return;
+    mst_turns_clear(*model);
     mst_recordings_destroy(&(*model)->recordings);
     mst_memory_free(MST_SPACE_DEVICE, &(*model)->arena);
     free((*model)->layers);
-    free((*model)->losses);
     free(*model);
     *model = NULL;
 }
 
+static size_t pinned_bytes(const mst_model *model) {
+    return MST_TURNS * (model->input_bytes + model->loss_bytes);
+}
+
 size_t mst_model_bytes(const mst_model *model) {
-    return model->arena_bytes;
+    return model->arena_bytes + (mst_memory_is_apart() ? pinned_bytes(model) : 0);
 }
 
 mst_status mst_model_bytes_of(const mst_model_config *config, const mst_layout *layout,
-                              const mst_model_options *options, size_t *bytes_out) {
+                              const mst_model_options *options, size_t *bytes_out, size_t *pinned_out) {
     mst_status status = MST_OK;
     const mst_kernels none = {0}; /* nothing is computed */
     arena measure = {0};
@@ -315,23 +321,9 @@ mst_status mst_model_bytes_of(const mst_model_config *config, const mst_layout *
               config->n_layers);
     place(&model, &measure);
     *bytes_out = measure.used;
+    *pinned_out = pinned_bytes(&model);
 done:
     free(model.layers);
-    return status;
-}
-
-/* The device's copies of what a pass reads. Debug builds: a pass that reads what it has not written computes NaN. */
-mst_status mst_pass_begin(mst_pass *pass) {
-    mst_status status = MST_OK;
-    const mst_model *model = pass->model;
-    size_t bytes = model->rows * sizeof *pass->tokens;
-#ifdef MST_DEBUG
-    MST_TRY(mst_memory_fill(model->queue, model->arena, 0xff, model->passing));
-#endif
-    MST_TRY(mst_memory_copy(model->queue, model->tokens, pass->tokens, bytes));
-    if (pass->targets) MST_TRY(mst_memory_copy(model->queue, model->targets, pass->targets, bytes));
-    if (pass->starts) MST_TRY(mst_memory_copy(model->queue, model->starts, pass->starts, bytes));
-done:
     return status;
 }
 
@@ -394,8 +386,9 @@ mst_status mst_model_train(mst_model *model, const mst_weight_source *weights, c
     MST_TRY(mst_check_starts(&pass));
     MST_TRY(mst_pass_begin(&pass));
     MST_TRY(mst_pass_forward(&pass));
-    MST_TRY(mst_pass_head(&pass, loss_out));
+    MST_TRY(mst_pass_head(&pass));
     MST_TRY(mst_pass_backward(&pass));
+    MST_TRY(mst_pass_end(&pass, loss_out));
 done:
     return status;
 }
@@ -410,7 +403,8 @@ mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, co
     MST_TRY(mst_check_starts(&pass));
     MST_TRY(mst_pass_begin(&pass));
     MST_TRY(mst_pass_forward(&pass));
-    MST_TRY(mst_pass_head(&pass, loss_out));
+    MST_TRY(mst_pass_head(&pass));
+    MST_TRY(mst_pass_end(&pass, loss_out));
 done:
     return status;
 }

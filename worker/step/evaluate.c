@@ -10,8 +10,8 @@ enum { EVALUATION_CHUNK = 64 };
 
 /* What one microbatch of held-out data gave. */
 typedef struct heldout_record {
-    double loss;
-    uint64_t valid, bytes;
+    uint64_t bytes;
+    mst_loss loss;
 } heldout_record;
 
 /* Microbatches to evaluate: `chosen` of `whole`, evenly spread. */
@@ -35,7 +35,6 @@ static mst_status evaluate_chunk(mst_trainer *t, heldout_choice choice, uint64_t
     MST_CHECK(size <= 1024, MST_EUNSUPPORTED, "evaluation: %zu ranks are more than 1024", size);
     for (size_t r = 0; r < size; r++) bytes_of[r] = (count * (r + 1) / size - count * r / size) * sizeof *all;
     for (size_t i = begin; i < begin + (count + size - 1) / size; i++) {
-        mst_loss one = {0};
         if (i >= end || mine != MST_OK) {
             const mst_status stood_by = mst_trainer_stand_by(t, MST_PASS_FORWARD);
             if (mine == MST_OK) mine = stood_by;
@@ -47,16 +46,19 @@ static mst_status evaluate_chunk(mst_trainer *t, heldout_choice choice, uint64_t
                           t->config.micro, t->tokens, t->targets, t->starts);
         const mst_status begun = mst_trainer_begin_pass(t, MST_PASS_FORWARD);
         if (mine == MST_OK) mine = begun;
-        if (mine == MST_OK) mine = mst_model_loss(t->model, &weights, t->tokens, t->targets, t->starts, &one);
+        heldout_record *one = &here[i - begin];
+        if (mine == MST_OK)
+            mine = mst_model_loss(t->model, &weights, t->tokens, t->targets, t->starts, &one->loss);
         mine = mst_trainer_end_pass(t, mine);
-        here[i - begin] = (heldout_record){one.loss, one.valid, mst_data_bytes(t->data, t->targets, targets)};
+        one->bytes = mst_data_bytes(t->data, t->targets, targets);
     }
+    mine = mst_trainer_settle(t, mine);
     mst_watchdog_waiting(t->watchdog, "evaluate", t->position.step);
     MST_TRY(mst_comm_agree(t->comm, mine));
     MST_TRY(mst_comm_allgather(t->comm, here, bytes_of, all));
     for (size_t i = 0; i < count; i++) {
-        sum->loss += all[i].loss;
-        sum->valid += all[i].valid;
+        sum->loss.loss += all[i].loss.loss;
+        sum->loss.valid += all[i].loss.valid;
         sum->bytes += all[i].bytes;
     }
 done:
@@ -75,9 +77,10 @@ mst_status mst_trainer_evaluate(mst_trainer *trainer, uint64_t batches, mst_held
         MST_TRY(evaluate_chunk(t, choice, first, left < EVALUATION_CHUNK ? (size_t)left : EVALUATION_CHUNK,
                                &sum));
     }
-    *heldout_out = (mst_heldout){.loss = sum.valid > 0 ? sum.loss / (double)sum.valid : NAN,
-                                 .bits_per_byte = sum.bytes > 0 ? sum.loss / LN2 / (double)sum.bytes : NAN,
-                                 .valid = sum.valid,
+    const mst_loss *loss = &sum.loss;
+    *heldout_out = (mst_heldout){.loss = loss->valid > 0 ? loss->loss / (double)loss->valid : NAN,
+                                 .bits_per_byte = sum.bytes > 0 ? loss->loss / LN2 / (double)sum.bytes : NAN,
+                                 .valid = loss->valid,
                                  .bytes = sum.bytes};
 done:
     return status;

@@ -52,7 +52,7 @@ void mst_trainer_take_lanes(mst_trainer *t) {
     for (int rank = 0; rank < mst_comm_size(t->comm); rank++) {
         size_t first;
         mst_exchange_lanes(t->exchange, rank, &first, &t->lane_counts[rank]);
-        t->bytes_of[rank] = shape->rounds * t->lane_counts[rank] * shape->leaf * sizeof(mst_record);
+        t->bytes_of[rank] = shape->rounds * t->lane_counts[rank] * shape->leaf * sizeof(mst_loss);
     }
     mst_exchange_lanes(t->exchange, mst_comm_rank(t->comm), &t->first_lane, &t->lanes);
 }

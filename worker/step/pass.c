@@ -10,9 +10,13 @@ double mst_trainer_now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static bool passes_are_common(const mst_trainer *t) {
+    return t->config.shape.sharding == MST_SHARDING_ALL;
+}
+
 /* Other ranks take part in what follows: this one may wait for them. */
 static void meet_others(const mst_trainer *t, const char *phase, size_t unit) {
-    if (t->config.shape.sharding == MST_SHARDING_ALL)
+    if (passes_are_common(t))
         mst_watchdog_waiting(t->watchdog, phase, t->position.step);
     else
         mst_watchdog_unit(t->watchdog, phase, unit, t->position.step);
@@ -26,7 +30,7 @@ static mst_status acquire_weights(void *context, size_t unit, const void **weigh
         *weights_out = mst_frozen_unit(t->frozen, unit);
         return MST_OK;
     }
-    const bool gathers = t->config.shape.sharding == MST_SHARDING_ALL;
+    const bool gathers = passes_are_common(t);
     meet_others(t, gathers ? "gather" : "compute", unit);
     t->computing += mst_trainer_now(); /* stands still meanwhile */
     const mst_status status = mst_exchange_acquire(t->exchange, unit - frozen, weights_out);
@@ -46,10 +50,11 @@ mst_weight_source mst_trainer_weights(mst_trainer *t) {
 
 mst_status mst_trainer_hand_over(void *context, size_t unit) {
     mst_trainer *t = context;
+    const bool meets = passes_are_common(t); /* else what is waited for is this rank's own work */
     meet_others(t, "send", unit);
-    t->computing += mst_trainer_now(); /* stands still meanwhile */
+    if (meets) t->computing += mst_trainer_now(); /* stands still meanwhile */
     const mst_status status = mst_exchange_unit_done(t->exchange, unit);
-    t->computing -= mst_trainer_now();
+    if (meets) t->computing -= mst_trainer_now();
     mst_watchdog_progress(t->watchdog, "compute", t->position.step);
     return status;
 }
@@ -77,21 +82,20 @@ static mst_status read_microbatch(mst_trainer *t, size_t index) {
                          t->config.micro, t->tokens, t->targets, t->starts);
 }
 
-static mst_status train_microbatch(mst_trainer *t, const mst_gradient_sink *sink, mst_record *record_out) {
+static mst_status train_microbatch(mst_trainer *t, const mst_gradient_sink *sink, mst_loss *record_out) {
     mst_status status = MST_OK;
     const mst_weight_source weights = mst_trainer_weights(t);
-    mst_loss loss;
+    mst_watchdog_progress(t->watchdog, "compute", t->position.step);
     t->computing -= mst_trainer_now();
     MST_TRY(mst_model_train(t->model, &weights, t->tokens, t->targets, t->starts, t->loss_scale,
-                            t->config.z_coefficient, sink, &loss));
+                            t->config.z_coefficient, sink, record_out));
     t->computing += mst_trainer_now();
-    *record_out = (mst_record){loss.loss, loss.zloss, loss.valid};
 done:
     return status;
 }
 
 mst_status mst_trainer_compute(mst_trainer *t, size_t index, mst_status before, const mst_gradient_sink *sink,
-                               mst_record *record_out) {
+                               mst_loss *record_out) {
     mst_status status = before;
     const mst_pass_kind kind = sink->unit_done ? MST_PASS_SUMMED : MST_PASS_BACKWARD;
     if (status == MST_OK) status = read_microbatch(t, index);
@@ -102,5 +106,13 @@ mst_status mst_trainer_compute(mst_trainer *t, size_t index, mst_status before, 
     MST_TRY(mst_trainer_begin_pass(t, kind));
     MST_TRY(mst_trainer_end_pass(t, train_microbatch(t, sink, record_out)));
 done:
+    return status;
+}
+
+mst_status mst_trainer_settle(mst_trainer *t, mst_status before) {
+    mst_watchdog_progress(t->watchdog, "compute", t->position.step);
+    t->computing -= mst_trainer_now();
+    const mst_status status = mst_model_settle(t->model, before);
+    t->computing += mst_trainer_now();
     return status;
 }

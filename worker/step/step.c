@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-typedef mst_record record;
+typedef mst_loss record;
 typedef mst_step_message message;
 
 /* All ranks compute their lane of this number side by side: who has none, or failed, stands by. */
@@ -33,10 +33,12 @@ static mst_status compute_rounds(mst_trainer *t) {
     mst_status status = MST_OK;
     const mst_sum_shape *shape = &t->config.shape;
     const size_t most = mst_exchange_most_lanes(t->exchange);
+    const bool others_wait = mst_comm_size(t->comm) > 1; /* for what this rank has computed */
     for (size_t round = 0; round < shape->rounds; round++) {
         record *records = t->mine + round * t->lanes * shape->leaf;
         mst_status mine = MST_OK;
         for (size_t i = 0; i < most; i++) mine = compute_lane(t, round, i, mine, records + i * shape->leaf);
+        if (others_wait || round + 1 == shape->rounds) mine = mst_trainer_settle(t, mine);
         mst_watchdog_waiting(t->watchdog, "exchange", t->position.step);
         MST_TRY(mst_comm_agree(t->comm, mine));
         MST_TRY(mst_exchange_end_round(t->exchange, round));
@@ -161,7 +163,7 @@ static mst_status find_culprit(mst_trainer *t, mst_step_report *report) {
             continue;
         }
         if (mine == MST_OK) mine = mst_exchange_clear_lane(t->exchange, t->gradients);
-        mine = mst_trainer_compute(t, index, mine, &sink, &ignored);
+        mine = mst_trainer_settle(t, mst_trainer_compute(t, index, mine, &sink, &ignored));
         if (mine == MST_OK) mine = all_finite(t, &finite);
         if (!finite) found.culprit = index;
     }
@@ -177,7 +179,8 @@ done:
 static mst_status rehearse_training(mst_trainer *t) {
     const mst_gradient_sink sink = {.gradients = t->gradients};
     record ignored;
-    return mst_trainer_compute(t, 0, mst_exchange_clear_lane(t->exchange, t->gradients), &sink, &ignored);
+    const mst_status cleared = mst_exchange_clear_lane(t->exchange, t->gradients);
+    return mst_trainer_settle(t, mst_trainer_compute(t, 0, cleared, &sink, &ignored));
 }
 
 static mst_status rehearse_evaluation(mst_trainer *t) {
@@ -185,8 +188,8 @@ static mst_status rehearse_evaluation(mst_trainer *t) {
     const mst_weight_source weights = mst_trainer_weights(t);
     mst_loss ignored;
     MST_TRY(mst_trainer_begin_pass(t, MST_PASS_FORWARD));
-    MST_TRY(mst_trainer_end_pass(
-        t, mst_model_loss(t->model, &weights, t->tokens, t->targets, t->starts, &ignored)));
+    MST_TRY(mst_trainer_settle(t, mst_trainer_end_pass(t, mst_model_loss(t->model, &weights, t->tokens,
+                                                                         t->targets, t->starts, &ignored))));
 done:
     return status;
 }

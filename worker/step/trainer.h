@@ -7,12 +7,6 @@
 #include "muster/step.h"
 #include "speeds.h"
 
-/* What one microbatch gives to the step, gathered on all ranks. */
-typedef struct mst_record {
-    double loss, zloss;
-    uint64_t valid;
-} mst_record;
-
 /* What one rank says at a step's end. */
 typedef struct mst_step_message {
     uint64_t stop_requested;
@@ -40,15 +34,15 @@ struct mst_trainer {
     size_t first_lane, lanes;  /* this rank's, in every round */
     double loss_scale;         /* constant of the config: keeps summed gradients near the size of mean ones */
     int32_t *tokens, *targets; /* [micro * seq_len] */
-    int32_t *starts;      /* [micro * seq_len] where documents begin; NULL: samples are pieces of a stream */
-    void **gradients;     /* [units] accumulators of the current lane */
-    mst_record *mine;     /* [microbatches] this rank's records, in order: as many as it has */
-    mst_record *gathered; /* [microbatches] in rank order */
-    mst_record *records;  /* [microbatches] in order */
-    double *values;       /* [microbatches] one field of the records */
+    int32_t *starts;    /* [micro * seq_len] where documents begin; NULL: samples are pieces of a stream */
+    void **gradients;   /* [units] accumulators of the current lane */
+    mst_loss *mine;     /* [microbatches] this rank's records, in order: as many as it has */
+    mst_loss *gathered; /* [microbatches] in rank order */
+    mst_loss *records;  /* [microbatches] in order */
+    double *values;     /* [microbatches] one field of the records */
     mst_step_message *messages;          /* [ranks] */
     size_t *bytes_of, *bytes_of_message; /* [ranks] */
-    double computing;    /* seconds of passes in this step so far, without what is handed over */
+    double computing;    /* seconds of passes in this step so far, without waits for other ranks */
     double *paces;       /* [ranks] of the last step */
     mst_speeds speeds;   /* rank 0: what the ranks took lately */
     bool deal_announced; /* rank 0 has said that the lanes are to be dealt anew */
@@ -89,9 +83,13 @@ mst_status mst_trainer_end_pass(mst_trainer *trainer, mst_status status);
  * One pass forward and backward over microbatch `index` of the step, whatever came before: where that failed this rank stands by,
  * and the failure is what it returns.
  * @param sink with a unit_done: the lane's last pass
+ * @param record_out there with mst_trainer_settle
  */
 mst_status mst_trainer_compute(mst_trainer *trainer, size_t index, mst_status before,
-                               const mst_gradient_sink *sink, mst_record *record_out);
+                               const mst_gradient_sink *sink, mst_loss *record_out);
+
+/** Waits until the device has computed this rank's passes, whose losses then stand in place. @param before as of mst_model_settle */
+mst_status mst_trainer_settle(mst_trainer *trainer, mst_status before);
 
 /** Seconds on this rank's monotonic clock. */
 double mst_trainer_now(void);

@@ -43,10 +43,10 @@ typedef struct mst_plan_memory {
     double moments;   /* of the owned shards */
     double activations; /* of a microbatch */
     double scratch;     /* of kernels on a GPU: the matrix library's workspace, partial sums */
-    double workspaces;  /* pinned memory between a GPU and MPI, or a GPU and an optimizer in host memory */
-    double snapshot;    /* what saving keeps: a copy of masters and moments, digests, buffers */
-    double other;       /* norms, requests, alignment */
-    double program;     /* about: the process with its libraries, which no run reports as its own */
+    double workspaces; /* pinned memory between a GPU and microbatches, MPI, or an optimizer in host memory */
+    double snapshot;   /* what saving keeps: a copy of masters and moments, digests, buffers */
+    double other;      /* norms, requests, alignment */
+    double program;    /* about: the process with its libraries, which no run reports as its own */
     double
         host; /* what of all this is not on the rank's device: with device.kernels cuda, the CPU's memory */
 } mst_plan_memory;

@@ -101,6 +101,12 @@ void mst_memory_free(mst_space space, void *memory_pointer_address);
  */
 mst_status mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes);
 
+/**
+ * The same where neither is HOST memory, in the order of the queue's work, without waiting for it: until a mark behind it has
+ * passed (muster/transfer.h), what is copied must not change, and pinned memory has not received it. On the CPU it has ended.
+ */
+mst_status mst_memory_copy_later(mst_queue *queue, void *to, const void *from, size_t bytes);
+
 /** Sets every byte of memory of any space, in the order of the queue's work. Not collective. @retval MST_ELIBRARY */
 mst_status mst_memory_fill(mst_queue *queue, void *memory, unsigned char value, size_t bytes);
 
@@ -131,7 +137,7 @@ mst_status mst_queue_choose(mst_queue *queue, const char *text);
  * What a device's bodies put behind these functions. A queue has no device until it is first used with it; the memory of the process is the CPU's until a table of another device is opened.
  */
 typedef struct mst_queue_face {
-    mst_status (*copy)(void *device, void *to, const void *from, size_t bytes); /* has ended on return */
+    mst_status (*copy)(void *device, void *to, const void *from, size_t bytes); /* in the order of its work */
     mst_status (*fill)(void *device, void *memory, unsigned char value, size_t bytes);
     mst_status (*sync)(void *device);
     void (*destroy)(void *device);

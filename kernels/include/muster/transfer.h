@@ -1,6 +1,6 @@
 /*
- * Transfers: a second stream of a queue's device, beside its work, for libraries that move memory between devices; and
- * device memory that several processes of a host reach.
+ * Transfers: a second stream of a queue's device, beside its work, for libraries that move memory between devices; marks in
+ * either; and device memory that several processes of a host reach.
  */
 #ifndef MUSTER_TRANSFER_H
 #define MUSTER_TRANSFER_H
@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-/* A place in the order of a queue's transfers. */
+/* A place in the order of a queue's transfers, or of its work. */
 typedef struct mst_mark mst_mark;
 
 /** The stream as the device's libraries take it (cudaStream_t). Not collective.
@@ -32,9 +32,16 @@ void mst_mark_destroy(mst_queue *queue, mst_mark **mark);
 /** Puts the mark behind all transfers queued so far. Not collective. @retval MST_ELIBRARY */
 mst_status mst_mark_set(mst_queue *queue, mst_mark *mark);
 
-/** Whether all transfers before the mark have ended. Work queued after that sees what they brought. Not collective; waits for
- * nothing. @retval MST_ELIBRARY one of them failed */
+/** Puts the mark behind all work queued so far instead. Not collective. @retval MST_ELIBRARY */
+mst_status mst_mark_set_work(mst_queue *queue, mst_mark *mark);
+
+/** Whether all before the mark has ended. Work queued after that sees what transfers brought. Not collective; waits for
+ * nothing. @retval MST_ELIBRARY some of it failed */
 mst_status mst_mark_passed(mst_queue *queue, mst_mark *mark, bool *passed_out);
+
+/** Waits until all before the mark has ended; not for what was queued behind it, nor for a mark that was never set. Not collective.
+ * @retval MST_ELIBRARY some of it failed */
+mst_status mst_mark_wait(mst_queue *queue, mst_mark *mark);
 
 /* Names an allocation of device memory to other processes of the host (cudaIpcMemHandle_t). */
 typedef struct mst_shared_memory {
@@ -57,7 +64,9 @@ typedef struct mst_transfer_face {
     mst_status (*mark_create)(mst_mark **mark_out);
     void (*mark_destroy)(mst_mark *mark);
     mst_status (*mark_set)(void *device, mst_mark *mark);
+    mst_status (*mark_set_work)(void *device, mst_mark *mark);
     mst_status (*mark_passed)(mst_mark *mark, bool *passed_out);
+    mst_status (*mark_wait)(mst_mark *mark);
     mst_status (*share)(void *memory, mst_shared_memory *name_out);
     mst_status (*join)(const mst_shared_memory *name, void **memory_out);
     void (*leave)(void *memory);

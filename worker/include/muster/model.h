@@ -162,7 +162,7 @@ void mst_model_forget_graphs(mst_model *model);
 const char *mst_model_graphs_failure(const mst_model *model);
 
 /** Bytes of activations that mst_model_create allocates, with the kept keys and values: kept_tokens * n_layers * 2 *
- * n_kv_heads * head_dim elements of dtype. */
+ * n_kv_heads * head_dim elements of dtype; and, where the device's memory is apart, of pinned memory for inputs and losses. */
 size_t mst_model_bytes(const mst_model *model);
 
 /** Bytes of a GPU's memory that the kernels of such a model's passes take at most for themselves: the matrix library's workspace, the
@@ -172,10 +172,10 @@ size_t mst_model_scratch_of(const mst_model_config *config, const mst_model_opti
 /** Rows of logits that such a model has at a time: head_rows or what 0 stands for, at most a microbatch's. Not collective. */
 size_t mst_model_head_rows(const mst_model_options *options);
 
-/** What mst_model_bytes of such a model would be; nothing is allocated for it. SIZE_MAX: more than can be counted.
- * Not collective. @retval MST_ENOMEM, MST_ECONFIG as mst_model_create */
+/** What mst_model_bytes of such a model would be, and how much more where the device's memory is apart; nothing is allocated for
+ * it. SIZE_MAX: more than can be counted. Not collective. @retval MST_ENOMEM, MST_ECONFIG as mst_model_create */
 mst_status mst_model_bytes_of(const mst_model_config *config, const mst_layout *layout,
-                              const mst_model_options *options, size_t *bytes_out);
+                              const mst_model_options *options, size_t *bytes_out, size_t *pinned_out);
 
 /**
  * Forward pass, loss and backward pass of one microbatch: adds the gradient of
@@ -184,7 +184,8 @@ mst_status mst_model_bytes_of(const mst_model_config *config, const mst_layout *
  * Not collective.
  * @param tokens, targets [micro * seq_len]; a target below 0 is not valid
  * @param starts [micro * seq_len] where in its sequence the document of each token begins, never falling; a token sees only
- * its own document, in which it has the position t - starts[t]. NULL: a sequence is one document
+ * its own document, in which it has the position t - starts[t]. NULL: a sequence is one document. All three may change on return
+ * @param loss_out there when mst_model_settle has been called, on the CPU on return; stays the model's until then
  * @retval MST_EINVAL a token or target outside the vocabulary, wrong starts, before anything is computed; or the
  * status of a kernel or a callback, and then the sink's buffers hold part of the microbatch. All
  * weights are released in every case.
@@ -193,11 +194,20 @@ mst_status mst_model_train(mst_model *model, const mst_weight_source *weights, c
                            const int32_t *targets, const int32_t *starts, double loss_scale,
                            double z_coefficient, const mst_gradient_sink *sink, mst_loss *loss_out);
 
-/** Forward pass and loss only. Not collective. */
+/** Forward pass and loss only. Not collective. @param loss_out as of mst_model_train */
 mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, const int32_t *tokens,
                           const int32_t *targets, const int32_t *starts, mst_loss *loss_out);
 
-/** The sum of cross-entropy over the valid tokens of one sequence of the last pass that gave a loss. Not collective. */
+/**
+ * Waits until all passes have ended, and puts their losses in place: on a GPU a pass returns when it is queued, and waits only
+ * for the one before the last. Not collective.
+ * @param before a failure that came before: then nothing is waited for, no loss is put anywhere, and it is returned
+ * @retval MST_ELIBRARY the device failed
+ */
+mst_status mst_model_settle(mst_model *model, mst_status before);
+
+/** The sum of cross-entropy over the valid tokens of one sequence of the last pass, which gave a loss and is settled.
+ * Not collective. */
 double mst_model_sequence_loss(const mst_model *model, size_t sequence);
 
 /**
