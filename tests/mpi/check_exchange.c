@@ -9,6 +9,7 @@
 #include "muster/exchange.h"
 #include "muster/forecast.h"
 #include "muster/random.h"
+#include "muster/transfer.h"
 #include "nodes.h"
 #include "test.h"
 
@@ -380,12 +381,22 @@ static mst_status failing_ordered_sum(mst_queue *queue, const mst_ordered_sum_ar
     return status == MST_OK ? real_ordered_sum(queue, args) : status;
 }
 
-mst_status __real_mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes);
-mst_status __wrap_mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes);
+mst_status __real_mst_memory_copy_later(mst_queue *queue, void *to, const void *from, size_t bytes);
+mst_status __wrap_mst_memory_copy_later(mst_queue *queue, void *to, const void *from, size_t bytes);
 
-mst_status __wrap_mst_memory_copy(mst_queue *queue, void *to, const void *from, size_t bytes) {
+mst_status __wrap_mst_memory_copy_later(mst_queue *queue, void *to, const void *from, size_t bytes) {
     const mst_status status = countdown(&good_copies, "copy");
-    return status == MST_OK ? __real_mst_memory_copy(queue, to, from, bytes) : status;
+    return status == MST_OK ? __real_mst_memory_copy_later(queue, to, from, bytes) : status;
+}
+
+mst_status __real_mst_mark_wait(mst_queue *queue, mst_mark *mark);
+mst_status __wrap_mst_mark_wait(mst_queue *queue, mst_mark *mark);
+
+/* Waits fail when copies do. */
+mst_status __wrap_mst_mark_wait(mst_queue *queue, mst_mark *mark) {
+    int more = good_copies;
+    const mst_status status = countdown(&more, "wait");
+    return status == MST_OK ? __real_mst_mark_wait(queue, mark) : status;
 }
 
 /* A pass that ends where something fails, as a model's would. */

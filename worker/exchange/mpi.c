@@ -3,12 +3,16 @@
  * made once. Counts are in blocks, so that they fit an int whatever the size.
  *
  * MPI knows the CPU's memory only. Where the device's is apart, what is sent is copied to pinned memory first, what is
- * received lies in pinned memory, which the owner's kernel reads in place, and weights are published from and to it.
+ * received lies in pinned memory, which the owner's kernel reads in place, and weights are published from and to it. A unit is sent
+ * when the next one has been queued behind its copy, so that the device has work while the host waits for that.
  */
 #include <stdlib.h>
 
+#include "muster/transfer.h"
 #include "requests.h"
 #include "sharded.h"
+
+enum { NOTHING = -1 };
 
 typedef struct mpi_state {
     MPI_Comm all;
@@ -17,6 +21,8 @@ typedef struct mpi_state {
     mst_requests receives;
     char *received;      /* wire type, [foreign pieces][owned_blocks * MST_BLOCK] */
     char *sent;          /* copies of the slots for MPI; the slots themselves where it can read them */
+    mst_mark *copied;    /* behind the copy that was queued last; NULL: nothing is copied */
+    ptrdiff_t leaving;   /* first request of the piece that this copy is of; NOTHING: it has left */
     char *published;     /* a copy of the weights for MPI, likewise */
     int *blocks, *place; /* [size] of one unit's shards, for publishing; not where weights are sharded */
 } mpi_state;
@@ -86,6 +92,7 @@ static mst_status allocate(mst_exchange *x, mpi_state *s) {
         size_t slots = x->plan.slots * mst_exchange_slot_bytes(x);
         MST_TRY(mst_exchange_alloc(x, MST_SPACE_PINNED, slots, "copies of gradients", &memory));
         s->sent = memory;
+        MST_TRY(mst_mark_create(x->queue, &s->copied));
     }
     MST_TRY(mst_requests_init(x, &s->sends, sends));
     MST_TRY(mst_requests_init(x, &s->receives, receives));
@@ -118,6 +125,7 @@ static mst_status prepare(mst_exchange *x) {
     mpi_state *s = x->state = calloc(1, sizeof *s);
     MST_CHECK(s, MST_ENOMEM, "opening the mpi transport: no memory");
     s->wire_block = s->weight_block = MPI_DATATYPE_NULL;
+    s->leaving = NOTHING;
     s->all = *(const MPI_Comm *)mst_comm_mpi(x->comm, false);
     MST_TRY(allocate(x, s));
     if (x->shape.sharding == MST_SHARDING_ALL)
@@ -147,12 +155,14 @@ static mst_status open_mpi(mst_exchange *x) {
 static void close_mpi(mst_exchange *x) {
     mpi_state *s = x->state;
     if (s) mst_requests_cancel(&s->receives);
+    mst_queue_sync(x->queue);  /* copies from and to memory that is freed now */
     mst_comm_barrier(x->comm); /* from here on nobody reads this rank's slots */
     if (s) {
         mst_requests_clear(&s->sends);
         mst_requests_clear(&s->receives);
         if (s->wire_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->wire_block);
         if (s->weight_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->weight_block);
+        mst_mark_destroy(x->queue, &s->copied);
         mst_memory_free(MST_SPACE_PINNED, &s->received);
         if (s->sent != x->slots) mst_memory_free(MST_SPACE_PINNED, &s->sent);
         if (!x->sharded && s->published != x->weights) mst_memory_free(MST_SPACE_PINNED, &s->published);
@@ -175,20 +185,44 @@ done:
     return status;
 }
 
+/* Of a unit of a piece, to all owners. */
+static mst_status start_sends(mst_exchange *x, ptrdiff_t first) {
+    mst_status status = MST_OK;
+    mpi_state *s = x->state;
+    MPI_Request *request = s->sends.request + first;
+    for (int to = 0; to < x->size; to++)
+        if (request[to] != MPI_REQUEST_NULL) MST_MPI(MPI_Start(&request[to]));
+    MST_TRY(mst_requests_test(&s->sends));
+done:
+    return status;
+}
+
+/* What was copied last leaves, once it is there. */
+static mst_status send_copy(mst_exchange *x) {
+    mst_status status = MST_OK;
+    mpi_state *s = x->state;
+    const ptrdiff_t first = s->leaving;
+    if (first == NOTHING) goto done;
+    s->leaving = NOTHING;
+    MST_TRY(mst_mark_wait(x->queue, s->copied));
+    MST_TRY(start_sends(x, first));
+done:
+    return status;
+}
+
 static mst_status send_piece(mst_exchange *x, size_t unit, size_t piece) {
     mst_status status = MST_OK;
     mpi_state *s = x->state;
-    size_t first = (unit * x->plan.own_pieces + piece - x->plan.first_piece) * (size_t)x->size;
-    if (s->sent != x->slots) {
-        size_t at =
-            x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x) + mst_exchange_unit_offset(x, unit);
-        MST_TRY(mst_memory_copy(x->queue, s->sent + at, (const char *)x->slots + at,
-                                x->layout->units[unit].blocks * mst_exchange_wire_block(x)));
-    }
-    for (int to = 0; to < x->size; to++)
-        if (s->sends.request[first + (size_t)to] != MPI_REQUEST_NULL)
-            MST_MPI(MPI_Start(&s->sends.request[first + (size_t)to]));
-    MST_TRY(mst_requests_test(&s->sends));
+    const size_t number = unit * x->plan.own_pieces + piece - x->plan.first_piece;
+    const ptrdiff_t first = (ptrdiff_t)(number * (size_t)x->size);
+    if (!s->copied) return start_sends(x, first);
+    const size_t at =
+        x->plan.pieces[piece].slot * mst_exchange_slot_bytes(x) + mst_exchange_unit_offset(x, unit);
+    MST_TRY(send_copy(x));
+    MST_TRY(mst_memory_copy_later(x->queue, s->sent + at, (const char *)x->slots + at,
+                                  x->layout->units[unit].blocks * mst_exchange_wire_block(x)));
+    MST_TRY(mst_mark_set_work(x->queue, s->copied));
+    s->leaving = first;
 done:
     return status;
 }
@@ -198,6 +232,21 @@ static mst_status receive(mst_exchange *x) {
     mpi_state *s = x->state;
     MST_TRY(mst_requests_wait(&s->receives));
     MST_TRY(mst_requests_wait(&s->sends));
+done:
+    return status;
+}
+
+/* Brings this rank's own weights to where MPI reads them. */
+static mst_status fetch_own(mst_exchange *x) {
+    mst_status status = MST_OK;
+    const mpi_state *s = x->state;
+    if (s->published == x->weights) goto done;
+    for (size_t unit = 0; unit < x->layout->unit_count; unit++) {
+        const char *own = mst_exchange_own_weights(x, unit);
+        MST_TRY(mst_memory_copy_later(x->queue, s->published + (own - (const char *)x->weights), own,
+                                      x->owned[unit].blocks * mst_exchange_weight_block(x)));
+    }
+    MST_TRY(mst_queue_sync(x->queue));
 done:
     return status;
 }
@@ -213,21 +262,20 @@ static mst_status publish_unit(mst_exchange *x, size_t unit, mst_status before) 
         s->place[rank] = (int)first;
     }
     char *device = mst_exchange_weights(x, unit), *host = s->published + (device - (const char *)x->weights);
-    size_t block = mst_exchange_weight_block(x), own = (size_t)s->place[x->rank] * block;
-    if (status == MST_OK && host != device)
-        status = mst_memory_copy(x->queue, host + own, device + own, (size_t)s->blocks[x->rank] * block);
+    size_t block = mst_exchange_weight_block(x);
     const mst_status sent = mst_comm_mpi_status(MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, host,
                                                                s->blocks, s->place, s->weight_block, s->all),
                                                 "MPI_Allgatherv");
     if (status == MST_OK) status = sent;
     if (status == MST_OK && host != device)
-        status = mst_memory_copy(x->queue, device, host, x->layout->units[unit].blocks * block);
+        status = mst_memory_copy_later(x->queue, device, host, x->layout->units[unit].blocks * block);
     return status;
 }
 
 static mst_status publish_mpi(mst_exchange *x) {
     mst_status status = MST_OK;
     if (x->sharded) return mst_sharded_publish(x);
+    status = fetch_own(x);
     for (size_t unit = 0; unit < x->layout->unit_count; unit++) status = publish_unit(x, unit, status);
     return mst_comm_agree(x->comm, status);
 }
@@ -242,6 +290,6 @@ const mst_transport_ops mst_transport_mpi = {
     .send = send_piece,
     .receive = receive,
     .shard = shard_of,
-    .fence = mst_exchange_nothing,
+    .fence = send_copy,
     .publish = publish_mpi,
 };

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 
+#include "muster/transfer.h"
 #include "requests.h"
 #include "sharded.h"
 #include "stream.h"
@@ -20,6 +21,7 @@ typedef struct mpi_passes {
     char *sent; /* this rank's blocks for MPI: x->weights, or a copy in pinned memory */
     char *
         arrived[MST_GATHER_PLACES]; /* where MPI puts weights: the place itself, or a copy in pinned memory */
+    mst_mark *delivered;            /* behind the last copy to a place; NULL: nothing is copied */
     int *blocks, *first;            /* [size] of the unit that is gathered */
     MPI_Request request;            /* of the gathering at work */
     mst_requests arriving;          /* that one */
@@ -42,6 +44,7 @@ static mst_status allocate_weights(mst_exchange *x, mpi_passes *s) {
         MST_TRY(
             mst_exchange_alloc(x, MST_SPACE_PINNED, x->owned_blocks * block, "copies of weights", &memory));
         s->sent = memory;
+        MST_TRY(mst_mark_create(x->queue, &s->delivered));
     }
     for (size_t i = 0; i < MST_GATHER_PLACES; i++) {
         s->arrived[i] = x->sharded->places[i];
@@ -108,6 +111,8 @@ static void close_passes(mst_exchange *x) {
     mpi_passes *s = x->sharded->state;
     if (!s) return;
     mst_requests_wait(&s->arriving); /* all ranks began it */
+    mst_queue_sync(x->queue);        /* copies from and to memory that is freed now */
+    mst_mark_destroy(x->queue, &s->delivered);
     if (s->weight_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->weight_block);
     if (s->wire_block != MPI_DATATYPE_NULL) MPI_Type_free(&s->wire_block);
     if (s->sent != x->weights) mst_memory_free(MST_SPACE_PINNED, &s->sent);
@@ -153,11 +158,18 @@ static mst_status gathered(mst_exchange *x, size_t unit) {
     return mst_requests_wait(&s->arriving);
 }
 
+/* The unit before this one has left its pinned copy, which MPI fills next; in the end so has this one. */
 static mst_status deliver(mst_exchange *x, size_t unit, size_t place) {
+    mst_status status = MST_OK;
     const mpi_passes *s = x->sharded->state;
-    if (s->arrived[place] == x->sharded->places[place]) return MST_OK;
-    return mst_memory_copy(x->queue, x->sharded->places[place], s->arrived[place],
-                           x->layout->units[unit].blocks * mst_exchange_weight_block(x));
+    if (!s->delivered) goto done;
+    MST_TRY(mst_mark_wait(x->queue, s->delivered));
+    MST_TRY(mst_memory_copy_later(x->queue, x->sharded->places[place], s->arrived[place],
+                                  x->layout->units[unit].blocks * mst_exchange_weight_block(x)));
+    MST_TRY(mst_mark_set_work(x->queue, s->delivered));
+    if (x->sharded->gathering == SIZE_MAX) MST_TRY(mst_mark_wait(x->queue, s->delivered));
+done:
+    return status;
 }
 
 /* ---- streamed gradients ---- */
@@ -180,8 +192,8 @@ done:
 static mst_status stage(mst_exchange *x, size_t unit) {
     const turn *t = turn_of(x, unit);
     if (!t->sent) return MST_OK;
-    return mst_memory_copy(x->queue, t->sent, mst_stream_leaving(x, unit),
-                           x->layout->units[unit].blocks * mst_exchange_wire_block(x));
+    return mst_memory_copy_later(x->queue, t->sent, mst_stream_leaving(x, unit),
+                                 x->layout->units[unit].blocks * mst_exchange_wire_block(x));
 }
 
 /* Every rank sends each owner its shard. */

@@ -104,8 +104,8 @@ static mst_status copy_unit(mst_exchange *x, size_t unit) {
         mst_shard_range(&x->layout->units[unit], owner, x->size, &first, &blocks);
         const size_t place = (x->layout->units[unit].first_block + first) * block;
         if (owner == x->rank || blocks == 0) continue;
-        MST_TRY(mst_memory_copy(x->queue, (char *)x->weights + place,
-                                (const char *)s->peers[owner].weights + place, blocks * block));
+        MST_TRY(mst_memory_copy_later(x->queue, (char *)x->weights + place,
+                                      (const char *)s->peers[owner].weights + place, blocks * block));
     }
 done:
     return status;
@@ -117,6 +117,7 @@ static mst_status publish_peer(mst_exchange *x) {
     MST_TRY(mst_comm_agree(x->comm, fence_peer(x)));
     for (size_t unit = 0; unit < x->layout->unit_count && status == MST_OK; unit++)
         status = copy_unit(x, unit);
+    if (status == MST_OK) status = fence_peer(x);
     MST_TRY(mst_comm_agree(x->comm, status));
 done:
     return status;

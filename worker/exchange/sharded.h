@@ -54,7 +54,7 @@ typedef struct mst_pass_ops {
 
     /* Where they are: gets ready to receive the shards of a unit that this rank owns, before it has its own. */
     mst_status (*expect)(mst_exchange *x, size_t unit);
-    /* Brings this rank's gradient to where it can be sent from. */
+    /* Brings this rank's gradient to where it can be sent from, in the order of the queue's work. */
     mst_status (*stage)(mst_exchange *x, size_t unit);
     /* Begins to send it, if there is one, and to receive. */
     mst_status (*exchange)(mst_exchange *x, size_t unit);

@@ -3,6 +3,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "muster/transfer.h"
 #include "sharded.h"
 
 /* What a unit's gradient passes through. Units take two of them in turn: one is being computed, one is on its way. */
@@ -11,6 +12,8 @@ typedef struct buffer {
     char *wire;     /* rounded to the wire type; NULL: the wire is fp32, the sum itself leaves */
     char *received; /* wire type, [foreign pieces][owned blocks of the largest unit] */
     bool travels;   /* a unit's gradient is on its way */
+    mst_mark *ready; /* behind the copy that leaves; NULL, as the next: MPI needs no copies */
+    mst_mark *added; /* behind the sum of what was received */
 } buffer;
 
 struct mst_stream {
@@ -22,6 +25,8 @@ struct mst_stream {
     size_t pending;     /* the unit on its way; SIZE_MAX: none */
     bool stands_by;     /* this rank failed: it computes no more, but takes part in what travels */
     mst_status failure; /* of its part of the sums */
+    /* A unit's copy leaves, by MPI, when the work of the next has been queued: the device has some while the host waits. */
+    bool leaves_late;
 };
 
 bool mst_stream_fits(const mst_sum_shape *shape, const mst_lane_run *runs, int size) {
@@ -102,6 +107,10 @@ static mst_status allocate_buffer(mst_exchange *x, size_t turn) {
     MST_TRY(mst_exchange_alloc(x, s->receives, foreign * blocks->owned[turn] * wire,
                                "received gradients of a unit", &memory));
     b->received = memory;
+    if (s->leaves_late) {
+        MST_TRY(mst_mark_create(x->queue, &b->ready));
+        MST_TRY(mst_mark_create(x->queue, &b->added));
+    }
 done:
     return status;
 }
@@ -113,6 +122,7 @@ mst_status mst_stream_open(mst_exchange *x) {
     MST_CHECK(s, MST_ENOMEM, "opening the stream of gradients: no memory");
     s->pending = SIZE_MAX;
     s->receives = x->transport->by_mpi ? MST_SPACE_PINNED : MST_SPACE_DEVICE;
+    s->leaves_late = x->transport->by_mpi && mst_memory_is_apart();
     s->blocks = mst_stream_blocks_of(x->layout, x->rank, x->size);
     for (size_t turn = 0; turn < 2; turn++) MST_TRY(allocate_buffer(x, turn));
     if (s->blocks.table > 0 && x->plan.own_pieces > 0) {
@@ -134,6 +144,8 @@ void mst_stream_close(mst_exchange *x) {
         mst_memory_free(MST_SPACE_DEVICE, &b->sum);
         mst_memory_free(MST_SPACE_DEVICE, &b->wire);
         mst_memory_free(s->receives, &b->received);
+        mst_mark_destroy(x->queue, &b->ready);
+        mst_mark_destroy(x->queue, &b->added);
     }
     mst_memory_free(MST_SPACE_DEVICE, &s->table);
     free(s);
@@ -159,21 +171,32 @@ static mst_status make_ready(mst_exchange *x, size_t unit) {
     const buffer *b = buffer_of(x, unit);
     if (b->wire) MST_TRY(mst_exchange_round_unit(x, unit, mst_stream_accumulator(x, unit), b->wire));
     MST_TRY(x->transport->passes->stage(x, unit));
+    if (b->ready) MST_TRY(mst_mark_set_work(x->queue, b->ready));
 done:
     return status;
+}
+
+/* What make_ready has queued is done. */
+static mst_status wait_ready(mst_exchange *x, size_t unit) {
+    return mst_mark_wait(x->queue, buffer_of(x, unit)->ready);
 }
 
 /* The owner's part of the unit's sum. Then its buffers are zero for the unit after the next. */
 static mst_status add_up(mst_exchange *x, size_t unit) {
     mst_status status = MST_OK;
+    const buffer *b = buffer_of(x, unit);
     MST_TRY(mst_exchange_finish_unit(x, unit));
-    /* MPI may overwrite what was received from here on; other transfers follow the queue's work */
-    if (x->transport->by_mpi) MST_TRY(mst_queue_sync(x->queue));
+    if (b->added) MST_TRY(mst_mark_set_work(x->queue, b->added));
     if (x->plan.own_pieces > 0 && unit >= 2)
         MST_TRY(mst_exchange_zero(x->queue, mst_stream_accumulator(x, unit),
                                   x->layout->units[unit].blocks * MST_BLOCK * sizeof(float)));
 done:
     return status;
+}
+
+/* MPI may overwrite what was received; other transfers follow the queue's work. */
+static mst_status wait_added(mst_exchange *x, size_t unit) {
+    return mst_mark_wait(x->queue, buffer_of(x, unit)->added);
 }
 
 /* Work of this rank alone, unless it failed before. */
@@ -187,6 +210,10 @@ static void compute(mst_exchange *x, mst_status (*work)(mst_exchange *x, size_t 
 /* All that travels of the unit has arrived; its buffers are free. */
 static mst_status finish(mst_exchange *x, size_t unit) {
     mst_status status = MST_OK;
+    if (x->stream->leaves_late) {
+        compute(x, wait_ready, unit);
+        MST_TRY(x->transport->passes->exchange(x, unit));
+    }
     MST_TRY(x->transport->passes->exchanged(x, unit));
     buffer_of(x, unit)->travels = false;
     compute(x, add_up, unit);
@@ -204,9 +231,10 @@ mst_status mst_stream_sum(mst_exchange *x, size_t unit, bool complete) {
     MST_CHECK(!b->travels, MST_EINTERNAL, "exchange: messages of the unit two after unit %zu have not ended",
               unit);
     if (sends && !complete) s->stands_by = true;
+    if (s->leaves_late) compute(x, wait_added, unit);
     MST_TRY(passes->expect(x, unit));
     if (sends) compute(x, make_ready, unit);
-    MST_TRY(passes->exchange(x, unit));
+    if (!s->leaves_late) MST_TRY(passes->exchange(x, unit));
     b->travels = true;
     s->pending = unit;
     if (before != SIZE_MAX) MST_TRY(finish(x, before));

@@ -18,15 +18,15 @@ typedef struct mst_transport_ops {
     void (*close)(mst_exchange *x);
     /* This rank begins a round: its slots are free. Not collective. */
     mst_status (*begin_round)(mst_exchange *x);
-    /* A piece of this rank is complete in one unit: it may be sent. Not collective; waits for nothing, but where
-     * gradients are streamed for ranks that have not come to the unit before. */
+    /* A piece of this rank is complete in one unit: it may be sent. Not collective; waits for this rank's own work at most, and
+     * where gradients are streamed for ranks that have not come to the unit before. */
     mst_status (*send)(mst_exchange *x, size_t unit, size_t piece);
     /* All ranks have sent: makes every piece readable. Not collective. */
     mst_status (*receive)(mst_exchange *x);
     /* This rank's shard of a source of a unit, in the wire type; after receive, until end_round ends. */
     const void *(*shard)(const mst_exchange *x, size_t unit, size_t source);
     /* Orders this rank's writes before, and its reads after, the agreement that
-     * separates them. Not collective. */
+     * separates them; what has not been sent is sent. Not collective. */
     mst_status (*fence)(mst_exchange *x);
     /* Brings every owner's weights to all. Collective. */
     mst_status (*publish)(mst_exchange *x);
