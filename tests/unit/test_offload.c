@@ -58,7 +58,7 @@ static mst_adamw_args args_with(mst_adamw_args args, const state *s) {
 }
 
 static void check_pieces(mst_dtype weight_dtype, mst_dtype moments) {
-    const size_t piece = mst_optimizer_offload_bytes() / (2 * sizeof(float)), count = 3 * piece + SHORT;
+    const size_t piece = mst_optimizer_offload_bytes() / (4 * sizeof(float)), count = 3 * piece + SHORT;
     /* Up to the end of a piece; over two ends; none; within a piece; within the last, short one, with a gap behind. */
     const mst_adamw_part parts[] = {
         {.offset = 3 * piece - SHORT, .count = SHORT, .rounding_key = 3},
@@ -79,10 +79,12 @@ static void check_pieces(mst_dtype weight_dtype, mst_dtype moments) {
                                    .correction2_sqrt = 0.5};
     const state whole = random_state(&update, count), pieces = copy_of(&update, count, &whole);
     const mst_adamw_args at_once = args_with(update, &whole), in_pieces = args_with(update, &pieces);
+    mst_queue *device = NULL;
     mst_offload offload;
-    CHECK_OK(mst_offload_init(2, update.part_count, &offload));
+    CHECK_OK(mst_queue_create(1, &device));
+    CHECK_OK(mst_offload_init(device, 2, update.part_count, &offload));
     CHECK_OK(offload.kernels.adamw(offload.queue, &at_once));
-    CHECK_OK(mst_offload_adamw(&offload, offload.queue, &in_pieces));
+    CHECK_OK(mst_offload_adamw(&offload, &in_pieces));
     for (size_t a = 0; a < ARRAYS; a++) {
         CHECK(memcmp(whole.array[a], pieces.array[a], count * mst_dtype_size(dtype_of(&update, a))) == 0,
               "array %zu, weight %s, moments %s: other bits in pieces", a, mst_dtype_name(weight_dtype),
@@ -91,6 +93,7 @@ static void check_pieces(mst_dtype weight_dtype, mst_dtype moments) {
         free(pieces.array[a]);
     }
     mst_offload_clear(&offload);
+    mst_queue_destroy(&device);
 }
 
 int main(void) {

@@ -63,7 +63,7 @@ mst_status mst_optimizer_create(const mst_optimizer_config *config, const mst_la
         .config = *config, .layout = layout, .queue = queue, .kernels = kernels, .space = MST_SPACE_DEVICE};
     if (config->offload && mst_memory_is_apart()) {
         o->space = MST_SPACE_PINNED;
-        MST_TRY(mst_offload_init(mst_queue_threads(queue), layout->tensor_count, &o->offload));
+        MST_TRY(mst_offload_init(queue, mst_queue_threads(queue), layout->tensor_count, &o->offload));
         o->bytes += mst_optimizer_offload_bytes();
     }
     o->shards = calloc(layout->unit_count, sizeof *o->shards);
@@ -99,10 +99,10 @@ done:
 void mst_optimizer_destroy(mst_optimizer **optimizer) {
     mst_optimizer *o = *optimizer;
     if (!o) return;
+    mst_offload_clear(&o->offload); /* waits for the device */
     mst_memory_free(o->space, &o->master);
     mst_memory_free(o->space, &o->m);
     mst_memory_free(o->space, &o->v);
-    mst_offload_clear(&o->offload);
     free(o->shards);
     free(o->parts);
     free(o);
@@ -158,8 +158,7 @@ mst_status mst_optimizer_update(mst_optimizer *o, size_t unit, const float *grad
         .correction1 = 1.0 - power(o->config.beta1, update_count),
         .correction2_sqrt = sqrt(1.0 - power(o->config.beta2, update_count)),
     };
-    MST_TRY(o->offload.queue ? mst_offload_adamw(&o->offload, o->queue, &args)
-                             : o->kernels->adamw(o->queue, &args));
+    MST_TRY(o->offload.queue ? mst_offload_adamw(&o->offload, &args) : o->kernels->adamw(o->queue, &args));
 done:
     return status;
 }
