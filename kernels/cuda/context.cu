@@ -184,6 +184,8 @@ static mst_status choose(const char *name, cudaDeviceProp *properties_out) {
         return mst_error(MST_EUNSUPPORTED, "cuda: '%s' is no number of a GPU", name);
     MST_RETURN_IF(find(&count));
     chosen_device = (int)(number % count);
+    MST_RETURN_IF(
+        mst_cuda_result("cuda", cudaDeviceGetPCIBusId(chosen_id, (int)sizeof chosen_id, chosen_device)));
     MST_RETURN_IF(mst_cuda_result("cuda", cudaSetDevice(chosen_device)));
     return describe(chosen_device, properties_out);
 }
@@ -238,8 +240,6 @@ mst_status mst_kernels_fill_cuda(const char *device, mst_kernels *table) {
     *table = mst_kernels();
     table->name = "cuda";
     name_class(&properties, table->class_name, sizeof table->class_name);
-    MST_RETURN_IF(
-        mst_cuda_result("cuda", cudaDeviceGetPCIBusId(chosen_id, (int)sizeof chosen_id, chosen_device)));
     memcpy(table->device_id, chosen_id, sizeof chosen_id);
     table->memory = properties.totalGlobalMem;
 #define SET(slot) table->slot = mst_##slot##_cuda;
