@@ -108,6 +108,59 @@ static void check_all(mst_comm *comm, int rank, int size) {
     CHECK(!all, "all but the last of %d ranks", size);
 }
 
+/* ---- some ranks go on by themselves ---- */
+
+static int discarded;
+
+static void discard(void *kept) {
+    discarded += *(int *)kept;
+}
+
+static void other_discard(void *kept) {
+    (void)kept;
+}
+
+static void check_keeping(mst_comm *comm) {
+    int first = 1, second = 10;
+    CHECK(mst_comm_take(comm, discard) == NULL, "something is kept");
+    mst_comm_keep(comm, &first, discard);
+    CHECK(mst_comm_take(comm, other_discard) == NULL, "another room's was given away");
+    CHECK(mst_comm_take(comm, discard) == &first, "it was not kept");
+    CHECK(mst_comm_take(comm, discard) == NULL, "it was given away twice");
+    mst_comm_keep(comm, &first, discard);
+    mst_comm_keep(comm, &second, discard);
+    CHECK(discarded == 1, "discarded %d", discarded);
+    mst_comm_keep(comm, NULL, NULL);
+    CHECK(discarded == 11, "discarded %d", discarded);
+}
+
+/* All but one go on; of them all but the next one, until one is left. Each time the others get what came of it. */
+static void check_part(mst_comm *comm, int lost, int seat) {
+    const int rank = mst_comm_rank(comm), size = mst_comm_size(comm);
+    mst_comm *rest = NULL;
+    lost %= size;
+    CHECK_OK(mst_comm_part(comm, rank != lost, &rest));
+    CHECK((rest != NULL) == (rank != lost), "rank %d of %d, without rank %d", rank, size, lost);
+    mst_status status = MST_OK;
+    if (rest != NULL) {
+        const int now = mst_comm_rank(rest);
+        CHECK(mst_comm_size(rest) == size - 1 && now == rank - (rank > lost), "rank %d is now rank %d of %d",
+              rank, now, mst_comm_size(rest));
+        CHECK(mst_comm_node_seat(rest) == seat, "its seat is %d, was %d", mst_comm_node_seat(rest), seat);
+        CHECK(strcmp(mst_comm_host(rest, now), mst_comm_host(comm, rank)) == 0, "its host is another");
+        check_pieces(rest, now, size - 1);
+        check_agreement(rest, now, size - 1);
+        if (size > 2) check_part(rest, lost + 1, seat);
+        status = size % 2 == 0 ? MST_OK : mst_error(MST_EIO, "%d were left", size - 1);
+        mst_comm_destroy(&rest);
+    }
+    status = mst_comm_rejoin(comm, rank != lost, status);
+    CHECK(status == (size % 2 == 0 ? MST_OK : MST_EIO), "%s", mst_status_name(status));
+    char text[32];
+    snprintf(text, sizeof text, "%d were left", size - 1);
+    if (status != MST_OK) CHECK(strcmp(mst_error_message(), text) == 0, "message: %s", mst_error_message());
+}
+
 int main(void) {
     mst_comm *comm = NULL;
     CHECK_OK(mst_comm_create(&comm));
@@ -123,6 +176,8 @@ int main(void) {
     check_texts(comm, rank);
     check_programs(comm, rank, size);
     check_all(comm, rank, size);
+    check_keeping(comm);
+    for (int lost = 0; size > 1 && lost < size; lost += 2) check_part(comm, lost, mst_comm_node_seat(comm));
     CHECK_OK(mst_comm_barrier(comm));
     mst_comm_destroy(&comm);
     CHECK(comm == NULL, "the communicator is not gone");

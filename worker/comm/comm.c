@@ -16,19 +16,22 @@
 enum {
     HOST_MAX = 64,
     MESSAGE_MAX = 1024,
-    CHUNK = 1 << 30,   /* bytes of one MPI call: counts are int */
-    ABORT_SECONDS = 3, /* MPI_Abort may itself wait for what is broken */
+    CHUNK = 1 << 30,    /* bytes of one MPI call: counts are int */
+    ABORT_SECONDS = 3,  /* MPI_Abort may itself wait for what is broken */
+    LOOK_NS = 50000000, /* between two looks of a rank that stands by */
 };
 
 struct mst_comm {
     bool mpi;       /* false: one rank alone, and no MPI function is ever called */
     bool finalizes; /* this comm initialised MPI */
     MPI_Comm all, node;
-    int rank, size, node_rank, node_size;
+    int rank, size, node_rank, node_size, node_seat;
     char (*host)[HOST_MAX]; /* [size] */
     int nodes, *node_of;    /* [size] */
     int *counts;            /* [2 * size] of a gathering */
     double patience;        /* seconds */
+    void *kept;             /* NULL: nothing */
+    void (*discard)(void *kept);
 };
 
 mst_status mst_comm_mpi_status(int mpi_code, const char *call) {
@@ -74,10 +77,9 @@ done:
     return status;
 }
 
-/* Our own duplicates, so that errors come back to us and no message is mixed up with a library's. */
-static mst_status make_communicators(mst_comm *comm) {
+/* Who this rank is in comm->all, and those that it shares memory with. Errors come back to us. */
+static mst_status find_place(mst_comm *comm) {
     mst_status status = MST_OK;
-    MST_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &comm->all));
     MST_MPI(MPI_Comm_set_errhandler(comm->all, MPI_ERRORS_RETURN));
     MST_MPI(MPI_Comm_rank(comm->all, &comm->rank));
     MST_MPI(MPI_Comm_size(comm->all, &comm->size));
@@ -106,19 +108,20 @@ done:
     return status;
 }
 
-static mst_status create(bool join, mst_comm **comm_out) {
+static mst_status allocate(mst_comm **comm_out) {
     mst_status status = MST_OK;
-    *comm_out = NULL;
-    mst_comm *comm = calloc(1, sizeof *comm);
+    mst_comm *comm = *comm_out = calloc(1, sizeof *comm);
     MST_CHECK(comm, MST_ENOMEM, "joining the job: no memory for %zu bytes", sizeof *comm);
     comm->all = comm->node = MPI_COMM_NULL;
     comm->size = comm->node_size = 1;
     comm->patience = 30;
-    if (join && mst_launch_has_mpi()) {
-        MST_TRY(init_mpi(comm));
-        MST_TRY(make_communicators(comm));
-    }
-    if (join) MST_TRY(mst_launch_check(comm->size));
+done:
+    return status;
+}
+
+/* What each rank knows of all. */
+static mst_status meet(mst_comm *comm) {
+    mst_status status = MST_OK;
     comm->host = calloc((size_t)comm->size, sizeof *comm->host);
     MST_CHECK(comm->host, MST_ENOMEM, "joining the job: no memory for the names of %d hosts", comm->size);
     comm->node_of = calloc((size_t)comm->size, sizeof *comm->node_of);
@@ -129,6 +132,31 @@ static mst_status create(bool join, mst_comm **comm_out) {
     own_host_name(comm->host[comm->rank]);
     if (comm->size > 1)
         MST_MPI(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, comm->host, HOST_MAX, MPI_BYTE, comm->all));
+done:
+    return status;
+}
+
+/* Our own duplicate, so that no message is mixed up with a library's. */
+static mst_status join_job(mst_comm *comm) {
+    mst_status status = MST_OK;
+    if (mst_launch_has_mpi()) {
+        MST_TRY(init_mpi(comm));
+        MST_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &comm->all));
+        MST_TRY(find_place(comm));
+        comm->node_seat = comm->node_rank;
+    }
+    MST_TRY(mst_launch_check(comm->size));
+done:
+    return status;
+}
+
+static mst_status create(bool join, mst_comm **comm_out) {
+    mst_status status = MST_OK;
+    mst_comm *comm = NULL;
+    *comm_out = NULL;
+    MST_TRY(allocate(&comm));
+    if (join) MST_TRY(join_job(comm));
+    MST_TRY(meet(comm));
     *comm_out = comm;
 done:
     if (status != MST_OK) mst_comm_destroy(&comm);
@@ -145,6 +173,7 @@ mst_status mst_comm_create_alone(mst_comm **comm_out) {
 void mst_comm_destroy(mst_comm **comm_pointer) {
     mst_comm *comm = *comm_pointer;
     if (!comm) return;
+    mst_comm_keep(comm, NULL, NULL);
     if (comm->mpi) {
         if (comm->node != MPI_COMM_NULL) MPI_Comm_free(&comm->node);
         if (comm->all != MPI_COMM_NULL) MPI_Comm_free(&comm->all);
@@ -170,6 +199,9 @@ int mst_comm_node_size(const mst_comm *comm) {
 }
 int mst_comm_node_rank(const mst_comm *comm) {
     return comm->node_rank;
+}
+int mst_comm_node_seat(const mst_comm *comm) {
+    return comm->node_seat;
 }
 int mst_comm_nodes(const mst_comm *comm) {
     return comm->nodes;
@@ -202,6 +234,22 @@ static bool names_a_rank(const char *message) {
     return sscanf(message, "rank %d:%n", &rank, &end) == 1 && end > 0;
 }
 
+/* What came of one rank becomes what came of all. */
+static mst_status spread(mst_comm *comm, int from, mst_status mine, const char *message) {
+    mst_status status = MST_OK;
+    struct {
+        int status;
+        char message[MESSAGE_MAX];
+    } failure = {.status = (int)mine};
+    if (from == comm->rank) snprintf(failure.message, sizeof failure.message, "%s", message);
+    MST_MPI(MPI_Bcast(&failure, sizeof failure, MPI_BYTE, from, comm->all));
+    failure.message[sizeof failure.message - 1] = '\0';
+    status = (mst_status)failure.status;
+    if (status != MST_OK) mst_error(status, "%s", failure.message);
+done:
+    return status;
+}
+
 mst_status(mst_comm_agree)(mst_comm *comm, mst_status mine) {
     mst_status status = mine;
     if (comm->size == 1) goto done;
@@ -210,20 +258,12 @@ mst_status(mst_comm_agree)(mst_comm *comm, mst_status mine) {
     MST_MPI(MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MIN, comm->all));
     if (failed == 2 * comm->size) goto done;
     failed %= comm->size;
-    struct {
-        int status;
-        char message[MESSAGE_MAX];
-    } failure = {.status = (int)mine};
-    if (failed == comm->rank) {
-        const char *message = mst_error_message();
-        if (names_a_rank(message))
-            snprintf(failure.message, sizeof failure.message, "%s", message);
-        else
-            snprintf(failure.message, sizeof failure.message, "rank %d: %s", comm->rank, message);
-    }
-    MST_MPI(MPI_Bcast(&failure, sizeof failure, MPI_BYTE, failed, comm->all));
-    failure.message[sizeof failure.message - 1] = '\0';
-    status = mst_error((mst_status)failure.status, "%s", failure.message);
+    char message[MESSAGE_MAX];
+    if (names_a_rank(mst_error_message()))
+        snprintf(message, sizeof message, "%s", mst_error_message());
+    else
+        snprintf(message, sizeof message, "rank %d: %s", comm->rank, mst_error_message());
+    status = spread(comm, failed, mine, message);
 done:
     return status;
 }
@@ -391,6 +431,77 @@ mst_status mst_comm_gather(mst_comm *comm, const void *mine, const size_t *bytes
         }
 done:
     return status;
+}
+
+/* ---- some of the ranks ---- */
+
+static mst_status find_part(const mst_comm *comm, mst_comm *rest) {
+    mst_status status = MST_OK;
+    rest->mpi = true;
+    rest->patience = comm->patience;
+    rest->node_seat = comm->node_seat;
+    MST_TRY(find_place(rest));
+    MST_TRY(meet(rest));
+done:
+    return status;
+}
+
+mst_status mst_comm_part(mst_comm *comm, bool stays, mst_comm **rest_out) {
+    mst_status status = MST_OK;
+    mst_comm *rest = NULL;
+    MPI_Comm all = MPI_COMM_NULL;
+    *rest_out = NULL;
+    MST_CHECK(comm->mpi, MST_EINVAL, "making ranks of their own: this rank is alone");
+    MST_TRY(mst_comm_agree(comm, stays ? allocate(&rest) : MST_OK));
+    MST_MPI(MPI_Comm_split(comm->all, stays ? 0 : MPI_UNDEFINED, comm->rank, &all));
+    if (rest) rest->all = all;
+    MST_TRY(mst_comm_agree(comm, rest ? find_part(comm, rest) : MST_OK));
+    *rest_out = rest;
+    rest = NULL;
+done:
+    mst_comm_destroy(&rest);
+    return status;
+}
+
+/* MPI's own waits would keep a core busy. */
+static mst_status sleep_until_all_come(mst_comm *comm) {
+    mst_status status = MST_OK;
+    MPI_Request request;
+    int over = 0;
+    MST_MPI(MPI_Ibarrier(comm->all, &request));
+    for (;;) {
+        MST_MPI(MPI_Test(&request, &over, MPI_STATUS_IGNORE));
+        if (over) break;
+        nanosleep(&(struct timespec){.tv_nsec = LOOK_NS}, NULL);
+    }
+done:
+    return status;
+}
+
+mst_status mst_comm_rejoin(mst_comm *comm, bool speaks, mst_status status_of_rest) {
+    mst_status status = MST_OK;
+    int speaker = speaks ? comm->rank : comm->size;
+    char message[MESSAGE_MAX];
+    snprintf(message, sizeof message, "%s", mst_error_message());
+    MST_TRY(sleep_until_all_come(comm));
+    MST_MPI(MPI_Allreduce(MPI_IN_PLACE, &speaker, 1, MPI_INT, MPI_MIN, comm->all));
+    status = spread(comm, speaker, status_of_rest, message);
+done:
+    return status;
+}
+
+/* ---- what is kept ---- */
+
+void mst_comm_keep(mst_comm *comm, void *kept, void (*discard)(void *kept)) {
+    if (comm->kept) comm->discard(comm->kept);
+    comm->kept = kept;
+    comm->discard = discard;
+}
+
+void *mst_comm_take(mst_comm *comm, void (*discard)(void *kept)) {
+    void *kept = comm->discard == discard ? comm->kept : NULL;
+    if (kept) comm->kept = NULL;
+    return kept;
 }
 
 /* ---- the end ---- */

@@ -33,6 +33,24 @@ mst_status mst_comm_create(mst_comm **comm_out);
 /** One rank alone, whoever started this process: for work that ranks do not share. Not collective. */
 mst_status mst_comm_create_alone(mst_comm **comm_out);
 
+/**
+ * Makes ranks of their own of some of these, in the same order; the others stand by until mst_comm_rejoin. `comm` stays as it is,
+ * and is destroyed after them.
+ *
+ * Collective. @param stays whether this rank is one of them @param rest_out NULL on a rank that is not
+ * @retval MST_ENOMEM, MST_EMPI on all ranks, when one of them failed
+ */
+mst_status mst_comm_part(mst_comm *comm, bool stays, mst_comm **rest_out);
+
+/**
+ * Waits until all ranks have come, those that stood by, too: asleep, so that a rank that waits for hours takes no core.
+ *
+ * Collective over the ranks that mst_comm_part was called with. @param speaks this rank was among those that stayed
+ * @param status what came of them: the same on all that did, ignored on the others
+ * @return that status, with its message, on every rank; MST_EMPI
+ */
+mst_status mst_comm_rejoin(mst_comm *comm, bool speaks, mst_status status);
+
 /** Leaves the job. Collective: waits for all ranks. Accepts NULL inside, resets the pointer. */
 void mst_comm_destroy(mst_comm **comm);
 
@@ -41,6 +59,8 @@ int mst_comm_size(const mst_comm *comm);
 /** Ranks that share memory with this one, this one included, and this rank's place among them. */
 int mst_comm_node_size(const mst_comm *comm);
 int mst_comm_node_rank(const mst_comm *comm);
+/** This rank's place among its node's ranks when the job began, which is its GPU's: the same after others have left. */
+int mst_comm_node_seat(const mst_comm *comm);
 /** Nodes of the job, and the node of a rank: they are numbered in the order of their lowest ranks. */
 int mst_comm_nodes(const mst_comm *comm);
 int mst_comm_node_of(const mst_comm *comm, int rank);
@@ -106,6 +126,12 @@ void mst_comm_set_patience(mst_comm *comm, double seconds);
 
 /** Waits for all ranks. Collective. */
 mst_status mst_comm_barrier(mst_comm *comm);
+
+/** Keeps what another library made for these very ranks, until somebody takes it, something else is kept, or comm is destroyed:
+ * then it is discarded. Not collective. @param kept owned from now on; NULL: nothing is kept any more */
+void mst_comm_keep(mst_comm *comm, void *kept, void (*discard)(void *kept));
+/** What was kept with this `discard`; the caller's from now on. NULL: nothing. Not collective. */
+void *mst_comm_take(mst_comm *comm, void (*discard)(void *kept));
 
 /** The MPI_Comm of all ranks (shared = false) or of this node's ranks (true),
  * as `const MPI_Comm *`; NULL without MPI. */
