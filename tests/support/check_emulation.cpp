@@ -146,7 +146,7 @@ MST_KERNEL(1) add(float *to, float x) {
 
 /* What a graph of one kernel and one copy does when, and that the kernel's arguments are those of the capture. */
 static bool captures(void) {
-    cudaStream_t stream;
+    cudaStream_t stream = nullptr;
     cudaGraph_t graph;
     cudaGraphExec_t executable;
     float sum = 0, copy = -1, x = 2;
@@ -168,7 +168,7 @@ static bool captures(void) {
 
 /* Whether a call is refused while a stream captures, which is then lost, with what it had and what comes after. */
 static bool refuses(cudaError_t (*call)(cudaStream_t stream)) {
-    cudaStream_t stream;
+    cudaStream_t stream = nullptr;
     cudaGraph_t graph;
     float sum = 0;
     cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);

@@ -440,10 +440,18 @@ struct cudaDeviceProp {
 };
 #define CUDART_VERSION 0
 
-/* Returns where a capture forbids the call, which needs a context. */
+/* Returns the error of a device that is broken: then nothing is done any more, nor freed. */
+#define MST_UNLESS_BROKEN()                                                                                  \
+    do {                                                                                                     \
+        const cudaError_t broken = static_cast<cudaError_t>(mst_emulation_broken());                         \
+        if (broken != cudaSuccess) return broken;                                                            \
+    } while (0)
+
+/* Likewise where a capture forbids the call, which needs a context. */
 #define MST_UNLESS_CAPTURING()                                                                               \
     do {                                                                                                     \
         mst_emulation_context();                                                                             \
+        MST_UNLESS_BROKEN();                                                                                 \
         const cudaError_t forbidden = static_cast<cudaError_t>(mst_emulation_forbidden());                   \
         if (forbidden != cudaSuccess) return forbidden;                                                      \
     } while (0)
@@ -464,29 +472,35 @@ static inline cudaError_t cudaFree(void *memory) {
     mst_emulation_unmap(memory);
     return cudaSuccess;
 }
-static inline cudaError_t cudaFreeHost(void *memory) {
+static inline cudaError_t cudaFreeHost(void *memory) { /* waits for the device, too */
     MST_UNLESS_CAPTURING();
+    mst_emulation_finish_all();
     mst_emulation_unpin(memory);
     return cudaSuccess;
 }
 static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind,
                                           cudaStream_t stream) {
+    MST_UNLESS_BROKEN();
     return static_cast<cudaError_t>(mst_emulation_copy(stream, to, from, bytes));
 }
 static inline cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
+    MST_UNLESS_BROKEN();
     return static_cast<cudaError_t>(mst_emulation_fill(stream, to, value, bytes));
 }
 static inline cudaError_t cudaMemGetInfo(size_t *free, size_t *all) {
     mst_emulation_context();
+    MST_UNLESS_BROKEN();
     mst_emulation_room(free, all);
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned) {
     mst_emulation_context();
+    MST_UNLESS_BROKEN();
     *stream = mst_emulation_stream_create();
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    MST_UNLESS_BROKEN();
     mst_emulation_stream_destroy(stream);
     return cudaSuccess;
 }
@@ -503,6 +517,7 @@ typedef struct CUevent_st {
 } * cudaEvent_t;
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned) {
     mst_emulation_context();
+    MST_UNLESS_BROKEN();
     *event = static_cast<cudaEvent_t>(calloc(1, sizeof **event));
     return *event ? cudaSuccess : cudaErrorMemoryAllocation;
 }
@@ -517,6 +532,7 @@ static inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream
     return cudaSuccess;
 }
 static inline cudaError_t cudaEventQuery(cudaEvent_t event) {
+    MST_UNLESS_BROKEN();
     return mst_emulation_look(event->stream, event->count) ? cudaSuccess : cudaErrorNotReady;
 }
 static inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -525,6 +541,7 @@ static inline cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+    MST_UNLESS_BROKEN();
     mst_emulation_follow(stream, event->stream, event->count);
     return cudaSuccess;
 }
@@ -588,6 +605,7 @@ static inline cudaError_t cudaIpcGetMemHandle(cudaIpcMemHandle_t *handle, void *
 static inline cudaError_t cudaIpcOpenMemHandle(void **memory, cudaIpcMemHandle_t handle, unsigned) {
     mst_emulation_name name;
     mst_emulation_context();
+    MST_UNLESS_BROKEN();
     memcpy(&name, &handle, sizeof name);
     *memory = mst_emulation_join(&name);
     return *memory ? cudaSuccess : static_cast<cudaError_t>(cudaErrorInvalidValue);
@@ -598,6 +616,7 @@ static inline cudaError_t cudaIpcCloseMemHandle(void *memory) {
 }
 static inline cudaError_t cudaSetDevice(int device) {
     mst_emulation_use(device);
+    MST_UNLESS_BROKEN();
     return cudaSuccess;
 }
 static inline cudaError_t cudaDriverGetVersion(int *version) {

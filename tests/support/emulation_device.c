@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 int mst_emulation_devices(void) {
     const char *count = getenv("MST_EMULATED_GPUS");
@@ -27,11 +28,28 @@ void mst_emulation_context(void) {
     fclose(file);
 }
 
+static atomic_int broken; /* the error */
+
+int mst_emulation_broken(void) {
+    return broken;
+}
+
+/* The error that this look is to find by the text. */
+static int fault_of(const char *text, long look) {
+    while (text) {
+        int error = 0, device = used;
+        long first = 0;
+        if (sscanf(text, "%d:%ld:%d", &error, &first, &device) < 2) abort();
+        if (device == used && look >= first) return error;
+        text = strchr(text, ',');
+        if (text) text++;
+    }
+    return 0;
+}
+
 int mst_emulation_fault(void) {
     static atomic_long looks;
-    const char *text = getenv("MST_EMULATED_FAULT");
-    char *end;
-    if (!text) return 0;
-    const long error = strtol(text, &end, 10), first = strtol(end + 1, NULL, 10);
-    return ++looks < first ? 0 : (int)error;
+    const int error = fault_of(getenv("MST_EMULATED_FAULT"), ++looks);
+    if (error != 0) broken = error;
+    return broken;
 }

@@ -2,17 +2,21 @@
  * A stand-in for NCCL with its signatures, over MPI, as far as worker/exchange/nccl uses them: libnccl.so.2 for programs
  * on the emulated device. It is as unkind as the library: calls of a communicator that is not done with the former one are
  * refused, a group reaches its stream only after some looks at ncclCommGetAsyncError, and moves nothing before the
- * stream's thread comes to it.
+ * stream's thread comes to it. A communicator that was destroyed or aborted is refused for ever. One is shrunk only when it is done
+ * with its last call, without an error; its groups on the stream are to have ended, unless NCCL_SHRINK_ABORT ends them.
  *
  * MST_EMULATED_NCCL=WHAT:RANK:GROUP in the environment: from its group number GROUP on (counted from 1), rank RANK
  *   loses    sends nothing, as over a broken link
  *   fails    finds ncclRemoteError
  *   dies     is killed
+ * MST_EMULATED_NCCL_VERSION=CODE: the library says that it is of this version, such as 22600.
+ * MST_EMULATED_NCCL_MADE=FILE: a line is added for each communicator that is made: "new" or "smaller", and its number of ranks.
  */
 #include <mpi.h>
 #include <nccl.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,23 +37,44 @@ typedef struct message {
 
 /* A group on a stream. */
 typedef struct group {
-    MPI_Comm mpi;
-    int rank;
+    const struct ncclComm *comm;
     bool begun, loses;
     size_t count;
     message *messages;    /* [count] */
     MPI_Request *request; /* [count] */
 } group;
 
+/* What a rank of a communicator that is being made says to all ranks of the job, members or not. */
+typedef struct claim {
+    int world, rank, size;
+    int number;    /* that the communicator would have if this were its rank 0 */
+    uint64_t what; /* the same from all members, or they do not mean the same communicator */
+} claim;
+
+/* Messages are told apart by the communicator's number, in their tags. */
+enum { RANKS = 64, TAGS = 4, TAG_MESSAGE = 0, TAG_NEW, TAG_SMALLER };
+
 struct ncclComm {
-    MPI_Comm mpi;
-    MPI_Request joining;
-    int rank, size, looks;
-    size_t groups; /* that were ended */
-    bool joined, failed;
+    int number, rank, size, looks;
+    int world[RANKS]; /* MPI's number of each rank */
+    size_t groups;    /* that were ended */
+    bool failed, gone;
     group *next; /* to be put on the stream when `looks` is used up */
     cudaStream_t stream;
+
+    /* While ranks meet to make one, this one or a smaller one: */
+    bool meets;
+    int tag, heard;
+    claim mine, claims[RANKS]; /* of each rank, as far as they were heard */
+    struct ncclComm *child;    /* NULL: it is this one */
+    struct ncclComm **child_out;
+    int shrinks; /* so often */
+    struct ncclComm
+        *before; /* in the list of all there ever were: they stay, so that who uses one too late is seen */
 };
+
+static struct ncclComm *newest;
+static int made; /* numbers that this process has given */
 
 static struct {
     int depth;
@@ -88,11 +113,12 @@ static void begin(group *g) {
     for (size_t i = 0; i < g->count; i++) {
         const message *m = &g->messages[i];
         g->request[i] = MPI_REQUEST_NULL;
-        if (m->peer == g->rank) continue;
+        if (m->peer == g->comm->rank) continue;
+        const int peer = g->comm->world[m->peer], tag = TAGS * g->comm->number + TAG_MESSAGE;
         if (!m->sends)
-            MPI_Irecv(m->host, (int)m->bytes, MPI_BYTE, m->peer, 0, g->mpi, &g->request[i]);
+            MPI_Irecv(m->host, (int)m->bytes, MPI_BYTE, peer, tag, MPI_COMM_WORLD, &g->request[i]);
         else if (!g->loses)
-            MPI_Isend(m->host, (int)m->bytes, MPI_BYTE, m->peer, 0, g->mpi, &g->request[i]);
+            MPI_Isend(m->host, (int)m->bytes, MPI_BYTE, peer, tag, MPI_COMM_WORLD, &g->request[i]);
     }
     g->begun = true;
 }
@@ -172,7 +198,7 @@ static void add_own(const struct ncclComm *comm, const void *from, void *to, siz
 
 static ncclResult_t take(ncclComm_t comm, ncclDataType_t type, cudaStream_t stream) {
     const bool other = open_group.comm && (open_group.comm != comm || open_group.stream != stream);
-    if (open_group.depth == 0 || other || type != ncclUint8 || !comm->joined || comm->next) {
+    if (open_group.depth == 0 || other || type != ncclUint8 || comm->gone || comm->meets || comm->next) {
         open_group.wrong = ncclInvalidUsage;
         return ncclInvalidUsage;
     }
@@ -198,8 +224,7 @@ ncclResult_t ncclGroupEnd(void) {
     comm->groups++;
     if (fault_is("dies", comm)) raise(SIGKILL);
     group *g = calloc(1, sizeof *g);
-    *g = (group){
-        .mpi = comm->mpi, .rank = comm->rank, .count = open_group.count, .loses = fault_is("loses", comm)};
+    *g = (group){.comm = comm, .count = open_group.count, .loses = fault_is("loses", comm)};
     g->messages = calloc(g->count + 1, sizeof *g->messages);
     g->request = calloc(g->count + 1, sizeof *g->request);
     memcpy(g->messages, open_group.messages, g->count * sizeof *g->messages);
@@ -252,13 +277,81 @@ ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataTyp
 
 /* ---- communicators ---- */
 
+static struct ncclComm *create(int rank, int size) {
+    struct ncclComm *comm = calloc(1, sizeof *comm);
+    if (!comm || size > RANKS) abort();
+    *comm = (struct ncclComm){.rank = rank, .size = size, .before = newest};
+    newest = comm;
+    return comm;
+}
+
+static int world_rank(void) {
+    int rank;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    return rank;
+}
+
+static int next_number(void) {
+    return RANKS * ++made + world_rank();
+}
+
+/* Says to everybody what this rank wants to be a part of, and begins to hear the others. Claims are so short that MPI takes them
+ * whether anybody receives them or not. */
+static void meet(struct ncclComm *at, int tag, int rank, int size, uint64_t what) {
+    int world;
+    MPI_Comm_size(MPI_COMM_WORLD, &world);
+    at->meets = true;
+    at->tag = tag;
+    at->heard = 0;
+    at->mine =
+        (claim){.world = world_rank(), .rank = rank, .size = size, .number = next_number(), .what = what};
+    for (int to = 0; to < world; to++)
+        MPI_Send(&at->mine, sizeof at->mine, MPI_BYTE, to, tag, MPI_COMM_WORLD);
+}
+
+static void tell_made(const struct ncclComm *comm, bool smaller) {
+    const char *path = getenv("MST_EMULATED_NCCL_MADE");
+    FILE *file = path ? fopen(path, "ae") : NULL;
+    if (!file) return;
+    fprintf(file, "%s %d\n", smaller ? "smaller" : "new", comm->size);
+    fclose(file);
+}
+
+static void conclude(struct ncclComm *at) {
+    struct ncclComm *comm = at->child ? at->child : at;
+    comm->number = at->claims[0].number;
+    for (int rank = 0; rank < comm->size; rank++) comm->world[rank] = at->claims[rank].world;
+    if (at->child_out) *at->child_out = at->child;
+    tell_made(comm, at->child);
+    at->meets = false;
+    at->child = NULL;
+    at->child_out = NULL;
+}
+
+/* Goes on beside the program, too: by looks. */
+static void hear(struct ncclComm *at) {
+    for (int found = 1; at->meets && !at->failed;) {
+        claim other;
+        MPI_Iprobe(MPI_ANY_SOURCE, at->tag, MPI_COMM_WORLD, &found, MPI_STATUS_IGNORE);
+        if (!found) return;
+        MPI_Recv(&other, sizeof other, MPI_BYTE, MPI_ANY_SOURCE, at->tag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        at->failed = other.what != at->mine.what || other.size != at->mine.size;
+        if (at->failed) return; /* the ranks mean different ones */
+        at->claims[other.rank] = other;
+        if (++at->heard == at->mine.size) conclude(at);
+    }
+}
+
 ncclResult_t ncclGetVersion(int *version) {
-    *version = NCCL_VERSION_CODE;
+    const char *text = getenv("MST_EMULATED_NCCL_VERSION");
+    *version = text ? (int)strtol(text, NULL, 10) : NCCL_VERSION_CODE;
     return ncclSuccess;
 }
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id) {
+    const int number = next_number();
     memset(id, 0x5a, sizeof *id);
+    memcpy(id, &number, sizeof number);
     return ncclSuccess;
 }
 
@@ -272,21 +365,25 @@ const char *ncclGetLastError(ncclComm_t comm) {
     return comm->failed ? "the test asked for it" : "";
 }
 
-/* Joining goes on beside the program, too. */
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm_out, int size, ncclUniqueId id, int rank,
                                     ncclConfig_t *config) {
-    int world;
-    ncclUniqueId right;
-    ncclGetUniqueId(&right);
-    MPI_Comm_size(MPI_COMM_WORLD, &world);
-    if (memcmp(&id, &right, sizeof id) != 0 || size != world || config->blocking != 0)
+    int number;
+    memcpy(&number, &id, sizeof number);
+    if (id.internal[sizeof number] != 0x5a || rank < 0 || rank >= size || config->blocking != 0)
         return ncclInvalidArgument;
-    struct ncclComm *comm = calloc(1, sizeof *comm);
-    comm->rank = rank;
-    comm->size = size;
-    MPI_Comm_idup(MPI_COMM_WORLD, &comm->mpi, &comm->joining);
-    *comm_out = comm;
+    *comm_out = create(rank, size);
+    meet(*comm_out, TAGS * number + TAG_NEW, rank, size, (uint64_t)number);
     return ncclInProgress;
+}
+
+ncclResult_t ncclCommCount(const ncclComm_t comm, int *count) {
+    *count = comm->size;
+    return comm->gone || comm->meets ? ncclInvalidArgument : ncclSuccess;
+}
+
+ncclResult_t ncclCommUserRank(const ncclComm_t comm, int *rank) {
+    *rank = comm->rank;
+    return comm->gone || comm->meets ? ncclInvalidArgument : ncclSuccess;
 }
 
 static void put_on_stream(struct ncclComm *comm) {
@@ -295,31 +392,76 @@ static void put_on_stream(struct ncclComm *comm) {
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *result) {
-    int joined = comm->joined;
+    if (comm->gone) return ncclInvalidArgument;
     if (fault_is("fails", comm)) comm->failed = true;
-    if (!joined) MPI_Test(&comm->joining, &joined, MPI_STATUS_IGNORE);
-    comm->joined = joined;
-    if (comm->joined && comm->next && --comm->looks == 0) put_on_stream(comm);
-    *result = comm->failed ? ncclRemoteError : comm->joined && !comm->next ? ncclSuccess : ncclInProgress;
+    hear(comm);
+    if (!comm->meets && comm->next && --comm->looks == 0) put_on_stream(comm);
+    *result = comm->failed ? ncclRemoteError : comm->meets || comm->next ? ncclInProgress : ncclSuccess;
     return ncclSuccess;
 }
 
+static bool has_ended(const struct ncclComm *comm) {
+    return !comm->stream || mst_emulation_passed(comm->stream, mst_emulation_pushed(comm->stream));
+}
+
+/* Whether a list of ranks to leave out is one: of the communicator, each once, without this rank; and the new number of this rank. */
+static bool is_list(const struct ncclComm *comm, const int *lost, int count, int *rank_out) {
+    bool leaves[RANKS] = {false};
+    *rank_out = comm->rank;
+    if (!lost || count < 1 || count >= comm->size) return false;
+    for (int i = 0; i < count; i++) {
+        if (lost[i] < 0 || lost[i] >= comm->size || lost[i] == comm->rank || leaves[lost[i]]) return false;
+        leaves[lost[i]] = true;
+        *rank_out -= lost[i] < comm->rank;
+    }
+    return true;
+}
+
+/* Ranks that leave out others, or are not at the same shrink, do not mean the same communicator. */
+static uint64_t meaning(const struct ncclComm *comm, const int *lost, int count) {
+    uint64_t leaves = 0;
+    for (int i = 0; i < count; i++) leaves |= (uint64_t)1 << lost[i];
+    return leaves ^ (uint64_t)comm->shrinks * 0x9e3779b97f4a7c15u;
+}
+
+/* As in the library, `smaller_out` is filled when the parent is done. */
+ncclResult_t ncclCommShrink(ncclComm_t comm, int *lost, int count, ncclComm_t *smaller_out,
+                            ncclConfig_t *config, int flags) {
+    int rank;
+    if (comm->gone || !is_list(comm, lost, count, &rank) || config->blocking != 0) return ncclInvalidArgument;
+    if (comm->failed) return ncclRemoteError;
+    if (comm->meets || comm->next) return ncclInvalidArgument; /* it is not done with its last call */
+    if (flags & NCCL_SHRINK_ABORT) {
+        if (comm->stream) mst_emulation_drop(comm->stream);
+    } else if (!has_ended(comm)) {
+        return ncclInvalidUsage;
+    }
+    *smaller_out = NULL;
+    comm->shrinks++;
+    comm->child = create(rank, comm->size - count);
+    comm->child_out = smaller_out;
+    meet(comm, TAGS * comm->number + TAG_SMALLER, rank, comm->size - count, meaning(comm, lost, count));
+    return ncclInProgress;
+}
+
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
-    const bool ended =
-        !comm->next &&
-        (!comm->stream || mst_emulation_passed(comm->stream, mst_emulation_pushed(comm->stream)));
-    return ended ? ncclSuccess : ncclInvalidUsage; /* our program waits for all first */
+    if (comm->gone || comm->meets) return ncclInvalidArgument;
+    return !comm->next && has_ended(comm) ? ncclSuccess
+                                          : ncclInvalidUsage; /* our program waits for all first */
 }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
-    MPI_Comm_free(&comm->mpi);
-    free(comm);
+    if (comm->gone) return ncclInvalidArgument;
+    comm->gone = true;
     return ncclSuccess;
 }
 
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
+    if (comm->gone) return ncclInvalidArgument;
     if (comm->next) drop(comm->next, false);
+    comm->next = NULL;
     if (comm->stream) mst_emulation_drop(comm->stream);
-    free(comm); /* MPI's communicator stays: others may be in it */
+    if (comm->child) comm->child->gone = true;
+    comm->gone = true;
     return ncclSuccess;
 }
