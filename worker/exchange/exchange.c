@@ -181,6 +181,7 @@ mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const ms
     MST_TRY(mst_comm_agree(comm, status));
     MST_TRY(mst_transport_choose(x, transport));
     MST_TRY(x->transport->open(x));
+    mst_comm_keep(comm, NULL, NULL); /* what this transport has no use for */
     mst_exchange_keep_moving(x);
     if (x->gradient_is_slot) {
         const mst_piece *root = &x->plan.pieces[0];
@@ -211,6 +212,10 @@ void mst_exchange_destroy(mst_exchange **exchange) {
     free(x->level);
     free(x);
     *exchange = NULL;
+}
+
+void mst_exchange_give_up(mst_exchange *x, mst_comm *rest) {
+    if (x->transport->give_up) x->transport->give_up(x, rest);
 }
 
 void mst_exchange_lanes(const mst_exchange *x, int rank, size_t *first_out, size_t *count_out) {

@@ -16,6 +16,8 @@ typedef struct mst_transport_ops {
      * it needs. Collective: agrees on its status. */
     mst_status (*open)(mst_exchange *x);
     void (*close)(mst_exchange *x);
+    /* As mst_exchange_give_up, for what else than MPI's messages is on its way; NULL: nothing is. */
+    void (*give_up)(mst_exchange *x, mst_comm *rest);
     /* This rank begins a round: its slots are free. Not collective. */
     mst_status (*begin_round)(mst_exchange *x);
     /* A piece of this rank is complete in one unit: it may be sent. Not collective; waits for this rank's own work at most, and

@@ -151,6 +151,10 @@ void mst_trainer_destroy(mst_trainer **trainer) {
     *trainer = NULL;
 }
 
+void mst_trainer_give_up(mst_trainer *trainer, mst_comm *rest) {
+    mst_exchange_give_up(trainer->exchange, rest);
+}
+
 mst_status mst_trainer_publish(mst_trainer *t) {
     mst_status status = MST_OK;
     for (size_t unit = 0; unit < t->layout.unit_count && status == MST_OK; unit++) {

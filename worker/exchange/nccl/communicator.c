@@ -46,7 +46,7 @@ done:
     return status;
 }
 
-mst_status mst_nccl_connect(mst_exchange *x) {
+static mst_status make_comm(mst_exchange *x) {
     mst_status status = MST_OK;
     mst_nccl *s = x->state;
     ncclUniqueId id = {{0}};
@@ -63,13 +63,23 @@ done:
     return status;
 }
 
+mst_status mst_nccl_connect(mst_exchange *x) {
+    mst_status status = MST_OK;
+    mst_nccl *s = x->state;
+    MST_TRY(mst_nccl_take_kept(x, &s->comm));
+    if (!s->comm) MST_TRY(make_comm(x));
+done:
+    return status;
+}
+
 /* ---- closing ---- */
 
 /* Where a rank cannot, all end theirs at once. */
 void mst_nccl_leave(mst_exchange *x) {
     mst_nccl *s = x->state;
     bool all = false;
-    const bool whole = s && s->comm && !s->round_open && mst_nccl_wait_ended(x, s->put) == MST_OK;
+    const bool whole =
+        s && s->comm && !s->given_up && !s->round_open && mst_nccl_wait_ended(x, s->put) == MST_OK;
     if (mst_comm_all(x->comm, whole, &all) != MST_OK) all = false;
     if (whole && all &&
         mst_nccl_check(x, "ncclCommFinalize", s->library->ncclCommFinalize(s->comm)) == MST_OK &&

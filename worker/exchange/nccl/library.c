@@ -4,7 +4,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { OLDEST = NCCL_VERSION(2, 18, 0) }; /* non-blocking groups work from there on */
+enum {
+    OLDEST = NCCL_VERSION(2, 18, 0), /* non-blocking groups work from there on */
+    SHRINKS = NCCL_VERSION(2, 27, 0),
+};
 
 static void *find(void *handle, const char *name, bool *whole) {
     void *function = dlsym(handle, name);
@@ -23,6 +26,9 @@ static mst_status fill(void *handle, mst_nccl_library *library) {
     MST_CHECK(version >= OLDEST, MST_EUNSUPPORTED,
               "libnccl.so.2 is version %d.%d; muster needs 2.18 or newer", version / 10000,
               version / 100 % 100);
+#ifdef MST_NCCL_SHRINKS
+    if (version >= SHRINKS) *(void **)&library->ncclCommShrink = dlsym(handle, "ncclCommShrink");
+#endif
 done:
     return status;
 }

@@ -12,6 +12,8 @@
     X(ncclGetErrorString)                                                                                    \
     X(ncclGetLastError)                                                                                      \
     X(ncclCommInitRankConfig)                                                                                \
+    X(ncclCommCount)                                                                                         \
+    X(ncclCommUserRank)                                                                                      \
     X(ncclCommGetAsyncError)                                                                                 \
     X(ncclCommFinalize)                                                                                      \
     X(ncclCommDestroy)                                                                                       \
@@ -23,10 +25,18 @@
     X(ncclBroadcast)                                                                                         \
     X(ncclAllGather)
 
+/* A header from before 2.27 lacks it. */
+#if NCCL_VERSION_CODE >= NCCL_VERSION(2, 27, 0)
+#define MST_NCCL_SHRINKS 1
+#endif
+
 /* Each function under its own name. */
 typedef struct mst_nccl_library {
 #define MST_NCCL_MEMBER(name) __typeof__(name) *name;
     MST_NCCL_FUNCTIONS(MST_NCCL_MEMBER)
+#ifdef MST_NCCL_SHRINKS
+    MST_NCCL_MEMBER(ncclCommShrink) /* NULL: the library is older than 2.27 */
+#endif
 #undef MST_NCCL_MEMBER
 } mst_nccl_library;
 

@@ -42,7 +42,7 @@ static void close_passes(mst_exchange *x) {
  * mst_comm_patience. When a rank has given NCCL up, all stop here. */
 static mst_status begin(mst_exchange *x) {
     const mst_nccl *s = x->state;
-    return mst_comm_agree(x->comm, s->comm ? MST_OK : mst_error(MST_EPEER, "%s", s->reason));
+    return mst_comm_agree(x->comm, s->given_up ? mst_error(MST_EPEER, "%s", s->reason) : MST_OK);
 }
 
 static mst_status gather(mst_exchange *x, size_t unit, size_t place) {
@@ -139,6 +139,7 @@ const mst_transport_ops mst_transport_nccl_stream = {
     .passes = &mst_passes_nccl,
     .open = open_stream,
     .close = close_stream,
+    .give_up = mst_nccl_give_up,
     .begin_round = mst_exchange_nothing,
     .send = mst_stream_send,
     .receive = mst_exchange_nothing,

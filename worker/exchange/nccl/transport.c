@@ -121,6 +121,7 @@ const mst_transport_ops mst_transport_nccl = {
     .passes = &mst_passes_nccl,
     .open = open_nccl,
     .close = close_nccl,
+    .give_up = mst_nccl_give_up,
     .begin_round = begin_round,
     .send = send_piece,
     .receive = receive,

@@ -27,7 +27,10 @@ typedef struct mst_nccl_group {
 
 typedef struct mst_nccl {
     const mst_nccl_library *library;
-    ncclComm_t comm;   /* NULL: not made, or given up */
+    ncclComm_t comm; /* NULL: not made, or put away */
+    ncclComm_t
+        smaller;   /* made from it while it is given up: NCCL may still be at it, until that is put away */
+    bool given_up; /* nothing is launched on it any more; what is on the stream may wait for ever */
     char reason[1024]; /* why it was given up */
     void *stream;      /* the queue's transfers */
     char *received; /* wire type, [foreign pieces][owned_blocks * MST_BLOCK]; NULL: gradients are streamed */
@@ -55,8 +58,14 @@ mst_status mst_nccl_check(const mst_exchange *x, const char *call, ncclResult_t 
 
 /** The transport's state and all that a rank alone can make of it. Not collective. @retval MST_ENOMEM, MST_EUNSUPPORTED */
 mst_status mst_nccl_prepare(mst_exchange *x);
-/** Makes the communicator, of ranks that are all prepared. Collective: agrees on its status. */
+/** Makes the communicator, of ranks that are all prepared, or takes the one that was kept for them. Collective: agrees on its status. */
 mst_status mst_nccl_connect(mst_exchange *x);
+/** Ends what is on the stream, of an exchange that failed, and puts the communicator away. With `rest` a smaller one of its ranks is
+ * made from it, where NCCL can and all of them can, and kept there for mst_nccl_connect. Collective over `rest`; without it not
+ * collective. */
+void mst_nccl_give_up(mst_exchange *x, mst_comm *rest);
+/** A communicator that was kept for these ranks; else *comm_out is NULL. Collective. @retval MST_EMPI */
+mst_status mst_nccl_take_kept(mst_exchange *x, ncclComm_t *comm_out);
 /** Lets all that was begun end, and puts the communicator away: after it nobody reads what this rank has sent. Collective, also of a
  * rank that never came to have one. */
 void mst_nccl_leave(mst_exchange *x);

@@ -59,7 +59,7 @@ static const mst_nccl_group *unfinished(const mst_nccl *s) {
     return s->ended < s->put ? &s->line[s->ended % s->room] : NULL;
 }
 
-/* Ends NCCL's kernels on this rank, so that its stream comes to an end; the peers see it, or their own time runs out. */
+/* From now on nothing is launched. The communicator stays until mst_nccl_give_up: a smaller one may be made from it. */
 static mst_status give_up(mst_exchange *x, mst_status status, const char *phase, const char *why) {
     mst_nccl *s = x->state;
     const mst_nccl_group *group = unfinished(s);
@@ -72,8 +72,7 @@ static mst_status give_up(mst_exchange *x, mst_status status, const char *phase,
         mst_error(status, "NCCL on host %s, phase %s%s: %s; it needs %s%s", mst_comm_host(x->comm, x->rank),
                   group ? phases[group->kind] : phase, unit, why, peers, text);
     snprintf(s->reason, sizeof s->reason, "%s", mst_error_message());
-    if (s->comm) s->library->ncclCommAbort(s->comm);
-    s->comm = NULL;
+    s->given_up = true;
     return status;
 }
 
@@ -91,7 +90,7 @@ static mst_status is_settled(mst_exchange *x, const char *phase, bool *settled_o
     mst_nccl *s = x->state;
     ncclResult_t result = ncclSuccess;
     *settled_out = false;
-    MST_CHECK(s->comm, MST_EPEER, "%s", s->reason);
+    MST_CHECK(s->comm && !s->given_up, MST_EPEER, "%s", s->reason);
     const ncclResult_t code = s->library->ncclCommGetAsyncError(s->comm, &result);
     if (code != ncclSuccess) result = code;
     if (result != ncclSuccess && result != ncclInProgress)

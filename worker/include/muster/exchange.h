@@ -79,6 +79,15 @@ mst_status mst_exchange_create(mst_comm *comm, mst_transport transport, const ms
 /** Collective. */
 void mst_exchange_destroy(mst_exchange **exchange);
 
+/**
+ * After a failure that all ranks know of, before anything waits for the device: ends the transfers that may wait for ever for a rank
+ * that is lost. The exchange can only be destroyed then, by all its ranks.
+ *
+ * @param rest the ranks that go on (mst_comm_part): what they can use again is kept with it, for the exchange that is created next.
+ * Collective over them. NULL: this rank does not go on, or nobody does; not collective
+ */
+void mst_exchange_give_up(mst_exchange *exchange, mst_comm *rest);
+
 /** The lanes that a rank computes, in every round. Not collective. */
 void mst_exchange_lanes(const mst_exchange *exchange, int rank, size_t *first_out, size_t *count_out);
 

@@ -77,6 +77,8 @@ mst_status mst_trainer_create(const mst_trainer_config *config, mst_comm *comm, 
                               mst_trainer **trainer_out);
 /** Collective. */
 void mst_trainer_destroy(mst_trainer **trainer);
+/** After a failure that all ranks know of, before anything waits for the device: as mst_exchange_give_up. */
+void mst_trainer_give_up(mst_trainer *trainer, mst_comm *rest);
 
 /** The weights that are not trained, for the caller to fill before anything is computed, on those ranks that fill them; the
  * trainer's. NULL where the whole model is trained. */
