@@ -334,6 +334,12 @@ const config_key config_keys[] = {
          "kernel serves, whose memory is linear. Chosen once, when a run begins, and recorded. Without a GPU "
          "it "
          "does nothing."},
+    {FREE("device.leave_out"), BOOL(device.leave_out), .fallback = "true",
+     .meaning = "When a rank's GPU breaks (its memory lost bits, its link failed, it is gone), the other "
+                "ranks go on "
+                "without it, from the newest checkpoint to the same bits (docs/gpu.md); false: the job ends. "
+                "No effect on "
+                "the result."},
 
     {FREE("network.interfaces"), TEXT(network.interfaces), .fallback = "null",
      .meaning =

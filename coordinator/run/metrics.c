@@ -265,6 +265,16 @@ mst_status mst_metrics_straggler(mst_metrics *metrics, uint64_t step,
     return end_line(metrics);
 }
 
+mst_status mst_metrics_leave(mst_metrics *metrics, uint64_t step, const mst_metrics_leave_fields *fields) {
+    if (metrics == NULL) return MST_OK;
+    begin_line(metrics, "leave", step);
+    put_whole(metrics, "rank", (uint64_t)fields->rank);
+    put_text(metrics, "host", fields->host);
+    put_text(metrics, "reason", fields->fault);
+    put_whole(metrics, "ranks", (uint64_t)fields->ranks);
+    return end_line(metrics);
+}
+
 mst_status mst_metrics_balance(mst_metrics *metrics, uint64_t step, const mst_rebalance *change,
                                const size_t *lanes, int ranks, const char *transport) {
     if (metrics == NULL) return MST_OK;

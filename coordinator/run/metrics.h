@@ -75,6 +75,14 @@ typedef struct mst_metrics_straggler_fields {
 /** A rank was named for its slowness. */
 mst_status mst_metrics_straggler(mst_metrics *metrics, uint64_t step,
                                  const mst_metrics_straggler_fields *fields);
+/* A rank whose GPU is broken. */
+typedef struct mst_metrics_leave_fields {
+    int rank; /* of the start before this one */
+    const char *host, *fault;
+    int ranks; /* that go on */
+} mst_metrics_leave_fields;
+/** The run goes on from `step` without a rank. */
+mst_status mst_metrics_leave(mst_metrics *metrics, uint64_t step, const mst_metrics_leave_fields *fields);
 /** The process ends here. @param reason "done", "signal", "walltime" or "error" */
 mst_status mst_metrics_stop(mst_metrics *metrics, uint64_t step, const char *reason);
 

@@ -148,15 +148,6 @@ done:
     return status;
 }
 
-/* The run ends by a failure that all ranks know of: the save in flight still comes to its end. */
-static mst_status settle_after(training *t, mst_status failure) {
-    char message[2048];
-    if (failure == MST_EMPI) return failure;
-    snprintf(message, sizeof message, "%s", mst_error_message());
-    if (training_settle(t) != MST_OK) training_say(t, "%s", mst_error_message());
-    return mst_error(failure, "%s", message);
-}
-
 static mst_status loop(training *t) {
     mst_status status = MST_OK;
     bool stop = false;
@@ -174,8 +165,7 @@ static mst_status loop(training *t) {
     while (!stop && mst_trainer_position(t->trainer)->step < t->config.run.steps) {
         status = advance(t, &stop);
         mst_watchdog_waiting(t->watchdog, "step end", mst_trainer_position(t->trainer)->step);
-        status = mst_comm_agree(t->comm, status);
-        if (status != MST_OK) return settle_after(t, status);
+        MST_TRY(mst_comm_agree(t->comm, status));
     }
     MST_TRY(training_settle(t));
     const uint64_t step = mst_trainer_position(t->trainer)->step;
@@ -236,7 +226,7 @@ static mst_status start_watchdog(training *t) {
 static mst_status begin(training *t, const mst_train_options *options) {
     mst_status status = MST_OK;
     MST_TRY(training_share_config(t, options));
-    MST_TRY(device_open(&t->config, t->comm, mst_comm_node_rank(t->comm), &t->device));
+    MST_TRY(device_open(&t->config, t->comm, mst_comm_node_seat(t->comm), &t->device));
     MST_TRY(start_watchdog(t));
     MST_TRY(training_open_data(t));
     MST_TRY(training_open_folder(t, options));
@@ -258,6 +248,7 @@ static mst_status begin(training *t, const mst_train_options *options) {
     training_know_end(t);
     MST_TRY(training_open_base(t));
     MST_TRY(training_resume(t, options->resume));
+    MST_TRY(training_say_left(t));
     MST_TRY(training_choose(t));
     training_announce_tokenizer(t);
     if (t->folder.existed) MST_TRY(record_folder(t)); /* only now: a start that is refused changes nothing */
@@ -306,12 +297,31 @@ done:
     return status;
 }
 
-mst_status mst_run_train(mst_comm *comm, const mst_train_options *options) {
+/*
+ * The run fails, and all ranks know it. Whoever's GPU is broken leaves; what waits for it on a GPU's stream is ended before anything
+ * waits for that; and the save in flight still comes to its end.
+ */
+static mst_status fail(training *t, mst_status failure, leave *left_out) {
+    char message[2048];
+    snprintf(message, sizeof message, "%s", mst_error_message());
+    mst_watchdog_waiting(t->watchdog, "leave",
+                         t->trainer != NULL ? mst_trainer_position(t->trainer)->step : 0);
+    if (failure != MST_EMPI) training_leave(t, left_out);
+    if (t->trainer != NULL) mst_trainer_give_up(t->trainer, left_out->rest);
+    if (t->saver != NULL && failure != MST_EMPI && training_settle(t) != MST_OK)
+        training_say(t, "%s", mst_error_message());
+    return mst_error(failure, "%s", message);
+}
+
+/* One start of the run, from its beginning or its newest checkpoint. @param left who left before it, or NULL @param left_out who leaves
+ * when it fails */
+static mst_status start(mst_comm *comm, const mst_train_options *options, leave *left, leave *left_out) {
     mst_status status = MST_OK;
     char message[2048]; /* the first error wins: leaving may meet others */
     training t = {.comm = comm,
                   .first = mst_comm_rank(comm) == 0,
-                  .begun = now(),
+                  .left = left,
+                  .begun = left != NULL ? left->begun : now(),
                   .saved_step = UINT64_MAX,
                   .heldout_step = UINT64_MAX};
     trend_begin(&t.trend);
@@ -322,9 +332,36 @@ mst_status mst_run_train(mst_comm *comm, const mst_train_options *options) {
     MST_TRY(loop(&t));
     MST_TRY(finish(&t));
 done:
+    if (status != MST_OK && status != MST_ESTOPPED) status = fail(&t, status, left_out);
     status = training_advise(&t, status);
     snprintf(message, sizeof message, "%s", mst_error_message());
     end(&t, status);
     stop_unwatch();
     return status == MST_OK ? MST_OK : mst_error(status, "%s", message);
+}
+
+static mst_status train(mst_comm *comm, const mst_train_options *options, leave *left);
+
+/* The start before has ended on all ranks; those whose GPU is broken wait for the others' end. */
+static mst_status go_on(mst_comm *comm, const mst_train_options *options, leave *left) {
+    mst_status status = MST_OK;
+    mst_train_options again = *options;
+    const bool stays = left->rest != NULL;
+    if (left->saved) again.resume = "auto";
+    MST_TRY(mst_comm_barrier(comm)); /* the lease has been given back */
+    if (stays) status = leave_explain(left, train(left->rest, &again, left));
+    leave_clear(left);
+    status = mst_comm_rejoin(comm, stays, status);
+done:
+    return status;
+}
+
+static mst_status train(mst_comm *comm, const mst_train_options *options, leave *left) {
+    leave next = {0};
+    const mst_status status = start(comm, options, left, &next);
+    return next.faults != NULL ? go_on(comm, options, &next) : status;
+}
+
+mst_status mst_run_train(mst_comm *comm, const mst_train_options *options) {
+    return train(comm, options, NULL);
 }

@@ -5,6 +5,7 @@
 #include "device.h"
 #include "folder.h"
 #include "lease.h"
+#include "leave.h"
 #include "metrics.h"
 #include "muster/checkpoint.h"
 #include "muster/run.h"
@@ -24,6 +25,7 @@ typedef struct training_phase {
 typedef struct training {
     mst_comm *comm; /* not owned */
     bool first;     /* this is rank 0, which speaks and records */
+    leave *left;    /* who left before this start; NULL: nobody. Not owned */
     mst_config config;
     char *config_yaml; /* the same as text, as recorded in the folder and in checkpoints */
     run_folder folder;
@@ -143,6 +145,17 @@ void training_say_missed(training *t);
 
 /** Tells the user, once, that device.graphs does not work here. Rank 0; others say nothing. */
 void training_say_graphs(training *t);
+
+/**
+ * After a failure that all ranks know of: whether some leave, because their GPU is broken, and others can go on. Changes no message of
+ * a failure that is to be kept elsewhere.
+ *
+ * Collective. @param l filled where somebody leaves; freed by leave_clear
+ */
+void training_leave(training *t, leave *l);
+
+/** Says and records who left before this start, and where it goes on. Collective, once the position is known. @retval MST_EIO */
+mst_status training_say_left(training *t);
 
 /** Whether the evaluation that was just made is among the best, so that the state is to be saved. Collective. */
 mst_status training_is_best(training *t, bool *best_out);

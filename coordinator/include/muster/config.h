@@ -85,6 +85,7 @@ typedef struct mst_config {
         int threads;                  /* 0: cores of the node divided by its ranks */
         bool graphs;                  /* on a GPU, kernels of passes are launched many at a time */
         uint64_t attention_workspace; /* MiB that a GPU's library may take for attention; 0: none */
+        bool leave_out;               /* a run goes on without a rank whose GPU breaks */
     } device;
     struct {
         char *interfaces; /* of rank 0's host, for heartbeats; NULL: where the routes lead */

@@ -1,0 +1,74 @@
+#include "leave.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "muster/fault.h"
+#include "training.h"
+
+/* Also one that nobody has used since: it says so to whoever asks it for anything. */
+static const char *fault_of_this_rank(const training *t) {
+    size_t room, all;
+    (void)mst_memory_room(&room, &all);
+    const char *fault = mst_device_fault();
+    return fault != NULL && t->config.device.leave_out ? fault : "";
+}
+
+void training_leave(training *t, leave *l) {
+    mst_status status = MST_OK;
+    const int ranks = mst_comm_size(t->comm);
+    int lost = 0;
+    char mine[LEAVE_FAULT_MAX], (*all)[LEAVE_FAULT_MAX] = NULL;
+    if (ranks == 1) return;
+    snprintf(mine, sizeof mine, "%s", fault_of_this_rank(t));
+    MST_TRY(mst_comm_allgather_equal(t->comm, mine, sizeof mine, (void **)&all));
+    for (int rank = 0; rank < ranks; rank++) lost += all[rank][0] != '\0';
+    if (lost == 0 || lost == ranks) goto done;
+    MST_TRY(mst_comm_part(t->comm, mine[0] == '\0', &l->rest));
+    *l = (leave){.from = t->comm,
+                 .faults = all,
+                 .rest = l->rest,
+                 .saved = t->saved_step != UINT64_MAX,
+                 .begun = t->begun};
+    all = NULL;
+done:
+    if (status != MST_OK) training_say(t, "warning: %s", mst_error_message()); /* then nobody goes on */
+    free(all);
+}
+
+mst_status training_say_left(training *t) {
+    mst_status status = MST_OK;
+    leave *l = t->left;
+    if (l == NULL) goto done;
+    const uint64_t step = mst_trainer_position(t->trainer)->step;
+    const int ranks = mst_comm_size(t->comm);
+    for (int rank = 0; rank < mst_comm_size(l->from); rank++) {
+        if (l->faults[rank][0] == '\0') continue;
+        const char *host = mst_comm_host(l->from, rank);
+        training_say(t, "warning: rank %d (host %s): %s; going on without it, with %d rank%s, from step %llu",
+                     rank, host, l->faults[rank], ranks, ranks == 1 ? "" : "s", (unsigned long long)step);
+        MST_TRY(mst_comm_agree(
+            t->comm,
+            mst_metrics_leave(t->metrics, step,
+                              &(mst_metrics_leave_fields){
+                                  .rank = rank, .host = host, .fault = l->faults[rank], .ranks = ranks})));
+    }
+    l->said = true;
+done:
+    return status;
+}
+
+mst_status leave_explain(const leave *l, mst_status failure) {
+    if (failure == MST_OK || l->said) return failure;
+    for (int rank = mst_comm_size(l->from); rank-- > 0;)
+        if (l->faults[rank][0] != '\0')
+            mst_error_context(failure, "without rank %d (host %s), whose GPU broke (%s)", rank,
+                              mst_comm_host(l->from, rank), l->faults[rank]);
+    return failure;
+}
+
+void leave_clear(leave *l) {
+    mst_comm_destroy(&l->rest);
+    free(l->faults);
+    *l = (leave){0};
+}
