@@ -408,7 +408,7 @@ done:
 
 mst_status mst_comm_gather(mst_comm *comm, const void *mine, const size_t *bytes_of, void *all_out) {
     mst_status status = MST_OK;
-    const int tag = 0;
+    const int tag = MST_COMM_TAGS - 1;
     if (comm->rank != 0) {
         const char *place = mine;
         for (size_t left = bytes_of[comm->rank]; left > 0;) {

@@ -29,7 +29,7 @@ typedef struct mpi_state {
 
 /* The same number on both sides: pieces count within the rank that sends them. */
 static int tag_of(const mst_exchange *x, size_t unit, size_t piece) {
-    return (int)(unit * 2 * MST_LEVELS_MAX + x->plan.pieces[piece].number);
+    return (int)(MST_COMM_TAGS + unit * 2 * MST_LEVELS_MAX + x->plan.pieces[piece].number);
 }
 
 static bool is_own(const mst_exchange *x, size_t piece) {
@@ -132,7 +132,7 @@ static mst_status prepare(mst_exchange *x) {
         MST_TRY(mst_sharded_open(x));
     else
         MST_TRY(allocate_weights(x, s));
-    MST_MPI(MPI_Comm_get_attr(s->all, MPI_TAG_UB, &tag_max, &found));
+    MST_MPI(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &tag_max, &found));
     size_t tags = x->layout->unit_count * 2 * MST_LEVELS_MAX;
     MST_CHECK(found && tags <= (size_t)*tag_max, MST_EMPI,
               "opening the mpi transport: %zu units need %zu tags, MPI has %d", x->layout->unit_count, tags,

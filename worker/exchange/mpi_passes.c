@@ -80,7 +80,7 @@ static mst_status allocate_turns(mst_exchange *x, mpi_passes *s) {
     mst_status status = MST_OK;
     const mst_stream_blocks blocks = mst_stream_blocks_of(x->layout, x->rank, x->size);
     int *tag_max = NULL, found = 0;
-    MST_MPI(MPI_Comm_get_attr(s->all, MPI_TAG_UB, &tag_max, &found));
+    MST_MPI(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &tag_max, &found));
     MST_CHECK(found && x->layout->unit_count <= (size_t)*tag_max, MST_EMPI,
               "opening the stream of gradients: %zu units need as many tags, MPI has %d",
               x->layout->unit_count, found ? *tag_max : 0);
@@ -174,6 +174,10 @@ done:
 
 /* ---- streamed gradients ---- */
 
+static int tag_of(size_t unit) {
+    return (int)(MST_COMM_TAGS + unit);
+}
+
 static mst_status expect(mst_exchange *x, size_t unit) {
     mst_status status = MST_OK;
     const mpi_passes *s = x->sharded->state;
@@ -183,7 +187,7 @@ static mst_status expect(mst_exchange *x, size_t unit) {
         const int from = x->plan.pieces[piece].rank;
         if (from == x->rank) continue;
         MST_MPI(MPI_Irecv(mst_stream_received_at(x, unit, piece), (int)x->owned[unit].blocks, s->wire_block,
-                          from, (int)unit, s->all, &m->request[m->count++]));
+                          from, tag_of(unit), s->all, &m->request[m->count++]));
     }
 done:
     return status;
@@ -208,7 +212,7 @@ static mst_status exchange(mst_exchange *x, size_t unit) {
         mst_shard_range(&x->layout->units[unit], to, x->size, &first, &blocks);
         if (to == x->rank || blocks == 0) continue;
         MST_MPI(MPI_Isend(start + first * mst_exchange_wire_block(x), (int)blocks, s->wire_block, to,
-                          (int)unit, s->all, &m->request[m->count++]));
+                          tag_of(unit), s->all, &m->request[m->count++]));
     }
 done:
     return status;

@@ -48,10 +48,10 @@ static int agent(const mst_exchange *x, int node, int other, size_t turn) {
 
 /* The same on both sides. Weights come after all gradients. */
 static int gradient_tag(size_t unit, const mst_node_piece *piece) {
-    return (int)(unit * 2 * MST_LEVELS_MAX + piece->number);
+    return (int)(MST_COMM_TAGS + unit * 2 * MST_LEVELS_MAX + piece->number);
 }
 static int weight_tag(const mst_exchange *x, size_t unit) {
-    return (int)(x->layout->unit_count * 2 * MST_LEVELS_MAX + unit);
+    return (int)(MST_COMM_TAGS + x->layout->unit_count * 2 * MST_LEVELS_MAX + unit);
 }
 
 static const void *shard_of(const mst_exchange *x, size_t unit, size_t source) {
@@ -184,7 +184,7 @@ done:
 static mst_status make_types(mst_exchange *x, node_state *s) {
     mst_status status = MST_OK;
     int *tag_max = NULL, found = 0;
-    MST_MPI(MPI_Comm_get_attr(s->all, MPI_TAG_UB, &tag_max, &found));
+    MST_MPI(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &tag_max, &found));
     size_t tags = x->layout->unit_count * (2 * MST_LEVELS_MAX + 1);
     MST_CHECK(found && tags <= (size_t)*tag_max, MST_EMPI,
               "opening the node transport: %zu units need %zu tags, MPI has %d", x->layout->unit_count, tags,

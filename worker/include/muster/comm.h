@@ -133,6 +133,9 @@ void mst_comm_keep(mst_comm *comm, void *kept, void (*discard)(void *kept));
 /** What was kept with this `discard`; the caller's from now on. NULL: nothing. Not collective. */
 void *mst_comm_take(mst_comm *comm, void (*discard)(void *kept));
 
+/* Tags below it are mst_comm's own: a message of others that was given up, and still waits, meets none of these. */
+enum { MST_COMM_TAGS = 1 };
+
 /** The MPI_Comm of all ranks (shared = false) or of this node's ranks (true),
  * as `const MPI_Comm *`; NULL without MPI. */
 const void *mst_comm_mpi(const mst_comm *comm, bool shared);
