@@ -5,6 +5,7 @@
  * (nodes.c): MST_TEST_NODES=0011 check_exchange cpu|ref|cuda
  */
 #include <limits.h>
+#include <unistd.h>
 
 #include "muster/exchange.h"
 #include "muster/forecast.h"
@@ -343,6 +344,16 @@ static void deal_at_random(uint64_t seed, size_t lanes, int size, size_t *counts
 
 /* ---- failures ---- */
 
+/* What was on its way meets no message of the ranks' own: a save may be in flight, and is still ended. */
+static void check_messages(const job *j) {
+    size_t bytes_of[RANKS_MAX];
+    int mine = 100 + j->rank, all[RANKS_MAX] = {0};
+    for (int rank = 0; rank < j->size; rank++) bytes_of[rank] = sizeof mine;
+    CHECK_OK(mst_comm_gather(j->comm, &mine, bytes_of, all));
+    for (int rank = 0; rank < j->size && j->rank == 0; rank++)
+        CHECK(all[rank] == 100 + rank, "rank %d's message is %d", rank, all[rank]);
+}
+
 /* A rank that fails in the middle of a round: all get its message, none waits for ever,
  * and the exchange can be freed. */
 static void check_failure(const job *j, mst_transport transport, mst_sharding sharding,
@@ -360,6 +371,7 @@ static void check_failure(const job *j, mst_transport transport, mst_sharding sh
     }
     CHECK_STATUS(mst_exchange_end_round(x, 0), MST_EINVAL);
     CHECK(strstr(mst_error_message(), "not complete"), "message: %s", mst_error_message());
+    check_messages(j);
     mst_exchange_destroy(&x);
     mst_exchange_destroy(&x);
 }
@@ -468,6 +480,136 @@ static void check_failing_ranks(const job *j, mst_transport transport) {
             check_failing_work(j, transport, lanes[i], true, good, INT_MAX);
             if (copies) check_failing_work(j, transport, lanes[i], false, INT_MAX, 2 * good);
         }
+}
+
+/* ---- a rank that is lost, and the others' next exchange ---- */
+
+/* How many communicators of NCCL this rank has made so far, "new" or "smaller". */
+static size_t made(const char *kind) {
+    char line[64];
+    size_t count = 0;
+    FILE *file = fopen(getenv("MST_EMULATED_NCCL_MADE"), "r");
+    while (file && fgets(line, sizeof line, file)) count += strncmp(line, kind, strlen(kind)) == 0;
+    if (file) fclose(file);
+    return count;
+}
+
+/* How a round and a publish come to grief. */
+typedef enum loss_kind {
+    LOST_IN_ROUND,   /* the rank has not computed all of its last lane; nobody waits in vain */
+    LOST_MESSAGES,   /* nothing of it comes, which the others find out by waiting */
+    LOST_IN_PUBLISH, /* it publishes nothing, and the others' groups wait on their streams */
+    LOST_KINDS
+} loss_kind;
+
+static void set_fault(const char *what, int rank) {
+    char text[32];
+    snprintf(text, sizeof text, "%s:%d:1", what, rank);
+    setenv("MST_EMULATED_NCCL", text, 1);
+}
+
+/* All ranks know of it at the end. */
+static void lose(const job *j, mst_exchange *x, const mst_sum_shape *shape, int lost, loss_kind kind) {
+    const double patience = mst_comm_patience(j->comm);
+    mst_status status = MST_OK;
+    size_t first, lanes;
+    if (kind == LOST_IN_PUBLISH) {
+        run_step(j, x, shape, 1);
+        status = j->rank == lost ? mst_comm_agree(j->comm, mst_error(MST_ELIBRARY, "the GPU is broken"))
+                                 : mst_exchange_publish(x);
+    } else if (kind == LOST_IN_ROUND) {
+        mst_exchange_lanes(x, lost, &first, &lanes);
+        for (size_t i = 0; i < mst_exchange_most_lanes(x); i++)
+            run_lane(j, x, shape, 1, 0, i, j->rank == lost && i + 1 == lanes ? UNITS - 1 : UNITS);
+        status = mst_exchange_end_round(x, 0);
+    } else {
+        set_fault("loses", lost);
+        mst_comm_set_patience(j->comm, 0.3);
+        status = try_round(j, x);
+        mst_comm_set_patience(j->comm, patience);
+        unsetenv("MST_EMULATED_NCCL");
+    }
+    CHECK(status != MST_OK, "nobody noticed that rank %d is lost", lost);
+}
+
+/* Work on the device that waits for all of its streams. */
+static void wait_for_device(const job *j) {
+    void *memory = NULL;
+    CHECK_OK(mst_memory_alloc(MST_SPACE_DEVICE, MST_BLOCK, &memory));
+    CHECK_OK(mst_queue_sync(j->queue));
+    mst_memory_free(MST_SPACE_DEVICE, &memory);
+}
+
+/* The others' bits are those of any other ranks. @param shrinks NCCL can make the communicator that they use from the former one
+ * @param between an exchange of another transport comes first, which has no use for that */
+static void check_rest(const job *j, mst_comm *rest, const mst_sum_shape *shape, bool shrinks, bool between) {
+    job r = *j;
+    mst_exchange *x = NULL;
+    const size_t new = made("new"), smaller = made("smaller");
+    r.comm = rest;
+    r.rank = mst_comm_rank(rest);
+    r.size = mst_comm_size(rest);
+    for (int turn = between ? 0 : 1; turn < 2; turn++) {
+        const mst_transport transport = turn == 0 ? MST_TRANSPORT_MPI : MST_TRANSPORT_NCCL;
+        CHECK_OK(
+            mst_exchange_create(rest, transport, shape, NULL, MST_F32, &r.layout, r.queue, &r.kernels, &x));
+        if (!x) return;
+        run_step(&r, x, shape, 2);
+        check_sum(&r, x, shape, 2);
+        check_publish(&r, x, MST_F32, 2);
+        mst_exchange_destroy(&x);
+    }
+    const bool needs = r.size > 1 && (between || !shrinks);
+    CHECK(made("new") == new + needs &&made("smaller") == smaller, "%zu new communicators, %zu smaller ones",
+          made("new") - new, made("smaller") - smaller);
+}
+
+static void check_loss(const job *j, const mst_sum_shape *shape, int lost, loss_kind kind, bool refuses,
+                       bool between) {
+    mst_exchange *x = NULL;
+    mst_comm *rest = NULL;
+    const size_t smaller = made("smaller");
+    const bool shrinks = !refuses && j->size > 2;
+    CHECK_OK(mst_exchange_create(j->comm, MST_TRANSPORT_NCCL, shape, NULL, MST_F32, &j->layout, j->queue,
+                                 &j->kernels, &x));
+    if (!x) return;
+    run_step(j, x, shape, 0);
+    check_sum(j, x, shape, 0);
+    check_publish(j, x, MST_F32, 0);
+    lose(j, x, shape, lost, kind);
+    CHECK_OK(mst_comm_part(j->comm, j->rank != lost, &rest));
+    if (refuses) set_fault("fails", (lost + 1) % j->size); /* on one of the others */
+    mst_exchange_give_up(x, rest);
+    unsetenv("MST_EMULATED_NCCL");
+    CHECK(made("smaller") == smaller + (rest && shrinks), "%zu smaller communicators",
+          made("smaller") - smaller);
+    wait_for_device(j);
+    mst_exchange_destroy(&x);
+    if (rest) check_rest(j, rest, shape, shrinks, between);
+    mst_comm_destroy(&rest);
+    CHECK_OK(mst_comm_rejoin(j->comm, j->rank != lost, MST_OK));
+}
+
+/* Pieces of several lanes, and of one, which is streamed where weights are sharded. */
+static void check_losses(const job *j) {
+    static const size_t lanes[] = {8, 2};
+    char path[256];
+    const char *folder = getenv("TMPDIR");
+    snprintf(path, sizeof path, "%s/muster-made-%d", folder ? folder : "/tmp", (int)getpid());
+    setenv("MST_EMULATED_NCCL_MADE", path, 1);
+    for (int i = 0; i < 2; i++)
+        for (int kind = 0; kind < LOST_KINDS; kind++) {
+            mst_sum_shape shape = {.leaf = 1, .lanes = lanes[i], .rounds = 1, .wire = MST_F32};
+            const int computing = lanes[i] < (size_t)j->size ? (int)lanes[i] : j->size;
+            const int lost = (i + kind) % computing;
+            check_loss(j, &shape, lost, (loss_kind)kind, i == 1 && kind == LOST_MESSAGES,
+                       i == 1 && kind == LOST_IN_PUBLISH);
+            shape.sharding = MST_SHARDING_ALL;
+            if (kind == LOST_MESSAGES) check_loss(j, &shape, lost, (loss_kind)kind, i == 0, false);
+        }
+    unlink(path);
+    unsetenv("MST_EMULATED_NCCL_MADE");
+    if (j->rank == 0) printf("ranks that were lost: the others had the same bits\n");
 }
 
 static void check_refusals(const job *j) {
@@ -589,6 +731,7 @@ int main(int argc, char **argv) {
         check_failure(&j, (mst_transport)t, MST_SHARDING_STATE, 8);
         const bool shards = t == MST_TRANSPORT_MPI || t == MST_TRANSPORT_NCCL;
         if (shards && j.size > 1) check_sharded(&j, (mst_transport)t);
+        if (t == MST_TRANSPORT_NCCL) check_losses(&j);
     }
     if (j.size > 1) check_choice_for_sharded(&j);
     check_refusals(&j);
