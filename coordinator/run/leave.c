@@ -28,6 +28,7 @@ void training_leave(training *t, leave *l) {
     *l = (leave){.from = t->comm,
                  .faults = all,
                  .rest = l->rest,
+                 .before = t->left != NULL && !t->left->said ? t->left : NULL,
                  .saved = t->saved_step != UINT64_MAX,
                  .begun = t->begun};
     all = NULL;
@@ -36,26 +37,28 @@ done:
     free(all);
 }
 
-mst_status training_say_left(training *t) {
+static mst_status say_left(training *t, leave *l) {
     mst_status status = MST_OK;
-    leave *l = t->left;
-    if (l == NULL) goto done;
     const uint64_t step = mst_trainer_position(t->trainer)->step;
-    const int ranks = mst_comm_size(t->comm);
+    if (l->before != NULL) MST_TRY(say_left(t, l->before));
+    mst_metrics_leave_fields fields = {.ranks = mst_comm_size(t->comm)};
     for (int rank = 0; rank < mst_comm_size(l->from); rank++) {
         if (l->faults[rank][0] == '\0') continue;
-        const char *host = mst_comm_host(l->from, rank);
+        fields.rank = rank;
+        fields.host = mst_comm_host(l->from, rank);
+        fields.fault = l->faults[rank];
         training_say(t, "warning: rank %d (host %s): %s; going on without it, with %d rank%s, from step %llu",
-                     rank, host, l->faults[rank], ranks, ranks == 1 ? "" : "s", (unsigned long long)step);
-        MST_TRY(mst_comm_agree(
-            t->comm,
-            mst_metrics_leave(t->metrics, step,
-                              &(mst_metrics_leave_fields){
-                                  .rank = rank, .host = host, .fault = l->faults[rank], .ranks = ranks})));
+                     rank, fields.host, fields.fault, fields.ranks, fields.ranks == 1 ? "" : "s",
+                     (unsigned long long)step);
+        MST_TRY(mst_comm_agree(t->comm, mst_metrics_leave(t->metrics, step, &fields)));
     }
     l->said = true;
 done:
     return status;
+}
+
+mst_status training_say_left(training *t) {
+    return t->left != NULL ? say_left(t, t->left) : MST_OK;
 }
 
 mst_status leave_explain(const leave *l, mst_status failure) {

@@ -15,7 +15,9 @@ typedef struct leave {
     char (*faults)
         [LEAVE_FAULT_MAX]; /* [ranks of `from`] what each one's GPU said; "": it stays. NULL: nobody left */
     mst_comm *rest;        /* the ranks that go on; NULL: this one does not */
-    bool saved;            /* the newest checkpoint is of that run, or what it went on from itself */
+    struct leave *
+        before; /* who left a start before, of which the one after it did not come to speak; NULL: none. Not owned */
+    bool saved; /* the newest checkpoint is of that run, or what it went on from itself */
     bool said;
     double begun; /* when this process began to train, monotonic clock, seconds */
 } leave;
