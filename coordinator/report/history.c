@@ -13,8 +13,8 @@ const report_field report_step_fields[STEP_FIELDS] = {REPORT_STEP_FIELDS(FIELD)}
 const report_field report_eval_fields[EVAL_FIELDS] = {REPORT_EVAL_FIELDS(FIELD)};
 #undef FIELD
 
-static const char *const event_names[EVENT_KINDS] = {"start", "resume",     "rollback",
-                                                     "skip",  "checkpoint", "stop"};
+static const char *const event_names[EVENT_KINDS] = {"start", "resume",     "rollback", "skip",
+                                                     "leave", "checkpoint", "stop"};
 
 /* ---- tables ---- */
 

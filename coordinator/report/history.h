@@ -76,6 +76,7 @@ typedef enum report_event_kind {
     EVENT_RESUME,
     EVENT_ROLLBACK,
     EVENT_SKIP,
+    EVENT_LEAVE,
     EVENT_CHECKPOINT,
     EVENT_STOP,
     EVENT_KINDS

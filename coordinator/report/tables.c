@@ -171,6 +171,10 @@ static void tell(FILE *file, const report_event *event) {
         fputs("update left out: not finite", file);
         if (isfinite(microbatch)) fprintf(file, ", first in microbatch %.0f", microbatch);
         break;
+    case EVENT_LEAVE:
+        fprintf(file, "went on without rank %.0f: ", report_event_number(event, "rank"));
+        html_text(file, report_event_text(event, "reason", "no reason given"));
+        break;
     case EVENT_STOP:
         fputs("stopped: ", file);
         html_text(file, report_event_text(event, "reason", "no reason given"));

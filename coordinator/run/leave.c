@@ -14,22 +14,25 @@ static const char *fault_of_this_rank(const training *t) {
     return fault != NULL && t->config.device.leave_out ? fault : "";
 }
 
+static bool is_broken(const leave_fault *fault) {
+    return fault->text[0] != '\0';
+}
+
 void training_leave(training *t, leave *l) {
     mst_status status = MST_OK;
     const int ranks = mst_comm_size(t->comm);
     int lost = 0;
-    char mine[LEAVE_FAULT_MAX], (*all)[LEAVE_FAULT_MAX] = NULL;
+    leave_fault mine = {""}, *all = NULL;
     if (ranks == 1) return;
-    snprintf(mine, sizeof mine, "%s", fault_of_this_rank(t));
-    MST_TRY(mst_comm_allgather_equal(t->comm, mine, sizeof mine, (void **)&all));
-    for (int rank = 0; rank < ranks; rank++) lost += all[rank][0] != '\0';
+    snprintf(mine.text, sizeof mine.text, "%s", fault_of_this_rank(t));
+    MST_TRY(mst_comm_allgather_equal(t->comm, &mine, sizeof mine, (void **)&all));
+    for (int rank = 0; rank < ranks; rank++) lost += is_broken(&all[rank]);
     if (lost == 0 || lost == ranks) goto done;
-    MST_TRY(mst_comm_part(t->comm, mine[0] == '\0', &l->rest));
+    MST_TRY(mst_comm_part(t->comm, !is_broken(&mine), &l->rest));
     *l = (leave){.from = t->comm,
                  .faults = all,
                  .rest = l->rest,
                  .before = t->left != NULL && !t->left->said ? t->left : NULL,
-                 .saved = t->saved_step != UINT64_MAX,
                  .begun = t->begun};
     all = NULL;
 done:
@@ -43,10 +46,10 @@ static mst_status say_left(training *t, leave *l) {
     if (l->before != NULL) MST_TRY(say_left(t, l->before));
     mst_metrics_leave_fields fields = {.ranks = mst_comm_size(t->comm)};
     for (int rank = 0; rank < mst_comm_size(l->from); rank++) {
-        if (l->faults[rank][0] == '\0') continue;
+        if (!is_broken(&l->faults[rank])) continue;
         fields.rank = rank;
         fields.host = mst_comm_host(l->from, rank);
-        fields.fault = l->faults[rank];
+        fields.fault = l->faults[rank].text;
         training_say(t, "warning: rank %d (host %s): %s; going on without it, with %d rank%s, from step %llu",
                      rank, fields.host, fields.fault, fields.ranks, fields.ranks == 1 ? "" : "s",
                      (unsigned long long)step);
@@ -64,9 +67,9 @@ mst_status training_say_left(training *t) {
 mst_status leave_explain(const leave *l, mst_status failure) {
     if (failure == MST_OK || l->said) return failure;
     for (int rank = mst_comm_size(l->from); rank-- > 0;)
-        if (l->faults[rank][0] != '\0')
+        if (is_broken(&l->faults[rank]))
             mst_error_context(failure, "without rank %d (host %s), whose GPU broke (%s)", rank,
-                              mst_comm_host(l->from, rank), l->faults[rank]);
+                              mst_comm_host(l->from, rank), l->faults[rank].text);
     return failure;
 }
 

@@ -7,25 +7,27 @@
 
 #include "muster/comm.h"
 
-enum { LEAVE_FAULT_MAX = 256 };
+/* What a rank's GPU said; "": it is not broken. */
+typedef struct leave_fault {
+    char text[256];
+} leave_fault;
 
-/* Who left a run of the ranks `from`. */
+/* Who left a start of a run. */
 typedef struct leave {
-    const mst_comm *from; /* not owned */
-    char (*faults)
-        [LEAVE_FAULT_MAX]; /* [ranks of `from`] what each one's GPU said; "": it stays. NULL: nobody left */
-    mst_comm *rest;        /* the ranks that go on; NULL: this one does not */
-    struct leave *
-        before; /* who left a start before, of which the one after it did not come to speak; NULL: none. Not owned */
-    bool saved; /* the newest checkpoint is of that run, or what it went on from itself */
+    const mst_comm *from; /* its ranks. Not owned */
+    leave_fault *faults;  /* [ranks of `from`]; NULL: nobody left */
+    mst_comm *rest;       /* the ranks that go on; NULL: this one does not */
+    bool saved;           /* the newest checkpoint is one that this start made, or went on from */
+    double begun;         /* when this process began to train, monotonic clock, seconds */
     bool said;
-    double begun; /* when this process began to train, monotonic clock, seconds */
+    struct leave *
+        before; /* who left the start before, where this one ended before it could say so; else NULL. Not owned */
 } leave;
 
-/** Frees what leave_agree made, `rest` with it. Collective over `rest`. */
+/** Frees what training_leave made, `rest` with it. Collective over `rest`. */
 void leave_clear(leave *l);
 
-/** A failure that may come before leave_say does: its message names who left. Not collective. @retval failure */
+/** A failure that may have come before training_say_left: then its message names who left. Not collective. @retval failure */
 mst_status leave_explain(const leave *l, mst_status failure);
 
 #endif

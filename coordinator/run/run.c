@@ -310,11 +310,12 @@ static mst_status fail(training *t, mst_status failure, leave *left_out) {
     if (t->trainer != NULL) mst_trainer_give_up(t->trainer, left_out->rest);
     if (t->saver != NULL && failure != MST_EMPI && training_settle(t) != MST_OK)
         training_say(t, "%s", mst_error_message());
+    left_out->saved = t->saved_step != UINT64_MAX;
     return mst_error(failure, "%s", message);
 }
 
-/* One start of the run, from its beginning or its newest checkpoint. @param left who left before it, or NULL @param left_out who leaves
- * when it fails */
+/* One start of the run, from its beginning or its newest checkpoint.
+ * @param left who left before it, or NULL @param left_out who leaves when it fails */
 static mst_status start(mst_comm *comm, const mst_train_options *options, leave *left, leave *left_out) {
     mst_status status = MST_OK;
     char message[2048]; /* the first error wins: leaving may meet others */

@@ -147,10 +147,10 @@ void training_say_missed(training *t);
 void training_say_graphs(training *t);
 
 /**
- * After a failure that all ranks know of: whether some leave, because their GPU is broken, and others can go on. Changes no message of
- * a failure that is to be kept elsewhere.
+ * After a failure that all ranks know of: whether some leave, because their GPU is broken, and others can go on. The failure's message
+ * is lost.
  *
- * Collective. @param l filled where somebody leaves; freed by leave_clear
+ * Collective. @param l filled where somebody leaves, but for `saved`; freed by leave_clear
  */
 void training_leave(training *t, leave *l);
 
