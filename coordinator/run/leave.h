@@ -20,8 +20,7 @@ typedef struct leave {
     bool saved;           /* the newest checkpoint is one that this start made, or went on from */
     double begun;         /* when this process began to train, monotonic clock, seconds */
     bool said;
-    struct leave *
-        before; /* who left the start before, where this one ended before it could say so; else NULL. Not owned */
+    struct leave *before; /* who left the start before, which this one did not come to say; else NULL */
 } leave;
 
 /** Frees what training_leave made, `rest` with it. Collective over `rest`. */

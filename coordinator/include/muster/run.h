@@ -18,7 +18,8 @@ typedef struct mst_train_options {
 } mst_train_options;
 
 /**
- * Trains: opens or creates the run folder, resumes if told, loops over steps, checkpoints, reports.
+ * Trains: opens or creates the run folder, resumes if told, loops over steps, checkpoints, reports. A rank whose GPU breaks leaves,
+ * and sleeps until the others, which go on without it, have ended (device.leave_out).
  *
  * Collective.
  * @retval MST_OK all steps are done; MST_ESTOPPED stopped early on request with a good checkpoint; else what
