@@ -452,7 +452,8 @@ mst_status mst_comm_part(mst_comm *comm, bool stays, mst_comm **rest_out) {
     MPI_Comm all = MPI_COMM_NULL;
     *rest_out = NULL;
     MST_CHECK(comm->mpi, MST_EINVAL, "making ranks of their own: this rank is alone");
-    MST_TRY(mst_comm_agree(comm, stays ? allocate(&rest) : MST_OK));
+    const mst_status allocated = stays ? allocate(&rest) : MST_OK;
+    MST_TRY(mst_comm_agree(comm, allocated));
     MST_MPI(MPI_Comm_split(comm->all, stays ? 0 : MPI_UNDEFINED, comm->rank, &all));
     if (rest) rest->all = all;
     MST_TRY(mst_comm_agree(comm, rest ? find_part(comm, rest) : MST_OK));
