@@ -4,19 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "muster/clock.h"
 #include "stop.h"
 #include "training.h"
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 double training_elapsed(const training *t) {
-    return now() - t->begun;
+    return mst_clock_now() - t->begun;
 }
 
 /* ---- the loop ---- */
@@ -122,19 +116,20 @@ static mst_status advance(training *t, bool *stop_out) {
     mst_step_report report;
     const bool last = training_is_last_step(t);
     mst_notice notice = {.stop_requested = stop_requested() || last, .elapsed = training_elapsed(t)};
-    const double begin = now();
+    const double begin = mst_clock_now();
     const mst_config *c = &t->config;
     MST_TRY(mst_trainer_step(t->trainer, &notice, &report));
     training_say_graphs(t);
-    walltime_step(&t->walltime, now() - begin);
-    MST_TRY(mst_comm_agree(t->comm, t->first ? training_record_step(t, &report, now() - begin) : MST_OK));
+    walltime_step(&t->walltime, mst_clock_now() - begin);
+    MST_TRY(mst_comm_agree(t->comm,
+                           t->first ? training_record_step(t, &report, mst_clock_now() - begin) : MST_OK));
     if (!report.finite) MST_TRY(not_finite(t, &report));
     MST_TRY(training_poll(t));
     const uint64_t step = mst_trainer_position(t->trainer)->step;
     if (evaluation_is_due(t)) {
-        const double evaluated = now();
+        const double evaluated = mst_clock_now();
         MST_TRY(evaluate_target(t));
-        walltime_evaluation(&t->walltime, now() - evaluated);
+        walltime_evaluation(&t->walltime, mst_clock_now() - evaluated);
         MST_TRY(training_is_best(t, &best));
     }
     *stop_out = notice.stop_requested || t->reached;
@@ -322,7 +317,7 @@ static mst_status start(mst_comm *comm, const mst_train_options *options, leave 
     training t = {.comm = comm,
                   .first = mst_comm_rank(comm) == 0,
                   .left = left,
-                  .begun = left != NULL ? left->begun : now(),
+                  .begun = left != NULL ? left->begun : mst_clock_now(),
                   .saved_step = UINT64_MAX,
                   .heldout_step = UINT64_MAX};
     trend_begin(&t.trend);

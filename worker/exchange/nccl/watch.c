@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "muster/clock.h"
 #include "transport.h"
 
 /* ---- time ---- */
@@ -12,19 +13,13 @@ typedef struct patience {
     double left, read; /* seconds */
 } patience;
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static patience begin_waiting(const mst_exchange *x) {
-    return (patience){.left = mst_comm_patience(x->comm), .read = now()};
+    return (patience){.left = mst_comm_patience(x->comm), .read = mst_clock_now()};
 }
 
 static bool is_over(patience *p) {
     static const double longest = 0.5; /* between two looks */
-    const double time = now(), passed = time - p->read;
+    const double time = mst_clock_now(), passed = time - p->read;
     p->read = time;
     p->left -= passed < longest ? passed : longest;
     return p->left < 0;
