@@ -31,8 +31,9 @@ static const term variables[] = {
      "how many ranks there are, and on this node; set by mpirun, whose ranks print without colours"},
     {"MPI_LOCALNRANKS", "the same of this node, set by the mpirun of MPICH"},
     {"PATH", "where mpirun, srun and sbatch are looked for"},
-    {"CUDA_HOME, CUDA_PATH",
-     "where cuBLASLt is looked for (lib64) when the system's loader does not find it"},
+    {"CUDA_HOME, CUDA_PATH", "where cuBLASLt (lib64) and cuDNN (lib64, lib) are looked for when the system's "
+                             "loader does not find them"},
+    {"CUDNN_HOME", "where cuDNN is looked for before that"},
     {"NCCL_HOSTID",
      "what NCCL takes for the host: ranks that share a GPU may use NCCL where each has another"},
     {"OPAL_PREFIX, OPAL_PKGLIBDIR, OPAL_PKGDATADIR, OPAL_SYSCONFDIR, PMIX_PKGLIBDIR, PMIX_PKGDATADIR",
