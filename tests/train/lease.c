@@ -154,9 +154,9 @@ static void check_renewed(void) {
     put_foreign(5, "", 0);
     const pid_t child = fork();
     if (child == 0) {
-        for (int i = 1; i < 1000; i++) {
-            nap(lease_timing.stale / 2);
-            put_foreign(5, "", i);
+        for (int i = 1; i < 4000; i++) { /* often enough for a busy machine */
+            nap(lease_timing.stale / 8);
+            put_foreign(5, "", i % 1000);
         }
         _exit(0);
     }

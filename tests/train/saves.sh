@@ -42,7 +42,7 @@ expect 2 "$muster" train "$work/tiny.yaml" --run "$work/no" --set checkpoint.whe
 says 'checkpoint.when_busy: skip would let'
 
 # Stopped with a save in flight: that one and the last one stand.
-long='--set run.steps=200 --set checkpoint.when_busy=skip'
+long='--set run.steps=600 --set checkpoint.when_busy=skip'
 # shellcheck disable=SC2086
 expect 0 "$muster" train "$work/tiny.yaml" --run "$work/long" $long
 digests_long=$(cat "$work/out")
@@ -57,7 +57,7 @@ done
 kill -s TERM $job
 wait $job || code=$?
 check "SIGTERM: exit code $code" [ "$code" = 75 ]
-stopped=$(sed -n 's/.* at step \([0-9]*\) of 200, with a checkpoint.*/\1/p' "$work/err")
+stopped=$(sed -n 's/.* at step \([0-9]*\) of 600, with a checkpoint.*/\1/p' "$work/err")
 check "a checkpoint of step $stopped" [ -e "$work/stop/checkpoints/step-$(printf %08d "$stopped")/manifest.json" ]
 # shellcheck disable=SC2086
 expect 0 ranks 2 "$muster" train "$work/tiny.yaml" --run "$work/stop" $long --set checkpoint.every=7
