@@ -32,7 +32,9 @@ done:
 
 size_t mst_config_attention_workspace(const mst_config *config) {
     const bool possible = config->train.precision == MST_BF16 && config->data.packing == MST_PACKING_STREAM;
-    return possible ? (size_t)config->device.attention_workspace << 20 : 0;
+    const size_t bytes = (size_t)config->device.attention_workspace << 20,
+                 besides = 4096; /* what it takes for itself */
+    return possible && bytes > 0 ? bytes + besides : 0;
 }
 
 mst_status mst_config_layout(const mst_config *config, mst_layout *layout_out) {

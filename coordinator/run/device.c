@@ -55,8 +55,9 @@ static mst_status name_class(const mst_config *config, const mst_comm *comm, con
         if (strcmp(places[r].class_name, places[0].class_name) == 0) continue;
         MST_CHECK(config->batch.allow_mixed, MST_ECONFIG,
                   "the ranks' device classes differ: rank 0 on %s is '%s', rank %d on %s is '%s'; set "
-                  "device.level to the highest that all have, or, if the result need not be repeatable, "
-                  "batch.allow_mixed to true",
+                  "device.level to the highest that all have (on GPUs device.attention_workspace to 0 where "
+                  "only cuDNN differs), "
+                  "or, if the result need not be repeatable, batch.allow_mixed to true",
                   mst_comm_host(comm, 0), places[0].class_name, r, mst_comm_host(comm, r),
                   places[r].class_name);
         if (!d->mixed) snprintf(d->class_name, sizeof d->class_name, "mixed: %s", places[0].class_name);

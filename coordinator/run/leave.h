@@ -19,6 +19,7 @@ typedef struct leave {
     mst_comm *rest;       /* the ranks that go on; NULL: this one does not */
     bool saved;           /* the newest checkpoint is one that this start made, or went on from */
     double begun;         /* when this process began to train, monotonic clock, seconds */
+    double seconds;       /* of the watchdog */
     bool said;
     struct leave *before; /* who left the start before, which this one did not come to say; else NULL */
 } leave;

@@ -306,6 +306,7 @@ static mst_status fail(training *t, mst_status failure, leave *left_out) {
     if (t->saver != NULL && failure != MST_EMPI && training_settle(t) != MST_OK)
         training_say(t, "%s", mst_error_message());
     left_out->saved = t->saved_step != UINT64_MAX;
+    left_out->seconds = t->config.watchdog.seconds;
     return mst_error(failure, "%s", message);
 }
 
@@ -343,11 +344,12 @@ static mst_status go_on(mst_comm *comm, const mst_train_options *options, leave 
     mst_status status = MST_OK;
     mst_train_options again = *options;
     const bool stays = left->rest != NULL;
+    const double seconds = left->seconds;
     if (left->saved) again.resume = "auto";
     MST_TRY(mst_comm_barrier(comm)); /* the lease has been given back */
     if (stays) status = leave_explain(left, train(left->rest, &again, left));
     leave_clear(left);
-    status = mst_comm_rejoin(comm, stays, status);
+    status = mst_comm_rejoin(comm, stays, status, seconds);
 done:
     return status;
 }

@@ -33,8 +33,9 @@ static bool is_broken(int error) {
     case CONTAINED:
     case cudaErrorNvlinkUncorrectable:
     case cudaErrorHardwareStackError:
-    case cudaErrorDevicesUnavailable:
         return true;
+    case cudaErrorDevicesUnavailable: /* before it was had, somebody else may keep it */
+        return mst_cuda_device_id()[0] != '\0';
     default:
         return false;
     }

@@ -154,7 +154,7 @@ static void check_part(mst_comm *comm, int lost, int seat) {
         status = size % 2 == 0 ? MST_OK : mst_error(MST_EIO, "%d were left", size - 1);
         mst_comm_destroy(&rest);
     }
-    status = mst_comm_rejoin(comm, rank != lost, status);
+    status = mst_comm_rejoin(comm, rank != lost, status, 10);
     CHECK(status == (size % 2 == 0 ? MST_OK : MST_EIO), "%s", mst_status_name(status));
     char text[32];
     snprintf(text, sizeof text, "%d were left", size - 1);

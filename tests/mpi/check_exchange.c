@@ -587,7 +587,7 @@ static void check_loss(const job *j, const mst_sum_shape *shape, int lost, loss_
     mst_exchange_destroy(&x);
     if (rest) check_rest(j, rest, shape, shrinks, between);
     mst_comm_destroy(&rest);
-    CHECK_OK(mst_comm_rejoin(j->comm, j->rank != lost, MST_OK));
+    CHECK_OK(mst_comm_rejoin(j->comm, j->rank != lost, MST_OK, 0));
 }
 
 /* Pieces of several lanes, and of one, which is streamed where weights are sharded. */

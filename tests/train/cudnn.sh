@@ -94,6 +94,12 @@ for damage in 's/algorithm=1,24=8/algorithm=1,24=8,/' 's/algorithm=1,24=8/algori
   says 'attention: a recorded choice of an algorithm is damaged'
 done
 
+rm -rf "$work/damaged"
+cp -r "$work/first" "$work/damaged"
+rm -r "$work/damaged/checkpoints"
+sed -i 's/algorithm=1,24=8/algorithm=0,24=7/' "$work/damaged/choices.txt"
+train 1 1 damaged 4
+says 'attention: cuDNN does not offer the algorithm that was chosen'
 # The plan counts it.
 expect 0 "$muster" plan "$work/tiny.yaml" --flops 1e9 --set batch.micro=64 --set data.seq_len=512
 check 'the plan counts the workspace' grep -Eq 'scratch +136(\.[0-9]+)? MiB' "$work/out"

@@ -74,17 +74,21 @@ says 'its memory lost bits'
 MST_EMULATED_FAULT=214:60:1 ranks 3 "$muster" train "$work/tiny.yaml" --run "$work/stop" --set run.steps=100000 --set checkpoint.every=50 \
   >"$work/out" 2>"$work/err" &
 job=$!
-wait_for() { # wait_for EVENT COUNT
+wait_for() { # wait_for EVENT COUNT [RUN]
   for _ in $(seq 1200); do
-    [ "$(events "$1" stop 2>/dev/null)" -ge "$2" ] 2>/dev/null && return
+    [ "$(events "$1" "${3:-stop}" 2>/dev/null)" -ge "$2" ] 2>/dev/null && return
     sleep 0.05
   done
   fail "no $2 events $1"
 }
+process_of() { # process_of RUN RANK
+  local pid
+  for pid in $(pgrep -f "^$muster train .*--run $work/$1( |$)"); do
+    if tr '\0' '\n' <"/proc/$pid/environ" | grep -q "^OMPI_COMM_WORLD_RANK=$2$"; then echo "$pid"; fi
+  done
+}
 wait_for leave 1
-for pid in $(pgrep -f "^$muster train .*--run $work/stop( |$)"); do
-  tr '\0' '\n' <"/proc/$pid/environ" | grep -q '^OMPI_COMM_WORLD_RANK=1$' && left=$pid
-done
+left=$(process_of stop 1)
 ticks() { awk '{print $14 + $15}' "/proc/$left/stat"; }
 before=$(ticks)
 sleep 2
@@ -97,5 +101,15 @@ wait $job || code=$?
 check "stopped: exit code $code" [ "$code" = 75 ]
 says 'with a checkpoint; the same command goes on from there'
 check 'its checkpoint is good' "$muster" verify "$work/stop"
+# Where one works on alone, the one that left sees that it is stopped.
+MST_EMULATED_FAULT=214:60:1 ranks 2 "$muster" train "$work/tiny.yaml" --run "$work/alone" --set run.steps=100000 --set watchdog.seconds=5 \
+  >"$work/out" 2>"$work/err" &
+job=$!
+wait_for leave 1 alone
+kill -s STOP "$(process_of alone 0)"
+code=0
+wait $job || code=$?
+check "stopped while it worked alone: exit code $code" [ "$code" != 0 ]
+says 'is stopped, and went on without rank 1: ending the job'
 check 'no process is left' [ -z "$(pgrep -f "^$muster train .*--run $work/")" ]
 finish

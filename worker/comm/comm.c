@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <mpi.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "launch.h"
+#include "muster/process.h"
 
 enum {
     HOST_MAX = 64,
@@ -30,6 +32,7 @@ struct mst_comm {
     int nodes, *node_of;    /* [size] */
     int *counts;            /* [2 * size] of a gathering */
     double patience;        /* seconds */
+    mst_process *working;   /* [size] after mst_comm_part; pid 0: a rank that stands by. NULL before */
     void *kept;             /* NULL: nothing */
     void (*discard)(void *kept);
 };
@@ -182,6 +185,7 @@ void mst_comm_destroy(mst_comm **comm_pointer) {
     free(comm->host);
     free(comm->node_of);
     free(comm->counts);
+    free(comm->working);
     free(comm);
     *comm_pointer = NULL;
 }
@@ -452,8 +456,12 @@ mst_status mst_comm_part(mst_comm *comm, bool stays, mst_comm **rest_out) {
     MPI_Comm all = MPI_COMM_NULL;
     *rest_out = NULL;
     MST_CHECK(comm->mpi, MST_EINVAL, "making ranks of their own: this rank is alone");
+    const mst_process self = stays ? mst_process_self() : (mst_process){0};
     const mst_status allocated = stays ? allocate(&rest) : MST_OK;
     MST_TRY(mst_comm_agree(comm, allocated));
+    free(comm->working);
+    comm->working = NULL;
+    MST_TRY(mst_comm_allgather_equal(comm, &self, sizeof self, (void **)&comm->working));
     MST_MPI(MPI_Comm_split(comm->all, stays ? 0 : MPI_UNDEFINED, comm->rank, &all));
     if (rest) rest->all = all;
     MST_TRY(mst_comm_agree(comm, rest ? find_part(comm, rest) : MST_OK));
@@ -464,27 +472,55 @@ done:
     return status;
 }
 
+/* Of those that work on, the first one of this host that is stopped, or has ended without coming; -1: none.
+ * @param state_out of its process, as mst_process_state */
+static int find_still(const mst_comm *comm, char *state_out) {
+    const uint64_t host = mst_process_self().host;
+    for (int rank = 0; rank < comm->size; rank++) {
+        const mst_process *process = &comm->working[rank];
+        if (process->pid == 0 || process->host != host) continue;
+        *state_out = mst_process_state(process);
+        if (*state_out == 0 || *state_out == 'T') return rank;
+    }
+    return -1;
+}
+
+/* Those that stand by would wait for it for ever, and where it works alone no other rank is there to see it. */
+static void end_for(mst_comm *comm, int rank, const char *what) {
+    fprintf(stderr,
+            "muster: rank %d (host %s, process %lld) %s, and went on without rank %d: ending the job\n", rank,
+            comm->host[rank], (long long)comm->working[rank].pid, what, comm->rank);
+    kill((pid_t)comm->working[rank].pid, SIGKILL);
+    mst_comm_abort(comm, 1);
+}
+
 /* MPI's own waits would keep a core busy. */
-static mst_status sleep_until_all_come(mst_comm *comm) {
+static mst_status sleep_until_all_come(mst_comm *comm, bool watches, double seconds) {
     mst_status status = MST_OK;
     MPI_Request request;
     int over = 0;
+    double stopped = 0; /* seconds; none of it passes while this process is stopped itself */
     MST_MPI(MPI_Ibarrier(comm->all, &request));
     for (;;) {
+        char state = 0;
+        const int still = watches ? find_still(comm, &state) : -1;
         MST_MPI(MPI_Test(&request, &over, MPI_STATUS_IGNORE));
         if (over) break;
+        stopped = still >= 0 && state == 'T' ? stopped + 1e-9 * LOOK_NS : 0;
+        if (still >= 0 && state == 0) end_for(comm, still, "has ended");
+        if (seconds > 0 && stopped > seconds) end_for(comm, still, "is stopped");
         nanosleep(&(struct timespec){.tv_nsec = LOOK_NS}, NULL);
     }
 done:
     return status;
 }
 
-mst_status mst_comm_rejoin(mst_comm *comm, bool speaks, mst_status status_of_rest) {
+mst_status mst_comm_rejoin(mst_comm *comm, bool speaks, mst_status status_of_rest, double seconds) {
     mst_status status = MST_OK;
     int speaker = speaks ? comm->rank : comm->size;
     char message[MESSAGE_MAX];
     snprintf(message, sizeof message, "%s", mst_error_message());
-    MST_TRY(sleep_until_all_come(comm));
+    MST_TRY(sleep_until_all_come(comm, !speaks && comm->working, seconds));
     MST_MPI(MPI_Allreduce(MPI_IN_PLACE, &speaker, 1, MPI_INT, MPI_MIN, comm->all));
     status = spread(comm, speaker, status_of_rest, message);
 done:

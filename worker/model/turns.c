@@ -82,6 +82,10 @@ done:
     return status;
 }
 
+mst_status mst_model_settle_oldest(mst_model *model, mst_status before) {
+    return before == MST_OK ? conclude(model, &model->turns[(model->turn + 1) % MST_TURNS]) : before;
+}
+
 mst_status mst_model_settle(mst_model *model, mst_status before) {
     mst_status status = before;
     for (size_t i = 1; i <= MST_TURNS; i++) { /* the oldest first */

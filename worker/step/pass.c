@@ -112,7 +112,9 @@ done:
 mst_status mst_trainer_settle(mst_trainer *t, mst_status before) {
     mst_watchdog_progress(t->watchdog, "compute", t->position.step);
     t->computing -= mst_trainer_now();
-    const mst_status status = mst_model_settle(t->model, before);
+    mst_status status = mst_model_settle_oldest(t->model, before);
+    mst_watchdog_progress(t->watchdog, "compute", t->position.step); /* each microbatch has its time */
+    status = mst_model_settle(t->model, status);
     t->computing += mst_trainer_now();
     return status;
 }

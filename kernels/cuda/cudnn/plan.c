@@ -42,13 +42,25 @@ static descriptor make_configuration(workshop *w, descriptor engine, const cudnn
     return configuration;
 }
 
+static bool adds_in_one_order(workshop *w, descriptor engine) {
+    cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
+    const int64_t count = mst_cudnn_get(w, engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
+                                        CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT, notes);
+    for (int64_t i = 0; i < count; i++)
+        if (notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) return false;
+    return is_whole(w);
+}
+
 bool mst_cudnn_plan(const cudnn_place *place, const attention_kind *kind, const cudnn_algorithm *algorithm,
                     cudnn_plan *plan_out) {
     int64_t workspace = 0;
     *plan_out = (cudnn_plan){.w = {.place = *place}};
     workshop *w = &plan_out->w;
     descriptor graph = mst_cudnn_attention_graph(w, kind);
-    descriptor configuration = make_configuration(w, make_engine(w, graph, algorithm->engine), algorithm);
+    descriptor engine = make_engine(w, graph, algorithm->engine);
+    if (!adds_in_one_order(w, engine))
+        w->code = CUDNN_STATUS_NOT_SUPPORTED; /* recorded by other hands than ours */
+    descriptor configuration = make_configuration(w, engine, algorithm);
     plan_out->plan = mst_cudnn_make(w, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     if (place->handle)
         mst_cudnn_set(w, plan_out->plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1,
@@ -65,15 +77,6 @@ bool mst_cudnn_plan(const cudnn_place *place, const attention_kind *kind, const 
 }
 
 /* ---------------------------------------------------------------- choosing */
-
-static bool adds_in_one_order(workshop *w, descriptor engine) {
-    cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
-    const int64_t count = mst_cudnn_get(w, engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
-                                        CUDNN_TYPE_NUMERICAL_NOTE, CUDNN_NUMERICAL_NOTE_TYPE_COUNT, notes);
-    for (int64_t i = 0; i < count; i++)
-        if (notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC) return false;
-    return is_whole(w);
-}
 
 /* What a proposal stands for; false where its sums follow no order. */
 static bool read_algorithm(workshop *w, descriptor configuration, cudnn_algorithm *algorithm_out) {

@@ -43,13 +43,14 @@ mst_status mst_comm_create_alone(mst_comm **comm_out);
 mst_status mst_comm_part(mst_comm *comm, bool stays, mst_comm **rest_out);
 
 /**
- * Waits until all ranks have come, those that stood by, too: asleep, so that a rank that waits for hours takes no core.
+ * Waits until all ranks have come, those that stood by, too: asleep, so that a rank that waits for hours takes no core. One that stood
+ * by ends the job when a rank of its host that did not has ended without coming, or is stopped for `seconds` (0: it may).
  *
  * Collective over the ranks that mst_comm_part was called with. @param speaks this rank was among those that stayed
  * @param status what came of them: the same on all that did, ignored on the others
  * @return that status, with its message, on every rank; MST_EMPI
  */
-mst_status mst_comm_rejoin(mst_comm *comm, bool speaks, mst_status status);
+mst_status mst_comm_rejoin(mst_comm *comm, bool speaks, mst_status status, double seconds);
 
 /** Leaves the job. Collective: waits for all ranks. Accepts NULL inside, resets the pointer. */
 void mst_comm_destroy(mst_comm **comm);

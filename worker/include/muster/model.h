@@ -206,6 +206,9 @@ mst_status mst_model_loss(mst_model *model, const mst_weight_source *weights, co
  */
 mst_status mst_model_settle(mst_model *model, mst_status before);
 
+/** Waits for the oldest of these passes alone: a caller that says what has been done can do so between the two. */
+mst_status mst_model_settle_oldest(mst_model *model, mst_status before);
+
 /** The sum of cross-entropy over the valid tokens of one sequence of the last pass, which gave a loss and is settled.
  * Not collective. */
 double mst_model_sequence_loss(const mst_model *model, size_t sequence);
