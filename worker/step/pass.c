@@ -2,14 +2,6 @@
  * compute. */
 #include "trainer.h"
 
-#include <time.h>
-
-double mst_trainer_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static bool passes_are_common(const mst_trainer *t) {
     return t->config.shape.sharding == MST_SHARDING_ALL;
 }
@@ -32,9 +24,9 @@ static mst_status acquire_weights(void *context, size_t unit, const void **weigh
     }
     const bool gathers = passes_are_common(t);
     meet_others(t, gathers ? "gather" : "compute", unit);
-    t->computing += mst_trainer_now(); /* stands still meanwhile */
+    t->computing += mst_clock_now(); /* stands still meanwhile */
     const mst_status status = mst_exchange_acquire(t->exchange, unit - frozen, weights_out);
-    t->computing -= mst_trainer_now();
+    t->computing -= mst_clock_now();
     if (gathers) mst_watchdog_unit(t->watchdog, "compute", unit, t->position.step);
     return status;
 }
@@ -52,9 +44,9 @@ mst_status mst_trainer_hand_over(void *context, size_t unit) {
     mst_trainer *t = context;
     const bool meets = passes_are_common(t); /* else what is waited for is this rank's own work */
     meet_others(t, "send", unit);
-    if (meets) t->computing += mst_trainer_now(); /* stands still meanwhile */
+    if (meets) t->computing += mst_clock_now(); /* stands still meanwhile */
     const mst_status status = mst_exchange_unit_done(t->exchange, unit);
-    if (meets) t->computing -= mst_trainer_now();
+    if (meets) t->computing -= mst_clock_now();
     mst_watchdog_progress(t->watchdog, "compute", t->position.step);
     return status;
 }
@@ -86,10 +78,10 @@ static mst_status train_microbatch(mst_trainer *t, const mst_gradient_sink *sink
     mst_status status = MST_OK;
     const mst_weight_source weights = mst_trainer_weights(t);
     mst_watchdog_progress(t->watchdog, "compute", t->position.step);
-    t->computing -= mst_trainer_now();
+    t->computing -= mst_clock_now();
     MST_TRY(mst_model_train(t->model, &weights, t->tokens, t->targets, t->starts, t->loss_scale,
                             t->config.z_coefficient, sink, record_out));
-    t->computing += mst_trainer_now();
+    t->computing += mst_clock_now();
 done:
     return status;
 }
@@ -111,10 +103,10 @@ done:
 
 mst_status mst_trainer_settle(mst_trainer *t, mst_status before) {
     mst_watchdog_progress(t->watchdog, "compute", t->position.step);
-    t->computing -= mst_trainer_now();
+    t->computing -= mst_clock_now();
     mst_status status = mst_model_settle_oldest(t->model, before);
     mst_watchdog_progress(t->watchdog, "compute", t->position.step); /* each microbatch has its time */
     status = mst_model_settle(t->model, status);
-    t->computing += mst_trainer_now();
+    t->computing += mst_clock_now();
     return status;
 }

@@ -207,7 +207,7 @@ mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_r
     mst_trainer *t = trainer;
     mst_status status = MST_OK;
     double norm2 = 0, mean_scale = 1;
-    const double begin = mst_trainer_now();
+    const double begin = mst_clock_now();
     *report_out = (mst_step_report){0};
     t->computing = 0;
     MST_TRY(compute_rounds(t));
@@ -229,7 +229,7 @@ mst_status mst_trainer_step(mst_trainer *trainer, mst_notice *notice, mst_step_r
     t->position.step++;
     t->position.samples += mst_trainer_samples_per_step(t);
     t->position.tokens += report_out->valid;
-    if (report_out->finite) mst_trainer_watch_speeds(t, mst_trainer_now() - begin);
+    if (report_out->finite) mst_trainer_watch_speeds(t, mst_clock_now() - begin);
 done:
     return status;
 }

@@ -2,6 +2,7 @@
 #ifndef STEP_TRAINER_H
 #define STEP_TRAINER_H
 
+#include "muster/clock.h"
 #include "muster/frozen.h"
 #include "muster/shared.h"
 #include "muster/step.h"
@@ -90,8 +91,5 @@ mst_status mst_trainer_compute(mst_trainer *trainer, size_t index, mst_status be
 
 /** Waits until the device has computed this rank's passes, whose losses then stand in place. @param before as of mst_model_settle */
 mst_status mst_trainer_settle(mst_trainer *trainer, mst_status before);
-
-/** Seconds on this rank's monotonic clock. */
-double mst_trainer_now(void);
 
 #endif
